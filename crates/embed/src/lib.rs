@@ -1,0 +1,1 @@
+//! Text to vectors: splitter, local model, remote providers, batching, cache and cost.

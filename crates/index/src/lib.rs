@@ -1,0 +1,1 @@
+//! Immutable search structures over dense rows.

@@ -1,0 +1,1 @@
+//! One durable, ordered log: a file backend and a memory backend.

@@ -1,0 +1,1 @@
+//! The arrwdb binary: HTTP, configuration, command line, OpenAPI.
