@@ -1,1 +1,3 @@
 //! Text to vectors: splitter, local model, remote providers, batching, cache and cost.
+
+pub mod http;
