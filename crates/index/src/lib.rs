@@ -1,1 +1,25 @@
 //! Immutable search structures over dense rows.
+//!
+//! A structure sees vectors only through a [`Scorer`], which scores blocks of rows, and says which
+//! rows may be answered only through [`Allowed`]; what it finds goes into a [`TopK`]. Metric,
+//! storage and structure stay three separate axes.
+//!
+//! Invariants:
+//! - I1: a search never returns a row outside `allowed`.
+//! - I2: results are in the total order (distance, key), so ties never depend on the path taken.
+//! - I3: [`brute_force`] is exact.
+//! - I6: a row's distance is a function of the query and the row alone: the same bits from
+//!   [`Scorer::score_range`] in any split and from [`Scorer::score`].
+
+mod allowed;
+pub mod brute_force;
+mod norm;
+mod row;
+mod scorer;
+mod top_k;
+
+pub use allowed::{AllRows, Allowed};
+pub use norm::{VectorError, inverse_norm, normalized};
+pub use row::{Neighbor, RowId};
+pub use scorer::{CosineScorer, RowBlock, Scorer};
+pub use top_k::TopK;

@@ -1,0 +1,164 @@
+//! AVX2 with FMA: eight lanes, four accumulators a row, two rows at a time, masked tails.
+//!
+//! Summation order (K4): register `i` of the row goes to accumulator `i mod 4` for whole groups of
+//! four; the whole registers after the last group go to accumulators 0, 1, 2 in turn and the
+//! partial register to accumulator 3. Then `(0 + 1) + (2 + 3)`, and halves are added until one
+//! lane is left.
+
+use std::arch::x86_64::{
+    __m128, __m256, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps,
+    _mm256_add_ps, _mm256_castps256_ps128, _mm256_cmpgt_epi32, _mm256_extractf128_ps,
+    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps, _mm256_set1_epi32, _mm256_setr_epi32,
+    _mm256_setzero_ps, _mm256_sub_ps,
+};
+use std::array;
+
+use crate::{Kernels, Product, SquaredDifference, Term};
+
+pub(crate) static TABLE: Kernels = Kernels {
+    name: "avx2",
+    dot: pair::<Product>,
+    l2_squared: pair::<SquaredDifference>,
+    dot_rows: rows::<Product>,
+    l2_squared_rows: rows::<SquaredDifference>,
+    sum,
+};
+
+/// Numbers in a register.
+const LANES: usize = 8;
+/// Numbers in a group of four registers, one for each accumulator.
+const GROUP: usize = 4 * LANES;
+/// Rows that share the loaded registers of the query.
+const TILE: usize = 2;
+
+type Accumulators = [__m256; 4];
+
+#[target_feature(enable = "avx2,fma")]
+fn pair<T: Term>(a: &[f32], b: &[f32]) -> f32 {
+    let [result] = tile::<T, 1>(a, b);
+    result
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn rows<T: Term>(query: &[f32], rows: &[f32], out: &mut [f32]) {
+    if query.is_empty() {
+        out.fill(0.0);
+        return;
+    }
+    let (tiles, rest) = out.as_chunks_mut::<TILE>();
+    let (tiled, single) = rows.split_at(tiles.len() * TILE * query.len());
+    for (rows, out) in tiled.chunks_exact(TILE * query.len()).zip(tiles) {
+        *out = tile::<T, TILE>(query, rows);
+    }
+    for (row, out) in single.chunks_exact(query.len()).zip(rest) {
+        *out = pair::<T>(query, row);
+    }
+}
+
+/// The terms of `R` rows, row-major, against the query, summed.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn tile<T: Term, const R: usize>(query: &[f32], rows: &[f32]) -> [f32; R] {
+    let length = query.len();
+    let rows: [&[f32]; R] = array::from_fn(|r| &rows[r * length..][..length]);
+    let mut sums: [Accumulators; R] = [[_mm256_setzero_ps(); 4]; R];
+
+    let (groups, rest) = query.as_chunks::<GROUP>();
+    let row_groups: [&[[f32; GROUP]]; R] = rows.map(|row| &row.as_chunks().0[..groups.len()]);
+    for (i, group) in groups.iter().enumerate() {
+        let query = load_group(group);
+        for r in 0..R {
+            let row = load_group(&row_groups[r][i]);
+            for lane in 0..4 {
+                sums[r][lane] = add_term::<T>(sums[r][lane], query[lane], row[lane]);
+            }
+        }
+    }
+    if !rest.is_empty() {
+        for r in 0..R {
+            add_rest::<T>(&mut sums[r], rest, &rows[r][length - rest.len()..]);
+        }
+    }
+    sums.map(|sums| reduce(sums))
+}
+
+/// Adds the terms of less than one group.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_rest<T: Term>(sums: &mut Accumulators, query: &[f32], row: &[f32]) {
+    let (query_whole, query_tail) = query.as_chunks::<LANES>();
+    let (row_whole, row_tail) = row.as_chunks::<LANES>();
+    for (sum, (query, row)) in sums.iter_mut().zip(query_whole.iter().zip(row_whole)).take(3) {
+        *sum = add_term::<T>(*sum, load(query), load(row));
+    }
+    sums[3] = add_term::<T>(sums[3], load_tail(query_tail), load_tail(row_tail));
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_term<T: Term>(sum: __m256, a: __m256, b: __m256) -> __m256 {
+    if T::SQUARED_DIFFERENCE {
+        let difference = _mm256_sub_ps(a, b);
+        _mm256_fmadd_ps(difference, difference, sum)
+    } else {
+        _mm256_fmadd_ps(a, b, sum)
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn sum(values: &[f32]) -> f32 {
+    let (groups, rest) = values.as_chunks::<GROUP>();
+    let mut sums = [_mm256_setzero_ps(); 4];
+    for group in groups {
+        let group = load_group(group);
+        for lane in 0..4 {
+            sums[lane] = _mm256_add_ps(sums[lane], group[lane]);
+        }
+    }
+    for part in rest.chunks(LANES) {
+        sums[0] = _mm256_add_ps(sums[0], load_tail(part));
+    }
+    reduce(sums)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn reduce(sums: Accumulators) -> f32 {
+    let [a, b, c, d] = sums;
+    let sum = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
+    let low = _mm256_castps256_ps128(sum);
+    reduce_quad(_mm_add_ps(low, _mm256_extractf128_ps::<1>(sum)))
+}
+
+/// `(0 + 2) + (1 + 3)`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn reduce_quad(quad: __m128) -> f32 {
+    let halves = _mm_add_ps(quad, _mm_movehl_ps(quad, quad));
+    _mm_cvtss_f32(_mm_add_ss(halves, _mm_shuffle_ps::<1>(halves, halves)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn load_group(group: &[f32; GROUP]) -> Accumulators {
+    let (registers, _) = group.as_chunks::<LANES>();
+    [load(&registers[0]), load(&registers[1]), load(&registers[2]), load(&registers[3])]
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn load(lanes: &[f32; LANES]) -> __m256 {
+    // SAFETY: the reference covers the eight floats read; `loadu` asks for no alignment.
+    unsafe { _mm256_loadu_ps(lanes.as_ptr()) }
+}
+
+/// The first eight numbers or fewer, zeros after them.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn load_tail(lanes: &[f32]) -> __m256 {
+    let count = i32::try_from(lanes.len()).unwrap_or(i32::MAX);
+    let mask =
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    // SAFETY: lane `i` of the mask is set only where `i < lanes.len()`, and others are not read.
+    unsafe { _mm256_maskload_ps(lanes.as_ptr(), mask) }
+}
