@@ -1,9 +1,10 @@
-//! AVX2 with FMA: eight lanes, four accumulators a row, two rows at a time, masked tails.
+//! AVX2 with FMA: eight lanes, four accumulators, masked tails.
 //!
 //! Summation order (K4): register `i` of the row goes to accumulator `i mod 4` for whole groups of
 //! four; the whole registers after the last group go to accumulators 0, 1, 2 in turn and the
 //! partial register to accumulator 3. Then `(0 + 1) + (2 + 3)`, and halves are added until one
-//! lane is left.
+//! lane is left. Rows are read one after the other, as in `avx512.rs` and for its reasons; sixteen
+//! registers are too few to keep a query in.
 
 use std::arch::x86_64::{
     __m128, __m256, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps,
@@ -11,7 +12,6 @@ use std::arch::x86_64::{
     _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps, _mm256_set1_epi32, _mm256_setr_epi32,
     _mm256_setzero_ps, _mm256_sub_ps,
 };
-use std::array;
 
 use crate::{Kernels, Product, SquaredDifference, Term};
 
@@ -28,15 +28,21 @@ pub(crate) static TABLE: Kernels = Kernels {
 const LANES: usize = 8;
 /// Numbers in a group of four registers, one for each accumulator.
 const GROUP: usize = 4 * LANES;
-/// Rows that share the loaded registers of the query.
-const TILE: usize = 2;
 
 type Accumulators = [__m256; 4];
 
 #[target_feature(enable = "avx2,fma")]
 fn pair<T: Term>(a: &[f32], b: &[f32]) -> f32 {
-    let [result] = tile::<T, 1>(a, b);
-    result
+    let (a_groups, a_rest) = a.as_chunks::<GROUP>();
+    let (b_groups, b_rest) = b.as_chunks::<GROUP>();
+    let mut sums = [_mm256_setzero_ps(); 4];
+    for (a, b) in a_groups.iter().zip(b_groups) {
+        sums = add_group::<T>(sums, load_group(a), load_group(b));
+    }
+    if !a_rest.is_empty() {
+        sums = add_rest::<T>(sums, a_rest, b_rest);
+    }
+    reduce(sums)
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -45,53 +51,33 @@ fn rows<T: Term>(query: &[f32], rows: &[f32], out: &mut [f32]) {
         out.fill(0.0);
         return;
     }
-    let (tiles, rest) = out.as_chunks_mut::<TILE>();
-    let (tiled, single) = rows.split_at(tiles.len() * TILE * query.len());
-    for (rows, out) in tiled.chunks_exact(TILE * query.len()).zip(tiles) {
-        *out = tile::<T, TILE>(query, rows);
-    }
-    for (row, out) in single.chunks_exact(query.len()).zip(rest) {
+    for (row, out) in rows.chunks_exact(query.len()).zip(out) {
         *out = pair::<T>(query, row);
     }
 }
 
-/// The terms of `R` rows, row-major, against the query, summed.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn tile<T: Term, const R: usize>(query: &[f32], rows: &[f32]) -> [f32; R] {
-    let length = query.len();
-    let rows: [&[f32]; R] = array::from_fn(|r| &rows[r * length..][..length]);
-    let mut sums: [Accumulators; R] = [[_mm256_setzero_ps(); 4]; R];
-
-    let (groups, rest) = query.as_chunks::<GROUP>();
-    let row_groups: [&[[f32; GROUP]]; R] = rows.map(|row| &row.as_chunks().0[..groups.len()]);
-    for (i, group) in groups.iter().enumerate() {
-        let query = load_group(group);
-        for r in 0..R {
-            let row = load_group(&row_groups[r][i]);
-            for lane in 0..4 {
-                sums[r][lane] = add_term::<T>(sums[r][lane], query[lane], row[lane]);
-            }
-        }
-    }
-    if !rest.is_empty() {
-        for r in 0..R {
-            add_rest::<T>(&mut sums[r], rest, &rows[r][length - rest.len()..]);
-        }
-    }
-    sums.map(|sums| reduce(sums))
+fn add_group<T: Term>(sums: Accumulators, a: Accumulators, b: Accumulators) -> Accumulators {
+    [
+        add_term::<T>(sums[0], a[0], b[0]),
+        add_term::<T>(sums[1], a[1], b[1]),
+        add_term::<T>(sums[2], a[2], b[2]),
+        add_term::<T>(sums[3], a[3], b[3]),
+    ]
 }
 
 /// Adds the terms of less than one group.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn add_rest<T: Term>(sums: &mut Accumulators, query: &[f32], row: &[f32]) {
-    let (query_whole, query_tail) = query.as_chunks::<LANES>();
-    let (row_whole, row_tail) = row.as_chunks::<LANES>();
-    for (sum, (query, row)) in sums.iter_mut().zip(query_whole.iter().zip(row_whole)).take(3) {
-        *sum = add_term::<T>(*sum, load(query), load(row));
+fn add_rest<T: Term>(mut sums: Accumulators, a: &[f32], b: &[f32]) -> Accumulators {
+    let (a_whole, a_tail) = a.as_chunks::<LANES>();
+    let (b_whole, b_tail) = b.as_chunks::<LANES>();
+    for (sum, (a, b)) in sums.iter_mut().zip(a_whole.iter().zip(b_whole)) {
+        *sum = add_term::<T>(*sum, load(a), load(b));
     }
-    sums[3] = add_term::<T>(sums[3], load_tail(query_tail), load_tail(row_tail));
+    sums[3] = add_term::<T>(sums[3], load_tail(a_tail), load_tail(b_tail));
+    sums
 }
 
 #[inline]
@@ -110,10 +96,13 @@ fn sum(values: &[f32]) -> f32 {
     let (groups, rest) = values.as_chunks::<GROUP>();
     let mut sums = [_mm256_setzero_ps(); 4];
     for group in groups {
-        let group = load_group(group);
-        for lane in 0..4 {
-            sums[lane] = _mm256_add_ps(sums[lane], group[lane]);
-        }
+        let [a, b, c, d] = load_group(group);
+        sums = [
+            _mm256_add_ps(sums[0], a),
+            _mm256_add_ps(sums[1], b),
+            _mm256_add_ps(sums[2], c),
+            _mm256_add_ps(sums[3], d),
+        ];
     }
     for part in rest.chunks(LANES) {
         sums[0] = _mm256_add_ps(sums[0], load_tail(part));
