@@ -1,3 +1,39 @@
 //! Text to vectors: splitter, local model, remote providers, batching, cache and cost.
+//!
+//! [`Embedder`] is the whole of it for a caller: [`Embedder::resolve`] fixes a library's model,
+//! [`Embedder::embed`] turns texts into vectors. What it promises:
+//!
+//! - E1: vectors are finite, of the model's dimension, and none is all zeros.
+//! - E2: concurrency, queues, retries and waiting are bounded; deadlines hold.
+//! - E3: a cached vector is found by provider, model, input type, dimension and hash of the text.
 
+mod cache;
+mod cohere;
+mod config;
+pub mod deterministic;
+mod embedder;
+mod error;
 pub mod http;
+mod lane;
+mod models;
+mod openai;
+mod provider;
+mod remote;
+mod resolve;
+mod stats;
+mod timer;
+
+pub use config::{
+    CacheConfig, CohereConfig, CohereVersion, EmbedConfig, EmbedLimits, OpenAiConfig, Secret,
+};
+pub use embedder::{EmbedParts, EmbedStatus, Embedder, LocalSource};
+pub use error::{EmbedError, OpenError};
+pub use models::{
+    COHERE_MODEL, DIMENSION_MAX, LOCAL_MODEL, ModelRequest, ModelSpec, ProviderKind,
+    UnknownProvider,
+};
+pub use provider::{
+    BoxFuture, CallError, InputType, Provider, ProviderAnswer, ProviderLimits, Retry,
+};
+pub use stats::{EmbedStats, ModelStats};
+pub use timer::{Random, Timer, TokioTimer};

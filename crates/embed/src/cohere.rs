@@ -1,0 +1,175 @@
+//! Cohere's embedding call, in the shape of its first and of its second version.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{CohereConfig, CohereVersion};
+use crate::error::OpenError;
+use crate::models::{self, ModelSpec, ProviderKind, Shortening};
+use crate::provider::{
+    BoxFuture, CallError, InputType, Provider, ProviderAnswer, ProviderLimits, cut,
+};
+use crate::remote::Endpoint;
+
+/// Texts in one call, as documented.
+const TEXTS_PER_CALL: usize = 96;
+
+/// Characters of one text that are taken; what is beyond the model's tokens is cut off there.
+const CHARS_PER_TEXT: usize = 524_288;
+
+/// Keeps a call's body within what gateways take.
+const TOKENS_PER_CALL: u64 = 262_144;
+
+#[derive(Debug)]
+pub(crate) struct Cohere {
+    endpoint: Endpoint,
+    version: CohereVersion,
+}
+
+impl Cohere {
+    pub(crate) fn new(config: &CohereConfig, http: reqwest::Client) -> Result<Self, OpenError> {
+        let (path, scheme) = match config.api_version {
+            // The oldest clients write the scheme in capitals.
+            CohereVersion::V1 => ("v1/embed", "BEARER"),
+            CohereVersion::V2 => ("v2/embed", "Bearer"),
+        };
+        let endpoint = Endpoint::new(
+            http,
+            ProviderKind::Cohere,
+            (&config.base_url, path),
+            Some((scheme, &config.api_key)),
+        )?;
+        Ok(Cohere { endpoint, version: config.api_version })
+    }
+}
+
+#[derive(Serialize)]
+struct V1Request<'a> {
+    model: &'a str,
+    texts: &'a [String],
+    truncate: &'static str,
+    compression: Option<&'static str>,
+    input_type: &'static str,
+}
+
+#[derive(Serialize)]
+struct V2Request<'a> {
+    model: &'a str,
+    input_type: &'static str,
+    texts: &'a [String],
+    embedding_types: [&'static str; 1],
+    truncate: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_dimension: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Answer<E> {
+    embeddings: E,
+    #[serde(default)]
+    meta: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+struct ByType {
+    float: Vec<Vec<f32>>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    #[serde(default)]
+    billed_units: Option<BilledUnits>,
+}
+
+#[derive(Deserialize)]
+struct BilledUnits {
+    /// A count, which some gateways write as `12.0`.
+    #[serde(default)]
+    input_tokens: Option<f64>,
+}
+
+impl Provider for Cohere {
+    fn limits(&self) -> ProviderLimits {
+        ProviderLimits {
+            texts_per_call: TEXTS_PER_CALL,
+            tokens_per_call: TOKENS_PER_CALL,
+            tokens_per_text: 128_000,
+            chars_per_text: Some(CHARS_PER_TEXT),
+            bytes_per_token: 4,
+        }
+    }
+
+    fn embed<'a>(
+        &'a self,
+        model: &'a ModelSpec,
+        input: InputType,
+        texts: &'a [String],
+    ) -> BoxFuture<'a, Result<ProviderAnswer, CallError>> {
+        Box::pin(async move {
+            let (mut vectors, meta) = match self.version {
+                CohereVersion::V1 => self.v1(model, input, texts).await?,
+                CohereVersion::V2 => self.v2(model, input, texts).await?,
+            };
+            for vector in &mut vectors {
+                cut(vector, model.dimension);
+            }
+            Ok(ProviderAnswer { vectors, tokens: tokens(meta) })
+        })
+    }
+}
+
+impl Cohere {
+    async fn v1(
+        &self,
+        model: &ModelSpec,
+        input: InputType,
+        texts: &[String],
+    ) -> Result<(Vec<Vec<f32>>, Option<Meta>), CallError> {
+        let request = V1Request {
+            model: &model.model,
+            texts,
+            truncate: "END",
+            compression: None,
+            input_type: input_type(input),
+        };
+        let answer: Answer<Vec<Vec<f32>>> = self.endpoint.post(&request).await?;
+        Ok((answer.embeddings, answer.meta))
+    }
+
+    async fn v2(
+        &self,
+        model: &ModelSpec,
+        input: InputType,
+        texts: &[String],
+    ) -> Result<(Vec<Vec<f32>>, Option<Meta>), CallError> {
+        let known = models::find(ProviderKind::Cohere, &model.model);
+        // Only the fourth generation computes shorter vectors; of the others we cut.
+        let computes = known.is_some_and(|known| matches!(known.shortening, Shortening::Listed(_)));
+        let request = V2Request {
+            model: &model.model,
+            input_type: input_type(input),
+            texts,
+            embedding_types: ["float"],
+            truncate: "END",
+            output_dimension: computes.then_some(model.dimension),
+        };
+        let answer: Answer<ByType> = self.endpoint.post(&request).await?;
+        Ok((answer.embeddings.float, answer.meta))
+    }
+}
+
+fn input_type(input: InputType) -> &'static str {
+    match input {
+        InputType::Document => "search_document",
+        InputType::Query => "search_query",
+    }
+}
+
+fn tokens(meta: Option<Meta>) -> Option<u64> {
+    let tokens = meta?.billed_units?.input_tokens?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked, and a count has no fraction"
+    )]
+    (0.0..1e15).contains(&tokens).then_some(tokens as u64)
+}

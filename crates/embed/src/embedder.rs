@@ -1,0 +1,474 @@
+//! The embedder: texts in, checked vectors out, whoever computes them.
+//!
+//! - E1: what comes back is `texts * dimension` finite values, no row all zeros.
+//! - E2: admission, concurrency, retries and waiting are bounded (`lane`).
+//! - E3: the cache is asked first, by everything the vector depends on (`cache`).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::cache::{Cache, CacheKey};
+use crate::cohere::Cohere;
+use crate::config::{EmbedConfig, EmbedLimits};
+use crate::error::{EmbedError, OpenError};
+use crate::lane::{Lane, LaneLimits, LaneParts, Request};
+use crate::models::{DIMENSION_MAX, ModelRequest, ModelSpec, ProviderKind};
+use crate::openai::OpenAi;
+use crate::provider::{InputType, Provider};
+use crate::resolve::Resolver;
+use crate::stats::{Counters, EmbedStats};
+use crate::timer::{Random, Timer};
+
+/// The most texts of one caller that are queued at a time; the rest of a larger request follows.
+const REQUEST_TEXTS_MAX: usize = 1_024;
+
+/// Where the local model comes from.
+#[derive(Clone, Debug)]
+pub enum LocalSource {
+    /// There is none, for the reason given; it may come later by [`Embedder::replace_local`].
+    Unavailable(String),
+    /// Another provider in its place: tests, simulations, embedding the crate.
+    Custom(Arc<dyn Provider>),
+}
+
+/// What an embedder is given from outside.
+pub struct EmbedParts {
+    /// The model inside this process.
+    pub local: LocalSource,
+    /// Carries the calls to remote providers; see [`http_client`](crate::http::http_client).
+    pub http: reqwest::Client,
+    /// The clock that deadlines, windows and retries go by.
+    pub timer: Arc<dyn Timer>,
+    /// Jitter.
+    pub random: Random,
+}
+
+impl fmt::Debug for EmbedParts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("EmbedParts")
+            .field("local", &self.local)
+            .field("timer", &self.timer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the default provider can be used now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmbedStatus {
+    /// The default provider.
+    pub provider: ProviderKind,
+    /// Its model.
+    pub model: String,
+    /// The dimension of its vectors.
+    pub dimension: u32,
+    /// Whether it is set up. A provider that merely failed lately is still ready.
+    pub ready: bool,
+    /// What is missing, or what its last call showed to be wrong.
+    pub note: Option<String>,
+}
+
+/// Turns texts into vectors. Cloning shares it.
+///
+/// Its calls must be made inside a Tokio runtime.
+#[derive(Clone)]
+pub struct Embedder(Arc<Inner>);
+
+struct Inner {
+    resolver: Resolver,
+    default: ModelSpec,
+    /// What the operator should know about how the default came to be.
+    default_note: Option<String>,
+    limits: EmbedLimits,
+    local: Mutex<Slot>,
+    cohere: Slot,
+    openai: Slot,
+    cache: Cache,
+    counters: Arc<Counters>,
+    timer: Arc<dyn Timer>,
+    random: Random,
+    closed: AtomicBool,
+}
+
+/// A provider's lane, or why there is none.
+type Slot = Result<Lane, String>;
+
+impl fmt::Debug for Embedder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Embedder").field("default", &self.0.default).finish_non_exhaustive()
+    }
+}
+
+impl Embedder {
+    /// Sets the providers up and opens the cache. Calls no provider: one that cannot be reached
+    /// shows when it is used. A damaged cache is emptied, never an error.
+    pub async fn open(config: EmbedConfig, parts: EmbedParts) -> Result<Embedder, OpenError> {
+        check_limits(&config.limits)?;
+        let resolver = Resolver::new(&config);
+        let (default, default_note) = resolver.default(&config)?;
+        if let Some(note) = &default_note {
+            tracing::warn!("{note}");
+        }
+        let cache = Cache::open(&config.cache).await;
+        let counters = Arc::new(Counters::default());
+        let lanes = Lanes { config: &config, parts: &parts, cache: &cache, counters: &counters };
+        let local = lanes.local(&parts.local)?;
+        let cohere = lanes.cohere()?;
+        let openai = lanes.openai()?;
+        Ok(Embedder(Arc::new(Inner {
+            resolver,
+            default,
+            default_note,
+            limits: config.limits,
+            local: Mutex::new(local),
+            cohere,
+            openai,
+            cache,
+            counters,
+            timer: parts.timer,
+            random: parts.random,
+            closed: AtomicBool::new(false),
+        })))
+    }
+
+    /// What a library gets that asks for nothing.
+    pub fn default_model(&self) -> ModelSpec {
+        self.0.default.clone()
+    }
+
+    /// What a library that asks for `request` gets, to be fixed at its creation.
+    ///
+    /// A model named without a provider is looked for at the default provider first, then at the
+    /// others. Cohere and the local model refuse names they do not know; an OpenAI-compatible
+    /// server takes any name, if its dimension is given. Whether the provider is ready is not
+    /// asked.
+    pub fn resolve(&self, request: ModelRequest) -> Result<ModelSpec, EmbedError> {
+        self.0.resolver.resolve(&self.0.default, request)
+    }
+
+    /// Embeds `texts`: their vectors in order, row-major, `texts * model.dimension` values.
+    /// No texts give no values.
+    ///
+    /// Waits at most `deadline`. Equal texts are embedded once. Refuses before anything is
+    /// embedded: blank texts, texts too long for the provider, and all texts when too many are
+    /// waiting already. Dropping the future withdraws what has not been called yet.
+    pub async fn embed(
+        &self,
+        model: &ModelSpec,
+        input: InputType,
+        texts: Vec<String>,
+        deadline: Duration,
+    ) -> Result<Vec<f32>, EmbedError> {
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(EmbedError::Closed);
+        }
+        let until = self.0.timer.now() + deadline;
+        let lane = self.0.lane(model)?;
+        check_texts(model, &lane, &texts)?;
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut answer, missing) = self.0.look_up(model, input, texts).await;
+        if missing.texts.is_empty() {
+            return Ok(answer.vectors);
+        }
+        let _admission = lane.admit(missing.texts.len().min(REQUEST_TEXTS_MAX))?;
+        let work = self.0.embed_missing(&lane, input, &mut answer, missing, until);
+        tokio::select! {
+            biased;
+            done = work => done?,
+            () = self.0.timer.sleep(until.saturating_sub(self.0.timer.now())) => {
+                return Err(EmbedError::Deadline { deadline });
+            }
+        }
+        Ok(answer.vectors)
+    }
+
+    /// Puts another local model in place of the present one: how a model that was still being
+    /// downloaded when the embedder was opened comes into use. Calls that run on the present one
+    /// end as they would have.
+    pub fn replace_local(&self, source: &LocalSource) -> Result<(), OpenError> {
+        let slot = local_slot(source, &self.0.limits, || LaneParts {
+            timer: Arc::clone(&self.0.timer),
+            random: Arc::clone(&self.0.random),
+            cache: self.0.cache.clone(),
+            counters: Arc::clone(&self.0.counters),
+        })?;
+        *self.0.local.lock() = slot;
+        Ok(())
+    }
+
+    /// Whether the default provider can be used now.
+    pub fn status(&self) -> EmbedStatus {
+        let ModelSpec { provider, model, dimension } = self.0.default.clone();
+        let (ready, note) = match self.0.slot(provider) {
+            Ok(lane) => (true, lane.trouble()),
+            Err(reason) => (false, Some(reason)),
+        };
+        let note = note.or_else(|| self.0.default_note.clone());
+        EmbedStatus { provider, model, dimension, ready, note }
+    }
+
+    /// What was done since the embedder was opened.
+    pub fn stats(&self) -> EmbedStats {
+        let lanes = ProviderKind::ALL.into_iter().filter_map(|kind| self.0.slot(kind).ok());
+        let queued: usize = lanes.map(|lane| lane.admitted()).sum();
+        EmbedStats {
+            models: self.0.counters.snapshot(),
+            cache_memory_bytes: self.0.cache.memory_bytes(),
+            cache_disk_bytes: self.0.cache.disk_bytes(),
+            queue_texts: u64::try_from(queued).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Answers everyone who waits with [`EmbedError::Closed`], abandons running calls and writes
+    /// the cache's last entries. Further calls fail; closing again does nothing.
+    pub async fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        for kind in ProviderKind::ALL {
+            if let Ok(lane) = self.0.slot(kind) {
+                lane.close().await;
+            }
+        }
+        self.0.cache.close().await;
+    }
+}
+
+/// The answer being put together.
+struct Rows {
+    vectors: Vec<f32>,
+    width: usize,
+}
+
+impl Rows {
+    fn set(&mut self, row: usize, vector: &[f32]) {
+        let at = row * self.width;
+        if let Some(place) = self.vectors.get_mut(at..at + self.width) {
+            place.copy_from_slice(vector);
+        }
+    }
+}
+
+/// The distinct texts that the cache did not have.
+struct Missing {
+    model: Arc<ModelSpec>,
+    texts: Vec<String>,
+    keys: Vec<CacheKey>,
+    /// Rows of the answer that each of them fills, at least one, ascending.
+    rows: Vec<Vec<usize>>,
+}
+
+impl Inner {
+    fn slot(&self, kind: ProviderKind) -> Slot {
+        match kind {
+            ProviderKind::Local => self.local.lock().clone(),
+            ProviderKind::Cohere => self.cohere.clone(),
+            ProviderKind::OpenAi => self.openai.clone(),
+        }
+    }
+
+    fn lane(&self, model: &ModelSpec) -> Result<Lane, EmbedError> {
+        if !(1..=DIMENSION_MAX).contains(&model.dimension) {
+            return Err(EmbedError::DimensionUnsupported {
+                model: model.model.clone(),
+                dimension: model.dimension,
+                supported: format!("1 to {DIMENSION_MAX}"),
+            });
+        }
+        self.slot(model.provider)
+            .map_err(|reason| EmbedError::NotConfigured { provider: model.provider, reason })
+    }
+
+    /// Fills in what the cache has, and gathers the rest, equal texts once.
+    async fn look_up(
+        &self,
+        model: &ModelSpec,
+        input: InputType,
+        texts: Vec<String>,
+    ) -> (Rows, Missing) {
+        let keys: Vec<CacheKey> =
+            texts.iter().map(|text| CacheKey::new(model, input, text)).collect();
+        let found = self.cache.get(&keys, model.dimension).await;
+        let width = usize::try_from(model.dimension).unwrap_or(usize::MAX);
+        let mut rows = Rows { vectors: vec![0.0; texts.len() * width], width };
+        let mut missing = Missing {
+            model: Arc::new(model.clone()),
+            texts: Vec::new(),
+            keys: Vec::new(),
+            rows: Vec::new(),
+        };
+        let mut hits = 0;
+        let mut seen: HashMap<CacheKey, usize> = HashMap::new();
+        for (row, ((text, key), found)) in texts.into_iter().zip(keys).zip(found).enumerate() {
+            if let Some(vector) = found {
+                rows.set(row, &vector);
+                hits += 1;
+            } else if let Some(rows) = seen.get(&key).and_then(|&at| missing.rows.get_mut(at)) {
+                rows.push(row);
+            } else {
+                seen.insert(key, missing.texts.len());
+                missing.texts.push(text);
+                missing.keys.push(key);
+                missing.rows.push(vec![row]);
+            }
+        }
+        self.counters.count(model, |stats| {
+            stats.cache_hits += hits;
+            stats.cache_misses += u64::try_from(missing.texts.len()).unwrap_or(u64::MAX);
+        });
+        (rows, missing)
+    }
+
+    /// Embeds what is missing, a bounded number of texts at a time.
+    async fn embed_missing(
+        &self,
+        lane: &Lane,
+        input: InputType,
+        answer: &mut Rows,
+        missing: Missing,
+        until: Duration,
+    ) -> Result<(), EmbedError> {
+        let Missing { model, texts, keys, rows } = missing;
+        let (mut texts, mut keys) = (texts.into_iter(), keys.into_iter());
+        for rows in rows.chunks(REQUEST_TEXTS_MAX) {
+            let request = Request {
+                model: Arc::clone(&model),
+                input,
+                texts: texts.by_ref().take(rows.len()).collect(),
+                keys: keys.by_ref().take(rows.len()).collect(),
+                deadline: until,
+            };
+            // A reply that is dropped unsent belongs to a lane that is gone.
+            let vectors = lane.submit(request).await.unwrap_or(Err(EmbedError::Closed));
+            let vectors = vectors.map_err(|error| at_row(error, rows))?;
+            for (rows, vector) in rows.iter().zip(vectors.chunks_exact(answer.width)) {
+                rows.iter().for_each(|&row| answer.set(row, vector));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An index in an error of a lane, as the caller counts.
+fn at_row(error: EmbedError, rows: &[Vec<usize>]) -> EmbedError {
+    match error {
+        EmbedError::NotFinite { index } => {
+            let row = rows.get(index).and_then(|rows| rows.first()).copied();
+            EmbedError::NotFinite { index: row.unwrap_or(index) }
+        }
+        other => other,
+    }
+}
+
+fn check_texts(model: &ModelSpec, lane: &Lane, texts: &[String]) -> Result<(), EmbedError> {
+    let chars_max = lane.takes().chars_per_text.unwrap_or(usize::MAX);
+    for (index, text) in texts.iter().enumerate() {
+        if text.trim().is_empty() {
+            return Err(EmbedError::BlankText { index });
+        }
+        // A text has at most as many characters as bytes, and bytes cost nothing to count.
+        if text.len() > chars_max {
+            let chars = text.chars().count();
+            if chars > chars_max {
+                let provider = model.provider;
+                return Err(EmbedError::TextTooLong { index, chars, chars_max, provider });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_limits(limits: &EmbedLimits) -> Result<(), OpenError> {
+    let least = [
+        ("calls_concurrent_max", limits.calls_concurrent_max, 1),
+        ("queue_texts_max", limits.queue_texts_max, REQUEST_TEXTS_MAX),
+        (
+            "local_piece_tokens_max",
+            usize::try_from(limits.local_piece_tokens_max).unwrap_or(usize::MAX),
+            1,
+        ),
+    ];
+    match least.into_iter().find(|&(_, value, min)| value < min) {
+        Some((name, value, min)) => Err(OpenError::Limit { name, value, min }),
+        None => Ok(()),
+    }
+}
+
+/// Makes the lanes of an embedder that is being opened.
+struct Lanes<'a> {
+    config: &'a EmbedConfig,
+    parts: &'a EmbedParts,
+    cache: &'a Cache,
+    counters: &'a Arc<Counters>,
+}
+
+impl Lanes<'_> {
+    fn local(&self, source: &LocalSource) -> Result<Slot, OpenError> {
+        local_slot(source, &self.config.limits, || self.lane_parts())
+    }
+
+    fn cohere(&self) -> Result<Slot, OpenError> {
+        let Some(config) = &self.config.cohere else {
+            return Ok(Err("COHERE_API_KEY is not set".to_owned()));
+        };
+        let provider = Cohere::new(config, self.parts.http.clone())?;
+        Ok(Ok(self.remote(Arc::new(provider))))
+    }
+
+    fn openai(&self) -> Result<Slot, OpenError> {
+        let Some(config) = &self.config.openai else {
+            return Ok(Err("no OpenAI-compatible server is configured".to_owned()));
+        };
+        let provider = OpenAi::new(config, self.parts.http.clone())?;
+        Ok(Ok(self.remote(Arc::new(provider))))
+    }
+
+    fn remote(&self, provider: Arc<dyn Provider>) -> Lane {
+        let limits = &self.config.limits;
+        let lane_limits = LaneLimits {
+            calls_max: limits.calls_concurrent_max,
+            call_timeout: Some(limits.call_timeout),
+            ..lane_limits(limits)
+        };
+        Lane::new(provider, lane_limits, self.lane_parts())
+    }
+
+    fn lane_parts(&self) -> LaneParts {
+        LaneParts {
+            timer: Arc::clone(&self.parts.timer),
+            random: Arc::clone(&self.parts.random),
+            cache: self.cache.clone(),
+            counters: Arc::clone(self.counters),
+        }
+    }
+}
+
+/// The bounds of a lane whose calls are computed here, one at a time.
+fn lane_limits(limits: &EmbedLimits) -> LaneLimits {
+    LaneLimits {
+        calls_max: 1,
+        queue_texts_max: limits.queue_texts_max,
+        batch_window: limits.batch_window,
+        retries_max: limits.retries_max,
+        backoff_min: limits.backoff_min,
+        backoff_max: limits.backoff_max,
+        call_timeout: None,
+    }
+}
+
+fn local_slot(
+    source: &LocalSource,
+    limits: &EmbedLimits,
+    parts: impl FnOnce() -> LaneParts,
+) -> Result<Slot, OpenError> {
+    let provider: Arc<dyn Provider> = match source {
+        LocalSource::Unavailable(reason) => return Ok(Err(reason.clone())),
+        LocalSource::Custom(provider) => Arc::clone(provider),
+    };
+    Ok(Ok(Lane::new(provider, lane_limits(limits), parts())))
+}
