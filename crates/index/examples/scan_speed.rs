@@ -31,8 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bytes = corpus.vectors.len() * size_of::<f32>();
     println!("{rows} rows of {dims}, {} MB, {}", bytes / 1_000_000, kernels().name());
 
-    let halves = [0..rows / 2, rows / 2..rows];
-    let whole = [0..rows];
+    let (whole, halves) = (split(rows, 1), split(rows, 2));
     let mut times: [Vec<Duration>; 4] = Default::default();
     for _ in 0..rounds {
         times[0].push(time(|| corpus.on_threads(&whole, Corpus::read)));
@@ -44,6 +43,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     report("1 thread", bytes, read_1, search_1);
     report("2 threads", bytes, read_2, search_2);
     Ok(())
+}
+
+/// `parts` ranges of as good as equal length that make up `0..rows`.
+fn split(rows: u32, parts: u32) -> Vec<Range<u32>> {
+    (0..parts)
+        .map(|part| {
+            rows / parts * part..if part + 1 == parts { rows } else { rows / parts * (part + 1) }
+        })
+        .collect()
 }
 
 fn report(threads: &str, bytes: usize, read: Duration, search: Duration) {

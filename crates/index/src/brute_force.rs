@@ -118,3 +118,6 @@ impl Block {
 fn low_bits(count: u32) -> u64 {
     if count < WORD_ROWS { (1 << count) - 1 } else { u64::MAX }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,3 +82,71 @@ fn sum_of_squares(v: &[f32]) -> f64 {
 fn round(value: f64) -> f32 {
     value as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::{VectorError, inverse_norm, normalized};
+
+    proptest! {
+        #[test]
+        fn a_unit_vector_has_norm_one_and_the_direction_it_had(
+            v in vec(-1e3_f32..1e3, 1..4097),
+            scale in -24_i32..24,
+        ) {
+            let v: Vec<f32> = v.iter().map(|value| value * 10.0_f32.powi(scale)).collect();
+            let exact: f64 = v.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+            prop_assume!(exact > 0.0);
+            let (unit, inverse) = normalized(&v).unwrap();
+            prop_assert_eq!(inverse.to_bits(), inverse_norm(&v).unwrap().to_bits());
+            prop_assert!((f64::from(inverse) * exact - 1.0).abs() < 1e-6);
+            let norm: f64 = unit.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+            prop_assert!((norm - 1.0).abs() < 1e-6);
+            for (unit, value) in unit.iter().zip(&v) {
+                prop_assert!((f64::from(*unit) - f64::from(*value) / exact).abs() < 1e-7);
+            }
+        }
+    }
+
+    #[test]
+    fn a_norm_has_the_same_bits_on_every_machine() {
+        let v: Vec<f32> = (0..1000_u16).map(|i| f32::from(i * 31 % 997) / 499.0 - 1.0).collect();
+        assert_eq!(inverse_norm(&v).unwrap().to_bits(), 1_029_702_718);
+        assert_eq!(inverse_norm(&[3.0, 4.0]).unwrap().to_bits(), 0.2_f32.to_bits());
+    }
+
+    #[test]
+    fn a_component_that_is_no_number_is_named() {
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for position in 0..20 {
+                let mut v = vec![f32::MAX; 20];
+                v[position] = odd;
+                v[19] = odd;
+                assert_eq!(inverse_norm(&v), Err(VectorError::NotFinite { position }));
+                assert_eq!(normalized(&v), Err(VectorError::NotFinite { position }));
+            }
+        }
+    }
+
+    #[test]
+    fn a_vector_without_direction_is_refused() {
+        for v in [&[][..], &[0.0], &[-0.0; 20]] {
+            assert_eq!(inverse_norm(v), Err(VectorError::Zero));
+        }
+    }
+
+    #[test]
+    fn norms_are_taken_up_to_the_ends_of_the_range() {
+        assert_eq!(inverse_norm(&[f32::MAX; 2]), Err(VectorError::NormOverflow));
+        assert_eq!(inverse_norm(&[f32::from_bits(1)]), Err(VectorError::NormUnderflow));
+        assert_eq!(inverse_norm(&[f32::MIN_POSITIVE / 8.0]), Err(VectorError::NormUnderflow));
+        let (unit, inverse) = normalized(&[f32::MAX]).unwrap();
+        assert!(inverse > 0.0);
+        assert_eq!(unit, [1.0]);
+        let (unit, inverse) = normalized(&[-f32::MIN_POSITIVE]).unwrap();
+        assert!(inverse.is_finite());
+        assert_eq!(unit, [-1.0]);
+    }
+}

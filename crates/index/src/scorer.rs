@@ -139,3 +139,67 @@ impl Scorer for CosineScorer<'_> {
 fn cosine_distance(dot: f32, inverse_norm: f32) -> f32 {
     (1.0 - dot * inverse_norm).min(DISTANCE_MAX).max(0.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CosineScorer, RowBlock, Scorer, cosine_distance};
+    use crate::{RowId, inverse_norm, normalized};
+
+    #[test]
+    fn distances_stay_within_zero_and_two() {
+        for (dot, inverse) in [(1.5, 1.0), (f32::INFINITY, 1.0), (-1.5, 1.0), (-f32::INFINITY, 1.0)]
+        {
+            assert!((0.0..=2.0).contains(&cosine_distance(dot, inverse)));
+        }
+        assert_eq!(cosine_distance(1.0, 1.0).to_bits(), 0.0_f32.to_bits());
+        assert_eq!(cosine_distance(f32::NAN, 1.0).to_bits(), 2.0_f32.to_bits());
+    }
+
+    #[test]
+    fn vectors_at_the_ends_of_the_range_have_the_distance_of_their_direction() {
+        let (query, _) = normalized(&[1.0, 1.0, 1.0, 1.0]).unwrap();
+        for scale in [1e-38_f32, 1e-30, 1.0, 1e30, 1.7e38] {
+            for (signs, expect) in
+                [([1.0, 1.0, 1.0, 1.0], 0.0), ([1.0, -1.0, 1.0, -1.0], 1.0), ([-1.0; 4], 2.0)]
+            {
+                let vector: Vec<f32> = signs.iter().map(|sign| sign * scale).collect();
+                let inverse_norms = [inverse_norm(&vector).unwrap()];
+                let blocks =
+                    [RowBlock { first: RowId(0), vectors: &vector, inverse_norms: &inverse_norms }];
+                let mut distance = [f32::NAN];
+                CosineScorer::new(&query, &blocks).score_range(RowId(0), &mut distance);
+                assert!((distance[0] - expect).abs() < 1e-6, "{scale}: {}", distance[0]);
+            }
+        }
+    }
+
+    fn block(first: u32) -> RowBlock<'static> {
+        RowBlock { first: RowId(first), vectors: &[1.0, 0.0], inverse_norms: &[1.0] }
+    }
+
+    #[test]
+    #[should_panic(expected = "without a gap")]
+    fn blocks_with_a_gap_are_refused() {
+        CosineScorer::new(&[1.0, 0.0], &[block(0), block(2)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "block shape")]
+    fn blocks_of_another_dimension_are_refused() {
+        CosineScorer::new(&[1.0, 0.0, 0.0], &[block(0)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a range ends within the rows")]
+    fn a_range_past_the_last_row_is_refused() {
+        let blocks = [block(0), block(1)];
+        CosineScorer::new(&[1.0, 0.0], &blocks).score_range(RowId(1), &mut [0.0; 2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "row 2 of 2")]
+    fn a_row_past_the_last_is_refused() {
+        let blocks = [block(0), block(1)];
+        CosineScorer::new(&[1.0, 0.0], &blocks).score(&[RowId(2)], &mut [0.0]);
+    }
+}

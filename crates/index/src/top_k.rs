@@ -3,9 +3,11 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use crate::{Neighbor, RowId};
+
 /// A bounded collection of the `k` nearest candidates no farther than a threshold.
 ///
-/// The key breaks ties between equal distances and names the candidate: a [`crate::RowId`] within
+/// The key breaks ties between equal distances and names the candidate: a [`RowId`] within
 /// one segment, (segment, row) across several. What is kept depends on the set of candidates
 /// pushed and never on their order, so partial collections merge to the same answer (I2).
 ///
@@ -84,6 +86,14 @@ impl<T: Ord + Copy> TopK<T> {
     }
 }
 
+impl TopK<RowId> {
+    /// What was kept of one segment, nearest first.
+    pub fn into_neighbors(self) -> Vec<Neighbor> {
+        let sorted = self.into_sorted();
+        sorted.into_iter().map(|(distance, row)| Neighbor { row, distance }).collect()
+    }
+}
+
 #[derive(Copy, Clone, Debug)]
 struct Candidate<T> {
     distance: f32,
@@ -109,3 +119,96 @@ impl<T: Ord> PartialEq for Candidate<T> {
 }
 
 impl<T: Ord> Eq for Candidate<T> {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::TopK;
+    use crate::{Neighbor, RowId};
+
+    proptest! {
+        #[test]
+        fn i2_what_is_kept_is_the_front_of_the_sorted_list_in_any_order_of_pushes(
+            // Few distinct distances, so that ties are common.
+            mut candidates in vec((0_u8..6, 0_u32..50), 0..80).prop_map(|pairs| {
+                pairs.into_iter().map(|(d, key)| (f32::from(d) / 2.0, key)).collect::<Vec<_>>()
+            }),
+            k in 0_usize..20,
+            threshold in prop_oneof![Just(f32::INFINITY), 0.0_f32..3.0],
+            cut in 0_usize..80,
+        ) {
+            let cut = cut.min(candidates.len());
+            let (mut first, mut second) = (TopK::within(k, threshold), TopK::within(k, threshold));
+            for (distance, key) in &candidates[..cut] {
+                first.push(*distance, *key);
+            }
+            for (distance, key) in &candidates[cut..] {
+                second.push(*distance, *key);
+            }
+            first.merge(second);
+            candidates.retain(|(distance, _)| *distance <= threshold);
+            candidates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            candidates.truncate(k);
+            prop_assert_eq!(first.len(), candidates.len());
+            prop_assert_eq!(first.into_sorted(), candidates);
+        }
+    }
+
+    #[test]
+    fn the_bound_is_the_threshold_until_full_and_then_the_farthest_kept() {
+        let mut top = TopK::within(2, 0.9);
+        assert_eq!(top.bound().to_bits(), 0.9_f32.to_bits());
+        top.push(0.5, 1);
+        assert_eq!(top.bound().to_bits(), 0.9_f32.to_bits());
+        top.push(0.7, 2);
+        assert_eq!(top.bound().to_bits(), 0.7_f32.to_bits());
+        top.push(0.1, 3);
+        assert_eq!(top.bound().to_bits(), 0.5_f32.to_bits());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_zero_or_within_nan() {
+        for mut top in [TopK::new(0), TopK::within(3, f32::NAN)] {
+            top.push(0.0, 1);
+            top.push(f32::NEG_INFINITY, 1);
+            assert!(top.bound().is_nan() && top.is_empty());
+        }
+    }
+
+    #[test]
+    fn nan_is_dropped_and_infinity_is_kept() {
+        let mut top = TopK::new(3);
+        top.push(f32::NAN, 1);
+        top.push(f32::INFINITY, 2);
+        assert_eq!(top.into_sorted(), [(f32::INFINITY, 2)]);
+    }
+
+    #[test]
+    fn i2_the_two_zeros_tie() {
+        let mut top = TopK::new(1);
+        top.push(0.0, 1);
+        top.push(-0.0, 2);
+        assert_eq!(top.into_sorted(), [(0.0, 1)]);
+    }
+
+    #[test]
+    fn i2_neighbors_come_in_their_own_order() {
+        let mut top = TopK::new(3);
+        for (distance, row) in [(0.5, 2), (0.5, 1), (0.1, 9)] {
+            top.push(distance, RowId(row));
+        }
+        let found = top.into_neighbors();
+        assert!(found.is_sorted());
+        assert_eq!(found[0], Neighbor { row: RowId(9), distance: 0.1 });
+        assert_eq!(found[1].row, RowId(1));
+    }
+
+    #[test]
+    fn a_huge_k_takes_no_memory_before_there_are_candidates() {
+        let mut top = TopK::new(usize::MAX);
+        top.push(1.0, 1);
+        assert_eq!(top.len(), 1);
+    }
+}
