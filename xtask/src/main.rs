@@ -1,1 +1,88 @@
-fn main() {}
+//! The project's own tools: one command for the tests, one for every check, one for the style.
+//!
+//! `cargo xtask` without a command says what there is. The exit status is 0 if everything passed, 1
+//! if something did not, 2 if the command line makes no sense.
+#![expect(clippy::print_stdout, reason = "a command line tool answers on standard output")]
+
+mod commands;
+mod error;
+mod steps;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use commands::Runner;
+use error::Error;
+use workspace::Workspace;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  test [--install]       every test: build, fetch the model, run, then the doc tests;
+                         --install brings cargo-nextest first if it is missing
+  ci                     every check: format, tidy, deny, clippy, doc, test
+  tidy                   the style rules that no other tool knows, and the rules of deny.toml
+  deny                   cargo-deny without the network, where it is installed
+  goldens                write the golden files anew and show what changed
+  kill9 [--rounds <n>]   kill and restart the server under load, 20 rounds unless told
+  bench [<name> [...]]   build and run a bench with the given arguments; without a name, list them
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Usage(what)) => {
+            eprintln!("error: {what}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<(), Error> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let ["help" | "--help" | "-h"] = words[..] {
+        println!("{USAGE}");
+        return Ok(());
+    }
+    let workspace = Workspace::locate()?;
+    match words[..] {
+        ["test"] => commands::test(&workspace, Runner::AsInstalled),
+        ["test", "--install"] => commands::test(&workspace, Runner::Install),
+        ["ci"] => commands::ci(&workspace),
+        ["tidy"] => commands::tidy(&workspace),
+        ["deny"] => commands::deny(&workspace),
+        ["goldens"] => commands::goldens(&workspace),
+        ["kill9"] => commands::kill9(&workspace, commands::KILL9_ROUNDS),
+        ["kill9", "--rounds", count] => commands::kill9(&workspace, rounds(count)?),
+        ["bench"] => commands::bench(&workspace, None, &[]),
+        ["bench", name, ..] => commands::bench(&workspace, Some(name), &arguments[2..]),
+        [] => Err(Error::Usage("a command is needed".to_owned())),
+        _ => Err(Error::Usage(format!("unknown: {}", words.join(" ")))),
+    }
+}
+
+fn rounds(count: &str) -> Result<u32, Error> {
+    match count.parse() {
+        Ok(rounds) if rounds > 0 => Ok(rounds),
+        _ => Err(Error::Usage(format!("--rounds takes a number above 0, not `{count}`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_that_makes_no_sense_is_a_usage_error() {
+        for line in ["", "tests", "test --fast", "kill9 --rounds", "kill9 --rounds 0", "ci now"] {
+            let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            assert!(matches!(run(&arguments), Err(Error::Usage(_))), "{line}");
+        }
+    }
+}
