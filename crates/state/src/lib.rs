@@ -1,1 +1,46 @@
-//! The catalog and library state machines: decide, apply, view, search, segment and manifest formats.
+//! The catalog and library state machines: `decide`, `apply`, views, search, and the formats of
+//! segments and manifests.
+//!
+//! A library is a fold over the log: `View_n = entries[..n].fold(View::empty, apply)`.
+//!
+//! Invariants:
+//! - **S1** `apply` is total and deterministic.
+//! - **S2** No clock, randomness, I/O or async in this crate.
+//! - **S3** Views are immutable.
+//! - **S4** Checkpoint plus suffix equals replay.
+//! - **S5** Merges keep the digest and every exact result.
+
+mod body;
+mod catalog;
+mod codec;
+mod document;
+mod entry;
+mod ids;
+mod layout;
+mod library;
+pub mod limits;
+mod listing;
+mod liveness;
+mod manifest;
+mod record;
+mod search;
+mod segment;
+mod transition;
+mod view;
+
+pub use arrwdb_index::{VectorError, normalized};
+pub use catalog::{Catalog, CatalogCommand, CatalogRejection};
+pub use codec::DecodeError;
+pub use document::{Chunk, Custom, Document, DocumentMetadata};
+pub use entry::{CatalogEntry, LibraryEntry};
+pub use ids::{ChunkId, DocumentId, LibraryId, ParseIdError, Seq, TenantId, Timestamp};
+pub use library::{IndexSpec, LibrarySpec, ModelName};
+pub use listing::{Cursor, Page};
+pub use manifest::{Manifest, ManifestError, ManifestSegment};
+pub use record::{DocumentRecord, RecordError};
+pub use search::{Executor, Found, FoundChunk, Nearest, Sequential};
+pub use segment::{
+    Damage, FileBytes, FileSegment, Merge, Segment, SegmentSummary, SegmentWriteError,
+};
+pub use transition::{Command, Decision, Rejection};
+pub use view::{SegmentView, View};

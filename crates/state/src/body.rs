@@ -1,0 +1,177 @@
+//! The stored form of a document without its vectors, version 1.
+//!
+//! ```text
+//! u8 version = 1 | text title | text? author | text document_type | text? source_url
+//! u32 n, text tag * n | text custom (JSON object, empty when there is none) | i64 created_at
+//! u32 chunks | u32 offset * chunks (of each chunk, from the start of the body)
+//! chunk: id 16 | i64 created_at | u8 has_page, u32 page? | text custom | text text
+//! ```
+//!
+//! The table of offsets lets a search hydrate one chunk of a thousand without reading the rest.
+
+use bytes::Bytes;
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::document::{Chunk, Custom, Document, DocumentMetadata};
+use crate::ids::{ChunkId, DocumentId, Timestamp};
+
+const VERSION: u8 = 1;
+
+/// Encodes a document without its id and its vectors. O(bytes).
+pub(crate) fn encode(metadata: &DocumentMetadata, chunks: &[Chunk]) -> Bytes {
+    let text_bytes: usize = chunks.iter().map(|chunk| chunk.text.len()).sum();
+    let mut out = Writer::with_capacity(256 + text_bytes + chunks.len() * 64);
+    out.u8(VERSION);
+    out.text(&metadata.title);
+    out.text_option(metadata.author.as_deref());
+    out.text(&metadata.document_type);
+    out.text_option(metadata.source_url.as_deref());
+    out.count(metadata.tags.len());
+    for tag in &metadata.tags {
+        out.text(tag);
+    }
+    custom(&mut out, &metadata.custom);
+    out.i64(metadata.created_at.micros());
+    out.count(chunks.len());
+    let table = out.len();
+    for _chunk in chunks {
+        out.u32(0);
+    }
+    for (index, chunk) in chunks.iter().enumerate() {
+        let offset = u32::try_from(out.len()).unwrap_or(u32::MAX);
+        out.u32_at(table + 4 * index, offset);
+        out.id(chunk.id.to_bytes());
+        out.i64(chunk.created_at.micros());
+        out.u8(u8::from(chunk.page_number.is_some()));
+        if let Some(page) = chunk.page_number {
+            out.u32(page);
+        }
+        custom(&mut out, &chunk.custom);
+        out.text(&chunk.text);
+    }
+    Bytes::from(out.into_bytes())
+}
+
+fn custom(out: &mut Writer, custom: &Custom) {
+    if custom.is_empty() {
+        out.text("");
+    } else {
+        out.text(&serde_json::Value::Object(custom.clone()).to_string());
+    }
+}
+
+fn read_custom(from: &mut Reader<'_>) -> Result<Custom, DecodeError> {
+    let text = from.text("custom metadata")?;
+    if text.is_empty() {
+        return Ok(Custom::new());
+    }
+    serde_json::from_str(text).map_err(|_not_json| from.error("custom metadata as JSON"))
+}
+
+/// A stored document whose fixed part has been read.
+#[derive(Debug)]
+pub(crate) struct BodyReader<'a> {
+    bytes: &'a [u8],
+    metadata: DocumentMetadata,
+    table: usize,
+    chunks: usize,
+}
+
+impl<'a> BodyReader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut from = Reader::new(bytes);
+        if from.u8("body version")? != VERSION {
+            return Err(from.error("a body of a version this build knows"));
+        }
+        let title = from.text("title")?.to_owned();
+        let author = from.text_option("author")?.map(str::to_owned);
+        let document_type = from.text("document type")?.to_owned();
+        let source_url = from.text_option("source url")?.map(str::to_owned);
+        let tag_count = from.count(4, "tags")?;
+        let tags = (0..tag_count)
+            .map(|_tag| from.text("tag").map(str::to_owned))
+            .collect::<Result<_, _>>()?;
+        let custom = read_custom(&mut from)?;
+        let created_at = Timestamp::from_micros(from.i64("creation time")?);
+        let chunks = from.count(4, "chunks")?;
+        let metadata =
+            DocumentMetadata { title, author, document_type, source_url, tags, custom, created_at };
+        Ok(Self { bytes, metadata, table: from.offset(), chunks })
+    }
+
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks
+    }
+
+    pub(crate) fn title(&self) -> &str {
+        &self.metadata.title
+    }
+
+    /// The chunk at `index`, which must be below [`Self::chunks`]; its embedding is left empty.
+    pub(crate) fn chunk(&self, index: usize) -> Result<Chunk, DecodeError> {
+        let mut table = Reader::at(self.bytes, self.table + 4 * index);
+        let mut from = Reader::at(self.bytes, table.u32("chunk offset")? as usize);
+        let id = ChunkId::new(from.uuid("chunk id")?);
+        let created_at = Timestamp::from_micros(from.i64("chunk creation time")?);
+        let page_number = if from.flag("page")? { Some(from.u32("page number")?) } else { None };
+        let custom = read_custom(&mut from)?;
+        let text = from.text("chunk text")?.to_owned();
+        Ok(Chunk { id, text, embedding: Vec::new(), created_at, page_number, custom })
+    }
+
+    /// The whole document, its embeddings left empty.
+    pub(crate) fn document(self, id: DocumentId) -> Result<Document, DecodeError> {
+        let chunks = (0..self.chunks).map(|index| self.chunk(index)).collect::<Result<_, _>>()?;
+        Ok(Document { id, metadata: self.metadata, chunks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Document {
+        let chunk = |n: u8| Chunk {
+            id: ChunkId::from_bytes([n; 16]),
+            text: format!("passage {n} \u{1F980}"),
+            embedding: Vec::new(),
+            created_at: Timestamp::from_micros(i64::from(n)),
+            page_number: (n == 2).then_some(7),
+            custom: Custom::new(),
+        };
+        let mut custom = Custom::new();
+        custom.insert("section".into(), serde_json::json!({"depth": [1, 2.5, null]}));
+        Document {
+            id: DocumentId::from_bytes([9; 16]),
+            metadata: DocumentMetadata {
+                title: "A title".into(),
+                author: Some("Ada".into()),
+                document_type: "text".into(),
+                source_url: None,
+                tags: vec!["a".into(), String::new()],
+                custom,
+                created_at: Timestamp::from_micros(-5),
+            },
+            chunks: vec![chunk(1), chunk(2)],
+        }
+    }
+
+    #[test]
+    fn a_body_reads_as_it_was_written() {
+        let document = sample();
+        let bytes = encode(&document.metadata, &document.chunks);
+        let reader = BodyReader::new(&bytes).unwrap();
+        assert_eq!(reader.chunk(1).unwrap(), document.chunks[1]);
+        assert_eq!(reader.document(document.id).unwrap(), document);
+    }
+
+    #[test]
+    fn a_cut_body_is_an_error_and_never_a_panic() {
+        let document = sample();
+        let bytes = encode(&document.metadata, &document.chunks);
+        for len in 0..bytes.len() {
+            let whole = BodyReader::new(&bytes[..len]).and_then(|body| body.document(document.id));
+            assert!(whole.is_err(), "{len}");
+        }
+    }
+}

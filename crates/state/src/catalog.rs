@@ -1,0 +1,260 @@
+//! The catalog: which libraries there are, as a fold over the catalog's stream.
+//!
+//! A snapshot of it is `text "arrwcat" | u32 version = 1 | u64 applied | u32 n | spec * n`, with a
+//! CRC32C of all of that behind it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::entry::{CatalogEntry, read_spec, write_spec};
+use crate::ids::{LibraryId, Seq, TenantId, Timestamp};
+use crate::library::LibrarySpec;
+use crate::limits::LIBRARIES_MAX;
+
+const MAGIC: &str = "arrwcat";
+const VERSION: u32 = 1;
+
+/// Which libraries exist. Immutable; a copy shares its specs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalog {
+    applied: Seq,
+    libraries: BTreeMap<LibraryId, Arc<LibrarySpec>>,
+}
+
+/// A wish of the catalog.
+#[derive(Debug, Clone)]
+pub enum CatalogCommand {
+    /// Create this library.
+    Create(LibrarySpec),
+    /// Change a library's name or description; `None` leaves it.
+    Update {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Which library.
+        id: LibraryId,
+        /// New name.
+        name: Option<String>,
+        /// New description; `Some(None)` removes it.
+        description: Option<Option<String>>,
+    },
+    /// Delete a library.
+    Delete {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Which library.
+        id: LibraryId,
+    },
+}
+
+/// Why the catalog refuses a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogRejection {
+    /// There is no such library of this tenant.
+    #[error("no such library")]
+    NotFound(LibraryId),
+    /// There is one with this id.
+    #[error("the library exists already")]
+    Exists(LibraryId),
+    /// There are as many libraries as there may be.
+    #[error("there are {LIBRARIES_MAX} libraries, which is the limit")]
+    Full,
+}
+
+impl Catalog {
+    /// The last record applied.
+    pub fn applied(&self) -> Seq {
+        self.applied
+    }
+
+    /// A library by its id, whosever it is.
+    pub fn get(&self, id: LibraryId) -> Option<&Arc<LibrarySpec>> {
+        self.libraries.get(&id)
+    }
+
+    /// All libraries, ascending by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<LibrarySpec>> {
+        self.libraries.values()
+    }
+
+    /// How many libraries there are.
+    pub fn len(&self) -> usize {
+        self.libraries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.libraries.is_empty()
+    }
+
+    /// Turns a command into an entry, or refuses it. Changes nothing.
+    pub fn decide(
+        &self,
+        command: CatalogCommand,
+        at: Timestamp,
+    ) -> Result<CatalogEntry, CatalogRejection> {
+        match command {
+            CatalogCommand::Create(spec) => {
+                if self.libraries.contains_key(&spec.id) {
+                    return Err(CatalogRejection::Exists(spec.id));
+                }
+                if self.libraries.len() >= LIBRARIES_MAX {
+                    return Err(CatalogRejection::Full);
+                }
+                Ok(CatalogEntry::LibraryCreated(spec))
+            }
+            CatalogCommand::Update { tenant, id, name, description } => {
+                let spec = self.owned(tenant, id)?;
+                let name = name.unwrap_or_else(|| spec.name.clone());
+                let description = description.unwrap_or_else(|| spec.description.clone());
+                Ok(CatalogEntry::LibraryUpdated { id, at, name, description })
+            }
+            CatalogCommand::Delete { tenant, id } => {
+                self.owned(tenant, id)?;
+                Ok(CatalogEntry::LibraryDeleted { id, at })
+            }
+        }
+    }
+
+    /// The catalog after `entry`. Never refuses (S1).
+    #[must_use]
+    pub fn apply(&self, seq: Seq, entry: &CatalogEntry) -> Self {
+        let mut next = self.clone();
+        next.applied = seq;
+        match entry {
+            CatalogEntry::LibraryCreated(spec) => {
+                next.libraries.insert(spec.id, Arc::new(spec.clone()));
+            }
+            CatalogEntry::LibraryUpdated { id, at: _, name, description } => {
+                if let Some(spec) = next.libraries.get_mut(id) {
+                    let spec = Arc::make_mut(spec);
+                    spec.name.clone_from(name);
+                    spec.description.clone_from(description);
+                }
+            }
+            CatalogEntry::LibraryDeleted { id, at: _ } => {
+                next.libraries.remove(id);
+            }
+        }
+        next
+    }
+
+    /// A library of this tenant.
+    pub fn owned(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+    ) -> Result<&Arc<LibrarySpec>, CatalogRejection> {
+        self.get(id).filter(|spec| spec.tenant == tenant).ok_or(CatalogRejection::NotFound(id))
+    }
+
+    /// A snapshot's bytes.
+    pub fn write(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(64 + self.libraries.len() * 160);
+        out.text(MAGIC);
+        out.u32(VERSION);
+        out.u64(self.applied.get());
+        out.count(self.libraries.len());
+        for spec in self.libraries.values() {
+            write_spec(&mut out, spec);
+        }
+        seal(out)
+    }
+
+    /// Reads a snapshot, checksum first.
+    pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = unseal(bytes)?;
+        if from.text("magic")? != MAGIC || from.u32("version")? != VERSION {
+            return Err(from.error("a catalog snapshot of a version this build knows"));
+        }
+        let applied = Seq::new(from.u64("applied sequence")?);
+        let mut libraries = BTreeMap::new();
+        for _library in 0..from.count(60, "libraries")? {
+            let spec = read_spec(&mut from)?;
+            libraries.insert(spec.id, Arc::new(spec));
+        }
+        from.end()?;
+        Ok(Self { applied, libraries })
+    }
+}
+
+/// Appends the CRC32C of everything written.
+pub(crate) fn seal(out: Writer) -> Vec<u8> {
+    let mut bytes = out.into_bytes();
+    let crc = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// Checks what [`seal`] appended and gives a reader of what is before it.
+pub(crate) fn unseal(bytes: &[u8]) -> Result<Reader<'_>, DecodeError> {
+    let too_short = DecodeError { what: "a checksum", offset: bytes.len() };
+    let (body, crc) = bytes.split_last_chunk::<4>().ok_or(too_short)?;
+    if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+        return Err(DecodeError { what: "a matching checksum", offset: body.len() });
+    }
+    Ok(Reader::new(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::library::{IndexSpec, ModelName};
+
+    fn spec(n: u8) -> LibrarySpec {
+        LibrarySpec {
+            id: LibraryId::from_bytes([n; 16]),
+            tenant: TenantId::DEFAULT,
+            name: format!("library {n}"),
+            description: None,
+            created_at: Timestamp::from_micros(1),
+            index: IndexSpec::BruteForce,
+            model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
+            dimension: 384,
+        }
+    }
+
+    #[test]
+    fn s1_a_catalog_is_the_fold_of_its_entries() {
+        let at = Timestamp::from_micros(2);
+        let mut catalog = Catalog::default();
+        let mut log = Vec::new();
+        let update = CatalogCommand::Update {
+            tenant: TenantId::DEFAULT,
+            id: spec(1).id,
+            name: Some("renamed".into()),
+            description: Some(Some("about".into())),
+        };
+        let delete = CatalogCommand::Delete { tenant: TenantId::DEFAULT, id: spec(2).id };
+        for command in
+            [CatalogCommand::Create(spec(1)), CatalogCommand::Create(spec(2)), update, delete]
+        {
+            let entry = catalog.decide(command, at).unwrap();
+            assert_eq!(CatalogEntry::decode(&entry.encode()).unwrap(), entry);
+            log.push(entry.clone());
+            catalog = catalog.apply(Seq::new(log.len() as u64), &entry);
+        }
+        assert_eq!(catalog.get(spec(1).id).unwrap().name, "renamed");
+        assert!(catalog.get(spec(2).id).is_none());
+        assert_eq!(Catalog::read(&catalog.write()).unwrap(), catalog);
+    }
+
+    #[test]
+    fn another_tenants_library_does_not_exist() {
+        let catalog = Catalog::default().apply(Seq::new(1), &CatalogEntry::LibraryCreated(spec(1)));
+        let delete = CatalogCommand::Delete { tenant: TenantId::new(5), id: spec(1).id };
+        let refused = catalog.decide(delete, Timestamp::from_micros(0)).unwrap_err();
+        assert_eq!(refused, CatalogRejection::NotFound(spec(1).id));
+    }
+
+    #[test]
+    fn a_damaged_snapshot_is_refused() {
+        let catalog = Catalog::default().apply(Seq::new(1), &CatalogEntry::LibraryCreated(spec(1)));
+        let bytes = catalog.write();
+        for place in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 1;
+            assert!(Catalog::read(&damaged).is_err(), "byte {place}");
+        }
+    }
+}

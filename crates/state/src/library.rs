@@ -1,0 +1,54 @@
+//! What a library is, fixed at its creation except for its name and description.
+
+use crate::ids::{LibraryId, TenantId, Timestamp};
+
+/// The search structure of a library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IndexSpec {
+    /// Exact scan of every row.
+    BruteForce,
+}
+
+impl IndexSpec {
+    /// The name used in the API and in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BruteForce => "brute_force",
+        }
+    }
+
+    /// The structure of that name, where this build has it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        (name == Self::BruteForce.name()).then_some(Self::BruteForce)
+    }
+}
+
+/// Which model made, or makes, a library's vectors.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelName {
+    /// `local`, `cohere` or `openai`.
+    pub provider: String,
+    /// The provider's name of the model.
+    pub model: String,
+}
+
+/// A library as the catalog knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LibrarySpec {
+    /// Its id.
+    pub id: LibraryId,
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// Name, 1 to [`crate::limits::LIBRARY_NAME_CHARS_MAX`] characters; need not be unique.
+    pub name: String,
+    /// Description, where given.
+    pub description: Option<String>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Search structure.
+    pub index: IndexSpec,
+    /// Embedding model of its texts.
+    pub model: ModelName,
+    /// Dimension of its vectors, 1 to [`crate::limits::DIMENSIONS_MAX`].
+    pub dimension: u32,
+}

@@ -1,0 +1,41 @@
+//! Every bound of the data model in one place, with its reason and its relation to the others.
+
+/// Dimensions of a vector: 1 to this. The largest embedding models in use give 4,096.
+pub const DIMENSIONS_MAX: u32 = 4096;
+/// Chunks of one document. A document is replaced as a whole, so it is one record of the log.
+pub const CHUNKS_PER_DOCUMENT_MAX: usize = 1000;
+/// Characters (Unicode scalar values) of one chunk's text.
+pub const CHUNK_CHARS_MAX: usize = 10_000;
+/// Bytes of all of a document's metadata (title, author, tags, custom, ...), as JSON.
+pub const METADATA_BYTES_MAX: usize = 64 << 10;
+/// Characters of a title.
+pub const TITLE_CHARS_MAX: usize = 1000;
+/// Characters of a library's name.
+pub const LIBRARY_NAME_CHARS_MAX: usize = 255;
+/// Characters of a library's description.
+pub const LIBRARY_DESCRIPTION_CHARS_MAX: usize = 10_000;
+/// Documents of one batch request.
+pub const BATCH_DOCUMENTS_MAX: usize = 1000;
+/// Bytes of one record of the log: one document at every limit above fits with room to spare.
+pub const RECORD_BYTES_MAX: usize = 64 << 20;
+/// Nearest chunks of one plain search.
+pub const K_MAX: usize = 100;
+/// Nearest chunks of one streamed search.
+pub const K_STREAM_MAX: usize = 10_000;
+/// Characters of a query.
+pub const QUERY_CHARS_MAX: usize = 1000;
+/// Libraries of one tenant. A library costs a few hundred bytes in the catalog at rest.
+pub const LIBRARIES_MAX: usize = 100_000;
+/// Nesting of custom metadata: deeper JSON has no use and costs stack.
+pub const METADATA_DEPTH_MAX: usize = 32;
+/// Rows of one segment: positions are 32 bits, and merges stop well before.
+pub const SEGMENT_ROWS_MAX: u32 = 1 << 30;
+
+const UTF8_BYTES_PER_CHAR_MAX: usize = 4;
+const _: () = assert!(
+    // Text, vector, ids and per-chunk metadata of the largest document, plus its own metadata.
+    CHUNKS_PER_DOCUMENT_MAX
+        * (CHUNK_CHARS_MAX * UTF8_BYTES_PER_CHAR_MAX + DIMENSIONS_MAX as usize * 4 + 1024)
+        + 2 * METADATA_BYTES_MAX
+        <= RECORD_BYTES_MAX
+);

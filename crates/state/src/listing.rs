@@ -1,0 +1,118 @@
+//! Documents in the order in which they were added, a page at a time.
+
+use crate::document::Document;
+use crate::ids::{DocumentId, Seq};
+use crate::segment::Damage;
+use crate::view::{Place, View};
+
+/// A place in a library's documents that stays valid while the library changes: after the
+/// document `id`, which was added at `born`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// The record that added the last document seen.
+    pub born: Seq,
+    /// The last document seen.
+    pub id: DocumentId,
+}
+
+/// A page of documents.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The documents, at most as many as were asked for.
+    pub documents: Vec<Document>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// A place in the view: the document `ordinal` of a segment.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    segment: usize,
+    ordinal: u32,
+}
+
+impl View {
+    /// At most `limit` documents after `cursor` (from the first, without one).
+    /// O(segments + log documents + limit).
+    pub fn documents_after(
+        &self,
+        cursor: Option<Cursor>,
+        limit: usize,
+        vectors: bool,
+    ) -> Result<Page, Damage> {
+        let from = match cursor {
+            Some(cursor) => self.after(cursor)?,
+            None => At { segment: 0, ordinal: 0 },
+        };
+        self.page(from, limit, vectors)
+    }
+
+    /// At most `limit` documents from the `offset`-th live one on. O(segments + documents of one
+    /// segment + limit).
+    pub fn documents_at(&self, offset: u64, limit: usize, vectors: bool) -> Result<Page, Damage> {
+        let mut skip = offset;
+        for (segment, view) in self.segments.iter().enumerate() {
+            if skip >= u64::from(view.live_documents()) {
+                skip -= u64::from(view.live_documents());
+                continue;
+            }
+            for ordinal in 0..view.segment.documents() {
+                if view.lives(&view.segment.head(ordinal)?) {
+                    if skip == 0 {
+                        return self.page(At { segment, ordinal }, limit, vectors);
+                    }
+                    skip -= 1;
+                }
+            }
+        }
+        Ok(Page { documents: Vec::new(), next: None })
+    }
+
+    fn page(&self, from: At, limit: usize, vectors: bool) -> Result<Page, Damage> {
+        let mut documents = Vec::with_capacity(limit.min(1024));
+        let mut last = None;
+        for (segment, view) in self.segments.iter().enumerate().skip(from.segment) {
+            let first = if segment == from.segment { from.ordinal } else { 0 };
+            for ordinal in first..view.segment.documents() {
+                let head = view.segment.head(ordinal)?;
+                if !view.lives(&head) {
+                    continue;
+                }
+                if documents.len() == limit {
+                    return Ok(Page { documents, next: last });
+                }
+                documents.push(self.read(Place { segment, ordinal, head }, vectors)?);
+                last = Some(Cursor { born: head.born, id: head.id });
+            }
+        }
+        Ok(Page { documents, next: None })
+    }
+
+    /// The first place after a cursor. Documents lie in the order of `born`, so a cursor whose
+    /// document has gone still has its place: before the first document born later, or after
+    /// those of its own record that come before it in the record.
+    fn after(&self, cursor: Cursor) -> Result<At, Damage> {
+        for (segment, view) in self.segments.iter().enumerate() {
+            let documents = view.segment.documents();
+            if view.segment.head(documents - 1)?.born < cursor.born {
+                continue;
+            }
+            let first = view.segment.first_born_at(cursor.born)?;
+            for ordinal in first..documents {
+                let head = view.segment.head(ordinal)?;
+                if head.born > cursor.born {
+                    // The document seen was merged away. Those of its record that are left may
+                    // have been seen or not: begin at the first of them, twice beats never.
+                    return Ok(At { segment, ordinal: first });
+                }
+                if head.id == cursor.id {
+                    return Ok(At { segment, ordinal: ordinal + 1 });
+                }
+            }
+            if first < documents {
+                return Ok(At { segment, ordinal: first });
+            }
+        }
+        Ok(At { segment: self.segments.len(), ordinal: 0 })
+    }
+}

@@ -1,0 +1,191 @@
+//! The manifest: a library at one sequence number, as a list of segment files and what has died
+//! in them. Version 1.
+//!
+//! ```text
+//! text "arrwman" | u32 version = 1 | id 16 library | u32 dimension | u64 applied
+//! u64 documents | u64 chunks | u128 digest | u64 next segment number
+//! u32 n, n * (u64 number | u64 file bytes | u32 header checksum | u32 rows | u32 documents
+//!             u32 dead documents | u32 m, m * (u32 first row | u32 rows | u64 died))
+//! u32 CRC32C of all before
+//! ```
+
+use std::sync::Arc;
+
+use crate::catalog::{seal, unseal};
+use crate::codec::{DecodeError, Writer};
+use crate::ids::{LibraryId, Seq};
+use crate::liveness::Tombstones;
+use crate::segment::{FileSegment, Segment};
+use crate::view::{SegmentView, View};
+
+const MAGIC: &str = "arrwman";
+const VERSION: u32 = 1;
+
+/// A library at one sequence number, before its files are opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Which library.
+    pub library: LibraryId,
+    /// Dimension of its vectors.
+    pub dimension: u32,
+    /// The last record that is in the files; replay goes on after it.
+    pub applied: Seq,
+    /// No segment file of this number or a higher one is part of the library.
+    pub next_segment: u64,
+    /// The files, oldest rows first.
+    pub segments: Vec<ManifestSegment>,
+    documents: u64,
+    chunks: u64,
+    digest: u128,
+}
+
+/// One file of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestSegment {
+    /// Its number, which names its file.
+    pub number: u64,
+    /// Its size.
+    pub file_bytes: u64,
+    /// The checksum of its header, which stands for every byte of it.
+    pub header_crc: u32,
+    rows: u32,
+    documents: u32,
+    dead_documents: u32,
+    tombstones: Tombstones,
+}
+
+/// Why a manifest and its files do not make a library.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// The view has segments that are not in files.
+    #[error("a segment is not in a file yet")]
+    NotInFiles,
+    /// A file is not the one that the manifest means.
+    #[error("{file} is not the file that the manifest names; run `arrwdb check`")]
+    WrongFile {
+        /// Its path.
+        file: String,
+    },
+}
+
+impl Manifest {
+    /// The manifest of a view all of whose segments are in files.
+    pub fn of(view: &View, library: LibraryId, next_segment: u64) -> Result<Self, ManifestError> {
+        let segments = view
+            .segments
+            .iter()
+            .map(|view| {
+                let file = view.segment.file().ok_or(ManifestError::NotInFiles)?;
+                Ok(ManifestSegment {
+                    number: file.number(),
+                    file_bytes: file.file_bytes(),
+                    header_crc: file.header_crc(),
+                    rows: view.segment.rows(),
+                    documents: view.segment.documents(),
+                    dead_documents: view.dead_documents,
+                    tombstones: view.tombstones.clone(),
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            library,
+            dimension: view.dimension,
+            applied: view.applied,
+            next_segment,
+            segments,
+            documents: view.documents,
+            chunks: view.chunks,
+            digest: view.digest,
+        })
+    }
+
+    /// The library, given its opened files in the manifest's order.
+    pub fn open(self, files: Vec<FileSegment>) -> Result<View, ManifestError> {
+        assert_eq!(files.len(), self.segments.len(), "one file for each segment");
+        let segments = self
+            .segments
+            .into_iter()
+            .zip(files)
+            .map(|(listed, file)| {
+                let found = (file.header_crc(), file.file_bytes(), file.dimension());
+                if found != (listed.header_crc, listed.file_bytes, self.dimension) {
+                    return Err(ManifestError::WrongFile { file: file.name().to_owned() });
+                }
+                Ok(SegmentView {
+                    segment: Arc::new(Segment::File(file)),
+                    tombstones: listed.tombstones,
+                    dead_documents: listed.dead_documents,
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(View {
+            dimension: self.dimension,
+            applied: self.applied,
+            segments,
+            documents: self.documents,
+            chunks: self.chunks,
+            digest: self.digest,
+        })
+    }
+
+    /// The manifest's bytes.
+    pub fn write(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(256 + self.segments.len() * 64);
+        out.text(MAGIC);
+        out.u32(VERSION);
+        out.id(self.library.to_bytes());
+        out.u32(self.dimension);
+        out.u64(self.applied.get());
+        out.u64(self.documents);
+        out.u64(self.chunks);
+        out.u128(self.digest);
+        out.u64(self.next_segment);
+        out.count(self.segments.len());
+        for segment in &self.segments {
+            out.u64(segment.number);
+            out.u64(segment.file_bytes);
+            out.u32(segment.header_crc);
+            out.u32(segment.rows);
+            out.u32(segment.documents);
+            out.u32(segment.dead_documents);
+            segment.tombstones.write(&mut out);
+        }
+        seal(out)
+    }
+
+    /// Reads a manifest, checksum first.
+    pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = unseal(bytes)?;
+        if from.text("magic")? != MAGIC || from.u32("version")? != VERSION {
+            return Err(from.error("a manifest of a version this build knows"));
+        }
+        let library = LibraryId::new(from.uuid("library id")?);
+        let dimension = from.u32("dimension")?;
+        let applied = Seq::new(from.u64("applied sequence")?);
+        let documents = from.u64("documents")?;
+        let chunks = from.u64("chunks")?;
+        let digest = from.u128("digest")?;
+        let next_segment = from.u64("next segment")?;
+        let mut segments = Vec::new();
+        for _segment in 0..from.count(36, "segments")? {
+            let number = from.u64("segment number")?;
+            let file_bytes = from.u64("segment file bytes")?;
+            let header_crc = from.u32("header checksum")?;
+            let rows = from.u32("rows")?;
+            let documents = from.u32("documents")?;
+            let dead_documents = from.u32("dead documents")?;
+            let tombstones = Tombstones::read(&mut from, rows)?;
+            segments.push(ManifestSegment {
+                number,
+                file_bytes,
+                header_crc,
+                rows,
+                documents,
+                dead_documents,
+                tombstones,
+            });
+        }
+        from.end()?;
+        Ok(Self { library, dimension, applied, next_segment, segments, documents, chunks, digest })
+    }
+}

@@ -1,0 +1,145 @@
+//! Decide and apply: the only two ways in which a library's meaning is made.
+
+use crate::entry::LibraryEntry;
+use crate::ids::{DocumentId, Seq, Timestamp};
+use crate::limits::SEGMENT_ROWS_MAX;
+use crate::record::DocumentRecord;
+use crate::segment::{Damage, MemorySegment, Segment};
+use crate::view::{SegmentView, View};
+
+/// A wish: everything about it has been made (ids, times, vectors) but nothing decided.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Add documents, or replace those whose ids exist.
+    Put(Vec<DocumentRecord>),
+    /// Delete documents.
+    Delete(Vec<DocumentId>),
+}
+
+/// What was decided.
+#[derive(Debug)]
+pub struct Decision {
+    /// What to log; `None` if nothing changes.
+    pub entry: Option<LibraryEntry>,
+    /// For each document of the command, whether one of its id existed (and is replaced, or
+    /// deleted).
+    pub existed: Vec<bool>,
+}
+
+/// Why a command is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// Vectors of another dimension; the library's changed under the request, or the caller erred.
+    #[error("Vector dimension mismatch: expected {expected}, got {got}")]
+    Dimension {
+        /// The library's.
+        expected: u32,
+        /// The command's.
+        got: usize,
+    },
+    /// The library holds as many rows as it may.
+    #[error("the library is full: it holds {SEGMENT_ROWS_MAX} rows")]
+    Full,
+    /// What has to be read to decide is damaged.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+}
+
+impl View {
+    /// Turns a command into an entry, or refuses it. Changes nothing.
+    pub fn decide(&self, command: Command, at: Timestamp) -> Result<Decision, Rejection> {
+        match command {
+            Command::Put(documents) => self.decide_put(documents, at),
+            Command::Delete(ids) => self.decide_delete(&ids, at),
+        }
+    }
+
+    fn decide_put(
+        &self,
+        documents: Vec<DocumentRecord>,
+        at: Timestamp,
+    ) -> Result<Decision, Rejection> {
+        let mut rows = self.rows();
+        for document in &documents {
+            let got = document.vectors.len() / document.chunks();
+            if got != self.dimension as usize {
+                return Err(Rejection::Dimension { expected: self.dimension, got });
+            }
+            rows += document.chunks() as u64;
+        }
+        if rows > u64::from(SEGMENT_ROWS_MAX) {
+            return Err(Rejection::Full);
+        }
+        let mut existed = Vec::with_capacity(documents.len());
+        let mut kept: Vec<DocumentRecord> = Vec::with_capacity(documents.len());
+        for document in documents {
+            // Of two documents with one id, the later replaces the earlier: only it is logged.
+            let earlier = kept.iter_mut().find(|earlier| earlier.id() == document.id());
+            if let Some(earlier) = earlier {
+                existed.push(true);
+                *earlier = document;
+            } else {
+                existed.push(self.contains(document.id())?);
+                kept.push(document);
+            }
+        }
+        let entry =
+            (!kept.is_empty()).then_some(LibraryEntry::DocumentsPut { at, documents: kept });
+        Ok(Decision { entry, existed })
+    }
+
+    fn decide_delete(&self, ids: &[DocumentId], at: Timestamp) -> Result<Decision, Rejection> {
+        let mut existed = Vec::with_capacity(ids.len());
+        let mut kept: Vec<DocumentId> = Vec::new();
+        for id in ids {
+            let exists = !kept.contains(id) && self.contains(*id)?;
+            existed.push(exists);
+            if exists {
+                kept.push(*id);
+            }
+        }
+        let entry = (!kept.is_empty()).then_some(LibraryEntry::DocumentsDeleted { at, ids: kept });
+        Ok(Decision { entry, existed })
+    }
+
+    /// The library after `entry`, which the log holds at `seq`. Total and deterministic (S1): the
+    /// only failure is a file that is damaged where it has to be read.
+    pub fn apply(&self, seq: Seq, entry: &LibraryEntry) -> Result<Self, Damage> {
+        assert!(seq > self.applied, "records are applied in order");
+        let mut next = self.clone();
+        next.applied = seq;
+        match entry {
+            LibraryEntry::DocumentsPut { at: _, documents } => {
+                for document in documents {
+                    next.kill(document.id(), seq)?;
+                    next.documents += 1;
+                    next.chunks += document.chunks() as u64;
+                    next.digest = next.digest.wrapping_add(document.digest);
+                }
+                if !documents.is_empty() {
+                    let segment = MemorySegment::of_records(self.dimension, seq, documents);
+                    next.segments.push(SegmentView::new(Segment::Memory(segment)));
+                }
+            }
+            LibraryEntry::DocumentsDeleted { at: _, ids } => {
+                for id in ids {
+                    next.kill(*id, seq)?;
+                }
+            }
+        }
+        Ok(next)
+    }
+
+    /// Marks a document dead, if it lives.
+    fn kill(&mut self, id: DocumentId, seq: Seq) -> Result<(), Damage> {
+        if let Some(place) = self.locate(id)? {
+            let segment = &mut self.segments[place.segment];
+            segment.tombstones.mark(place.head.row_range(), seq);
+            segment.dead_documents += 1;
+            self.documents -= 1;
+            self.chunks -= u64::from(place.head.rows);
+            self.digest = self.digest.wrapping_sub(place.head.digest);
+        }
+        Ok(())
+    }
+}

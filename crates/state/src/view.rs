@@ -1,0 +1,195 @@
+//! A library at one sequence number: its segments, what has died in them, and its counts.
+
+use std::sync::Arc;
+
+use crate::body::BodyReader;
+use crate::document::{Chunk, Document};
+use crate::ids::{DocumentId, Seq};
+use crate::liveness::Tombstones;
+use crate::segment::{Damage, Head, RowMap, Segment};
+
+/// An immutable view of a library (S3). A copy shares everything.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub(crate) dimension: u32,
+    pub(crate) applied: Seq,
+    /// In the order in which their documents were added.
+    pub(crate) segments: Vec<SegmentView>,
+    pub(crate) documents: u64,
+    pub(crate) chunks: u64,
+    pub(crate) digest: u128,
+}
+
+/// A segment and what has died in it.
+#[derive(Debug, Clone)]
+pub struct SegmentView {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) tombstones: Tombstones,
+    /// Documents of it that have died.
+    pub(crate) dead_documents: u32,
+}
+
+impl SegmentView {
+    pub(crate) fn new(segment: Segment) -> Self {
+        Self { segment: Arc::new(segment), tombstones: Tombstones::default(), dead_documents: 0 }
+    }
+
+    /// The segment.
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    pub(crate) fn live_documents(&self) -> u32 {
+        self.segment.documents() - self.dead_documents
+    }
+
+    /// Whether the document with this head lives.
+    pub(crate) fn lives(&self, head: &Head) -> bool {
+        !self.tombstones.contains(head.first_row)
+    }
+}
+
+/// Where a live document is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) segment: usize,
+    pub(crate) ordinal: u32,
+    pub(crate) head: Head,
+}
+
+impl View {
+    /// A library with nothing in it.
+    pub fn empty(dimension: u32) -> Self {
+        Self {
+            dimension,
+            applied: Seq::START,
+            segments: Vec::new(),
+            documents: 0,
+            chunks: 0,
+            digest: 0,
+        }
+    }
+
+    /// Dimension of the library's vectors.
+    pub fn dimension(&self) -> u32 {
+        self.dimension
+    }
+
+    /// The last record applied.
+    pub fn applied(&self) -> Seq {
+        self.applied
+    }
+
+    /// Live documents.
+    pub fn documents(&self) -> u64 {
+        self.documents
+    }
+
+    /// Live chunks.
+    pub fn chunks(&self) -> u64 {
+        self.chunks
+    }
+
+    /// A commutative digest of everything alive: equal logical states have equal digests,
+    /// whatever their layout.
+    pub fn digest(&self) -> u128 {
+        self.digest
+    }
+
+    /// The segments, oldest rows first.
+    pub fn segments(&self) -> &[SegmentView] {
+        &self.segments
+    }
+
+    /// Rows, dead ones included.
+    pub fn rows(&self) -> u64 {
+        self.segments.iter().map(|segment| u64::from(segment.segment.rows())).sum()
+    }
+
+    /// Bytes of segments held in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.segment.memory_bytes()).sum()
+    }
+
+    /// Whether a live document has this id. O(segments * log documents).
+    pub fn contains(&self, id: DocumentId) -> Result<bool, Damage> {
+        Ok(self.locate(id)?.is_some())
+    }
+
+    /// A live document, with its vectors if asked for. O(segments * log documents + bytes).
+    pub fn document(&self, id: DocumentId, vectors: bool) -> Result<Option<Document>, Damage> {
+        self.locate(id)?.map(|place| self.read(place, vectors)).transpose()
+    }
+
+    pub(crate) fn locate(&self, id: DocumentId) -> Result<Option<Place>, Damage> {
+        for (place, view) in self.segments.iter().enumerate().rev() {
+            for ordinal in view.segment.versions(id)? {
+                let head = view.segment.head(ordinal)?;
+                if view.lives(&head) {
+                    return Ok(Some(Place { segment: place, ordinal, head }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn read(&self, place: Place, vectors: bool) -> Result<Document, Damage> {
+        let segment = &*self.segments[place.segment].segment;
+        let body = segment.body(place.ordinal)?;
+        let mut document = BodyReader::new(body)
+            .and_then(|body| body.document(place.head.id))
+            .map_err(|error| segment.undecodable(&error))?;
+        if vectors {
+            let floats = segment.vectors(place.head.row_range())?;
+            let each = floats.chunks_exact(self.dimension as usize);
+            for (chunk, vector) in document.chunks.iter_mut().zip(each) {
+                chunk.embedding = vector.to_vec();
+            }
+        }
+        Ok(document)
+    }
+
+    /// One chunk of a document, with its document's title.
+    pub(crate) fn read_chunk(
+        &self,
+        place: Place,
+        index: u32,
+        vectors: bool,
+    ) -> Result<(Chunk, String), Damage> {
+        let segment = &*self.segments[place.segment].segment;
+        let body = segment.body(place.ordinal)?;
+        let read = BodyReader::new(body).and_then(|body| {
+            assert!((index as usize) < body.chunks(), "chunk {index} of {}", body.chunks());
+            Ok((body.chunk(index as usize)?, body.title().to_owned()))
+        });
+        let (mut chunk, title) = read.map_err(|error| segment.undecodable(&error))?;
+        if vectors {
+            let row = place.head.first_row + index;
+            chunk.embedding = segment.vectors(row..row + 1)?.to_vec();
+        }
+        Ok((chunk, title))
+    }
+
+    /// The same library with the merged segments' rows in `output` (nothing, if nothing was kept).
+    /// Rows that died while the merge ran are dead in the output too. `None` if the merged
+    /// segments are no longer those of this view.
+    pub(crate) fn with_merged(&self, map: &RowMap, output: Option<Arc<Segment>>) -> Option<Self> {
+        let count = map.inputs().len();
+        let first = map.inputs().next()?;
+        let at = self.segments.iter().position(|view| Arc::ptr_eq(&view.segment, first))?;
+        let current = self.segments.get(at..at + count)?;
+        let mut same = current.iter().zip(map.inputs());
+        if !same.all(|(view, input)| Arc::ptr_eq(&view.segment, input)) {
+            return None;
+        }
+        let tombstones = map.tombstones(current.iter().map(|view| &view.tombstones));
+        let live: u32 = current.iter().map(SegmentView::live_documents).sum();
+        let merged = output.map(|segment| {
+            let dead_documents = segment.documents() - live;
+            SegmentView { segment, tombstones, dead_documents }
+        });
+        let mut next = self.clone();
+        next.segments.splice(at..at + count, merged);
+        Some(next)
+    }
+}

@@ -1,0 +1,402 @@
+//! Random histories against a plain map: S1, S3, S4, S5 and exactness of search, listing and
+//! counts, through merges, checkpoints and restarts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrwdb_state::{
+    Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord,
+    FileBytes, FileSegment, LibraryEntry, LibraryId, Manifest, Merge, Nearest, Segment, Seq,
+    Sequential, Timestamp, View, normalized,
+};
+use proptest::prelude::*;
+
+const DIMENSION: u32 = 5;
+
+/// A file held in memory, aligned as a mapping is.
+#[derive(Debug)]
+struct Held(Vec<u64>, usize);
+
+impl Held {
+    fn new(bytes: &[u8]) -> Self {
+        let words = bytes
+            .chunks(8)
+            .map(|chunk| {
+                let mut word = [0; 8];
+                word[..chunk.len()].copy_from_slice(chunk);
+                u64::from_ne_bytes(word)
+            })
+            .collect();
+        Self(words, bytes.len())
+    }
+}
+
+impl FileBytes for Held {
+    fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.0)[..self.1]
+    }
+
+    fn name(&self) -> &'static str {
+        "held.seg"
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// (id, chunks, seed) of each document.
+    Put(Vec<(u8, u8, u64)>),
+    Delete(Vec<u8>),
+    MergeMemory,
+    Checkpoint,
+    MergeFiles,
+    /// Restart from the last checkpoint and the log after it.
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let id = 0_u8..24;
+    let put = prop::collection::vec((id.clone(), 1_u8..5, any::<u64>()), 1..5).prop_map(Step::Put);
+    let step = prop_oneof![
+        6 => put,
+        3 => prop::collection::vec(id, 1..4).prop_map(Step::Delete),
+        2 => Just(Step::MergeMemory),
+        2 => Just(Step::Checkpoint),
+        1 => Just(Step::MergeFiles),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+fn id(n: u8) -> DocumentId {
+    DocumentId::from_bytes([n; 16])
+}
+
+fn document(n: u8, chunks: u8, seed: u64) -> Document {
+    let mut state = seed | 1;
+    let mut random = move || {
+        // xorshift64: enough to make vectors that differ.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let chunks = (0..chunks)
+        .map(|chunk| Chunk {
+            id: ChunkId::from_bytes([chunk; 16]),
+            text: format!("{n} {chunk} {seed}"),
+            // Few values, so that equal vectors and equal distances are common.
+            embedding: (0..DIMENSION).map(|_dim| (random() % 3) as f32 - 0.5).collect(),
+            created_at: Timestamp::from_micros(7),
+            page_number: Some(u32::from(chunk)),
+            custom: Custom::new(),
+        })
+        .collect();
+    let metadata = DocumentMetadata {
+        title: format!("title {n}"),
+        author: None,
+        document_type: "text".into(),
+        source_url: None,
+        tags: vec![],
+        custom: Custom::new(),
+        created_at: Timestamp::from_micros(6),
+    };
+    Document { id: id(n), metadata, chunks }
+}
+
+/// The library as it has to be: documents by order of arrival.
+#[derive(Default, Clone)]
+struct Model {
+    arrived: BTreeMap<u64, Document>,
+    next: u64,
+}
+
+impl Model {
+    fn remove(&mut self, id: DocumentId) -> bool {
+        let before = self.arrived.len();
+        self.arrived.retain(|_arrival, document| document.id != id);
+        before != self.arrived.len()
+    }
+
+    fn put(&mut self, document: Document) {
+        self.arrived.insert(self.next, document);
+        self.next += 1;
+    }
+
+    /// Distances in the order of an exact search, with the chunk's text.
+    fn nearest(&self, query: &[f32]) -> Vec<(f64, String)> {
+        let mut all: Vec<_> = self
+            .arrived
+            .values()
+            .flat_map(|document| &document.chunks)
+            .map(|chunk| {
+                let dot: f64 =
+                    chunk.embedding.iter().zip(query).map(|(a, b)| f64::from(a * b)).sum();
+                let norm: f64 = chunk.embedding.iter().map(|a| f64::from(a * a)).sum();
+                (1.0 - dot / norm.sqrt(), chunk.text.clone())
+            })
+            .collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        all
+    }
+}
+
+/// The state machine under test with what a disk would hold.
+struct Subject {
+    view: View,
+    log: Vec<(Seq, LibraryEntry)>,
+    manifest: Option<Vec<u8>>,
+    files: BTreeMap<u64, Arc<Held>>,
+    next_file: u64,
+    seq: u64,
+}
+
+impl Subject {
+    fn new() -> Self {
+        Self {
+            view: View::empty(DIMENSION),
+            log: Vec::new(),
+            manifest: None,
+            files: BTreeMap::new(),
+            next_file: 1,
+            seq: 0,
+        }
+    }
+
+    fn run(&mut self, command: Command) -> Vec<bool> {
+        let decision = self.view.decide(command, Timestamp::from_micros(9)).unwrap();
+        if let Some(entry) = decision.entry {
+            self.seq += 3;
+            let seq = Seq::new(self.seq);
+            let bytes = entry.encode().concat();
+            let logged = LibraryEntry::decode(&bytes.into()).unwrap();
+            let before = self.view.digest();
+            let next = self.view.apply(seq, &logged).unwrap();
+            assert_eq!(self.view.digest(), before, "S3: apply changes nothing but its result");
+            self.view = next;
+            self.log.push((seq, logged));
+        }
+        decision.existed
+    }
+
+    /// Writes a merge to a "file" and does it.
+    fn merge(&mut self, merge: &Merge) {
+        let output = (merge.rows() > 0).then(|| {
+            let mut bytes = Vec::new();
+            let summary = merge.write(&mut bytes).unwrap();
+            bytes[..summary.header.len()].copy_from_slice(&summary.header);
+            assert_eq!(bytes.len() as u64, merge.file_bytes());
+            let held = Arc::new(Held::new(&bytes));
+            self.files.insert(self.next_file, held.clone());
+            let file = FileSegment::open(self.next_file, held).unwrap();
+            file.check().unwrap();
+            self.next_file += 1;
+            Arc::new(Segment::File(file))
+        });
+        self.view = self.view.with_merge(merge, output).unwrap();
+    }
+
+    fn checkpoint(&mut self) {
+        let memory = self.view.memory_segments();
+        if !memory.is_empty() {
+            let horizon = self.view.applied();
+            let merge = self.view.plan_merge(memory, horizon).unwrap();
+            self.merge(&merge);
+        }
+        let library = LibraryId::from_bytes([1; 16]);
+        let manifest = Manifest::of(&self.view, library, self.next_file).unwrap();
+        assert_eq!(Manifest::read(&manifest.write()).unwrap(), manifest);
+        self.manifest = Some(manifest.write());
+    }
+
+    fn restart(&mut self) {
+        let mut view = match &self.manifest {
+            None => View::empty(DIMENSION),
+            Some(bytes) => {
+                let manifest = Manifest::read(bytes).unwrap();
+                let files = manifest
+                    .segments
+                    .iter()
+                    .map(|s| FileSegment::open(s.number, self.files[&s.number].clone()).unwrap())
+                    .collect();
+                manifest.open(files).unwrap()
+            }
+        };
+        for (seq, entry) in &self.log {
+            if *seq > view.applied() {
+                view = view.apply(*seq, entry).unwrap();
+            }
+        }
+        self.view = view;
+    }
+}
+
+fn check(subject: &Subject, model: &Model) -> Result<(), TestCaseError> {
+    let view = &subject.view;
+    prop_assert_eq!(view.documents() as usize, model.arrived.len());
+    let chunks: usize = model.arrived.values().map(|document| document.chunks.len()).sum();
+    prop_assert_eq!(view.chunks() as usize, chunks);
+    for n in 0..24 {
+        let expected = model.arrived.values().find(|document| document.id == id(n));
+        let found = view.document(id(n), true).unwrap();
+        prop_assert_eq!(found.as_ref(), expected);
+    }
+    let mut listed = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = view.documents_after(cursor, 3, true).unwrap();
+        listed.extend(page.documents);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<_> = model.arrived.values().cloned().collect();
+    prop_assert_eq!(&listed, &expected);
+    let paged = view.documents_at(2, 4, true).unwrap().documents;
+    prop_assert_eq!(paged, expected.into_iter().skip(2).take(4).collect::<Vec<_>>());
+    let (query, _) = normalized(&[1.0, -0.5, 0.25, 0.0, 2.0]).unwrap();
+    let wanted = Nearest { query: &query, k: 1000, threshold: None };
+    let found = view.nearest(wanted, &Sequential).unwrap();
+    let expected = model.nearest(&query);
+    prop_assert_eq!(found.len(), expected.len());
+    let mut texts = Vec::new();
+    for (found, (distance, _text)) in found.iter().zip(&expected) {
+        prop_assert!((f64::from(found.distance) - distance).abs() < 1e-5);
+        texts.push(view.chunk_of(*found, false).unwrap().chunk.text);
+    }
+    let mut expected_texts: Vec<_> = expected.into_iter().map(|(_distance, text)| text).collect();
+    texts.sort();
+    expected_texts.sort();
+    prop_assert_eq!(texts, expected_texts);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn s1_s3_s4_s5_any_history_equals_the_model(steps in steps()) {
+        let mut subject = Subject::new();
+        let mut model = Model::default();
+        for step in steps {
+            let digest = subject.view.digest();
+            let found = results(&subject.view);
+            match step {
+                Step::Put(batch) => {
+                    let documents: Vec<_> =
+                        batch.iter().map(|(n, chunks, seed)| document(*n, *chunks, *seed)).collect();
+                    let records = documents
+                        .iter()
+                        .map(|document| DocumentRecord::new(document, DIMENSION).unwrap())
+                        .collect();
+                    let existed = subject.run(Command::Put(records));
+                    // The last of equal ids counts, at the place of the first.
+                    let mut kept: Vec<Document> = Vec::new();
+                    for (document, existed) in documents.into_iter().zip(existed) {
+                        let twin = kept.iter_mut().find(|kept| kept.id == document.id);
+                        let known = model.arrived.values().any(|old| old.id == document.id);
+                        prop_assert_eq!(existed, twin.is_some() || known);
+                        match twin {
+                            Some(twin) => *twin = document,
+                            None => kept.push(document),
+                        }
+                    }
+                    for document in kept {
+                        model.remove(document.id);
+                        model.put(document);
+                    }
+                }
+                Step::Delete(ids) => {
+                    let existed = subject.run(Command::Delete(ids.iter().map(|n| id(*n)).collect()));
+                    for (n, existed) in ids.into_iter().zip(existed) {
+                        prop_assert_eq!(model.remove(id(n)), existed);
+                    }
+                }
+                Step::MergeMemory => {
+                    let horizon = Seq::new(subject.seq / 2);
+                    subject.view = subject.view.with_memory_merged(horizon).unwrap();
+                }
+                Step::Checkpoint => subject.checkpoint(),
+                Step::MergeFiles => {
+                    let files = 0..subject.view.memory_segments().start;
+                    if !files.is_empty() {
+                        let merge =
+                            subject.view.plan_merge(files, Seq::new(subject.seq / 2)).unwrap();
+                        subject.merge(&merge);
+                    }
+                }
+                Step::Restart => {
+                    subject.restart();
+                    prop_assert_eq!(subject.view.digest(), digest, "S4: restart changes nothing");
+                    prop_assert_eq!(results(&subject.view), found);
+                    continue;
+                }
+            }
+            if subject.view.digest() == digest {
+                prop_assert_eq!(results(&subject.view), found, "S5: layout changes no result");
+            }
+            check(&subject, &model)?;
+        }
+    }
+
+    #[test]
+    fn s5_what_dies_while_a_merge_runs_stays_dead(
+        batches in prop::collection::vec(prop::collection::vec((0_u8..24, 1_u8..4, any::<u64>()), 1..6), 2..8),
+        dead in prop::collection::vec(0_u8..24, 1..8),
+    ) {
+        let mut subject = Subject::new();
+        for batch in &batches {
+            let records = batch
+                .iter()
+                .map(|(n, chunks, seed)| {
+                    DocumentRecord::new(&document(*n, *chunks, *seed), DIMENSION).unwrap()
+                })
+                .collect();
+            subject.run(Command::Put(records));
+        }
+        let all = 0..subject.view.segments().len();
+        let merge = subject.view.plan_merge(all, subject.view.applied()).unwrap();
+        subject.run(Command::Delete(dead.iter().map(|n| id(*n)).collect()));
+        let expected = (subject.view.digest(), subject.view.documents(), results(&subject.view));
+        subject.merge(&merge);
+        let after = (subject.view.digest(), subject.view.documents(), results(&subject.view));
+        prop_assert_eq!(after, expected);
+        for n in dead {
+            prop_assert!(!subject.view.contains(id(n)).unwrap());
+        }
+    }
+}
+
+/// Every result of a search with its order, ties included.
+fn results(view: &View) -> Vec<(u32, String)> {
+    let (query, _) = normalized(&[0.5, 0.5, -0.5, 1.0, 0.25]).unwrap();
+    let wanted = Nearest { query: &query, k: 1000, threshold: Some(1.2) };
+    view.nearest(wanted, &Sequential)
+        .unwrap()
+        .into_iter()
+        .map(|found| (found.distance.to_bits(), view.chunk_of(found, false).unwrap().chunk.text))
+        .collect()
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_a_segment_file_is_refused_or_met() {
+    let mut subject = Subject::new();
+    let records = (0..20)
+        .map(|n| DocumentRecord::new(&document(n, 3, u64::from(n) + 1), DIMENSION).unwrap())
+        .collect();
+    subject.run(Command::Put(records));
+    subject.checkpoint();
+    let (_, held) = subject.files.first_key_value().unwrap();
+    let good = held.bytes().to_vec();
+    for place in 0..good.len() {
+        let mut bad = good.clone();
+        bad[place] ^= 1 << (place % 8);
+        let opened = FileSegment::open(1, Arc::new(Held::new(&bad)));
+        let refused = opened.and_then(|file| file.check());
+        assert!(refused.is_err(), "byte {place} of {}", good.len());
+    }
+    for len in (0..good.len()).step_by(7) {
+        let cut = FileSegment::open(1, Arc::new(Held::new(&good[..len])));
+        assert!(cut.is_err(), "cut to {len}");
+    }
+}
