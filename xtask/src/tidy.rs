@@ -76,7 +76,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Error> {
         count += report(name, findings);
     }
     let long = sources::longest(&tree)?;
-    println!("  {} files of {} and more code lines", long.len(), sources::LINES_SOFT_MAX);
+    println!("  {} files of more than {} code lines", long.len(), sources::LINES_SOFT_MAX);
     for (path, lines) in long {
         println!("       {lines:>4}  {path}");
     }

@@ -170,7 +170,7 @@ mod tests {
         let bad =
             format!("// {}: later\nfn f() {{}} // enough {}\n", UNFINISHED[0], UNFINISHED_PROSE[0]);
         let fine = format!(
-            "let {}S = \"mktemp.{}XXX\"; // {}here\n",
+            "let {}S = \"mktemp.{}Y\"; // {}here\n",
             UNFINISHED[0], UNFINISHED[2], UNFINISHED_PROSE[0]
         );
         let files = [("a.rs", &*bad), ("b.rs", &*fine), ("golden/c.md", &*bad), ("d.bin", &*bad)];
