@@ -1,8 +1,8 @@
 //! Exact search: every allowed row is scored (I3).
 //!
 //! Rows are taken 256 at a time. A block with many allowed rows is read as a stream and the rest
-//! of it ignored; one with few has just those rows scored; one with none is not touched. A row's
-//! distance is the same either way (I6).
+//! of it ignored; the allowed rows of blocks with few are gathered and scored by themselves. A
+//! row's distance is the same either way (I6).
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ const WORDS: usize = 4;
 const BLOCK_ROWS: u32 = 256;
 const _: () = assert!(BLOCK_ROWS as usize == WORDS * WORD_ROWS as usize);
 /// A block is read as a stream if at least one row in so many is allowed: below that, fetching the
-/// allowed rows one by one is quicker than reading past the others.
+/// allowed rows one by one was measured to be quicker than reading past the others.
 const STREAM_ROWS_PER_ALLOWED_MAX: u32 = 4;
 
 /// Offers every allowed row of `rows` to `top`, under the key `key(row)`.
@@ -35,15 +35,14 @@ pub fn search<T: Ord + Copy>(
 ) {
     assert!(rows.end <= scorer.rows(), "rows up to {} of {}", rows.end, scorer.rows());
     let mut distances = [0.0_f32; BLOCK_ROWS as usize];
+    let mut scattered = Scattered::new();
     let mut start = rows.start;
     while start < rows.end {
         let block = Block::of(start, rows.end);
         let words = block.allowed(allowed);
         let count: u32 = words.iter().map(|word| word.count_ones()).sum();
-        if count == 0 {
-            // Nothing to score.
-        } else if count * STREAM_ROWS_PER_ALLOWED_MAX >= block.end - block.start {
-            let distances = &mut distances[..(block.end - block.start) as usize];
+        if count * STREAM_ROWS_PER_ALLOWED_MAX >= block.rows() {
+            let distances = &mut distances[..block.rows() as usize];
             scorer.score_range(RowId(block.start), distances);
             for (row, distance) in (block.start..block.end).zip(distances) {
                 // The distance first: it is what decides nearly always.
@@ -52,17 +51,53 @@ pub fn search<T: Ord + Copy>(
                 }
             }
         } else {
-            let mut chosen = [RowId(0); (BLOCK_ROWS / STREAM_ROWS_PER_ALLOWED_MAX) as usize];
-            let chosen = block.choose(&words, &mut chosen);
-            let distances = &mut distances[..chosen.len()];
-            scorer.score(chosen, distances);
-            for (row, distance) in chosen.iter().zip(distances) {
-                if *distance <= top.bound() {
-                    top.push(*distance, key(*row));
-                }
+            if scattered.room() < count as usize {
+                scattered.search(scorer, top, &key);
             }
+            block.each(&words, |row| scattered.add(row));
         }
         start = block.end;
+    }
+    scattered.search(scorer, top, &key);
+}
+
+/// Allowed rows of thinly allowed blocks, gathered so that many are fetched at once: one row's
+/// wait for memory covers the next one's.
+struct Scattered {
+    rows: [RowId; BLOCK_ROWS as usize],
+    count: usize,
+}
+
+impl Scattered {
+    fn new() -> Self {
+        Self { rows: [RowId(0); BLOCK_ROWS as usize], count: 0 }
+    }
+
+    fn room(&self) -> usize {
+        self.rows.len() - self.count
+    }
+
+    fn add(&mut self, row: RowId) {
+        self.rows[self.count] = row;
+        self.count += 1;
+    }
+
+    /// Offers the rows gathered to `top` and forgets them.
+    fn search<T: Ord + Copy>(
+        &mut self,
+        scorer: &dyn Scorer,
+        top: &mut TopK<T>,
+        key: impl Fn(RowId) -> T,
+    ) {
+        let mut distances = [0.0_f32; BLOCK_ROWS as usize];
+        let (rows, distances) = (&self.rows[..self.count], &mut distances[..self.count]);
+        scorer.score(rows, distances);
+        for (row, distance) in rows.iter().zip(distances) {
+            if *distance <= top.bound() {
+                top.push(*distance, key(*row));
+            }
+        }
+        self.count = 0;
     }
 }
 
@@ -79,6 +114,10 @@ impl Block {
         let base = start - start % BLOCK_ROWS;
         // The last block of all ends at the largest row number, never past it.
         Self { base, start, end: end.min(base.saturating_add(BLOCK_ROWS)) }
+    }
+
+    fn rows(&self) -> u32 {
+        self.end - self.start
     }
 
     /// A bit for each row from `base`, set where the row is allowed and in the block.
@@ -99,18 +138,15 @@ impl Block {
         words[(place / WORD_ROWS) as usize] >> (place % WORD_ROWS) & 1 == 1
     }
 
-    /// Writes the rows of set bits to the front of `rows`, ascending; there is room for them.
-    fn choose<'a>(&self, words: &[u64; WORDS], rows: &'a mut [RowId]) -> &'a [RowId] {
-        let mut count = 0;
+    /// Calls `visit` with the row of each set bit, ascending.
+    fn each(&self, words: &[u64; WORDS], mut visit: impl FnMut(RowId)) {
         for (word, first) in words.iter().zip((self.base..).step_by(WORD_ROWS as usize)) {
             let mut word = *word;
             while word != 0 {
-                rows[count] = RowId(first + word.trailing_zeros());
-                count += 1;
+                visit(RowId(first + word.trailing_zeros()));
                 word &= word - 1;
             }
         }
-        &rows[..count]
     }
 }
 

@@ -136,7 +136,10 @@ mod tests {
                 pairs.into_iter().map(|(d, key)| (f32::from(d) / 2.0, key)).collect::<Vec<_>>()
             }),
             k in 0_usize..20,
-            threshold in prop_oneof![Just(f32::INFINITY), 0.0_f32..3.0],
+            threshold in prop_oneof![
+                Just(f32::INFINITY),
+                (0_u8..12).prop_map(|quarters| f32::from(quarters) / 4.0),
+            ],
             cut in 0_usize..80,
         ) {
             let cut = cut.min(candidates.len());

@@ -79,10 +79,16 @@ fn k1_the_oracle_is_right() {
     }
 }
 
+/// Of any sign and of magnitudes that cover most of the range whose squares are finite.
+fn number() -> impl Strategy<Value = f32> {
+    (any::<i16>(), -60_i16..40)
+        .prop_map(|(digits, scale)| f32::from(digits) * f32::from(scale).exp2())
+}
+
 proptest! {
     #[test]
     fn k1_fast_is_scalar_for_any_numbers(
-        pairs in vec((-1e15_f32..1e15, -1e-10_f32..1e10), 0..4100),
+        pairs in vec((number(), number()), 0..4100),
     ) {
         let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
         assert_near_oracle(&a, &b);

@@ -100,7 +100,8 @@ fn case() -> impl Strategy<Value = Case> {
         (Just(384_usize), 1_u32..300),
         (1_usize..4097, 1_u32..40),
     ];
-    let threshold = prop_oneof![Just(f32::INFINITY), Just(2.0), Just(0.0), 0.0_f32..2.0];
+    let between = (0_u16..1000).prop_map(|share| f32::from(share) / 500.0);
+    let threshold = prop_oneof![Just(f32::INFINITY), Just(2.0), Just(0.0), between];
     let sparsity = prop_oneof![Just(0_u32), Just(1), Just(2), 3_u32..100];
     let cuts = vec(0_u32..900, 0..5).prop_map(|cuts| cuts.into_iter().collect());
     (shape, any::<u64>(), 0_usize..120, threshold, sparsity, 1_u32..900, cuts).prop_map(
