@@ -8,7 +8,7 @@
 //!   of f32: they differ by at most `(len + 1) * f32::EPSILON` times the sum of the terms'
 //!   magnitudes, plus `len * f32::MIN_POSITIVE`, as long as that sum is finite in f32.
 //! - K2: this crate holds the only `unsafe` arithmetic, and no load leaves the slices it is given.
-//! - K3: the CPU is looked at once per process, in [`detect`] and nowhere else.
+//! - K3: the CPU is looked at once per process, in `detect` and nowhere else.
 //! - K4: within one table a row's result depends on the query and that row alone. The single-row
 //!   and many-row forms give the same bits, however the rows are grouped or aligned.
 //!
