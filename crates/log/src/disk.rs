@@ -198,7 +198,7 @@ impl File for OsFile {
 impl OsFile {
     /// Zeros from the present end of the file to `offset + bytes`; written bytes stay.
     fn fill_with_zeros(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         let end = offset.saturating_add(bytes);
         let mut at = self.length()?;
         while at < end {

@@ -101,12 +101,17 @@ impl LogError {
             if is_full(&error) {
                 return Self::DiskFull { path: path.to_owned() };
             }
-            Self::Io {
-                operation,
-                path: path.to_owned(),
-                kind: error.kind(),
-                message: error.to_string().into(),
-            }
+            Self::failed(operation, path)(error)
+        }
+    }
+
+    /// For `map_err`: an I/O failure, a full disk included.
+    pub(crate) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Io {
+            operation,
+            path: path.to_owned(),
+            kind: error.kind(),
+            message: error.to_string().into(),
         }
     }
 

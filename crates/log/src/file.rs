@@ -4,6 +4,7 @@
 //! list of files), held for moments only. Nobody holds two of them.
 
 mod commit;
+mod frames;
 mod index;
 mod read;
 pub(crate) mod recover;
@@ -123,7 +124,7 @@ impl FileLog {
     /// Opens the log in `dir`, making it if need be. The caller holds the data directory's lock
     /// ([`crate::lock()`]). Cuts a torn tail (L4) and says so; reads the last file whole, and of
     /// sealed files header and index only (their records are checked when they are read, or by
-    /// [`crate::check`]).
+    /// [`check()`](crate::check::check)).
     ///
     /// Errors: [`LogError::Damaged`], [`LogError::Newer`], [`LogError::DiskFull`] (only where a
     /// file must be made), [`LogError::Io`].
@@ -133,7 +134,8 @@ impl FileLog {
         options: LogOptions,
     ) -> Result<(Self, Recovery), LogError> {
         let opened = recover::open(&*disk, dir, &options)?;
-        let last = opened.writer.last;
+        // No number above `start_after` was given out by another log that this one continues.
+        let last = opened.writer.last.max(options.start_after);
         let recovery = Recovery {
             first: first(&opened.sealed, &opened.active),
             last,
@@ -340,7 +342,6 @@ impl Shared {
             stats.groups += 1;
             stats.records += group.len() as u64;
         }
-        self.durable.store(durable, Ordering::Release);
         self.tide.lock().durable = durable;
         self.risen.notify_all();
         for queued in group {

@@ -40,3 +40,70 @@ fn holder(disk: &dyn Disk, path: &Path) -> io::Result<u32> {
     let text = str::from_utf8(&bytes[..read]).map_err(io::Error::other)?;
     text.trim().parse().map_err(io::Error::other)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::disk::OsDisk;
+    use crate::memory::MemoryDisk;
+
+    /// Tells the test, run again as another process, which file to hold.
+    const HOLD: &str = "ARRWDB_LOG_TEST_HOLD";
+
+    #[test]
+    fn a_held_lock_refuses_and_names_its_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        for (disk, path) in [
+            (&OsDisk as &dyn Disk, dir.path().join("LOCK")),
+            (&MemoryDisk::new(), Path::new("LOCK").to_owned()),
+        ] {
+            let held = lock(disk, &path).unwrap();
+            let Err(LogError::Locked { pid, .. }) = lock(disk, &path) else {
+                panic!("locked twice")
+            };
+            assert_eq!(pid, Some(std::process::id()));
+            drop(held);
+            lock(disk, &path).unwrap();
+        }
+    }
+
+    /// Not a test by itself: the process that `a_second_process_is_refused` starts.
+    #[test]
+    fn hold_for_another_process() {
+        let Some(path) = std::env::var_os(HOLD) else { return };
+        let _held = lock(&OsDisk, Path::new(&path)).unwrap();
+        std::io::stdout().write_all(b"\nholding\n").unwrap();
+        std::io::stdout().flush().unwrap();
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    }
+
+    #[test]
+    fn a_second_process_is_refused_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let mut other = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "lock::tests::hold_for_another_process", "--nocapture"])
+            .env(HOLD, &path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = Vec::new();
+        let mut stdout = other.stdout.take().unwrap();
+        let mut byte = [0];
+        while !said.ends_with(b"\nholding\n") {
+            stdout.read_exact(&mut byte).unwrap();
+            said.push(byte[0]);
+        }
+        let Err(error) = lock(&OsDisk, &path) else { panic!("locked by two processes") };
+        assert!(matches!(error, LogError::Locked { pid: Some(pid), .. } if pid == other.id()));
+        assert!(error.to_string().contains(&format!("process {}", other.id())));
+        // It dies without releasing anything.
+        other.kill().unwrap();
+        other.wait().unwrap();
+        lock(&OsDisk, &path).unwrap();
+    }
+}

@@ -41,7 +41,10 @@ pub struct MemoryDisk {
 #[derive(Debug, Default)]
 struct SharedDisk {
     state: Mutex<State>,
+    /// Syncs may go on.
     released: Condvar,
+    /// A sync waits.
+    held: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +58,9 @@ struct State {
     dirs: BTreeSet<PathBuf>,
     locked: BTreeSet<PathBuf>,
     capacity: Option<u64>,
-    holding_syncs: bool,
+    /// How many syncs may still pass; `None`: any number.
+    syncs_let_through: Option<u64>,
+    syncs_held: u64,
     syncs: u64,
     sync_to_fail: Option<u64>,
     writes: u64,
@@ -204,19 +209,35 @@ impl MemoryDisk {
             dirs: state.dirs.clone(),
             ..State::default()
         };
-        let shared = SharedDisk { state: Mutex::new(after), released: Condvar::new() };
+        let shared = SharedDisk { state: Mutex::new(after), ..SharedDisk::default() };
         Self { shared: Arc::new(shared) }
     }
 
-    /// Syncs wait from now on.
+    /// Syncs of file data wait from now on.
     pub fn hold_syncs(&self) {
-        self.state().holding_syncs = true;
+        self.state().syncs_let_through.get_or_insert(0);
+    }
+
+    /// Of the syncs that wait or come, so many more go on.
+    pub fn let_syncs_through(&self, count: u64) {
+        if let Some(left) = &mut self.state().syncs_let_through {
+            *left += count;
+        }
+        self.shared.released.notify_all();
     }
 
     /// Syncs go on.
     pub fn release_syncs(&self) {
-        self.state().holding_syncs = false;
+        self.state().syncs_let_through = None;
         self.shared.released.notify_all();
+    }
+
+    /// Blocks until a sync waits with none let through: what it would make durable is written, and
+    /// is not durable. Returns whether one does, when the time is over.
+    pub fn wait_for_held_sync(&self, timeout: Duration) -> bool {
+        let mut state = self.state();
+        let none = |state: &mut State| state.syncs_held == 0 || state.syncs_let_through != Some(0);
+        !self.shared.held.wait_while_for(&mut state, none, timeout).timed_out()
     }
 
     /// Lets the sync of file data fail that comes after `skip` others.
@@ -416,8 +437,14 @@ impl File for MemoryFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        while state.holding_syncs {
+        state.syncs_held += 1;
+        self.disk.shared.held.notify_all();
+        while state.syncs_let_through == Some(0) {
             self.disk.shared.released.wait(&mut state);
+        }
+        state.syncs_held -= 1;
+        if let Some(left) = &mut state.syncs_let_through {
+            *left -= 1;
         }
         state.syncs += 1;
         if state.sync_to_fail.is_some_and(|number| state.syncs > number) {

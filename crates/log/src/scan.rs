@@ -24,8 +24,8 @@ use crate::frame::{self, ALIGNMENT, FRAME_HEADER_BYTES, FRAMES_BEGIN, FileHeader
 use crate::frame::{FrameFault, FrameHeader, HeaderFault, Kind};
 use crate::{FRAME_BYTES_MAX, LogError, RECORD_BYTES_MAX, Record, Stream};
 
-/// Bytes read at a time, at least.
-const READ_BYTES: usize = 256 << 10;
+/// Bytes read at a time, at least, by one who reads on.
+pub(crate) const READ_BYTES: usize = 256 << 10;
 
 /// Whether a scan gives payloads out.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -39,13 +39,14 @@ pub(crate) enum Payloads {
 pub(crate) struct Window {
     file: Arc<dyn File>,
     limit: u64,
+    read_bytes: usize,
     begin: u64,
     bytes: Vec<u8>,
 }
 
 impl Window {
-    pub(crate) fn new(file: Arc<dyn File>, limit: u64) -> Self {
-        Self { file, limit, begin: 0, bytes: Vec::new() }
+    pub(crate) fn new(file: Arc<dyn File>, limit: u64, read_bytes: usize) -> Self {
+        Self { file, limit, read_bytes, begin: 0, bytes: Vec::new() }
     }
 
     /// `count` bytes from `offset`; `None` if they run past the limit.
@@ -55,7 +56,8 @@ impl Window {
         };
         let have = self.begin + self.bytes.len() as u64;
         if offset < self.begin || offset + count as u64 > have {
-            let fill = usize::try_from(left).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+            let most = self.read_bytes;
+            let fill = usize::try_from(left).map_or(most, |left| left.min(most));
             self.bytes.resize(fill.max(count), 0);
             self.begin = offset;
             if let Err(error) = read_exact_at(&*self.file, &mut self.bytes, offset) {
@@ -356,7 +358,8 @@ pub(crate) fn tail(scanner: &mut Scanner, stop: Stop) -> io::Result<Tail> {
     }
     let step = ALIGNMENT as u64;
     let mut offset = stop.offset + step;
-    while offset + FRAME_HEADER_BYTES as u64 <= end {
+    // A frame may end in zeros, so `end` bounds where it begins, not where it ends.
+    while offset < end {
         if claims_durable(scanner, offset, stop.offset)? {
             return Ok(Tail::Damaged { offset: stop.offset });
         }

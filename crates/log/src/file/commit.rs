@@ -11,22 +11,19 @@
 use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bytes::Bytes;
-
+use super::frames::Frames;
 use super::index::{Extent, Index, Place};
 use super::recover::{self, Active, ActiveFile, Sealed};
 use super::{Queued, Shared};
+use crate::LogError;
 use crate::disk::File;
 use crate::error::is_full;
-use crate::frame::{self, FRAMES_BEGIN, FileHeader, FrameHeader, Kind};
-use crate::{FRAME_BYTES_MAX, LogError, Stream};
+use crate::frame::{self, FRAMES_BEGIN, FileHeader};
 
-/// Bytes of frames gathered before they are written to the file.
-const WRITE_BYTES: usize = 1 << 20;
-
-const ZEROS: &[u8] = &[0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Why a group was not made durable.
 enum Failure {
@@ -37,9 +34,10 @@ enum Failure {
 
 /// Allocation and creation come before the group's first byte, so a full disk there is clean.
 fn before_writing(error: LogError) -> Failure {
-    match error {
-        LogError::DiskFull { .. } => Failure::Full(error),
-        other => Failure::Poison(other),
+    if matches!(error, LogError::DiskFull { .. }) {
+        Failure::Full(error)
+    } else {
+        Failure::Poison(error)
     }
 }
 
@@ -66,7 +64,7 @@ pub(super) struct Writer {
     allocated: u64,
     /// Up to here bytes were written, zeros or not.
     initialised: u64,
-    /// The highest number in the log.
+    /// The highest number written.
     last: u64,
     /// Whether a group was written since the last mark.
     unmarked: bool,
@@ -120,15 +118,14 @@ impl Writer {
             self.rotate(first.seq).map_err(before_writing)?;
         }
         self.allocate(bytes).map_err(before_writing)?;
-        let places = self.write_frames(group).map_err(Failure::Poison)?;
-        let end = places.1;
+        let (places, end) = self.write_frames(group).map_err(Failure::Poison)?;
         assert!(end == self.end + bytes, "a group is as long as was allocated for it");
         self.initialise_ahead(end, bytes).map_err(Failure::Poison)?;
         self.sync().map_err(Failure::Poison)?;
         self.end = end;
         self.last = last.seq;
         self.unmarked = true;
-        Ok(places.0)
+        Ok(places)
     }
 
     fn allocate(&mut self, bytes: u64) -> Result<(), LogError> {
@@ -154,25 +151,17 @@ impl Writer {
     /// Writes the group's frames from `self.end`; returns the records' places and the end.
     fn write_frames(&mut self, group: &[Queued]) -> Result<(Vec<Place>, u64), LogError> {
         let mut places = Vec::with_capacity(group.len());
-        let mut frames = Frames {
-            file: &*self.file,
-            buffer: mem::take(&mut self.buffer),
-            written: self.end,
-            group: self.end,
-            seed: self.header.seed(),
-        };
-        let mut result = Ok(());
+        let buffer = mem::take(&mut self.buffer);
+        let mut frames = Frames::new(&*self.file, self.header.seed(), self.end, buffer);
         for queued in group {
             places.push(Place { seq: queued.seq, offset: frames.offset() });
-            result = frames.record(queued);
-            if result.is_err() {
-                break;
-            }
+            frames
+                .record(queued.seq, queued.stream, &queued.payload)
+                .map_err(LogError::io("write", &self.path))?;
         }
-        let result = result.and_then(|()| frames.flush()).map(|()| frames.written);
-        self.buffer = frames.buffer;
-        let end = result.map_err(LogError::io("write", &self.path))?;
-        Ok((places, end))
+        let (end, buffer) = frames.finish();
+        self.buffer = buffer;
+        Ok((places, end.map_err(LogError::io("write", &self.path))?))
     }
 
     /// Writes zeros from the end of a small group to the end of the space allocated, unless bytes
@@ -252,6 +241,8 @@ impl Writer {
         for (queued, place) in group.iter().zip(places) {
             files.active.index.add(queued.stream, *place);
         }
+        // Under the lock, so that a reader's list of files and the number agree.
+        self.shared.durable.store(self.last, Ordering::Release);
     }
 
     /// Ends an orderly closed log, so that damage to its last group cannot pass for a torn tail.
@@ -259,94 +250,16 @@ impl Writer {
         if !self.unmarked {
             return Ok(());
         }
-        let seq = self.shared.last_assigned();
         let active = ActiveFile {
             file: Arc::clone(&self.file),
             path: self.path.clone(),
             header: self.header,
             end: self.end,
             allocated: self.allocated,
-            last: seq,
+            last: self.last,
         };
         self.end = recover::write_mark(&active)?.unwrap_or(self.end);
         self.shared.files.lock().active.end = self.end;
         Ok(())
-    }
-}
-
-/// Frames on their way to the file.
-struct Frames<'a> {
-    file: &'a dyn File,
-    buffer: Vec<u8>,
-    /// Where the buffer will be written.
-    written: u64,
-    group: u64,
-    seed: u32,
-}
-
-impl Frames<'_> {
-    /// Where the next frame begins.
-    fn offset(&self) -> u64 {
-        self.written + self.buffer.len() as u64
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.write_all_at(&self.buffer, self.written)?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    fn record(&mut self, queued: &Queued) -> std::io::Result<()> {
-        let mut source = Source { parts: &queued.payload, begin: 0 };
-        if queued.bytes <= FRAME_BYTES_MAX {
-            return self.frame(queued, Kind::Whole, 0, |out| source.take(queued.bytes, out));
-        }
-        let mut part = 0;
-        let mut left = queued.bytes;
-        while left > 0 {
-            let bytes = left.min(FRAME_BYTES_MAX);
-            self.frame(queued, Kind::Part, part, |out| source.take(bytes, out))?;
-            left -= bytes;
-            part += 1;
-        }
-        let total = (queued.bytes as u64).to_le_bytes();
-        self.frame(queued, Kind::Commit, part, |out| out.extend_from_slice(&total))
-    }
-
-    fn frame(
-        &mut self,
-        queued: &Queued,
-        kind: Kind,
-        part: u32,
-        fill: impl FnOnce(&mut Vec<u8>),
-    ) -> std::io::Result<()> {
-        let (seq, stream): (u64, Stream) = (queued.seq, queued.stream);
-        let header = FrameHeader { kind, part, seq, group: self.group, stream };
-        frame::encode(&mut self.buffer, self.seed, &header, fill);
-        if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
-    }
-}
-
-/// The parts of a payload, taken from the front.
-struct Source<'a> {
-    parts: &'a [Bytes],
-    /// Bytes of the first part already taken.
-    begin: usize,
-}
-
-impl Source<'_> {
-    fn take(&mut self, mut bytes: usize, out: &mut Vec<u8>) {
-        while let Some((part, rest)) = self.parts.split_first() {
-            let left = &part[self.begin..];
-            let taken = left.len().min(bytes);
-            out.extend_from_slice(&left[..taken]);
-            bytes -= taken;
-            self.begin += taken;
-            if self.begin < part.len() {
-                return;
-            }
-            (self.parts, self.begin) = (rest, 0);
-        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::vec;
 
 use super::Shared;
@@ -11,8 +12,11 @@ use super::index::{Place, Sidecar};
 use super::recover::{self, Sealed};
 use crate::disk::{Access, File};
 use crate::frame::FileHeader;
-use crate::scan::{self, Payloads, Scanner, Step, Window};
+use crate::scan::{self, Payloads, READ_BYTES, Scanner, Step, Window};
 use crate::{LogError, Record, Stream};
+
+/// Bytes read at a time, at least, when only some of a file's records are wanted.
+const READ_BYTES_SPARSE: usize = 8 << 10;
 
 /// Which records are wanted.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -69,7 +73,7 @@ impl Reader {
             Wanted::Of(stream) => Course::At(active.index.places(stream, after).into_iter()),
         };
         let nothing = matches!(&course, Course::At(places) if places.len() == 0);
-        if !nothing {
+        if !nothing && after < shared.durable.load(Ordering::Acquire) {
             let (path, header, end) = (active.path.clone(), active.header, active.end);
             sources.push_back(Source::Active { path, header, end, course });
         }
@@ -178,7 +182,12 @@ impl Reading {
             Course::From(offset) => *offset,
             Course::At(places) => places.as_slice().first().map_or(end, |place| place.offset),
         };
-        let window = Window::new(file, end);
+        let read_bytes = match &course {
+            Course::From(_) => READ_BYTES,
+            // Records of one stream may lie far apart: what is read between them is wasted.
+            Course::At(_) => READ_BYTES_SPARSE,
+        };
+        let window = Window::new(file, end, read_bytes);
         let scanner = Scanner::resume(window, header.seed(), offset, Payloads::Keep);
         Self { path, scanner, course, end }
     }

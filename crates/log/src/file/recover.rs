@@ -14,7 +14,7 @@ use super::index::{Extent, Index, Place, Sidecar};
 use crate::disk::{Access, Disk, File, read_exact_at};
 use crate::error::is_full;
 use crate::frame::{self, FRAMES_BEGIN, FileHeader, FrameHeader, Kind};
-use crate::scan::{self, Payloads, Scanner, Step, Stop, Tail, Window};
+use crate::scan::{self, Payloads, READ_BYTES, Scanner, Step, Stop, Tail, Window};
 use crate::{LogError, LogOptions, Stream, TornTail};
 
 /// Bytes copied at a time when the last group is written again.
@@ -47,7 +47,7 @@ pub(super) struct ActiveFile {
     pub(super) header: FileHeader,
     pub(super) end: u64,
     pub(super) allocated: u64,
-    /// The highest number in the log.
+    /// The highest number written.
     pub(super) last: u64,
 }
 
@@ -98,10 +98,11 @@ pub(crate) fn create_file(
         file.write_all_at(&header.encode(), 0)?;
         file.sync_data()?;
         disk.rename(&unfinished, &path)?;
-        disk.sync_dir(dir)?;
         Ok(file)
     };
     let file = create().map_err(LogError::io("create", &path))?;
+    // From here on the file is there, so even a full disk is no longer a clean refusal.
+    disk.sync_dir(dir).map_err(LogError::failed("sync", dir))?;
     Ok((path, file))
 }
 
@@ -137,7 +138,7 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<
         sealed.push_back(Arc::new(file));
     }
     let path = file_path(dir, last_first);
-    let (active, writer, torn_tail) = open_last(disk, path, last_first, options)?;
+    let (active, writer, torn_tail) = open_last(disk, path, last_first)?;
     check_chain(sealed.back(), &active.path, active.header.previous)?;
     // Whatever made or removed names last may not have come to sync them.
     disk.sync_dir(dir).map_err(LogError::io("sync", dir))?;
@@ -181,7 +182,8 @@ fn open_sealed(disk: &dyn Disk, path: &Path, first: u64) -> Result<Sealed, LogEr
     let sidecar = Sidecar::open(disk, &index_path(path));
     if let Ok(Some(sidecar)) = sidecar {
         let extent = *sidecar.extent();
-        if extent.first == first && extent.salt == header.salt && extent.end == length {
+        if extent.first == first && extent.salt == header.salt && extent.end <= length {
+            // It may be longer by space allocated ahead whose cutting off was not durable.
             return Ok(Sealed { path: path.to_owned(), extent, previous: header.previous });
         }
     }
@@ -197,7 +199,7 @@ pub(super) fn rebuild_index(
     header: &FileHeader,
 ) -> Result<(Index, Extent), LogError> {
     let length = file.length().map_err(LogError::io("read", path))?;
-    let window = Window::new(Arc::clone(file), length);
+    let window = Window::new(Arc::clone(file), length, READ_BYTES);
     let mut scanner = Scanner::new(window, header, Payloads::Skip);
     let (index, stop) = index_file(&mut scanner).map_err(LogError::io("read", path))?;
     let tail = scan::tail(&mut scanner, stop).map_err(LogError::io("read", path))?;
@@ -250,12 +252,11 @@ fn open_last(
     disk: &dyn Disk,
     path: PathBuf,
     first: u64,
-    options: &LogOptions,
 ) -> Result<(Active, ActiveFile, Option<TornTail>), LogError> {
     let file = disk.open(&path, Access::Write).map_err(LogError::io("open", &path))?;
     let header = scan::read_header(&*file, &path, first)?;
     let length = file.length().map_err(LogError::io("read", &path))?;
-    let window = Window::new(Arc::clone(&file), length);
+    let window = Window::new(Arc::clone(&file), length, READ_BYTES);
     let mut scanner = Scanner::new(window, &header, Payloads::Skip);
     let (index, stop) = index_file(&mut scanner).map_err(LogError::io("read", &path))?;
     let end = scanner.complete();
@@ -271,7 +272,7 @@ fn open_last(
         }
     };
     write_again(&*file, scanner.group(), end).map_err(LogError::io("write", &path))?;
-    let last = scanner.last().max(options.start_after);
+    let last = scanner.last();
     let mut writer = ActiveFile { file, path: path.clone(), header, end, allocated, last };
     if !scanner.marked() && end > FRAMES_BEGIN {
         writer.end = write_mark(&writer)?.unwrap_or(end);

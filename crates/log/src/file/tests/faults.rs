@@ -1,0 +1,168 @@
+//! L5, full disks, and what a failed sync leaves in memory.
+
+use super::*;
+
+fn is_poisoned<T>(result: &Result<T, LogError>) -> bool {
+    matches!(result, Err(LogError::Poisoned { .. }))
+}
+
+#[test]
+fn l5_a_failed_sync_poisons_and_is_never_retried() {
+    let log = MemoryLog::new().unwrap();
+    put(&log, A, b"good").unwrap();
+    log.pause();
+    let first = begin(&log, A, b"first").unwrap();
+    assert!(log.disk().wait_for_held_sync(LONG));
+    let second = begin(&log, A, b"second").unwrap();
+    log.fail_next_sync();
+    log.release();
+    assert!(is_poisoned(&first.recv().unwrap()));
+    assert!(is_poisoned(&second.recv().unwrap()));
+    let syncs = log.disk().sync_count();
+    assert!(is_poisoned(&put(&log, A, b"later")));
+    assert_eq!(log.wait(1, LONG), 1);
+    assert!(log.stats().poisoned);
+    assert_eq!(all(&log).len(), 1);
+    assert!(is_poisoned(&log.close()));
+    assert_eq!(log.disk().sync_count(), syncs);
+}
+
+#[test]
+fn l5_a_failed_write_poisons() {
+    let log = MemoryLog::new().unwrap();
+    put(&log, A, b"good").unwrap();
+    log.disk().fail_write_after(0);
+    assert!(is_poisoned(&put(&log, A, b"bad")));
+    assert!(is_poisoned(&put(&log, A, b"later")));
+    let (log, recovery) = log.crash().unwrap();
+    assert_eq!((recovery.last, recovery.torn_tail), (1, None));
+    assert_eq!(put(&log, A, b"better").unwrap(), 2);
+}
+
+#[test]
+fn l1_what_a_failed_sync_left_in_memory_only_is_made_durable_before_it_counts() {
+    let log = MemoryLog::new().unwrap();
+    put(&log, A, b"good").unwrap();
+    log.fail_next_sync();
+    assert!(is_poisoned(&put(&log, A, b"lost or not")));
+    // The process restarts, the machine does not: the kernel still shows the record, as clean.
+    let (again, recovery) = MemoryLog::open(log.disk().clone(), LogOptions::default()).unwrap();
+    assert_eq!(recovery.last, 2);
+    put(&again, A, b"built on it").unwrap();
+    let (crashed, recovery) = again.crash().unwrap();
+    assert_eq!((recovery.last, recovery.torn_tail), (3, None));
+    assert_eq!(all(&crashed).len(), 3);
+}
+
+#[test]
+fn l5_a_failure_at_any_write_or_sync_loses_nothing_acknowledged() {
+    for (skip, sync) in (0..40).flat_map(|skip| [(skip, true), (skip, false)]) {
+        let disk = MemoryDisk::new();
+        let (log, _) = open(&disk).unwrap();
+        if sync {
+            disk.fail_sync_after(skip);
+        } else {
+            disk.fail_write_after(skip);
+        }
+        let mut acknowledged = 0;
+        for n in 1..=20 {
+            match put(&log, A, &payload(n, 300)) {
+                Ok(seq) => acknowledged = seq,
+                Err(error) => assert!(matches!(error, LogError::Poisoned { .. }), "{error}"),
+            }
+        }
+        let (crashed, recovery) = open(&disk.crash(|| false)).unwrap();
+        assert!(recovery.last >= acknowledged);
+        let records = all(&crashed);
+        for (record, n) in records.iter().zip(1..) {
+            assert_eq!(record.seq, n);
+            assert!(record.payload == payload(n, 300));
+        }
+        assert!(records.len() as u64 >= acknowledged);
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_the_log_goes_on_when_there_is_space() {
+    let disk = MemoryDisk::new();
+    let (log, _) = open(&disk).unwrap();
+    put(&log, A, &[1; 100]).unwrap();
+    disk.set_capacity(Some(disk.used_bytes() + 600));
+    log.pause();
+    let fits = begin(&log, A, &[2; 100]).unwrap();
+    assert!(disk.wait_for_held_sync(LONG));
+    let too_large = begin(&log, A, &[3; 1000]).unwrap();
+    let behind = begin(&log, B, &[4; 10]).unwrap();
+    log.release();
+    assert_eq!(fits.recv().unwrap().unwrap(), 2);
+    assert!(matches!(too_large.recv().unwrap(), Err(LogError::DiskFull { .. })));
+    assert!(matches!(behind.recv().unwrap(), Err(LogError::DiskFull { .. })));
+    // What was decided on a refused record is refused as well, with its number unused.
+    let refused = log.append_after(3, A, vec![Bytes::new()], Box::new(|_| {}));
+    assert!(matches!(refused, Err(LogError::DiskFull { .. })));
+    assert!(log.append_after(2, A, vec![Bytes::new()], Box::new(|_| {})).is_ok());
+    assert_eq!(put(&log, A, &[5; 10]).unwrap(), 6);
+    disk.set_capacity(None);
+    for n in 7..30 {
+        assert_eq!(put(&log, A, &[6; 500]).unwrap(), n);
+    }
+    assert_eq!((log.stats().disk_full_groups, log.stats().poisoned), (1, false));
+    assert_eq!((log.stats().queued_records, log.stats().queued_bytes), (0, 0));
+    let (log, recovery) = log.crash().unwrap();
+    assert_eq!((recovery.last, recovery.torn_tail), (29, None));
+    let seqs: Vec<_> = all(&log).iter().map(|record| record.seq).collect();
+    assert_eq!(seqs, [&[1, 2][..], &(5..30).collect::<Vec<_>>()].concat());
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_moment_never_poisons() {
+    for spare in (0..3000).step_by(40) {
+        let disk = MemoryDisk::new();
+        let (log, _) = open(&disk).unwrap();
+        disk.set_capacity(Some(disk.used_bytes() + spare));
+        let mut kept = Vec::new();
+        for n in 1..=20 {
+            match put(&log, A, &payload(n, 300)) {
+                Ok(seq) => kept.push((seq, n)),
+                Err(error) => assert!(matches!(error, LogError::DiskFull { .. }), "{error}"),
+            }
+        }
+        disk.set_capacity(None);
+        kept.push((put(&log, A, &payload(99, 300)).unwrap(), 99));
+        // Also opening needs no space.
+        let full = disk.crash(|| true);
+        full.set_capacity(Some(full.used_bytes()));
+        for disk in [disk.crash(|| false), full] {
+            let (log, recovery) = open(&disk).unwrap();
+            assert_eq!(recovery.torn_tail, None);
+            let found: Vec<_> = all(&log).iter().map(|r| (r.seq, r.payload.to_vec())).collect();
+            let expected: Vec<_> = kept.iter().map(|&(seq, n)| (seq, payload(n, 300))).collect();
+            assert!(found == expected, "{spare}");
+        }
+    }
+}
+
+#[test]
+fn a_panicking_callback_poisons_instead_of_leaving_everybody_waiting() {
+    let log = MemoryLog::new().unwrap();
+    log.append(A, vec![Bytes::new()], Box::new(|_| panic!("a callback's bug"))).unwrap();
+    assert_eq!(log.wait(1, LONG), 1);
+    assert!(is_poisoned(&put(&log, A, b"later")) || log.stats().poisoned);
+    assert!(is_poisoned(&log.close()));
+}
+
+#[test]
+fn the_last_reference_may_be_dropped_on_the_logs_thread() {
+    let log = Arc::new(MemoryLog::paused().unwrap());
+    let (tell, told) = mpsc::channel();
+    let held = Arc::clone(&log);
+    let done: OnDurable = Box::new(move |result| {
+        drop(held);
+        drop(tell.send(result));
+    });
+    log.append(A, vec![Bytes::new()], done).unwrap();
+    let disk = log.disk().clone();
+    drop(log);
+    disk.release_syncs();
+    assert_eq!(told.recv_timeout(LONG).unwrap().unwrap(), 1);
+}
