@@ -1,0 +1,203 @@
+//! The arguments of every command, as clap reads them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A real-time vector database in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "arrwdb", version, about, propagate_version = true)]
+pub struct Arguments {
+    /// What to do; without a command the server is started.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the server (the default).
+    Serve(ServeArgs),
+    /// Start a server on an empty directory, import documentation found on this machine, search it.
+    Demo(DemoArgs),
+    /// Import files and folders: Markdown, text, HTML, reStructuredText, NDJSON and CSV.
+    Import(ImportArgs),
+    /// Search a library.
+    Search(SearchArgs),
+    /// Write a library's documents as NDJSON.
+    Export(ExportArgs),
+    /// Say where the local embedding model is, fetch it or verify it.
+    Model(ModelArgs),
+}
+
+/// Arguments of `arrwdb serve`; the settings themselves are flags that `config` adds.
+#[derive(Debug, Default, Args)]
+pub struct ServeArgs {
+    /// Settings file [default: arrwdb.toml in the working directory, if there is one].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print every setting with its value and where it came from, then stop.
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// How to reach a running server.
+#[derive(Clone, Debug, Args)]
+pub struct ServerArgs {
+    /// The server's URL.
+    #[arg(
+        long,
+        env = "ARRWDB_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8000"
+    )]
+    pub server: String,
+    /// The API key, if the server asks for one.
+    #[arg(long, env = "ARRWDB_API_KEY", hide_env_values = true, value_name = "KEY")]
+    pub api_key: Option<String>,
+}
+
+/// Arguments of `arrwdb demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Directory for the demo's data; must be empty or absent [default: a new temporary one].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Port to listen on; the next free one is taken if it is in use.
+    #[arg(long, default_value_t = 8000)]
+    pub port: u16,
+    /// About how many passages to import.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub passages: u32,
+    /// Folder of documentation to import instead of what cargo's registry folder holds.
+    #[arg(long, value_name = "DIR")]
+    pub docs: Option<PathBuf>,
+    /// Stop after the searches instead of leaving the server running.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Arguments of `arrwdb import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Files and folders. A folder is walked; hidden and git-ignored files are left out.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Library to import into, by name or id; a name that does not exist yet is created.
+    #[arg(long, short, value_name = "NAME|ID", default_value = "default")]
+    pub library: String,
+    /// Index type of a library that has to be created.
+    #[arg(long, value_name = "TYPE", default_value = "hnsw")]
+    pub index: String,
+    /// Column or field that holds a row's title, where it has an unusual name.
+    #[arg(long, value_name = "NAME")]
+    pub title_field: Option<String>,
+    /// Column or field that holds a row's text, where it has an unusual name.
+    #[arg(long, value_name = "NAME")]
+    pub text_field: Option<String>,
+    /// Streams sent to the server at the same time.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub streams: u8,
+    /// Delete documents that were imported from these paths earlier and are gone from them now.
+    #[arg(long)]
+    pub prune: bool,
+    /// Send everything, also what has not changed.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print the comment as the help of every command")]
+    pub server: ServerArgs,
+}
+
+/// Arguments of `arrwdb search`.
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// What to look for; several words need no quotes.
+    #[arg(required = true, value_name = "WORDS")]
+    pub words: Vec<String>,
+    /// Library to search, by name or id [default: the only one, or the one named "default"].
+    #[arg(long, short, value_name = "NAME|ID")]
+    pub library: Option<String>,
+    /// How many passages to show.
+    #[arg(long, short, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub k: u16,
+    /// Largest distance to show, from 0 (same) to 2 (opposite).
+    #[arg(long, value_name = "DISTANCE", value_parser = distance)]
+    pub threshold: Option<f64>,
+    /// Print the server's answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print the comment as the help of every command")]
+    pub server: ServerArgs,
+}
+
+/// Arguments of `arrwdb export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Library to export, by name or id [default: the only one, or the one named "default"].
+    #[arg(long, short, value_name = "NAME|ID")]
+    pub library: Option<String>,
+    /// File to write [default: standard output].
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write each chunk's vector too.
+    #[arg(long)]
+    pub embeddings: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print the comment as the help of every command")]
+    pub server: ServerArgs,
+}
+
+/// Arguments of `arrwdb model`.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// What to do with the model's files.
+    #[arg(value_enum, default_value_t = ModelAction::Path)]
+    pub action: ModelAction,
+}
+
+/// What `arrwdb model` does.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModelAction {
+    /// Say where the files are and whether they are complete.
+    Path,
+    /// Fetch what is missing.
+    Fetch,
+    /// Compare every file with its published SHA-256.
+    Verify,
+}
+
+fn distance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=2.0).contains(&value) => Ok(value),
+        Ok(_) | Err(_) => Err("a number from 0 to 2 is needed".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_means_serve() {
+        assert!(Arguments::parse_from(["arrwdb"]).command.is_none());
+    }
+
+    #[test]
+    fn a_threshold_outside_the_range_of_distances_is_refused() {
+        for bad in ["-0.1", "2.1", "NaN", "near"] {
+            assert!(
+                Arguments::try_parse_from(["arrwdb", "search", "x", "--threshold", bad]).is_err(),
+                "{bad}"
+            );
+        }
+    }
+}
