@@ -23,7 +23,7 @@ usage: cargo xtask <command>
                          --install brings cargo-nextest first if it is missing
   ci                     every check: format, tidy, deny, clippy, doc, test
   tidy                   the style rules that no other tool knows, and the rules of deny.toml
-  deny                   cargo-deny without the network, where it is installed
+  deny                   cargo-deny without its advisories, where it is installed
   goldens                write the golden files anew and show what changed
   kill9 [--rounds <n>]   kill and restart the server under load, 20 rounds unless told
   bench [<name> [...]]   build and run a bench with the given arguments; without a name, list them

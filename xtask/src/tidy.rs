@@ -51,7 +51,7 @@ impl fmt::Display for Finding {
 type Rule = fn(&Tree) -> Result<Vec<Finding>, Error>;
 
 /// Every rule that needs nothing but the files, with what it is about.
-const RULES: [(&str, Rule); 11] = [
+const RULES: [(&str, Rule); 12] = [
     ("file length", sources::too_long),
     ("ASCII sources", sources::not_ascii),
     ("where unsafe may stand", sources::unsafe_elsewhere),
@@ -59,6 +59,7 @@ const RULES: [(&str, Rule); 11] = [
     ("file names", words::file_names),
     ("words of the workshop", words::workshop),
     ("labels and tests", labels::untested),
+    ("labels in running text", labels::hidden),
     ("labels in the architecture", labels::dangling),
     ("links in documents", links::broken),
     ("manifests", manifests::own_settings),

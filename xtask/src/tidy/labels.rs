@@ -49,6 +49,23 @@ pub(crate) fn untested(tree: &Tree) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
+/// Labels in running text are seen by no rule here: each stands at the start of a line of its own.
+pub(crate) fn hidden(tree: &Tree) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    for path in tree.ending(".rs").filter(|path| !is_data(path)) {
+        for (number, line) in (1..).zip(tree.text(path)?.lines()) {
+            let list =
+                line.trim_start().strip_prefix("//!").and_then(|doc| doc.split_once("nvariants:"));
+            let first = list.and_then(|(_, rest)| rest.split_whitespace().next());
+            if first.is_some_and(|word| is_label(word.trim_matches(['*', ':', ',']))) {
+                let what = "invariants in running text: a line `- **X1** ...` for each";
+                findings.push(Finding::at(path, number, what));
+            }
+        }
+    }
+    Ok(findings)
+}
+
 /// Every label that the architecture document lists is defined by some crate.
 pub(crate) fn dangling(tree: &Tree) -> Result<Vec<Finding>, Error> {
     let Some(text) = tree.text_if_any(ARCHITECTURE)? else { return Ok(Vec::new()) };
@@ -175,6 +192,16 @@ mod tests {
         let found = found(&[("crates/log/src/lib.rs", LIB), ("crates/log/src/tests.rs", tests)]);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("a test of L7"), "{found:?}");
+    }
+
+    #[test]
+    fn invariants_in_running_text_are_found() {
+        let bad = "//! Sums.\n//!\n//! Invariants: M1 every sum is right. M2 it ends.\n";
+        let files = [("crates/embed/src/a.rs", bad), ("crates/log/src/lib.rs", LIB)];
+        let (_folder, tree) = planted(&files);
+        let found = hidden(&tree).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((&*found[0].path, found[0].line), ("crates/embed/src/a.rs", Some(3)));
     }
 
     #[test]
