@@ -343,8 +343,7 @@ async fn known(client: &Client, library: &Library, args: &ImportArgs) -> Result<
 
 impl Known {
     fn keep(&mut self, document: &Listed, args: &ImportArgs) {
-        let custom = document.metadata.get("custom").unwrap_or(&document.metadata);
-        let text = |key: &str| custom.get(key).and_then(Value::as_str);
+        let text = |key: &str| document.metadata.get("custom")?.get(key)?.as_str();
         if !args.force
             && let Some(hash) = text(HASH_KEY)
         {

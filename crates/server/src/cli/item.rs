@@ -82,10 +82,11 @@ impl ItemMaker {
     ) -> Item {
         let path = place.path.to_string_lossy().into_owned();
         document.remove("id");
-        document.insert(PATH_KEY.to_owned(), Value::String(path.clone()));
+        mark(&mut document, HASH_KEY, None);
+        mark(&mut document, PATH_KEY, Some(&path));
         let hash = hex(&Sha256::digest(Value::Object(document.clone()).to_string()));
         let id = self.id(&path, key, part);
-        document.insert(HASH_KEY.to_owned(), Value::String(hash.clone()));
+        mark(&mut document, HASH_KEY, Some(&hash));
         document.insert("id".to_owned(), Value::String(id.to_string()));
         let mut line = Value::Object(document).to_string().into_bytes();
         line.push(b'\n');
@@ -102,6 +103,21 @@ impl ItemMaker {
         };
         let name = if part == 0 { name } else { format!("part:{part}:{name}") };
         Uuid::new_v5(&self.library, name.as_bytes())
+    }
+}
+
+/// Sets or removes one key of the custom metadata. A `metadata` that is no object stays as it is:
+/// the server says what is wrong with it.
+fn mark(document: &mut Map<String, Value>, key: &str, value: Option<&str>) {
+    let custom = document.entry("metadata").or_insert(Value::Null);
+    if custom.is_null() {
+        *custom = Value::Object(Map::new());
+    }
+    if let Value::Object(custom) = custom {
+        match value {
+            Some(value) => custom.insert(key.to_owned(), Value::String(value.to_owned())),
+            None => custom.remove(key),
+        };
     }
 }
 

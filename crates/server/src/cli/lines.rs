@@ -218,7 +218,6 @@ fn keyed(mut row: Map<String, Value>, line: u64) -> (Key, Map<String, Value>) {
 
 /// Gives a row the API's fields: a title, and exactly one of `text`, `texts` and `chunks`.
 fn shape(row: &mut Map<String, Value>, fields: &Fields) -> Result<(), String> {
-    export_form(row);
     let has_passages =
         ["texts", "chunks"].iter().any(|name| row.get(*name).is_some_and(|v| !v.is_null()));
     if fields.text.is_some() || (!has_passages && !row.contains_key("text")) {
@@ -236,19 +235,6 @@ fn shape(row: &mut Map<String, Value>, fields: &Fields) -> Result<(), String> {
     }
     let blank = row.get("text").and_then(Value::as_str).is_some_and(|text| text.trim().is_empty());
     if blank { Err("no text".to_owned()) } else { Ok(()) }
-}
-
-/// A line of an export without vectors: its chunks become the passages they were.
-fn export_form(row: &mut Map<String, Value>) {
-    let Some(Value::Array(chunks)) = row.get("chunks") else { return };
-    let text = |chunk: &Value| match chunk.get("embedding") {
-        None | Some(Value::Null) => chunk.get("text").cloned(),
-        Some(_) => None,
-    };
-    let Some(texts) = chunks.iter().map(text).collect::<Option<Vec<Value>>>() else { return };
-    row.remove("chunks");
-    row.remove("created_at");
-    row.insert("texts".to_owned(), Value::Array(texts));
 }
 
 /// Removes and returns the field called `named`, else the first of `names` in any letter case.
@@ -338,8 +324,14 @@ mod tests {
                     Found::Item(item) => {
                         bytes += item.source_bytes;
                         let mut document: Value = serde_json::from_slice(&item.line).unwrap();
-                        for key in ["id", "import_path", "import_sha256"] {
-                            document.as_object_mut().unwrap().remove(key);
+                        let fields = document.as_object_mut().unwrap();
+                        fields.remove("id");
+                        let mut custom = fields.remove("metadata").unwrap();
+                        for key in ["import_path", "import_sha256"] {
+                            custom.as_object_mut().unwrap().remove(key).unwrap();
+                        }
+                        if custom != json!({}) {
+                            fields.insert("metadata".to_owned(), custom);
                         }
                         documents.push(document);
                     }
@@ -407,9 +399,19 @@ mod tests {
     }
 
     #[test]
-    fn an_export_comes_back_as_the_passages_it_held() {
-        let line = b"{\"id\":\"00000000-0000-0000-0000-000000000009\",\"title\":\"A\",\"created_at\":\"x\",\"chunks\":[{\"id\":\"b\",\"text\":\"one\"},{\"text\":\"two\"}]}";
-        let (documents, _) = found("a.ndjson", line, &Fields::default());
-        assert_eq!(documents, [json!({"title":"A","texts":["one","two"]})]);
+    fn a_line_of_an_export_is_sent_as_it_is() {
+        let line = json!({
+            "id": "00000000-0000-0000-0000-000000000009", "title": "A", "created_at": "x",
+            "metadata": {"import_sha256": "old", "a": 1}, "chunks": [{"id": "b", "text": "one"}],
+        });
+        let line = line.to_string();
+        let (documents, _) = found("a.ndjson", line.as_bytes(), &Fields::default());
+        assert_eq!(
+            documents,
+            [json!({
+                "title": "A", "created_at": "x", "metadata": {"a": 1},
+                "chunks": [{"id": "b", "text": "one"}],
+            })]
+        );
     }
 }
