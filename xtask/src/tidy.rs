@@ -51,7 +51,7 @@ impl fmt::Display for Finding {
 type Rule = fn(&Tree) -> Result<Vec<Finding>, Error>;
 
 /// Every rule that needs nothing but the files, with what it is about.
-const RULES: [(&str, Rule); 12] = [
+const RULES: [(&str, Rule); 13] = [
     ("file length", sources::too_long),
     ("ASCII sources", sources::not_ascii),
     ("where unsafe may stand", sources::unsafe_elsewhere),
@@ -62,6 +62,7 @@ const RULES: [(&str, Rule); 12] = [
     ("labels in running text", labels::hidden),
     ("labels in the architecture", labels::dangling),
     ("links in documents", links::broken),
+    ("documents named in comments", links::unwritten),
     ("manifests", manifests::own_settings),
     ("changelog", manifests::changelog),
 ];

@@ -22,6 +22,24 @@ pub(crate) fn broken(tree: &Tree) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
+/// Every document that a comment of the sources names by its path is there.
+pub(crate) fn unwritten(tree: &Tree) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    for path in tree.ending(".rs") {
+        let text = tree.text(path)?;
+        let comments =
+            (1..).zip(text.lines()).filter(|(_, line)| line.trim_start().starts_with("//"));
+        for (number, line) in comments {
+            // Every second piece stands between backticks.
+            let named = line.split('`').skip(1).step_by(2).filter(|code| code.starts_with("docs/"));
+            for document in named.filter(|document| !tree.contains(document)) {
+                findings.push(Finding::at(path, number, format!("there is no {document}")));
+            }
+        }
+    }
+    Ok(findings)
+}
+
 /// What is wrong with a link, if anything.
 fn problem(
     tree: &Tree,
@@ -216,6 +234,15 @@ mod tests {
             ["`b.md#thrice`: docs/b.md has no heading `#thrice`"]
         );
         assert_eq!(found("[a](#nowhere)\n").len(), 1);
+    }
+
+    #[test]
+    fn a_document_that_a_comment_names_and_nobody_wrote_is_found() {
+        let text = "//! See `docs/a.md` and\n//! `docs/b.md`, or `a`.\nfn a() {}\n";
+        let (_folder, tree) = planted(&[("docs/a.md", ""), ("src/lib.rs", text)]);
+        let found = unwritten(&tree).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].line, &*found[0].what), (Some(2), "there is no docs/b.md"));
     }
 
     #[test]
