@@ -130,8 +130,9 @@ fn bench_names(workspace: &Workspace) -> Result<Vec<String>, Error> {
 fn deny_steps(workspace: &Workspace, steps: &mut Steps) {
     if workspace.has_subcommand("deny") {
         // Advisories are left out: their database is on a host that many machines cannot reach.
-        let arguments = ["deny", "check", "bans", "licenses", "sources"];
-        steps.run("deny", &mut workspace.cargo(&arguments));
+        let arguments =
+            ["deny", "check", "--hide-inclusion-graph", "--allow", "unused-wrapper", "bans"];
+        steps.run("deny", workspace.cargo(&arguments).args(["licenses", "sources"]));
     } else {
         let why = "cargo-deny is not installed (cargo install --locked cargo-deny); \
                    tidy checks the direction, licences and sources of deny.toml itself";
