@@ -3,6 +3,7 @@
 //! Appends and the thread meet at one mutex (the queue); readers and the thread at another (the
 //! list of files), held for moments only. Nobody holds two of them.
 
+mod check;
 mod commit;
 mod frames;
 mod index;
@@ -22,13 +23,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
+pub use self::check::{CheckReport, Fault, RepairReport, Repaired, check, repair};
 use self::commit::Writer;
 use self::read::{Reader, Wanted};
 use self::recover::{Active, Sealed};
 use crate::disk::Disk;
 use crate::{
-    Log, LogError, LogOptions, LogStats, OnAdvance, OnDurable, RECORD_BYTES_MAX, Records, Recovery,
-    Stream, TrimReport,
+    Log, LogError, LogFile, LogOptions, LogStats, OnAdvance, OnDurable, RECORD_BYTES_MAX, Records,
+    Recovery, Stream, TrimReport,
 };
 
 /// Payload bytes of one group, but for a single larger record: bounds the writer's latency, and how
@@ -124,7 +126,7 @@ impl FileLog {
     /// Opens the log in `dir`, making it if need be. The caller holds the data directory's lock
     /// ([`crate::lock()`]). Cuts a torn tail (L4) and says so; reads the last file whole, and of
     /// sealed files header and index only (their records are checked when they are read, or by
-    /// [`check()`](crate::check::check)).
+    /// [`check()`]).
     ///
     /// Errors: [`LogError::Damaged`], [`LogError::Newer`], [`LogError::DiskFull`] (only where a
     /// file must be made), [`LogError::Io`].
@@ -277,6 +279,19 @@ impl Log for FileLog {
 
     fn trim(&self, keep_after: u64) -> Result<TrimReport, LogError> {
         self.shared.trim(keep_after)
+    }
+
+    fn files(&self) -> Vec<LogFile> {
+        let files = self.shared.files.lock();
+        // Under the lock, as its writer stores it: the number and the files agree.
+        let durable = self.durable();
+        let sealed = files.sealed.iter().map(|file| LogFile {
+            last: file.extent.last,
+            bytes: file.extent.end,
+            sealed: true,
+        });
+        let active = LogFile { last: durable, bytes: files.active.end, sealed: false };
+        sealed.chain([active]).collect()
     }
 
     fn stats(&self) -> LogStats {

@@ -39,7 +39,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use crate::error::LogError;
-pub use crate::file::FileLog;
+pub use crate::file::{CheckReport, Fault, FileLog, RepairReport, Repaired, check, repair};
 pub use crate::lock::{DirLock, lock};
 pub use crate::memory::MemoryLog;
 
@@ -149,12 +149,26 @@ pub trait Log: Send + Sync + Debug {
     /// never the file being written.
     fn trim(&self, keep_after: u64) -> Result<TrimReport, LogError>;
 
+    /// The files that hold the log, oldest first, so that a caller can choose what to trim.
+    fn files(&self) -> Vec<LogFile>;
+
     /// Counters since the log was opened, and what it holds now.
     fn stats(&self) -> LogStats;
 
     /// Writes and syncs what is queued, ends the thread. Later appends are [`LogError::Closed`];
     /// reading goes on. Returns the poison, if any. A second call does nothing.
     fn close(&self) -> Result<(), LogError>;
+}
+
+/// A file of the log.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct LogFile {
+    /// The highest number in it; of the file being written, [`Log::durable`].
+    pub last: u64,
+    /// Bytes of its data.
+    pub bytes: u64,
+    /// Whether it is finished, so that [`Log::trim`] may remove it.
+    pub sealed: bool,
 }
 
 /// What [`Log::trim`] did.

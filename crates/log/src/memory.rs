@@ -25,8 +25,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::disk::{Access, Disk, File};
 use crate::{
-    FileLog, Log, LogError, LogOptions, LogStats, OnAdvance, OnDurable, Records, Recovery, Stream,
-    TrimReport,
+    FileLog, Log, LogError, LogFile, LogOptions, LogStats, OnAdvance, OnDurable, Records, Recovery,
+    Stream, TrimReport,
 };
 
 /// What a disk writes as one.
@@ -587,6 +587,10 @@ impl Log for MemoryLog {
 
     fn trim(&self, keep_after: u64) -> Result<TrimReport, LogError> {
         self.log.trim(keep_after)
+    }
+
+    fn files(&self) -> Vec<LogFile> {
+        self.log.files()
     }
 
     fn stats(&self) -> LogStats {

@@ -206,6 +206,42 @@ impl Scanner {
         }
     }
 
+    /// After a stop: goes on at the next place where a record or a mark begins with a higher number;
+    /// `None` if there is none.
+    pub(crate) fn resync(&mut self, stop: Stop) -> io::Result<Option<u64>> {
+        let step = ALIGNMENT as u64;
+        // With a record left open, the frame that should not stand there may be a good beginning.
+        let first = if self.pending.is_some() { stop.offset } else { stop.offset + step };
+        let mut offset = first;
+        while offset < self.window.limit {
+            let begins = self.frame_at(offset)?.is_some_and(|header| match header.kind {
+                Kind::Whole => header.seq > self.last,
+                Kind::Part => header.seq > self.last && header.part == 0,
+                Kind::Mark => header.seq >= self.last && header.group == offset,
+                Kind::Commit => false,
+            });
+            if begins {
+                let last = self.last;
+                self.seek(offset);
+                self.last = last;
+                return Ok(Some(offset));
+            }
+            offset += step;
+        }
+        Ok(None)
+    }
+
+    /// The header of a whole frame at `offset`, if there is one, wherever it belongs.
+    fn frame_at(&mut self, offset: u64) -> io::Result<Option<FrameHeader>> {
+        let Some(header) = self.window.get(offset, FRAME_HEADER_BYTES)? else { return Ok(None) };
+        if header.first_chunk().is_none_or(|header| !frame::plausible(header, self.seed)) {
+            return Ok(None);
+        }
+        let Ok(size) = frame_size(&mut self.window, offset)? else { return Ok(None) };
+        let Some(bytes) = self.window.get(offset, size)? else { return Ok(None) };
+        Ok(frame::decode(bytes, self.seed).ok().map(|(header, _)| header))
+    }
+
     /// Takes one frame; a record if it completes one.
     fn frame(&mut self) -> io::Result<Result<Option<Found>, FrameFault>> {
         let size = match frame_size(&mut self.window, self.offset)? {
@@ -370,14 +406,8 @@ pub(crate) fn tail(scanner: &mut Scanner, stop: Stop) -> io::Result<Tail> {
 
 /// Whether a whole frame at `offset` says that `below` was durable when it was written.
 fn claims_durable(scanner: &mut Scanner, offset: u64, below: u64) -> io::Result<bool> {
-    let Some(header) = scanner.window.get(offset, FRAME_HEADER_BYTES)? else { return Ok(false) };
-    let Some(header) = header.first_chunk() else { return Ok(false) };
-    if !frame::may_claim(header, below, offset) {
-        return Ok(false);
-    }
-    let Ok(size) = frame_size(&mut scanner.window, offset)? else { return Ok(false) };
-    let Some(bytes) = scanner.window.get(offset, size)? else { return Ok(false) };
-    Ok(frame::decode(bytes, scanner.seed).is_ok())
+    let found = scanner.frame_at(offset)?;
+    Ok(found.is_some_and(|header| header.group > below && header.group <= offset))
 }
 
 /// The end of the last byte at or after `begin` that is not zero; `begin` if there is none.

@@ -106,7 +106,7 @@ pub(crate) fn create_file(
     Ok((path, file))
 }
 
-fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), LogError> {
+pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), LogError> {
     match disk.remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(LogError::io("remove", path)(error))

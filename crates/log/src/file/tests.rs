@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod model;
+mod repair;
 
 use std::sync::mpsc::{self, Receiver};
 
@@ -262,7 +263,13 @@ fn a_trim_removes_whole_files_and_says_where_the_log_begins() {
     let behind = log.read(0).unwrap();
     let files = log.stats().files;
     assert_eq!(log.trim(0).unwrap(), TrimReport { files: 0, bytes: 0, first: 1 });
+    let listed = log.files();
+    let expected = listed.iter().filter(|file| file.sealed && file.last <= 20).count() as u64;
+    assert!(listed.is_sorted_by(|a, b| a.last < b.last && a.sealed));
+    assert_eq!(listed.last().map(|file| (file.last, file.sealed)), Some((40, false)));
+    assert_eq!(listed.iter().map(|file| file.bytes).sum::<u64>(), log.stats().bytes);
     let report = log.trim(20).unwrap();
+    assert_eq!(report.files, expected);
     assert!(report.files > 0 && report.first > 1 && report.first <= 21);
     assert_eq!(log.first(), report.first);
     assert!(matches!(log.read(0), Err(LogError::Trimmed { first }) if first == report.first));
