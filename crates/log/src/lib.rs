@@ -16,8 +16,9 @@
 //!   has) helps.
 //!
 //! ```text
-//! append ──► queue (bounded) ──► log's thread: allocate, write, fdatasync ──► done(..), in order
-//!                                                                        └──► on_advance(durable)
+//! append --> queue (bounded) --> the log's thread: allocate, write, fdatasync
+//!                                    |
+//!                                    +--> durable(), wait --> done(..) in order --> on_advance
 //! ```
 //!
 //! All file I/O of the product goes through [`disk::Disk`], so that a test or the simulator can run

@@ -2,7 +2,9 @@
 
 mod crash;
 mod faults;
+mod format;
 mod model;
+mod processes;
 mod repair;
 
 use std::sync::mpsc::{self, Receiver};

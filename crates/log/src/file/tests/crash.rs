@@ -264,3 +264,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn l3_a_record_in_parts_is_whole_or_not_there_after_a_crash() {
+    let log = MemoryLog::new().unwrap();
+    put(&log, A, b"before").unwrap();
+    log.pause();
+    let large = payload(5, 3 * crate::FRAME_BYTES_MAX + 17);
+    let _told = begin(&log, A, &large).unwrap();
+    assert!(log.disk().wait_for_held_sync(LONG));
+    let mut whole = 0;
+    for lost in [0, 1, 200, 2047, 2048, 4500, 6100, 6144, u64::MAX] {
+        // All sectors but one reach the disk (the first choice is the file's length).
+        let mut asked = 0;
+        let disk = log.disk().crash(|| {
+            asked += 1;
+            asked != lost
+        });
+        let (crashed, recovery) = MemoryLog::open(disk, LogOptions::default()).unwrap();
+        let records = all(&crashed);
+        assert_eq!(&records[0].payload[..], b"before");
+        assert_eq!(recovery.torn_tail.is_some(), records.len() == 1 && lost != 1, "{lost}");
+        if let [_, record] = &records[..] {
+            assert!(record.payload == large);
+            whole += 1;
+        }
+    }
+    assert!(whole >= 2);
+}
