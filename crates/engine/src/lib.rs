@@ -1,1 +1,48 @@
-//! The engine: writer, replay, checkpoints, merges, admission, clock and ids; usable without any server.
+//! The engine: everything a vector database does, without any server around it.
+//!
+//! ```text
+//! write: put (split, embed, id, time) -> bounded queue of the library's only writer -> decide
+//!        -> log.append (group commit, one fdatasync) -> apply -> publish -> acknowledge
+//! read:  load the published view once -> CPU pool: search -> hydrate -> answer
+//! ```
+//!
+//! Invariants:
+//! - **N1** Append, then apply, then publish, then acknowledge; nothing is answered, a refusal
+//!   included, before what it saw is durable.
+//! - **N2** What is published only advances.
+//! - **N3** Every queue is bounded; a full one answers [`EngineError::Busy`].
+//! - **N4** No lock is held across an await, and none on the read path.
+
+mod catalog;
+mod config;
+mod engine;
+mod error;
+mod handle;
+mod maintenance;
+mod map;
+mod open;
+mod pool;
+mod put;
+mod request;
+mod retention;
+mod search;
+mod snapshot;
+mod store;
+mod system;
+#[cfg(test)]
+mod tests;
+mod unapplied;
+mod writer;
+
+pub use arrwdb_embed as embed;
+pub use arrwdb_log as log;
+pub use arrwdb_state as state;
+pub use config::{Clock, EngineConfig, EngineParts, Random};
+pub use engine::{Engine, Health};
+pub use error::EngineError;
+pub use request::{
+    Content, Cursor, DocumentPage, Hit, LibraryOverview, LibraryPatch, NewLibrary, PutChunk,
+    PutDocument, PutReceipt, Query, SearchAnswer, SearchRequest, Written,
+};
+pub use snapshot::{Embeddings, Snapshot, StorageStats};
+pub use system::{OsRandom, SystemClock};

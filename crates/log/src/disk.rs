@@ -209,3 +209,73 @@ impl OsFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryDisk;
+
+    /// What every disk promises; the one in memory must not differ from the real one.
+    fn check(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        let dir = dir.join("a/b");
+        disk.create_dir_all(&dir)?;
+        let path = dir.join("one");
+        let missing = disk.open(&path, Access::Read).map(drop).map_err(|error| error.kind());
+        assert_eq!(missing, Err(io::ErrorKind::NotFound));
+        let file = disk.create(&path)?;
+        let again = disk.create(&path).map(drop).map_err(|error| error.kind());
+        assert_eq!(again, Err(io::ErrorKind::AlreadyExists));
+        file.write_all_at(b"word", 3)?;
+        file.allocate(0, 5)?;
+        assert_eq!(file.length()?, 7);
+        file.allocate(7, 93)?;
+        file.sync_data()?;
+        let mut bytes = [9; 200];
+        let reader = disk.open(&path, Access::Read)?;
+        read_exact_at(&*reader, &mut bytes[..100], 0)?;
+        assert_eq!(&bytes[..8], b"\0\0\0word\0");
+        assert!(bytes[8..100].iter().all(|&byte| byte == 0));
+        assert_eq!(reader.read_at(&mut bytes, 100)?, 0);
+        let short = read_exact_at(&*reader, &mut bytes, 50).map_err(|error| error.kind());
+        assert_eq!(short, Err(io::ErrorKind::UnexpectedEof));
+        file.truncate(5)?;
+        assert_eq!(reader.length()?, 5);
+        disk.rename(&path, &dir.join("two"))?;
+        disk.create(&dir.join("one"))?;
+        assert_eq!(disk.list(&dir)?, ["one", "two"]);
+        disk.sync_dir(&dir)?;
+        let full = disk.remove_dir(&dir).map_err(|error| error.kind());
+        assert_eq!(full, Err(io::ErrorKind::DirectoryNotEmpty));
+        disk.remove(&dir.join("one"))?;
+        disk.remove(&dir.join("two"))?;
+        disk.remove_dir(&dir)?;
+        assert!(disk.list(&dir).is_err());
+        assert!(disk.free_bytes(Path::new("/"))? > 0);
+        Ok(())
+    }
+
+    #[test]
+    fn both_disks_keep_the_same_promises() {
+        let dir = tempfile::tempdir().unwrap();
+        check(&OsDisk, dir.path()).unwrap();
+        check(&MemoryDisk::new(), Path::new("/")).unwrap();
+    }
+
+    #[test]
+    fn zeros_are_written_where_space_cannot_be_reserved() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(dir.path().join("x"))
+            .unwrap();
+        let file = OsFile(file);
+        file.write_all_at(b"kept", 0).unwrap();
+        file.fill_with_zeros(2, 200_000).unwrap();
+        assert_eq!(file.length().unwrap(), 200_002);
+        let mut bytes = [1; 8];
+        read_exact_at(&file, &mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"kept\0\0\0\0");
+    }
+}

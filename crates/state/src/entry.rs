@@ -75,6 +75,14 @@ pub enum LibraryEntry {
 }
 
 impl CatalogEntry {
+    /// When the change was made.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::LibraryCreated(spec) => spec.created_at,
+            Self::LibraryUpdated { at, .. } | Self::LibraryDeleted { at, .. } => *at,
+        }
+    }
+
     /// The entry's bytes.
     pub fn encode(&self) -> Bytes {
         let mut out = Writer::with_capacity(256);

@@ -128,6 +128,7 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<
         }
         firsts.extend(parse_name(&name));
     }
+    remove_orphans(disk, dir, &firsts)?;
     let Some((&last_first, sealed_firsts)) = firsts.split_last() else {
         return create_first(disk, dir, options);
     };
@@ -143,6 +144,17 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<
     // Whatever made or removed names last may not have come to sync them.
     disk.sync_dir(dir).map_err(LogError::io("sync", dir))?;
     Ok(Opened { sealed, active, writer, torn_tail })
+}
+
+/// Indexes that outlived their files: one built by a reader while the file was trimmed.
+fn remove_orphans(disk: &dyn Disk, dir: &Path, firsts: &[u64]) -> Result<(), LogError> {
+    for name in disk.list(dir).map_err(LogError::io("list", dir))? {
+        let first = name.strip_suffix(".idx").and_then(|stem| parse_name(&format!("{stem}.log")));
+        if first.is_some_and(|first| firsts.binary_search(&first).is_err()) {
+            remove_if_there(disk, &dir.join(&name))?;
+        }
+    }
+    Ok(())
 }
 
 fn create_first(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<Opened, LogError> {

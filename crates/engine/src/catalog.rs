@@ -1,0 +1,135 @@
+//! The catalog's only writer, and the opening and closing of libraries that follows from it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrwdb_log::{LogError, Stream};
+use arrwdb_state::{
+    Catalog, CatalogCommand, CatalogEntry, CatalogRejection, LibraryId, LibrarySpec, Seq, View,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::Inner;
+use crate::error::{EngineError, RETRY_AFTER};
+use crate::handle::Handle;
+use crate::request::Written;
+use crate::writer::Writer;
+
+/// Requests that may wait for the catalog's writer.
+const QUEUE_MAX: usize = 1024;
+
+/// A change of the catalog that somebody waits for.
+#[derive(Debug)]
+pub(crate) struct Request {
+    command: CatalogCommand,
+    /// Told the library as it is afterwards; as it was, if it was deleted.
+    reply: oneshot::Sender<Result<Written<Arc<LibrarySpec>>, EngineError>>,
+}
+
+/// The way to the catalog's writer.
+pub(crate) type Sender = mpsc::Sender<Request>;
+
+pub(crate) fn channel() -> (Sender, mpsc::Receiver<Request>) {
+    mpsc::channel(QUEUE_MAX)
+}
+
+/// Hands a command to the catalog's writer and waits until it is durable and published.
+pub(crate) async fn change(
+    sender: &Sender,
+    command: CatalogCommand,
+) -> Result<Written<Arc<LibrarySpec>>, EngineError> {
+    let (reply, answer) = oneshot::channel();
+    sender.try_send(Request { command, reply }).map_err(|error| match error {
+        mpsc::error::TrySendError::Full(_) => {
+            EngineError::Busy { what: "the catalog's write queue", retry_after: RETRY_AFTER }
+        }
+        mpsc::error::TrySendError::Closed(_) => EngineError::Closed,
+    })?;
+    answer.await.map_err(|_writer_gone| EngineError::Closed)?
+}
+
+/// Works until every sender is gone.
+pub(crate) async fn run(engine: Arc<Inner>, mut requests: mpsc::Receiver<Request>) {
+    while let Some(Request { command, reply }) = requests.recv().await {
+        // A caller who left has its change all the same.
+        drop(reply.send(apply(&engine, command).await));
+    }
+}
+
+async fn apply(
+    engine: &Arc<Inner>,
+    command: CatalogCommand,
+) -> Result<Written<Arc<LibrarySpec>>, EngineError> {
+    let catalog = engine.catalog.load_full();
+    let entry = catalog.decide(command, engine.parts.clock.now()).map_err(refused)?;
+    let (sender, durable) = oneshot::channel();
+    let done = Box::new(move |outcome| drop(sender.send(outcome)));
+    engine.catalog_unapplied.begin(engine.log.last_assigned());
+    let appended = match engine.log.append(Stream::CATALOG, vec![entry.encode()], done) {
+        Ok(_assigned) => durable.await.unwrap_or(Err(LogError::Closed)),
+        Err(error) => Err(error),
+    };
+    let seq = Seq::new(appended.inspect_err(|_failed| engine.catalog_unapplied.advance(None))?);
+    let next = catalog.apply(seq, &entry);
+    let id = subject(&entry);
+    let value = next.get(id).or_else(|| catalog.get(id)).cloned();
+    let value = value.ok_or(EngineError::LibraryNotFound(id))?;
+    publish(engine, next);
+    engine.catalog_unapplied.advance(None);
+    match &entry {
+        CatalogEntry::LibraryCreated(spec) => {
+            engine.open_library(spec.id, View::empty(spec.dimension), Seq::START);
+        }
+        CatalogEntry::LibraryUpdated { .. } => {}
+        CatalogEntry::LibraryDeleted { id, .. } => close(engine, *id),
+    }
+    Ok(Written { seq, value })
+}
+
+fn publish(engine: &Inner, catalog: Catalog) {
+    assert!(catalog.applied() > engine.catalog.load().applied(), "N2: published only advances");
+    engine.catalog.store(Arc::new(catalog));
+}
+
+fn close(engine: &Inner, id: LibraryId) {
+    let mut handles = engine.handles.load_full();
+    if let Some(handle) = Arc::make_mut(&mut handles).remove(&id) {
+        handle.deleted.store(true, Ordering::SeqCst);
+    }
+    engine.handles.store(handles);
+    engine.upkeep.remove_library(id);
+}
+
+impl Inner {
+    /// Makes a library reachable and starts its writer. Only the catalog's writer, and opening
+    /// before there is one, do this.
+    pub(crate) fn open_library(&self, id: LibraryId, view: View, checkpointed: Seq) {
+        let (handle, requests) = Handle::new(id, view, checkpointed);
+        let writer = Writer {
+            handle: handle.clone(),
+            log: self.log.clone(),
+            clock: self.parts.clock.clone(),
+            upkeep: self.upkeep.clone(),
+            checkpoint_bytes: self.config.checkpoint_bytes,
+        };
+        self.writers.spawn(writer.run(requests));
+        let mut handles = self.handles.load_full();
+        Arc::make_mut(&mut handles).insert(id, handle);
+        self.handles.store(handles);
+    }
+}
+
+fn subject(entry: &CatalogEntry) -> LibraryId {
+    match entry {
+        CatalogEntry::LibraryCreated(spec) => spec.id,
+        CatalogEntry::LibraryUpdated { id, .. } | CatalogEntry::LibraryDeleted { id, .. } => *id,
+    }
+}
+
+fn refused(rejection: CatalogRejection) -> EngineError {
+    match rejection {
+        CatalogRejection::NotFound(id) => EngineError::LibraryNotFound(id),
+        CatalogRejection::Exists(id) => EngineError::LibraryExists(id),
+        CatalogRejection::Full => EngineError::TooManyLibraries(rejection.to_string()),
+    }
+}

@@ -1,0 +1,473 @@
+//! The engine's front door.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use arrwdb_embed::{EmbedStatus, Embedder, ModelRequest};
+use arrwdb_log::{DirLock, Log, LogStats};
+use arrwdb_state::limits::{DIMENSIONS_MAX, LIBRARY_DESCRIPTION_CHARS_MAX, LIBRARY_NAME_CHARS_MAX};
+use arrwdb_state::{
+    Catalog, CatalogCommand, DocumentId, LibraryId, LibrarySpec, ModelName, Seq, TenantId,
+};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+
+use crate::catalog::{self, change};
+use crate::config::{EngineConfig, EngineParts};
+use crate::error::EngineError;
+use crate::handle::{Handle, Handles};
+use crate::maintenance::Upkeep;
+use crate::pool::Pool;
+use crate::put::Outcomes;
+use crate::request::{
+    LibraryOverview, LibraryPatch, NewLibrary, PutDocument, SearchAnswer, SearchRequest, Written,
+};
+use crate::snapshot::Snapshot;
+use crate::store::Store;
+use crate::system::new_uuid;
+use crate::unapplied::Unapplied;
+
+/// A running engine. Cheap to clone; all clones are one engine.
+#[derive(Debug, Clone)]
+pub struct Engine(pub(crate) Arc<Inner>);
+
+/// Whether the parts of the engine do their work.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// The log takes writes; else why not.
+    pub log: Result<(), String>,
+    /// The data directory can be written to; else why not.
+    pub data_dir: Result<(), String>,
+    /// The default embedding model: whether it is ready, and a note.
+    pub embedding: EmbedStatus,
+    /// Bytes free on the data directory's disk, as last looked at.
+    pub disk_free_bytes: u64,
+    /// Highest sequence number on disk.
+    pub durable: Seq,
+    /// Libraries of all tenants.
+    pub libraries: u64,
+    /// Live documents of all libraries.
+    pub documents: u64,
+    /// Live chunks of all libraries.
+    pub chunks: u64,
+    /// Bytes of segments in memory, of all libraries.
+    pub memory_bytes: u64,
+    /// Log figures.
+    pub log_stats: LogStats,
+}
+
+/// Everything the engine's tasks share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: EngineConfig,
+    pub(crate) parts: EngineParts,
+    pub(crate) store: Store,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) pool: Pool,
+    pub(crate) catalog: ArcSwap<Catalog>,
+    pub(crate) catalog_unapplied: Unapplied,
+    pub(crate) handles: ArcSwap<Handles>,
+    pub(crate) writers: Tasks,
+    pub(crate) upkeep: Upkeep,
+    /// Up to here every record is in manifests and the catalog's snapshot on disk.
+    pub(crate) covered: AtomicU64,
+    pub(crate) search_permits: Semaphore,
+    pub(crate) advanced: watch::Receiver<u64>,
+    pub(crate) catalog_writer: Mutex<Option<catalog::Sender>>,
+    pub(crate) disk_free_bytes: AtomicU64,
+    pub(crate) disk_full: AtomicBool,
+    pub(crate) lock: Mutex<Option<DirLock>>,
+}
+
+/// Tasks that are waited for when the engine closes.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks(Mutex<tokio::task::JoinSet<()>>);
+
+impl Tasks {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.0.lock();
+        // Those that have ended (of deleted libraries) are let go.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    pub(crate) async fn join(&self) {
+        let mut tasks = std::mem::take(&mut *self.0.lock());
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Engine {
+    /// Opens (or makes) the data directory: lock, catalog, manifests, then the log after them.
+    /// Must be called in a Tokio runtime, where the engine's tasks then run.
+    pub async fn open(config: EngineConfig, parts: EngineParts) -> Result<Self, EngineError> {
+        crate::open::open(config, parts).await
+    }
+
+    /// Finishes accepted writes, writes checkpoints, closes the log and releases the lock.
+    pub async fn close(&self) -> Result<(), EngineError> {
+        let inner = &self.0;
+        drop(inner.catalog_writer.lock().take());
+        inner.upkeep.close().await;
+        // Writers end when nobody can send to them any more, and they have answered everything.
+        inner.handles.store(Arc::default());
+        inner.writers.join().await;
+        let log = inner.log.clone();
+        let closed = tokio::task::spawn_blocking(move || log.close()).await;
+        inner.parts.embedder.close().await;
+        drop(inner.lock.lock().take());
+        match closed {
+            Ok(outcome) => Ok(outcome?),
+            Err(error) => Err(EngineError::Storage { detail: error.to_string() }),
+        }
+    }
+
+    /// Whether everything works. O(libraries).
+    pub fn health(&self) -> Health {
+        let inner = &self.0;
+        let log_stats = inner.log.stats();
+        let handles = inner.handles.load();
+        let views = || handles.values().map(|handle| handle.view());
+        let poisoned = "a write or sync failed; start the server again";
+        let full = || format!("less than {} bytes are free", inner.config.disk_free_bytes_min);
+        let disk_full = inner.disk_full.load(Ordering::Relaxed);
+        Health {
+            log: if log_stats.poisoned { Err(poisoned.into()) } else { Ok(()) },
+            data_dir: if disk_full { Err(full()) } else { Ok(()) },
+            embedding: inner.parts.embedder.status(),
+            disk_free_bytes: inner.disk_free_bytes.load(Ordering::Relaxed),
+            durable: self.durable(),
+            libraries: handles.len() as u64,
+            documents: views().map(|view| view.documents()).sum(),
+            chunks: views().map(|view| view.chunks()).sum(),
+            memory_bytes: views().map(|view| view.memory_bytes()).sum(),
+            log_stats,
+        }
+    }
+
+    /// The text-to-vector side: status, statistics.
+    pub fn embedder(&self) -> &Embedder {
+        &self.0.parts.embedder
+    }
+
+    /// Highest sequence number that is durable.
+    pub fn durable(&self) -> Seq {
+        Seq::new(self.0.log.durable())
+    }
+
+    /// Creates a library; durable when this returns.
+    pub async fn create_library(
+        &self,
+        tenant: TenantId,
+        new: NewLibrary,
+    ) -> Result<Written<LibrarySpec>, EngineError> {
+        let inner = &self.0;
+        inner.check_disk()?;
+        check_chars("/name", &new.name, 1, LIBRARY_NAME_CHARS_MAX)?;
+        check_description(new.description.as_deref())?;
+        let created_at = inner.parts.clock.now();
+        let (model, dimension) = inner.model_for(&new)?;
+        let random = &*inner.parts.random;
+        let spec = LibrarySpec {
+            id: new.id.unwrap_or_else(|| LibraryId::new(new_uuid(created_at, random))),
+            tenant,
+            name: new.name,
+            description: new.description,
+            created_at,
+            index: new.index,
+            model,
+            dimension,
+        };
+        inner.change_catalog(CatalogCommand::Create(spec)).await
+    }
+
+    /// The tenant's libraries in creation order.
+    pub async fn libraries(
+        &self,
+        tenant: TenantId,
+        min_seq: Option<Seq>,
+    ) -> Result<Vec<LibraryOverview>, EngineError> {
+        self.0.wait_for_catalog(min_seq).await?;
+        let handles = self.0.handles.load_full();
+        let catalog = self.0.catalog.load_full();
+        let mut overviews: Vec<LibraryOverview> = catalog
+            .iter()
+            .filter(|spec| spec.tenant == tenant)
+            .map(|spec| {
+                let view = handles.get(&spec.id).map(|handle| handle.view());
+                let count = |of: fn(&arrwdb_state::View) -> u64| view.as_deref().map_or(0, of);
+                LibraryOverview {
+                    spec: LibrarySpec::clone(spec),
+                    documents: count(arrwdb_state::View::documents),
+                    chunks: count(arrwdb_state::View::chunks),
+                }
+            })
+            .collect();
+        overviews.sort_by_key(|overview| (overview.spec.created_at, overview.spec.id));
+        Ok(overviews)
+    }
+
+    /// One library as of at least `min_seq` (bounded wait).
+    pub async fn library(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+        min_seq: Option<Seq>,
+    ) -> Result<Snapshot, EngineError> {
+        self.0.snapshot(tenant, id, min_seq).await
+    }
+
+    /// Changes a library's name or description.
+    pub async fn update_library(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+        patch: LibraryPatch,
+    ) -> Result<Written<LibrarySpec>, EngineError> {
+        self.0.check_disk()?;
+        if let Some(name) = &patch.name {
+            check_chars("/name", name, 1, LIBRARY_NAME_CHARS_MAX)?;
+        }
+        check_description(patch.description.as_ref().and_then(Option::as_deref))?;
+        let LibraryPatch { name, description } = patch;
+        self.0.change_catalog(CatalogCommand::Update { tenant, id, name, description }).await
+    }
+
+    /// Deletes a library with everything in it.
+    pub async fn delete_library(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+    ) -> Result<Written<()>, EngineError> {
+        let written = self.0.change_catalog(CatalogCommand::Delete { tenant, id }).await?;
+        Ok(Written { seq: written.seq, value: () })
+    }
+
+    /// Adds or replaces documents; each is atomic. The outer error means that nothing at all was
+    /// written (no such library, provider down, queue full), an inner one that only this document
+    /// was refused. Pointers of inner errors are relative to the document, such as `/texts/3`.
+    pub async fn put_documents(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        documents: Vec<PutDocument>,
+    ) -> Result<Written<Outcomes>, EngineError> {
+        self.0.put(tenant, library, documents).await
+    }
+
+    /// Deletes documents; `true` where one existed.
+    pub async fn delete_documents(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        ids: Vec<DocumentId>,
+    ) -> Result<Written<Vec<bool>>, EngineError> {
+        self.0.delete(tenant, library, ids).await
+    }
+
+    /// Which of the tenant's libraries holds this document: the oldest one, if several do.
+    /// O(libraries * segments).
+    pub async fn locate_document(
+        &self,
+        tenant: TenantId,
+        id: DocumentId,
+        min_seq: Option<Seq>,
+    ) -> Result<Option<LibraryId>, EngineError> {
+        for overview in self.libraries(tenant, min_seq).await? {
+            let library = overview.spec.id;
+            match self.0.snapshot(tenant, library, min_seq).await {
+                Ok(snapshot) if snapshot.view.contains(id)? => return Ok(Some(library)),
+                // Deleted since it was listed: not there either.
+                Ok(_) | Err(EngineError::LibraryNotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The nearest passages.
+    pub async fn search(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        request: SearchRequest,
+        min_seq: Option<Seq>,
+    ) -> Result<SearchAnswer, EngineError> {
+        self.0.search(tenant, library, request, min_seq).await
+    }
+}
+
+impl Inner {
+    async fn change_catalog(
+        &self,
+        command: CatalogCommand,
+    ) -> Result<Written<LibrarySpec>, EngineError> {
+        let sender = self.catalog_writer.lock().clone().ok_or(EngineError::Closed)?;
+        let Written { seq, value } = change(&sender, command).await?;
+        Ok(Written { seq, value: Arc::unwrap_or_clone(value) })
+    }
+
+    /// The model and dimension of a new library, fixed from here on.
+    fn model_for(&self, new: &NewLibrary) -> Result<(ModelName, u32), EngineError> {
+        let invalid =
+            |field: &str, detail: String| EngineError::Invalid { field: field.into(), detail };
+        let provider = match &new.embedding_provider {
+            None => None,
+            Some(name) => Some(name.parse().map_err(|error: arrwdb_embed::UnknownProvider| {
+                invalid("/embedding_provider", error.to_string())
+            })?),
+        };
+        if let Some(dimension) = new.embedding_dimension
+            && !(1..=DIMENSIONS_MAX).contains(&dimension)
+        {
+            let detail =
+                format!("the dimension is {dimension}; it has to be 1 to {DIMENSIONS_MAX}");
+            return Err(invalid("/embedding_dimension", detail));
+        }
+        let request = ModelRequest {
+            provider,
+            model: new.embedding_model.clone(),
+            dimension: new.embedding_dimension,
+        };
+        let unnamed = provider.is_none() && new.embedding_model.is_none();
+        match (self.parts.embedder.resolve(request), new.embedding_dimension) {
+            (Ok(model), _) => {
+                let name = ModelName { provider: model.provider.name().into(), model: model.model };
+                Ok((name, model.dimension))
+            }
+            // No model has this dimension and none was asked for: the caller brings the vectors.
+            (Err(_none), Some(dimension)) if unnamed => {
+                Ok((ModelName { provider: "none".into(), model: "none".into() }, dimension))
+            }
+            (Err(error), dimension) => {
+                let field = match dimension {
+                    Some(_) if new.embedding_model.is_none() => "/embedding_dimension",
+                    _ => "/embedding_model",
+                };
+                Err(invalid(field, error.to_string()))
+            }
+        }
+    }
+
+    /// A library of this tenant, once the catalog is at `min_seq`.
+    pub(crate) async fn spec(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+        min_seq: Option<Seq>,
+    ) -> Result<Arc<LibrarySpec>, EngineError> {
+        let find = || self.catalog.load().owned(tenant, id).ok().cloned();
+        if let Some(spec) = find() {
+            return Ok(spec);
+        }
+        // It may be created by a record that the caller has heard of and this catalog has not.
+        self.wait_for_catalog(min_seq).await?;
+        find().ok_or(EngineError::LibraryNotFound(id))
+    }
+
+    pub(crate) fn handle(&self, id: LibraryId) -> Result<Arc<Handle>, EngineError> {
+        self.handles.load().get(&id).cloned().ok_or(EngineError::LibraryNotFound(id))
+    }
+
+    pub(crate) async fn snapshot(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+        min_seq: Option<Seq>,
+    ) -> Result<Snapshot, EngineError> {
+        let spec = self.spec(tenant, id, min_seq).await?;
+        let handle = self.handle(id)?;
+        if let Some(wanted) = min_seq {
+            self.wait_for(&handle, wanted).await?;
+        }
+        Ok(Snapshot { spec, view: handle.view() })
+    }
+
+    /// Waits, for a bounded time, until a library is at `wanted`.
+    async fn wait_for(&self, handle: &Handle, wanted: Seq) -> Result<(), EngineError> {
+        let mut advanced = self.advanced.clone();
+        let reached = async {
+            loop {
+                // Registered before asking, so that no progress in between is missed.
+                let progress = handle.progress.notified();
+                if handle.is_at(wanted, *advanced.borrow_and_update()) {
+                    return;
+                }
+                tokio::select! {
+                    () = progress => {}
+                    changed = advanced.changed() => if changed.is_err() { return },
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(self.config.min_seq_wait_max, reached).await.is_ok();
+        if in_time && handle.is_at(wanted, self.log.durable()) {
+            return Ok(());
+        }
+        let current = Seq::new(self.log.durable());
+        Err(EngineError::SeqNotReached { wanted, current })
+    }
+
+    /// Waits, for a bounded time, until the catalog is at `min_seq`.
+    async fn wait_for_catalog(&self, min_seq: Option<Seq>) -> Result<(), EngineError> {
+        let Some(wanted) = min_seq else { return Ok(()) };
+        let mut advanced = self.advanced.clone();
+        let durable = advanced.wait_for(|durable| *durable >= wanted.get());
+        let in_time = tokio::time::timeout(self.config.min_seq_wait_max, durable).await;
+        // A catalog record is acknowledged only when it is published, so whoever has heard of one
+        // finds it published as soon as it is durable.
+        if matches!(in_time, Ok(Ok(_))) {
+            return Ok(());
+        }
+        Err(EngineError::SeqNotReached { wanted, current: Seq::new(self.log.durable()) })
+    }
+
+    /// Refuses writes while the disk is nearly full.
+    pub(crate) fn check_disk(&self) -> Result<(), EngineError> {
+        if !self.disk_full.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let free = self.disk_free_bytes.load(Ordering::Relaxed);
+        Err(EngineError::DiskFull {
+            detail: format!(
+                "{free} bytes are free for {}, and writes need {}",
+                self.config.data_dir.display(),
+                self.config.disk_free_bytes_min
+            ),
+        })
+    }
+
+    /// Looks at how much space is left.
+    pub(crate) fn look_at_disk(&self) {
+        match self.parts.disk.free_bytes(&self.config.data_dir) {
+            Ok(free) => {
+                let full = free < self.config.disk_free_bytes_min;
+                self.disk_free_bytes.store(free, Ordering::Relaxed);
+                if self.disk_full.swap(full, Ordering::Relaxed) != full {
+                    tracing::warn!(free_bytes = free, full, "the disk's state changed");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot see how much disk is free"),
+        }
+    }
+}
+
+fn check_chars(field: &str, text: &str, min: usize, max: usize) -> Result<(), EngineError> {
+    let chars = text.chars().count();
+    if (min..=max).contains(&chars) {
+        return Ok(());
+    }
+    Err(EngineError::Invalid {
+        field: field.into(),
+        detail: format!("{} has {chars} characters; it has to have {min} to {max}", &field[1..]),
+    })
+}
+
+fn check_description(description: Option<&str>) -> Result<(), EngineError> {
+    description
+        .map_or(Ok(()), |text| check_chars("/description", text, 0, LIBRARY_DESCRIPTION_CHARS_MAX))
+}
+
+/// How long opening may take before it says what it is doing.
+pub(crate) const OPEN_REPORT: Duration = Duration::from_secs(2);

@@ -1,0 +1,127 @@
+//! What can go wrong, by what the caller can do about it.
+
+use std::time::Duration;
+
+use arrwdb_embed::EmbedError;
+use arrwdb_log::LogError;
+use arrwdb_state::{Damage, DocumentId, LibraryId, Seq};
+
+/// Why a request was refused or failed. A refused write changed nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    /// No such library, or it belongs to another tenant.
+    #[error("Library {0} not found")]
+    LibraryNotFound(LibraryId),
+    /// No such document.
+    #[error("Document {0} not found")]
+    DocumentNotFound(DocumentId),
+    /// There are as many libraries as there may be.
+    #[error("{0}")]
+    TooManyLibraries(String),
+    /// A library with this id exists already.
+    #[error("Library {0} exists already")]
+    LibraryExists(LibraryId),
+    /// A field breaks a rule; `field` is a JSON Pointer into the request, such as `/texts/3`.
+    #[error("{detail}")]
+    Invalid {
+        /// JSON Pointer of the field.
+        field: String,
+        /// What is wrong, and the limit.
+        detail: String,
+    },
+    /// A text is blank where one is needed.
+    #[error("{detail}")]
+    Blank {
+        /// JSON Pointer of the field.
+        field: String,
+        /// What is blank.
+        detail: String,
+    },
+    /// A vector of the wrong dimension, with values that are not finite, or without a direction.
+    #[error("{detail}")]
+    Vector {
+        /// JSON Pointer of the field.
+        field: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The embedding provider refused or failed.
+    #[error(transparent)]
+    Embedding(#[from] EmbedError),
+    /// A queue is full; nothing was written.
+    #[error("{what} is full; try again in {} s", retry_after.as_secs().max(1))]
+    Busy {
+        /// Which queue.
+        what: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// `min_seq` was not reached in time.
+    #[error("sequence {wanted} is not applied yet; the library is at {current}")]
+    SeqNotReached {
+        /// What was asked for.
+        wanted: Seq,
+        /// What the library is at.
+        current: Seq,
+    },
+    /// The disk is (nearly) full: writes are refused, reads go on.
+    #[error("the disk is full: {detail}")]
+    DiskFull {
+        /// Where, and how much is free.
+        detail: String,
+    },
+    /// The disk or the machine failed in a way that is none of the above.
+    #[error("{detail}")]
+    Storage {
+        /// What was tried, on what, and what came of it.
+        detail: String,
+    },
+    /// Another process has the data directory open.
+    #[error("{detail}")]
+    Locked {
+        /// Which directory, and who holds it.
+        detail: String,
+    },
+    /// Data on disk is damaged; the text names file and offset.
+    #[error("{detail}")]
+    Damaged {
+        /// File, offset and what to do.
+        detail: String,
+    },
+    /// The log failed and takes no more writes until the server is started again.
+    #[error("the log takes no writes: {detail}")]
+    LogFailed {
+        /// The first failure.
+        detail: String,
+    },
+    /// The engine is shutting down.
+    #[error("the server is shutting down")]
+    Closed,
+}
+
+impl From<Damage> for EngineError {
+    fn from(damage: Damage) -> Self {
+        Self::Damaged { detail: damage.to_string() }
+    }
+}
+
+impl From<LogError> for EngineError {
+    fn from(error: LogError) -> Self {
+        let detail = error.to_string();
+        match error {
+            LogError::Full { .. } => Self::Busy { what: "the log", retry_after: RETRY_AFTER },
+            LogError::DiskFull { .. } => Self::DiskFull { detail },
+            LogError::Closed => Self::Closed,
+            LogError::Poisoned { .. } => Self::LogFailed { detail },
+            LogError::Damaged { .. } | LogError::Newer { .. } | LogError::Trimmed { .. } => {
+                Self::Damaged { detail }
+            }
+            LogError::Locked { .. } => Self::Locked { detail },
+            LogError::TooLarge { .. } => Self::Invalid { field: String::new(), detail },
+            LogError::Io { .. } => Self::Storage { detail },
+        }
+    }
+}
+
+/// When to try again what was refused for a full queue: they empty within a few syncs.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -1,0 +1,263 @@
+//! Upkeep off the write path: checkpoints, merges of files, trimming of the log, removal of what
+//! deleted libraries leave. One thing at a time, so that it never takes more than one core's and
+//! one merge's worth of the machine.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arrwdb_state::{LibraryId, Merge, Segment, Seq, Timestamp, View};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::Inner;
+use crate::error::EngineError;
+use crate::handle::{Handle, Request};
+use crate::retention;
+
+/// Tasks that may wait. A checkpoint that finds the queue full is asked for again by the next
+/// write; a directory left behind is removed at the next start.
+const QUEUE_MAX: usize = 1024;
+/// How often the clock is sampled, the disk looked at and the log trimmed.
+const TICK: Duration = Duration::from_secs(5);
+/// A quiet library's records are not left in the log beyond this many bytes of it: its library is
+/// checkpointed so that a start has no more than that to replay.
+const REPLAY_BYTES_MAX: u64 = 256 << 20;
+/// Samples of (time, sequence) kept for the history horizon, at most.
+const SAMPLES_MAX: usize = 4096;
+
+/// Something to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Checkpoint(Arc<Handle>),
+    RemoveLibrary(LibraryId),
+    /// Checkpoint everything and stop.
+    Close(oneshot::Sender<()>),
+}
+
+/// The way to the upkeep, and what it tells the writers.
+#[derive(Debug, Clone)]
+pub(crate) struct Upkeep {
+    tasks: mpsc::Sender<Task>,
+    horizon: Arc<AtomicU64>,
+}
+
+impl Upkeep {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Task>) {
+        let (tasks, receiver) = mpsc::channel(QUEUE_MAX);
+        (Self { tasks, horizon: Arc::new(AtomicU64::new(0)) }, receiver)
+    }
+
+    /// Rows that died at or before this are beyond the history that is kept.
+    pub(crate) fn horizon(&self) -> Seq {
+        Seq::new(self.horizon.load(Ordering::Relaxed))
+    }
+
+    /// Asks for a checkpoint, unless one is asked for already.
+    pub(crate) fn want_checkpoint(&self, handle: &Arc<Handle>) {
+        if !handle.checkpoint_wanted.swap(true, Ordering::SeqCst)
+            && self.tasks.try_send(Task::Checkpoint(handle.clone())).is_err()
+        {
+            handle.checkpoint_wanted.store(false, Ordering::SeqCst);
+        }
+    }
+
+    pub(crate) fn remove_library(&self, id: LibraryId) {
+        if self.tasks.try_send(Task::RemoveLibrary(id)).is_err() {
+            tracing::warn!(library = %id, "its files are removed at the next start");
+        }
+    }
+
+    /// Checkpoints everything; returns when that is done.
+    pub(crate) async fn close(&self) {
+        let (done, finished) = oneshot::channel();
+        if self.tasks.send(Task::Close(done)).await.is_ok() {
+            // Dropped without an answer means that it has stopped, which is what is waited for.
+            finished.await.unwrap_or_default();
+        }
+    }
+}
+
+/// Works until it is told to close.
+pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
+    let mut samples = Samples::default();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _instant = tick.tick() => {
+                samples.take(&engine);
+                engine.look_at_disk();
+                if let Err(error) = ease_log(&engine).await {
+                    tracing::error!(%error, "cannot trim the log");
+                }
+            }
+            task = tasks.recv() => match task {
+                None => return,
+                Some(Task::Checkpoint(handle)) => {
+                    report(&handle, checkpoint(&engine, &handle).await);
+                }
+                Some(Task::RemoveLibrary(id)) => {
+                    let store = engine.store.clone();
+                    match blocking(move || store.remove_library(id)).await {
+                        Ok(()) => tracing::info!(library = %id, "removed its files"),
+                        Err(error) => tracing::error!(library = %id, %error, "cannot remove its files"),
+                    }
+                }
+                Some(Task::Close(done)) => {
+                    checkpoint_all(&engine).await;
+                    done.send(()).unwrap_or_default();
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn report(handle: &Handle, outcome: Result<(), EngineError>) {
+    if let Err(error) = outcome {
+        tracing::error!(library = %handle.id, %error, "cannot write a checkpoint; the log keeps everything");
+    }
+}
+
+async fn checkpoint_all(engine: &Arc<Inner>) {
+    for handle in engine.handles.load_full().values() {
+        if !handle.is_clean() {
+            report(handle, checkpoint(engine, handle).await);
+        }
+    }
+    if let Err(error) = ease_log(engine).await {
+        tracing::error!(%error, "cannot trim the log");
+    }
+}
+
+/// What a checkpoint wrote.
+struct Checkpointed {
+    applied: Seq,
+    /// Merges to be done in the live view, in order.
+    layouts: Vec<(Arc<Merge>, Option<Arc<Segment>>)>,
+    manifest: arrwdb_state::Manifest,
+}
+
+/// Writes a library's segments in memory to a file, merges files that are worth it, and makes the
+/// manifest of all that durable. The library is read and written meanwhile.
+async fn checkpoint(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<(), EngineError> {
+    handle.checkpoint_wanted.store(false, Ordering::SeqCst);
+    if handle.deleted.load(Ordering::SeqCst) {
+        return Ok(());
+    }
+    let view = View::clone(&handle.view());
+    let (shared, id) = (engine.clone(), handle.id);
+    let horizon = engine.upkeep.horizon();
+    let written = blocking(move || write_checkpoint(&shared, id, view, horizon)).await?;
+    handle.set_checkpointed(written.applied);
+    for (merge, output) in written.layouts {
+        let (done, finished) = oneshot::channel();
+        let request = Request::Layout { merge, output, done };
+        if handle.writer.send(request).await.is_ok() {
+            // The writer answers, or is gone with its library.
+            finished.await.unwrap_or_default();
+        }
+    }
+    let (store, manifest) = (engine.store.clone(), written.manifest);
+    blocking(move || store.sweep(&manifest)).await
+}
+
+fn write_checkpoint(
+    engine: &Inner,
+    id: LibraryId,
+    mut view: View,
+    horizon: Seq,
+) -> Result<Checkpointed, EngineError> {
+    let store = &engine.store;
+    let mut number = store.read_manifest(id)?.map_or(1, |manifest| manifest.next_segment);
+    let mut layouts = Vec::new();
+    loop {
+        let memory = view.memory_segments();
+        let range = if memory.is_empty() { view.choose_file_merge(horizon) } else { Some(memory) };
+        let Some(range) = range else { break };
+        let merge = view.plan_merge(range, horizon)?;
+        let output = store.write_segment(id, number, &merge)?;
+        number += 1;
+        view = view.with_merge(&merge, output.clone()).ok_or_else(|| EngineError::Storage {
+            detail: "a merge does not fit the view that it was planned on".into(),
+        })?;
+        layouts.push((Arc::new(merge), output));
+    }
+    let manifest = store.write_manifest(id, &view, number)?;
+    Ok(Checkpointed { applied: view.applied(), layouts, manifest })
+}
+
+/// Checkpoints the library that keeps the most of the log from being trimmed, snapshots the
+/// catalog, and removes log files that nobody needs any more.
+async fn ease_log(engine: &Arc<Inner>) -> Result<(), EngineError> {
+    if engine.log.stats().bytes > REPLAY_BYTES_MAX {
+        let durable = engine.log.durable();
+        let handles = engine.handles.load_full();
+        let dirty = handles.values().filter(|handle| !handle.is_clean());
+        if let Some(oldest) = dirty.min_by_key(|handle| handle.covered(durable)) {
+            report(oldest, checkpoint(engine, oldest).await);
+        }
+    }
+    let engine = engine.clone();
+    blocking(move || snapshot_and_trim(&engine)).await
+}
+
+fn snapshot_and_trim(engine: &Inner) -> Result<(), EngineError> {
+    // What is durable is read first: whatever becomes unapplied later is above it.
+    let durable = engine.log.durable();
+    let published_to = engine.catalog_unapplied.published_to();
+    let catalog = engine.catalog.load_full();
+    let handles = engine.handles.load_full();
+    let libraries = handles.values().map(|handle| handle.covered(durable));
+    let covered = libraries.min().unwrap_or(durable).min(published_to).min(durable);
+    let before = engine.covered.load(Ordering::SeqCst);
+    if covered > before {
+        engine.store.write_catalog(&catalog.write(), Seq::new(covered))?;
+        engine.covered.store(covered, Ordering::SeqCst);
+    }
+    let covered = covered.max(before);
+    let expired = retention::expired(&*engine.log, &engine.config, engine.parts.clock.now())?;
+    let report = engine.log.trim(expired.min(covered))?;
+    if report.files > 0 {
+        tracing::info!(files = report.files, bytes = report.bytes, "trimmed the log");
+    }
+    Ok(())
+}
+
+/// (time, sequence) now and then, to find the sequence of a past time.
+#[derive(Debug, Default)]
+struct Samples(VecDeque<(Timestamp, u64)>);
+
+impl Samples {
+    fn take(&mut self, engine: &Inner) {
+        let now = engine.parts.clock.now();
+        let history = i64::try_from(engine.config.history.as_micros()).unwrap_or(i64::MAX);
+        let before = Timestamp::from_micros(now.micros().saturating_sub(history));
+        self.0.push_back((now, engine.log.durable()));
+        if self.0.len() > SAMPLES_MAX {
+            // Fewer samples only keep rows a little longer.
+            let mut nth = 0;
+            self.0.retain(|_sample| {
+                nth += 1;
+                nth % 2 == 0
+            });
+        }
+        while let Some((time, seq)) = self.0.front() {
+            if *time > before {
+                break;
+            }
+            engine.upkeep.horizon.fetch_max(*seq, Ordering::Relaxed);
+            self.0.pop_front();
+        }
+    }
+}
+
+/// Runs disk work where it may wait.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| EngineError::Storage { detail: format!("upkeep stopped: {error}") })?
+}

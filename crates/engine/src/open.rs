@@ -1,0 +1,269 @@
+//! Opening a data directory: lock, version, catalog, manifests, and the log after them.
+//!
+//! What is damaged is refused by file and offset; nothing is ever opened emptier or older than
+//! what was acknowledged.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use arrwdb_log::{DirLock, FileLog, Log, LogOptions, Record, Stream, lock};
+use arrwdb_state::{Catalog, CatalogEntry, LibraryEntry, LibraryId, Seq, View};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::catalog;
+use crate::config::{EngineConfig, EngineParts};
+use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks};
+use crate::error::EngineError;
+use crate::maintenance::{self, Upkeep};
+use crate::pool::Pool;
+use crate::store::{Store, damaged};
+use crate::unapplied::Unapplied;
+
+/// What `VERSION` says.
+const FORMAT: &str = "arrwdb data directory, format 1\n";
+
+/// What was found on disk.
+struct Recovered {
+    lock: DirLock,
+    store: Store,
+    log: FileLog,
+    catalog: Catalog,
+    covered: Seq,
+    libraries: BTreeMap<LibraryId, Replayed>,
+}
+
+/// A library's manifest with the log after it applied.
+struct Replayed {
+    view: View,
+    checkpointed: Seq,
+}
+
+pub(crate) async fn open(config: EngineConfig, parts: EngineParts) -> Result<Engine, EngineError> {
+    let (from, disk) = (config.clone(), parts.clone());
+    let recovered = tokio::task::spawn_blocking(move || recover(&from, &disk))
+        .await
+        .map_err(|error| EngineError::Storage { detail: error.to_string() })??;
+    start(config, parts, recovered)
+}
+
+fn start(
+    config: EngineConfig,
+    parts: EngineParts,
+    recovered: Recovered,
+) -> Result<Engine, EngineError> {
+    let Recovered { lock, store, log, catalog, covered, libraries } = recovered;
+    let (advance, advanced) = watch::channel(log.durable());
+    log.on_advance(Box::new(move |durable| {
+        advance.send_replace(durable);
+    }));
+    let (upkeep, tasks) = Upkeep::new();
+    let (catalog_writer, requests) = catalog::channel();
+    let inner = Arc::new(Inner {
+        pool: Pool::new(config.search_threads)?,
+        search_permits: Semaphore::new(config.search_queue_max.max(1)),
+        config,
+        parts,
+        store,
+        log: Arc::new(log),
+        catalog: ArcSwap::from_pointee(catalog),
+        catalog_unapplied: Unapplied::nothing(),
+        handles: ArcSwap::default(),
+        writers: Tasks::default(),
+        upkeep,
+        covered: AtomicU64::new(covered.get()),
+        advanced,
+        catalog_writer: Mutex::new(Some(catalog_writer)),
+        disk_free_bytes: AtomicU64::new(0),
+        disk_full: AtomicBool::new(false),
+        lock: Mutex::new(Some(lock)),
+    });
+    inner.look_at_disk();
+    for (id, replayed) in libraries {
+        inner.open_library(id, replayed.view, replayed.checkpointed);
+    }
+    spawn(&inner, tasks, requests);
+    Ok(Engine(inner))
+}
+
+fn spawn(
+    inner: &Arc<Inner>,
+    tasks: mpsc::Receiver<maintenance::Task>,
+    requests: mpsc::Receiver<catalog::Request>,
+) {
+    inner.writers.spawn(maintenance::run(inner.clone(), tasks));
+    inner.writers.spawn(catalog::run(inner.clone(), requests));
+}
+
+fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, EngineError> {
+    let store = Store { disk: parts.disk.clone(), root: config.data_dir.clone() };
+    let root = &store.root;
+    store.disk.create_dir_all(root).map_err(crate::store::failed("create", root))?;
+    let lock = lock(&*store.disk, &root.join("LOCK"))?;
+    check_version(&store)?;
+    for dir in [store.log_dir(), store.catalog_dir(), store.libraries_dir()] {
+        store.make_dir(&dir)?;
+    }
+    let (mut catalog, covered) = read_catalog(&store)?;
+    let mut salt = [0; 8];
+    parts.random.fill(&mut salt);
+    let options = LogOptions {
+        start_after: covered.get(),
+        salt: u64::from_le_bytes(salt),
+        ..LogOptions::default()
+    };
+    let (log, recovery) = FileLog::open(store.disk.clone(), &store.log_dir(), options)?;
+    if let Some(torn) = &recovery.torn_tail {
+        tracing::warn!(
+            file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes_cut,
+            "cut the unfinished end of the log: none of it was acknowledged"
+        );
+    }
+    if recovery.first > covered.get() + 1 {
+        return Err(EngineError::Damaged {
+            detail: format!(
+                "the log in {} begins at {} but the catalog's snapshot ends at {covered}: \
+                 files are missing; restore them or a backup",
+                store.log_dir().display(),
+                recovery.first
+            ),
+        });
+    }
+    catalog = replay_catalog(&log, catalog, covered)?;
+    let mut libraries = open_libraries(&store, &catalog)?;
+    replay(&log, &mut libraries, covered)?;
+    remove_orphans(&store, &catalog)?;
+    Ok(Recovered { lock, store, log, catalog, covered, libraries })
+}
+
+fn check_version(store: &Store) -> Result<(), EngineError> {
+    let path = store.root.join("VERSION");
+    let names = store.names(&store.root)?;
+    if names.iter().any(|name| name == "VERSION") {
+        let found = store.read(&path)?;
+        if found == FORMAT.as_bytes() {
+            return Ok(());
+        }
+        let found = String::from_utf8_lossy(&found).trim().to_owned();
+        return Err(EngineError::Damaged {
+            detail: format!("{} says {found:?}, which this build does not know", path.display()),
+        });
+    }
+    // Never take over a directory that holds data without saying what it is.
+    if names.iter().any(|name| name == "log" || name == "libraries" || name == "catalog") {
+        return Err(EngineError::Damaged {
+            detail: format!("{} is missing, but there is data beside it", path.display()),
+        });
+    }
+    store.write(&path, FORMAT.as_bytes())
+}
+
+fn read_catalog(store: &Store) -> Result<(Catalog, Seq), EngineError> {
+    match store.read_catalog()? {
+        None => Ok((Catalog::default(), Seq::START)),
+        Some((path, bytes, covered)) => {
+            let catalog = Catalog::read(&bytes).map_err(|error| damaged(&path, &error))?;
+            Ok((catalog, covered))
+        }
+    }
+}
+
+fn replay_catalog(log: &FileLog, catalog: Catalog, covered: Seq) -> Result<Catalog, EngineError> {
+    let mut catalog = catalog;
+    for record in log.read_stream(Stream::CATALOG, covered.get())? {
+        let record = record?;
+        if record.seq > catalog.applied().get() {
+            let entry = CatalogEntry::decode(&record.payload)
+                .map_err(|error| undecodable(record.seq, &error))?;
+            catalog = catalog.apply(Seq::new(record.seq), &entry);
+        }
+    }
+    Ok(catalog)
+}
+
+fn open_libraries(
+    store: &Store,
+    catalog: &Catalog,
+) -> Result<BTreeMap<LibraryId, Replayed>, EngineError> {
+    let mut libraries = BTreeMap::new();
+    for spec in catalog.iter() {
+        let replayed = match store.read_manifest(spec.id)? {
+            None => Replayed { view: View::empty(spec.dimension), checkpointed: Seq::START },
+            Some(manifest) => {
+                store.sweep(&manifest)?;
+                let checkpointed = manifest.applied;
+                Replayed { view: store.open_manifest(manifest)?, checkpointed }
+            }
+        };
+        libraries.insert(spec.id, replayed);
+    }
+    Ok(libraries)
+}
+
+/// Applies what the log has beyond each library's manifest. Records of libraries that are not in
+/// the catalog (deleted) mean nothing.
+fn replay(
+    log: &FileLog,
+    libraries: &mut BTreeMap<LibraryId, Replayed>,
+    covered: Seq,
+) -> Result<(), EngineError> {
+    let started = Instant::now();
+    let (mut records, mut reported) = (0_u64, Instant::now());
+    for record in log.read(covered.get())? {
+        let record = record?;
+        let Some(library) = libraries.get_mut(&LibraryId::from_bytes(record.stream.0)) else {
+            continue;
+        };
+        if record.seq > library.view.applied().get() {
+            apply(library, &record)?;
+            records += 1;
+        }
+        if reported.elapsed() > OPEN_REPORT {
+            reported = Instant::now();
+            tracing::info!(records, seq = record.seq, "replaying the log");
+        }
+    }
+    if records > 0 {
+        let seconds = started.elapsed().as_secs_f64();
+        tracing::info!(records, seconds, "replayed the log");
+    }
+    Ok(())
+}
+
+fn apply(library: &mut Replayed, record: &Record) -> Result<(), EngineError> {
+    let entry =
+        LibraryEntry::decode(&record.payload).map_err(|error| undecodable(record.seq, &error))?;
+    // Nobody can ask for the past of before the start, so rows that died are dropped at once.
+    let horizon = library.view.applied();
+    library.view = library.view.apply(Seq::new(record.seq), &entry)?.with_memory_merged(horizon)?;
+    Ok(())
+}
+
+fn remove_orphans(store: &Store, catalog: &Catalog) -> Result<(), EngineError> {
+    for name in store.names(&store.libraries_dir())? {
+        match name.parse::<LibraryId>() {
+            Ok(id) if catalog.get(id).is_none() => {
+                tracing::info!(library = %id, "removing the files of a deleted library");
+                store.remove_library(id)?;
+            }
+            Ok(_) => {}
+            Err(_not_ours) => {
+                let path = store.libraries_dir().join(&name);
+                tracing::warn!(path = %Path::new(&path).display(), "not a library; left alone");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn undecodable(seq: u64, error: &arrwdb_state::DecodeError) -> EngineError {
+    EngineError::Damaged {
+        detail: format!(
+            "record {seq} of the log does not decode ({error}): it was written by a newer release"
+        ),
+    }
+}

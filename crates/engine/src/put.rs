@@ -1,0 +1,331 @@
+//! Before the log: from what a caller sends to records with ids, times and finished vectors.
+
+use arrwdb_embed::{InputType, splitter};
+use arrwdb_state::limits::{
+    CHUNK_CHARS_MAX, CHUNKS_PER_DOCUMENT_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX,
+    TITLE_CHARS_MAX,
+};
+use arrwdb_state::{
+    Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord,
+    LibraryId, LibrarySpec, RecordError, Seq, TenantId, Timestamp,
+};
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use crate::config::EngineConfig;
+use crate::engine::Inner;
+use crate::error::EngineError;
+use crate::request::{Content, PutChunk, PutDocument, PutReceipt, Written};
+use crate::search::model_of;
+use crate::system::new_uuid;
+
+/// A batch is logged in records of about this size: large enough that the log's framing costs
+/// nothing, small enough that others' records fit between.
+const RECORD_BYTES: usize = 4 << 20;
+
+/// What became of each document of a request.
+pub(crate) type Outcomes = Vec<Result<PutReceipt, EngineError>>;
+
+impl Inner {
+    pub(crate) async fn put(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        documents: Vec<PutDocument>,
+    ) -> Result<Written<Outcomes>, EngineError> {
+        let spec = self.spec(tenant, library, None).await?;
+        self.check_disk()?;
+        let at = self.parts.clock.now();
+        let mut drafts: Vec<Result<Draft, EngineError>> = documents
+            .into_iter()
+            .map(|document| {
+                Draft::new(&self.config, document).map(|draft| draft.with_ids(self, at))
+            })
+            .collect();
+        self.embed(&spec, &mut drafts).await?;
+        let dimension = spec.dimension;
+        let records = self
+            .pool
+            .run(move || drafts.into_iter().map(|draft| draft?.record(dimension)).collect())
+            .await?;
+        self.log_records(library, records).await
+    }
+
+    /// Fills in the vectors that the caller did not supply, in one call to the embedder.
+    async fn embed(
+        &self,
+        spec: &LibrarySpec,
+        drafts: &mut [Result<Draft, EngineError>],
+    ) -> Result<(), EngineError> {
+        let missing = || |chunk: &&Chunk| chunk.embedding.is_empty();
+        let texts: Vec<String> = drafts
+            .iter()
+            .flatten()
+            .flat_map(|draft| draft.0.chunks.iter().filter(missing()))
+            .map(|chunk| chunk.text.clone())
+            .collect();
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let model = model_of(spec, "")?;
+        let deadline = self.config.embed_deadline;
+        let vectors =
+            self.parts.embedder.embed(&model, InputType::Document, texts, deadline).await?;
+        let mut vectors = vectors.chunks_exact(spec.dimension as usize);
+        for draft in drafts.iter_mut().flatten() {
+            for chunk in draft.0.chunks.iter_mut().filter(|chunk| chunk.embedding.is_empty()) {
+                chunk.embedding = vectors.next().unwrap_or_default().to_vec();
+            }
+        }
+        Ok(())
+    }
+
+    /// Logs the records in a few commands and waits for all of them.
+    async fn log_records(
+        &self,
+        library: LibraryId,
+        records: Vec<Result<(DocumentRecord, String), EngineError>>,
+    ) -> Result<Written<Outcomes>, EngineError> {
+        let handle = self.handle(library)?;
+        let mut batches: Vec<Vec<DocumentRecord>> = Vec::new();
+        let mut bytes = 0;
+        for (record, _title) in records.iter().flatten() {
+            match batches.last_mut() {
+                Some(batch) if bytes + record.encoded_bytes() <= RECORD_BYTES => {
+                    batch.push(record.clone());
+                }
+                _ => {
+                    batches.push(vec![record.clone()]);
+                    bytes = 0;
+                }
+            }
+            bytes += record.encoded_bytes();
+        }
+        let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
+        let writes = batches.into_iter().map(|batch| handle.write(Command::Put(batch)));
+        let mut seq = Seq::START;
+        let mut written = Vec::new();
+        for (done, size) in join_all(writes).await.into_iter().zip(sizes) {
+            match done {
+                Ok(done) => {
+                    seq = seq.max(done.seq);
+                    written.extend(done.existed.into_iter().map(Ok));
+                }
+                Err(error) => written.extend(std::iter::repeat_n(Err(error), size)),
+            }
+        }
+        // Nothing at all was written, and not for any document's own fault.
+        if let (Some(Err(error)), true) = (written.first(), written.iter().all(Result::is_err)) {
+            return Err(error.clone());
+        }
+        let mut written = written.into_iter();
+        let outcomes = records
+            .into_iter()
+            .map(|record| {
+                let (record, title) = record?;
+                let replaced = written.next().unwrap_or(Err(EngineError::Closed))?;
+                Ok(PutReceipt { id: record.id(), title, chunks: record.chunks(), replaced })
+            })
+            .collect();
+        let seq = if seq == Seq::START { handle.view().applied() } else { seq };
+        Ok(Written { seq, value: outcomes })
+    }
+
+    pub(crate) async fn delete(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        ids: Vec<DocumentId>,
+    ) -> Result<Written<Vec<bool>>, EngineError> {
+        self.spec(tenant, library, None).await?;
+        self.check_disk()?;
+        let done = self.handle(library)?.write(Command::Delete(ids)).await?;
+        Ok(Written { seq: done.seq, value: done.existed })
+    }
+}
+
+/// A document on its way: checked, some vectors still missing (empty).
+struct Draft(Document);
+
+impl Draft {
+    /// Checks everything that can be checked without the library. Ids are still zero where the
+    /// caller gave none.
+    fn new(config: &EngineConfig, put: PutDocument) -> Result<Self, EngineError> {
+        check_title(&put.title)?;
+        check_custom(&put.custom, "/metadata")?;
+        let chunks = split(config, put.content)?;
+        let metadata = DocumentMetadata {
+            title: put.title,
+            author: put.author,
+            document_type: put.document_type.unwrap_or_else(|| "text".into()),
+            source_url: put.source_url,
+            tags: put.tags,
+            custom: put.custom,
+            created_at: put.created_at.unwrap_or(UNSET_TIME),
+        };
+        check_metadata_size(&metadata)?;
+        let id = put.id.unwrap_or(DocumentId::from_bytes(UNSET_ID));
+        let chunks = chunks
+            .into_iter()
+            .map(|chunk| Chunk {
+                id: chunk.id.unwrap_or(ChunkId::from_bytes(UNSET_ID)),
+                text: chunk.text,
+                embedding: chunk.embedding.unwrap_or_default(),
+                created_at: chunk.created_at.unwrap_or(UNSET_TIME),
+                page_number: chunk.page_number,
+                custom: chunk.custom,
+            })
+            .collect();
+        Ok(Self(Document { id, metadata, chunks }))
+    }
+
+    /// Gives ids and times to what has none.
+    fn with_ids(mut self, engine: &Inner, at: Timestamp) -> Self {
+        let random = &*engine.parts.random;
+        let document = &mut self.0;
+        if document.id.to_bytes() == UNSET_ID {
+            document.id = DocumentId::new(new_uuid(at, random));
+        }
+        set(&mut document.metadata.created_at, at);
+        for chunk in &mut document.chunks {
+            if chunk.id.to_bytes() == UNSET_ID {
+                chunk.id = ChunkId::new(new_uuid(at, random));
+            }
+            set(&mut chunk.created_at, document.metadata.created_at);
+        }
+        self
+    }
+
+    fn record(self, dimension: u32) -> Result<(DocumentRecord, String), EngineError> {
+        let document = self.0;
+        let record = DocumentRecord::new(&document, dimension).map_err(|error| {
+            let (field, detail) = match &error {
+                RecordError::Dimension { chunk, .. } | RecordError::Vector { chunk, .. } => {
+                    let id = document.chunks[*chunk].id;
+                    let detail = format!("Chunk {id} embedding invalid: {error}");
+                    (format!("/chunks/{chunk}/embedding"), detail)
+                }
+                RecordError::Chunks { .. } | RecordError::TooLarge { .. } => {
+                    return EngineError::Invalid {
+                        field: String::new(),
+                        detail: error.to_string(),
+                    };
+                }
+            };
+            EngineError::Vector { field, detail }
+        })?;
+        Ok((record, document.metadata.title))
+    }
+}
+
+/// No caller's id: RFC 9562 calls it the nil UUID.
+const UNSET_ID: [u8; 16] = [0; 16];
+const UNSET_TIME: Timestamp = Timestamp::from_micros(i64::MIN);
+
+fn set(time: &mut Timestamp, at: Timestamp) {
+    if *time == UNSET_TIME {
+        *time = at;
+    }
+}
+
+fn invalid(field: impl Into<String>, detail: String) -> EngineError {
+    EngineError::Invalid { field: field.into(), detail }
+}
+
+fn split(config: &EngineConfig, content: Content) -> Result<Vec<PutChunk>, EngineError> {
+    let of_text = |text: String| PutChunk { text, ..PutChunk::default() };
+    let (chunks, field): (Vec<PutChunk>, _) = match content {
+        Content::Text(text) => {
+            let longest = config.chunk_chars_max.min(CHUNK_CHARS_MAX);
+            let parts = splitter::split(&text, config.chunk_chars, longest);
+            if parts.is_empty() {
+                let detail = "the text is blank".into();
+                return Err(EngineError::Blank { field: "/text".into(), detail });
+            }
+            (parts.into_iter().map(|part| of_text(part.to_owned())).collect(), "/text")
+        }
+        Content::Texts(texts) => (texts.into_iter().map(of_text).collect(), "/texts"),
+        Content::Chunks(chunks) => (chunks, "/chunks"),
+    };
+    let count_max = config.chunks_per_document_max.min(CHUNKS_PER_DOCUMENT_MAX);
+    if chunks.is_empty() || chunks.len() > count_max {
+        let detail = format!("a document has 1 to {count_max} chunks, not {}", chunks.len());
+        return Err(invalid(field, detail));
+    }
+    let chars_max = config.chunk_chars_max.min(CHUNK_CHARS_MAX);
+    for (index, chunk) in chunks.iter().enumerate() {
+        let place = match field {
+            "/chunks" => format!("/chunks/{index}/text"),
+            "/texts" => format!("/texts/{index}"),
+            _ => field.to_owned(),
+        };
+        if chunk.text.trim().is_empty() {
+            let detail = format!("the text of chunk {index} is blank");
+            return Err(EngineError::Blank { field: place, detail });
+        }
+        let chars = chunk.text.chars().count();
+        if chars > chars_max {
+            let detail = format!("chunk {index} has {chars} characters; the limit is {chars_max}");
+            return Err(invalid(place, detail));
+        }
+        if chunk.embedding.as_ref().is_some_and(Vec::is_empty) {
+            let detail = format!("the embedding of chunk {index} is empty");
+            return Err(EngineError::Vector {
+                field: format!("/chunks/{index}/embedding"),
+                detail,
+            });
+        }
+        check_custom(&chunk.custom, &format!("/chunks/{index}/metadata"))?;
+    }
+    Ok(chunks)
+}
+
+fn check_title(title: &str) -> Result<(), EngineError> {
+    let chars = title.chars().count();
+    if (1..=TITLE_CHARS_MAX).contains(&chars) {
+        return Ok(());
+    }
+    Err(invalid(
+        "/title",
+        format!("the title has {chars} characters; it has to have 1 to {TITLE_CHARS_MAX}"),
+    ))
+}
+
+/// Refuses metadata that would cost stack to read back.
+fn check_custom(custom: &Custom, field: &str) -> Result<(), EngineError> {
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        }
+    }
+    let deepest = custom.values().map(depth).max().unwrap_or(0);
+    if deepest >= METADATA_DEPTH_MAX {
+        let detail =
+            format!("metadata is nested {deepest} deep; the limit is {METADATA_DEPTH_MAX}");
+        return Err(invalid(field, detail));
+    }
+    Ok(())
+}
+
+fn check_metadata_size(metadata: &DocumentMetadata) -> Result<(), EngineError> {
+    let option = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let tags: usize = metadata.tags.iter().map(|tag| tag.len() + 3).sum();
+    let custom = if metadata.custom.is_empty() {
+        0
+    } else {
+        Value::Object(metadata.custom.clone()).to_string().len()
+    };
+    let bytes = metadata.title.len()
+        + option(&metadata.author)
+        + metadata.document_type.len()
+        + option(&metadata.source_url)
+        + tags
+        + custom;
+    if bytes > METADATA_BYTES_MAX {
+        let detail = format!("metadata takes {bytes} bytes; the limit is {METADATA_BYTES_MAX}");
+        return Err(invalid("/metadata", detail));
+    }
+    Ok(())
+}

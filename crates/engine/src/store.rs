@@ -1,0 +1,346 @@
+//! The data directory: where files are, and how they come and go.
+//!
+//! ```text
+//! LOCK  VERSION
+//! log/<first-seq>.log
+//! catalog/catalog-<covered>
+//! libraries/<id>/manifest-<applied>   libraries/<id>/segments/<number>.seg
+//! cache/                              (safe to delete)
+//! ```
+//!
+//! A file is written under a `.tmp` name, synced, renamed and its directory synced; so a name that
+//! does not end in `.tmp` is a whole file. The newest snapshot or manifest counts; older ones and
+//! files that none names are left-overs of a crash and are removed.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrwdb_log::disk::{Access, Disk, File, read_exact_at};
+use arrwdb_state::{
+    FileSegment, LibraryId, Manifest, Merge, Segment, SegmentWriteError, Seq, View,
+};
+
+use crate::error::EngineError;
+use crate::map::map;
+
+const TEMPORARY: &str = ".tmp";
+const SEGMENT: &str = ".seg";
+const MANIFEST: &str = "manifest-";
+const CATALOG: &str = "catalog-";
+/// Bytes of a segment gathered before they are written.
+const WRITE_BYTES: usize = 1 << 20;
+/// Snapshots and manifests are small; a larger one is not ours.
+const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
+
+/// The data directory on a disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) root: PathBuf,
+}
+
+/// For `map_err`: what was tried on what.
+pub(crate) fn failed<'a>(
+    operation: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> EngineError + 'a {
+    move |error| {
+        let detail = format!("cannot {operation} {}: {error}", path.display());
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                EngineError::DiskFull { detail }
+            }
+            _ => EngineError::Storage { detail },
+        }
+    }
+}
+
+impl Store {
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    pub(crate) fn catalog_dir(&self) -> PathBuf {
+        self.root.join("catalog")
+    }
+
+    pub(crate) fn libraries_dir(&self) -> PathBuf {
+        self.root.join("libraries")
+    }
+
+    pub(crate) fn library_dir(&self, id: LibraryId) -> PathBuf {
+        self.libraries_dir().join(id.to_string())
+    }
+
+    fn segments_dir(&self, id: LibraryId) -> PathBuf {
+        self.library_dir(id).join("segments")
+    }
+
+    fn segment_path(&self, id: LibraryId, number: u64) -> PathBuf {
+        self.segments_dir(id).join(format!("{number:010}{SEGMENT}"))
+    }
+
+    /// Makes a directory and its name durable.
+    pub(crate) fn make_dir(&self, dir: &Path) -> Result<(), EngineError> {
+        self.disk.create_dir_all(dir).map_err(failed("create", dir))?;
+        match dir.parent() {
+            Some(parent) => self.disk.sync_dir(parent).map_err(failed("sync", parent)),
+            None => Ok(()),
+        }
+    }
+
+    /// Names in a directory; none if it does not exist.
+    pub(crate) fn names(&self, dir: &Path) -> Result<Vec<String>, EngineError> {
+        match self.disk.list(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other.map_err(failed("list", dir)),
+        }
+    }
+
+    /// Reads a small file whole.
+    pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>, EngineError> {
+        let read = || {
+            let file = self.disk.open(path, Access::Read)?;
+            let length = file.length()?;
+            if length > SNAPSHOT_BYTES_MAX {
+                return Err(io::Error::other(format!("it has {length} bytes")));
+            }
+            let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+            read_exact_at(&*file, &mut bytes, 0)?;
+            Ok(bytes)
+        };
+        read().map_err(failed("read", path))
+    }
+
+    /// Writes a small file so that after a crash it is there whole or not at all.
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
+        let temporary = with_suffix(path);
+        let file = self.begin(&temporary)?;
+        file.write_all_at(bytes, 0).map_err(failed("write", &temporary))?;
+        self.finish(&*file, &temporary, path)
+    }
+
+    fn begin(&self, temporary: &Path) -> Result<Arc<dyn File>, EngineError> {
+        match self.disk.remove(temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", temporary)(error));
+            }
+            _ => {}
+        }
+        self.disk.create(temporary).map_err(failed("create", temporary))
+    }
+
+    fn finish(&self, file: &dyn File, temporary: &Path, path: &Path) -> Result<(), EngineError> {
+        file.sync_data().map_err(failed("sync", temporary))?;
+        self.disk.rename(temporary, path).map_err(failed("rename", temporary))?;
+        let dir = path.parent().unwrap_or(&self.root);
+        self.disk.sync_dir(dir).map_err(failed("sync", dir))
+    }
+
+    /// Writes a merge as segment `number` of a library and opens it; `None` if it keeps nothing.
+    pub(crate) fn write_segment(
+        &self,
+        id: LibraryId,
+        number: u64,
+        merge: &Merge,
+    ) -> Result<Option<Arc<Segment>>, EngineError> {
+        if merge.rows() == 0 {
+            return Ok(None);
+        }
+        let path = self.segment_path(id, number);
+        let temporary = with_suffix(&path);
+        self.make_dir(&self.segments_dir(id))?;
+        let file = self.begin(&temporary)?;
+        // A full disk is met here, where nothing is lost, and never as a fault in a mapping.
+        let written = file
+            .allocate(0, merge.file_bytes())
+            .map_err(failed("allocate", &temporary))
+            .and_then(|()| write_merge(&*file, merge, &temporary))
+            .and_then(|()| self.finish(&*file, &temporary, &path));
+        if let Err(error) = written {
+            if let Err(left_over) = self.disk.remove(&temporary) {
+                tracing::warn!(file = %temporary.display(), error = %left_over, "left behind");
+            }
+            return Err(error);
+        }
+        Ok(Some(Arc::new(Segment::File(self.open_segment(id, number)?))))
+    }
+
+    fn open_segment(&self, id: LibraryId, number: u64) -> Result<FileSegment, EngineError> {
+        let path = self.segment_path(id, number);
+        let bytes = map(&*self.disk, &path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => EngineError::Damaged {
+                detail: format!("{} is missing; run `arrwdb check`", path.display()),
+            },
+            _ => failed("map", &path)(error),
+        })?;
+        Ok(FileSegment::open(number, bytes)?)
+    }
+
+    /// Makes the manifest of a view durable; returns what it says.
+    pub(crate) fn write_manifest(
+        &self,
+        id: LibraryId,
+        view: &View,
+        next_segment: u64,
+    ) -> Result<Manifest, EngineError> {
+        let manifest = Manifest::of(view, id, next_segment)
+            .map_err(|error| EngineError::Storage { detail: error.to_string() })?;
+        self.make_dir(&self.library_dir(id))?;
+        let name = format!("{MANIFEST}{:020}", manifest.applied.get());
+        self.write(&self.library_dir(id).join(name), &manifest.write())?;
+        Ok(manifest)
+    }
+
+    /// Reads a library's newest manifest, if it has one.
+    pub(crate) fn read_manifest(&self, id: LibraryId) -> Result<Option<Manifest>, EngineError> {
+        let Some(path) = self.newest(&self.library_dir(id), MANIFEST)? else {
+            return Ok(None);
+        };
+        let manifest =
+            Manifest::read(&self.read(&path)?).map_err(|error| damaged(&path, &error))?;
+        if manifest.library != id {
+            return Err(EngineError::Damaged {
+                detail: format!("{} belongs to library {}", path.display(), manifest.library),
+            });
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Opens the files of a manifest.
+    pub(crate) fn open_manifest(&self, manifest: Manifest) -> Result<View, EngineError> {
+        let id = manifest.library;
+        let files = manifest
+            .segments
+            .iter()
+            .map(|segment| self.open_segment(id, segment.number))
+            .collect::<Result<Vec<_>, _>>()?;
+        manifest.open(files).map_err(|error| EngineError::Damaged { detail: error.to_string() })
+    }
+
+    /// Removes what the manifest on disk does not name: older manifests, merged segments, and
+    /// left-overs. Mappings of removed files stay whole.
+    pub(crate) fn sweep(&self, manifest: &Manifest) -> Result<(), EngineError> {
+        let id = manifest.library;
+        let dir = self.library_dir(id);
+        let current = format!("{MANIFEST}{:020}", manifest.applied.get());
+        for name in self.names(&dir)? {
+            let ours = name.starts_with(MANIFEST);
+            if ours && name != current {
+                self.remove(&dir.join(name))?;
+            }
+        }
+        let segments = self.segments_dir(id);
+        for name in self.names(&segments)? {
+            let number = name.strip_suffix(SEGMENT).and_then(|number| number.parse::<u64>().ok());
+            let named = manifest.segments.iter().any(|segment| Some(segment.number) == number);
+            if !named {
+                self.remove(&segments.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a deleted library's directory.
+    pub(crate) fn remove_library(&self, id: LibraryId) -> Result<(), EngineError> {
+        let dir = self.library_dir(id);
+        let segments = self.segments_dir(id);
+        for dir in [&segments, &dir] {
+            for name in self.names(dir)? {
+                if name != "segments" {
+                    self.remove(&dir.join(name))?;
+                }
+            }
+            match self.disk.remove_dir(dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", dir)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a catalog snapshot durable and removes older ones. `covered` says up to where every
+    /// library's records, and the catalog's, are in manifests and snapshots.
+    pub(crate) fn write_catalog(&self, bytes: &[u8], covered: Seq) -> Result<(), EngineError> {
+        let dir = self.catalog_dir();
+        let current = format!("{CATALOG}{:020}", covered.get());
+        self.write(&dir.join(&current), bytes)?;
+        for name in self.names(&dir)? {
+            if name.starts_with(CATALOG) && name < current {
+                self.remove(&dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest catalog snapshot with what it covers.
+    pub(crate) fn read_catalog(&self) -> Result<Option<(PathBuf, Vec<u8>, Seq)>, EngineError> {
+        let Some(path) = self.newest(&self.catalog_dir(), CATALOG)? else {
+            return Ok(None);
+        };
+        let covered = path
+            .file_name()
+            .and_then(|name| name.to_str()?.strip_prefix(CATALOG)?.parse().ok())
+            .map_or(Seq::START, Seq::new);
+        let bytes = self.read(&path)?;
+        Ok(Some((path, bytes, covered)))
+    }
+
+    /// The whole file with this prefix and the greatest number.
+    fn newest(&self, dir: &Path, prefix: &str) -> Result<Option<PathBuf>, EngineError> {
+        let names = self.names(dir)?;
+        // Numbers are padded with zeros, so the greatest name has the greatest number.
+        let newest = names
+            .into_iter()
+            .filter(|name| name.strip_prefix(prefix).is_some_and(|n| n.parse::<u64>().is_ok()))
+            .max();
+        Ok(newest.map(|name| dir.join(name)))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), EngineError> {
+        self.disk.remove(path).map_err(failed("remove", path))
+    }
+}
+
+/// The error of a file whose bytes do not decode.
+pub(crate) fn damaged(path: &Path, error: &arrwdb_state::DecodeError) -> EngineError {
+    let detail = format!("{} is damaged: {error}; run `arrwdb check`", path.display());
+    EngineError::Damaged { detail }
+}
+
+fn with_suffix(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(TEMPORARY);
+    PathBuf::from(name)
+}
+
+fn write_merge(file: &dyn File, merge: &Merge, path: &Path) -> Result<(), EngineError> {
+    let mut out = io::BufWriter::with_capacity(WRITE_BYTES, Positioned { file, at: 0 });
+    let summary = merge.write(&mut out).map_err(|error| match error {
+        SegmentWriteError::Damaged(damage) => damage.into(),
+        SegmentWriteError::Io(error) => failed("write", path)(error),
+    })?;
+    out.flush().map_err(failed("write", path))?;
+    file.write_all_at(&summary.header, 0).map_err(failed("write", path))
+}
+
+/// Writes one after the other into a file.
+struct Positioned<'a> {
+    file: &'a dyn File,
+    at: u64,
+}
+
+impl Write for Positioned<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_all_at(bytes, self.at)?;
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

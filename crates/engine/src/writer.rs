@@ -1,0 +1,218 @@
+//! A library's only writer: decide, append, apply, publish, acknowledge, in this order (N1).
+//!
+//! While one record syncs, the next is decided on the view that has the first applied already.
+//! That view is a guess: it is published record by record as each becomes durable, and thrown away
+//! if one fails. Whatever was decided on a guess, a refusal included, is answered only when the
+//! guess has come true.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrwdb_log::{Log, LogError, Stream};
+use arrwdb_state::{Command, LibraryEntry, Merge, Rejection, Segment, Seq, View};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::Clock;
+use crate::error::EngineError;
+use crate::handle::{Handle, Request, WriteDone};
+use crate::maintenance::Upkeep;
+
+/// Records of one library that may wait for their sync. More would only wait longer: the log
+/// writes all of them with one sync anyway.
+const IN_FLIGHT_MAX: usize = 256;
+
+/// The writer of one library.
+pub(crate) struct Writer {
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) upkeep: Upkeep,
+    /// A library whose segments in memory hold more than this is checkpointed.
+    pub(crate) checkpoint_bytes: u64,
+}
+
+type Reply = oneshot::Sender<Result<WriteDone, EngineError>>;
+
+/// Something decided whose time to be answered has not come.
+struct InFlight {
+    /// The answer when everything before it, and it itself, is durable.
+    answer: Result<WriteDone, EngineError>,
+    reply: Reply,
+    /// The record it waits for and the view that has it; `None` if it logged nothing.
+    record: Option<(Seq, View, oneshot::Receiver<Result<u64, LogError>>)>,
+}
+
+/// What the writer believes.
+struct Guess {
+    view: View,
+    in_flight: VecDeque<InFlight>,
+    /// Set when a record failed: nothing is decided until all in flight is answered.
+    broken: bool,
+}
+
+/// What happened.
+enum Event {
+    Asked(Option<Request>),
+    Settled(Result<u64, LogError>),
+}
+
+impl Writer {
+    /// Works until every sender is gone and everything in flight is answered.
+    pub(crate) async fn run(self, mut requests: mpsc::Receiver<Request>) {
+        let view = View::clone(&self.handle.view());
+        let mut guess = Guess { view, in_flight: VecDeque::new(), broken: false };
+        let mut layout: Option<Request> = None;
+        let mut open = true;
+        while open || !guess.in_flight.is_empty() || layout.is_some() {
+            if guess.in_flight.is_empty() {
+                guess.broken = false;
+                if let Some(Request::Layout { merge, output, done }) = layout.take() {
+                    self.change_layout(&mut guess, &merge, output);
+                    // The one who asked may be gone; the layout holds all the same.
+                    done.send(()).unwrap_or_default();
+                    continue;
+                }
+            }
+            let listening =
+                open && layout.is_none() && !guess.broken && guess.in_flight.len() < IN_FLIGHT_MAX;
+            match next(&mut guess.in_flight, &mut requests, listening).await {
+                Event::Asked(None) => open = false,
+                Event::Asked(Some(Request::Write { command, reply })) => {
+                    self.decide(&mut guess, command, reply);
+                }
+                Event::Asked(Some(request @ Request::Layout { .. })) => layout = Some(request),
+                Event::Settled(outcome) => self.settle(&mut guess, outcome),
+            }
+        }
+    }
+
+    fn decide(&self, guess: &mut Guess, command: Command, reply: Reply) {
+        if self.handle.deleted.load(Ordering::SeqCst) {
+            drop(reply.send(Err(EngineError::LibraryNotFound(self.handle.id))));
+            return;
+        }
+        let seen = guess.view.applied();
+        let in_flight = match guess.view.decide(command, self.clock.now()) {
+            Err(rejection) => InFlight { answer: Err(refused(rejection)), reply, record: None },
+            Ok(decision) => {
+                let existed = decision.existed;
+                match decision.entry.map(|entry| self.append(&guess.view, &entry)) {
+                    None => {
+                        let answer = Ok(WriteDone { seq: seen, existed });
+                        InFlight { answer, reply, record: None }
+                    }
+                    Some(Ok((seq, view, durable))) => {
+                        guess.view = view.clone();
+                        let answer = Ok(WriteDone { seq, existed });
+                        InFlight { answer, reply, record: Some((seq, view, durable)) }
+                    }
+                    Some(Err(error)) => InFlight { answer: Err(error), reply, record: None },
+                }
+            }
+        };
+        guess.in_flight.push_back(in_flight);
+        self.answer_settled(guess);
+    }
+
+    /// Appends an entry and applies it to the guess.
+    #[expect(clippy::type_complexity, reason = "the three parts of a record in flight")]
+    fn append(
+        &self,
+        view: &View,
+        entry: &LibraryEntry,
+    ) -> Result<(Seq, View, oneshot::Receiver<Result<u64, LogError>>), EngineError> {
+        let (sender, durable) = oneshot::channel();
+        let done = Box::new(move |outcome| drop(sender.send(outcome)));
+        self.handle.unapplied.begin(self.log.last_assigned());
+        let stream = Stream(self.handle.id.to_bytes());
+        // Depending on the last record seen, this one fails if that one does.
+        let depends = view.applied().get();
+        let seq = Seq::new(self.log.append_after(depends, stream, entry.encode(), done)?);
+        // Only a damaged file can stop this, and `decide` has just read what it reads. The record
+        // is in the log: a restart applies it, or says what is damaged.
+        let next = view.apply(seq, entry)?.with_memory_merged(self.upkeep.horizon())?;
+        Ok((seq, next, durable))
+    }
+
+    /// The oldest record in flight is durable, or failed.
+    fn settle(&self, guess: &mut Guess, outcome: Result<u64, LogError>) {
+        let Some(oldest) = guess.in_flight.front_mut() else { return };
+        let Some((seq, view, _durable)) = oldest.record.take() else { return };
+        match outcome {
+            Ok(durable) => {
+                assert_eq!(durable, seq.get(), "the log answers for the record it was given");
+                let memory_bytes = view.memory_bytes();
+                self.handle.publish(view);
+                if memory_bytes > self.checkpoint_bytes {
+                    self.upkeep.want_checkpoint(&self.handle);
+                }
+            }
+            Err(error) => {
+                oldest.answer = Err(error.into());
+                guess.broken = true;
+                guess.view = View::clone(&self.handle.view());
+            }
+        }
+        self.answer_settled(guess);
+    }
+
+    /// Answers everything at the front that waits for no record.
+    fn answer_settled(&self, guess: &mut Guess) {
+        while let Some(front) = guess.in_flight.pop_front_if(|front| front.record.is_none()) {
+            let answer = match front.answer {
+                // Decided on a guess that did not come true.
+                Ok(done) if guess.broken && done.seq > self.handle.view().applied() => {
+                    Err(EngineError::Busy {
+                        what: "the log",
+                        retry_after: crate::error::RETRY_AFTER,
+                    })
+                }
+                answer => answer,
+            };
+            // A caller who left has its write all the same.
+            drop(front.reply.send(answer));
+        }
+        let oldest = guess.in_flight.iter().find_map(|waiting| waiting.record.as_ref());
+        self.handle.advance(oldest.map(|(seq, _view, _durable)| *seq));
+    }
+
+    fn change_layout(&self, guess: &mut Guess, merge: &Merge, output: Option<Arc<Segment>>) {
+        assert!(guess.in_flight.is_empty(), "the layout changes between records");
+        let digest = guess.view.digest();
+        if let Some(view) = guess.view.with_merge(merge, output) {
+            assert_eq!(view.digest(), digest, "S5: a merge keeps the digest");
+            guess.view = view.clone();
+            self.handle.publish(view);
+        }
+    }
+}
+
+/// The next thing to happen: the oldest record settles, or a request comes.
+async fn next(
+    in_flight: &mut VecDeque<InFlight>,
+    requests: &mut mpsc::Receiver<Request>,
+    listening: bool,
+) -> Event {
+    let settled = async {
+        match in_flight.front_mut().and_then(|front| front.record.as_mut()) {
+            // The log drops a callback only when it is gone.
+            Some((_seq, _view, durable)) => durable.await.unwrap_or(Err(LogError::Closed)),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        outcome = settled => Event::Settled(outcome),
+        request = requests.recv(), if listening => Event::Asked(request),
+    }
+}
+
+fn refused(rejection: Rejection) -> EngineError {
+    let detail = rejection.to_string();
+    match rejection {
+        Rejection::Dimension { .. } => EngineError::Vector { field: String::new(), detail },
+        Rejection::Full => EngineError::Invalid { field: String::new(), detail },
+        Rejection::Damaged(damage) => damage.into(),
+    }
+}
