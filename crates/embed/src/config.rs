@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::local::Precision;
 use crate::models::ProviderKind;
 
 /// A key that is never shown: its `Debug` prints `***`.
@@ -131,8 +132,8 @@ pub struct EmbedLimits {
     pub backoff_max: Duration,
     /// The longest one remote call may take.
     pub call_timeout: Duration,
-    /// Tokens, by estimate, that the local model computes in one piece: how long a query may have
-    /// to wait behind documents.
+    /// Tokens, by estimate, that each thread of the local model computes in one piece: how long a
+    /// query may have to wait behind documents.
     pub local_piece_tokens_max: u32,
 }
 
@@ -152,7 +153,7 @@ impl Default for EmbedLimits {
 }
 
 /// Everything an embedder is told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmbedConfig {
     /// The default provider; `None` is Cohere if it is configured, else local.
     pub provider: Option<ProviderKind>,
@@ -161,6 +162,10 @@ pub struct EmbedConfig {
     /// The dimension of the default model's vectors; `None`, or more than the model has, is all
     /// of them.
     pub dimension: Option<u32>,
+    /// The number format the local model computes with.
+    pub precision: Precision,
+    /// Threads the local model computes on, at least 1.
+    pub threads: usize,
     /// Cohere, if there is a key.
     pub cohere: Option<CohereConfig>,
     /// OpenAI or a server like it.
@@ -169,4 +174,21 @@ pub struct EmbedConfig {
     pub cache: CacheConfig,
     /// Bounds.
     pub limits: EmbedLimits,
+}
+
+impl Default for EmbedConfig {
+    /// The local model on one thread, nothing remote, a cache in memory.
+    fn default() -> Self {
+        EmbedConfig {
+            provider: None,
+            model: None,
+            dimension: None,
+            precision: Precision::Auto,
+            threads: 1,
+            cohere: None,
+            openai: None,
+            cache: CacheConfig::default(),
+            limits: EmbedLimits::default(),
+        }
+    }
 }

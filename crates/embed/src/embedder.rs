@@ -17,6 +17,9 @@ use crate::cohere::Cohere;
 use crate::config::{EmbedConfig, EmbedLimits};
 use crate::error::{EmbedError, OpenError};
 use crate::lane::{Lane, LaneLimits, LaneParts, Request};
+use crate::local::{LocalModel, Precision};
+use crate::local_provider;
+use crate::model_files::ModelFiles;
 use crate::models::{DIMENSION_MAX, ModelRequest, ModelSpec, ProviderKind};
 use crate::openai::OpenAi;
 use crate::provider::{InputType, Provider};
@@ -30,6 +33,11 @@ const REQUEST_TEXTS_MAX: usize = 1_024;
 /// Where the local model comes from.
 #[derive(Clone, Debug)]
 pub enum LocalSource {
+    /// A model that is loaded.
+    Ready(Arc<LocalModel>),
+    /// Files to load it from, as [`EmbedConfig`] says. Where that fails, there is no local model,
+    /// and [`Embedder::status`] tells why.
+    Files(ModelFiles),
     /// There is none, for the reason given; it may come later by [`Embedder::replace_local`].
     Unavailable(String),
     /// Another provider in its place: tests, simulations, embedding the crate.
@@ -84,14 +92,11 @@ struct Inner {
     default: ModelSpec,
     /// What the operator should know about how the default came to be.
     default_note: Option<String>,
-    limits: EmbedLimits,
+    config: EmbedConfig,
     local: Mutex<Slot>,
     cohere: Slot,
     openai: Slot,
-    cache: Cache,
-    counters: Arc<Counters>,
-    timer: Arc<dyn Timer>,
-    random: Random,
+    shared: LaneParts,
     closed: AtomicBool,
 }
 
@@ -114,26 +119,24 @@ impl Embedder {
         if let Some(note) = &default_note {
             tracing::warn!("{note}");
         }
-        let cache = Cache::open(&config.cache).await;
-        let counters = Arc::new(Counters::default());
-        let lanes = Lanes { config: &config, parts: &parts, cache: &cache, counters: &counters };
-        let local = lanes.local(&parts.local)?;
-        let cohere = lanes.cohere()?;
-        let openai = lanes.openai()?;
-        Ok(Embedder(Arc::new(Inner {
+        let EmbedParts { local, http, timer, random } = parts;
+        let cache = Cache::open(&config.cache);
+        let shared = LaneParts { timer, random, cache, counters: Arc::new(Counters::default()) };
+        let cohere = cohere_slot(&config, &http, &shared)?;
+        let openai = openai_slot(&config, &http, &shared)?;
+        let embedder = Embedder(Arc::new(Inner {
             resolver,
             default,
             default_note,
-            limits: config.limits,
-            local: Mutex::new(local),
+            config,
+            local: Mutex::new(Err("the local model is not loaded yet".to_owned())),
             cohere,
             openai,
-            cache,
-            counters,
-            timer: parts.timer,
-            random: parts.random,
+            shared,
             closed: AtomicBool::new(false),
-        })))
+        }));
+        embedder.replace_local(local).await?;
+        Ok(embedder)
     }
 
     /// What a library gets that asks for nothing.
@@ -167,7 +170,7 @@ impl Embedder {
         if self.0.closed.load(Ordering::Acquire) {
             return Err(EmbedError::Closed);
         }
-        let until = self.0.timer.now() + deadline;
+        let until = self.0.shared.timer.now() + deadline;
         let lane = self.0.lane(model)?;
         check_texts(model, &lane, &texts)?;
         if texts.is_empty() {
@@ -182,7 +185,7 @@ impl Embedder {
         tokio::select! {
             biased;
             done = work => done?,
-            () = self.0.timer.sleep(until.saturating_sub(self.0.timer.now())) => {
+            () = self.0.shared.timer.sleep(until.saturating_sub(self.0.shared.timer.now())) => {
                 return Err(EmbedError::Deadline { deadline });
             }
         }
@@ -191,14 +194,9 @@ impl Embedder {
 
     /// Puts another local model in place of the present one: how a model that was still being
     /// downloaded when the embedder was opened comes into use. Calls that run on the present one
-    /// end as they would have.
-    pub fn replace_local(&self, source: &LocalSource) -> Result<(), OpenError> {
-        let slot = local_slot(source, &self.0.limits, || LaneParts {
-            timer: Arc::clone(&self.0.timer),
-            random: Arc::clone(&self.0.random),
-            cache: self.0.cache.clone(),
-            counters: Arc::clone(&self.0.counters),
-        })?;
+    /// end as they would have, and those queued behind them with them.
+    pub async fn replace_local(&self, source: LocalSource) -> Result<(), OpenError> {
+        let slot = local_slot(source, &self.0.config, &self.0.shared).await?;
         *self.0.local.lock() = slot;
         Ok(())
     }
@@ -219,9 +217,9 @@ impl Embedder {
         let lanes = ProviderKind::ALL.into_iter().filter_map(|kind| self.0.slot(kind).ok());
         let queued: usize = lanes.map(|lane| lane.admitted()).sum();
         EmbedStats {
-            models: self.0.counters.snapshot(),
-            cache_memory_bytes: self.0.cache.memory_bytes(),
-            cache_disk_bytes: self.0.cache.disk_bytes(),
+            models: self.0.shared.counters.snapshot(),
+            cache_memory_bytes: self.0.shared.cache.memory_bytes(),
+            cache_disk_bytes: self.0.shared.cache.disk_bytes(),
             queue_texts: u64::try_from(queued).unwrap_or(u64::MAX),
         }
     }
@@ -235,7 +233,7 @@ impl Embedder {
                 lane.close().await;
             }
         }
-        self.0.cache.close().await;
+        self.0.shared.cache.close().await;
     }
 }
 
@@ -293,7 +291,7 @@ impl Inner {
     ) -> (Rows, Missing) {
         let keys: Vec<CacheKey> =
             texts.iter().map(|text| CacheKey::new(model, input, text)).collect();
-        let found = self.cache.get(&keys, model.dimension).await;
+        let found = self.shared.cache.get(&keys, model.dimension).await;
         let width = usize::try_from(model.dimension).unwrap_or(usize::MAX);
         let mut rows = Rows { vectors: vec![0.0; texts.len() * width], width };
         let mut missing = Missing {
@@ -317,7 +315,7 @@ impl Inner {
                 missing.rows.push(vec![row]);
             }
         }
-        self.counters.count(model, |stats| {
+        self.shared.counters.count(model, |stats| {
             stats.cache_hits += hits;
             stats.cache_misses += u64::try_from(missing.texts.len()).unwrap_or(u64::MAX);
         });
@@ -399,52 +397,73 @@ fn check_limits(limits: &EmbedLimits) -> Result<(), OpenError> {
     }
 }
 
-/// Makes the lanes of an embedder that is being opened.
-struct Lanes<'a> {
-    config: &'a EmbedConfig,
-    parts: &'a EmbedParts,
-    cache: &'a Cache,
-    counters: &'a Arc<Counters>,
+async fn local_slot(
+    source: LocalSource,
+    config: &EmbedConfig,
+    shared: &LaneParts,
+) -> Result<Slot, OpenError> {
+    let model = match source {
+        LocalSource::Unavailable(reason) => return Ok(Err(reason)),
+        LocalSource::Custom(provider) => {
+            return Ok(Ok(Lane::new(provider, lane_limits(&config.limits), shared.clone())));
+        }
+        LocalSource::Ready(model) => model,
+        LocalSource::Files(files) => match load(files, config.precision, config.threads).await {
+            Ok(model) => Arc::new(model),
+            Err(reason) => {
+                tracing::warn!(%reason, "the local model cannot be used");
+                return Ok(Err(reason));
+            }
+        },
+    };
+    let threads = u64::try_from(config.threads.max(1)).unwrap_or(1);
+    let piece_tokens_max = u64::from(config.limits.local_piece_tokens_max).saturating_mul(threads);
+    let provider = Arc::new(local_provider::start(&model, piece_tokens_max)?);
+    Ok(Ok(Lane::new(provider, lane_limits(&config.limits), shared.clone())))
 }
 
-impl Lanes<'_> {
-    fn local(&self, source: &LocalSource) -> Result<Slot, OpenError> {
-        local_slot(source, &self.config.limits, || self.lane_parts())
-    }
+/// Reads the model's files on a thread that may block.
+async fn load(
+    files: ModelFiles,
+    precision: Precision,
+    threads: usize,
+) -> Result<LocalModel, String> {
+    tokio::task::spawn_blocking(move || LocalModel::load(&files, precision, threads))
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())
+}
 
-    fn cohere(&self) -> Result<Slot, OpenError> {
-        let Some(config) = &self.config.cohere else {
-            return Ok(Err("COHERE_API_KEY is not set".to_owned()));
-        };
-        let provider = Cohere::new(config, self.parts.http.clone())?;
-        Ok(Ok(self.remote(Arc::new(provider))))
-    }
+fn cohere_slot(
+    config: &EmbedConfig,
+    http: &reqwest::Client,
+    shared: &LaneParts,
+) -> Result<Slot, OpenError> {
+    let Some(cohere) = &config.cohere else {
+        return Ok(Err("COHERE_API_KEY is not set".to_owned()));
+    };
+    let provider = Arc::new(Cohere::new(cohere, http.clone())?);
+    Ok(Ok(Lane::new(provider, remote_limits(&config.limits), shared.clone())))
+}
 
-    fn openai(&self) -> Result<Slot, OpenError> {
-        let Some(config) = &self.config.openai else {
-            return Ok(Err("no OpenAI-compatible server is configured".to_owned()));
-        };
-        let provider = OpenAi::new(config, self.parts.http.clone())?;
-        Ok(Ok(self.remote(Arc::new(provider))))
-    }
+fn openai_slot(
+    config: &EmbedConfig,
+    http: &reqwest::Client,
+    shared: &LaneParts,
+) -> Result<Slot, OpenError> {
+    let Some(openai) = &config.openai else {
+        return Ok(Err("no OpenAI-compatible server is configured".to_owned()));
+    };
+    let provider = Arc::new(OpenAi::new(openai, http.clone())?);
+    Ok(Ok(Lane::new(provider, remote_limits(&config.limits), shared.clone())))
+}
 
-    fn remote(&self, provider: Arc<dyn Provider>) -> Lane {
-        let limits = &self.config.limits;
-        let lane_limits = LaneLimits {
-            calls_max: limits.calls_concurrent_max,
-            call_timeout: Some(limits.call_timeout),
-            ..lane_limits(limits)
-        };
-        Lane::new(provider, lane_limits, self.lane_parts())
-    }
-
-    fn lane_parts(&self) -> LaneParts {
-        LaneParts {
-            timer: Arc::clone(&self.parts.timer),
-            random: Arc::clone(&self.parts.random),
-            cache: self.cache.clone(),
-            counters: Arc::clone(self.counters),
-        }
+/// The bounds of a lane whose calls go over the network.
+fn remote_limits(limits: &EmbedLimits) -> LaneLimits {
+    LaneLimits {
+        calls_max: limits.calls_concurrent_max,
+        call_timeout: Some(limits.call_timeout),
+        ..lane_limits(limits)
     }
 }
 
@@ -459,16 +478,4 @@ fn lane_limits(limits: &EmbedLimits) -> LaneLimits {
         backoff_max: limits.backoff_max,
         call_timeout: None,
     }
-}
-
-fn local_slot(
-    source: &LocalSource,
-    limits: &EmbedLimits,
-    parts: impl FnOnce() -> LaneParts,
-) -> Result<Slot, OpenError> {
-    let provider: Arc<dyn Provider> = match source {
-        LocalSource::Unavailable(reason) => return Ok(Err(reason.clone())),
-        LocalSource::Custom(provider) => Arc::clone(provider),
-    };
-    Ok(Ok(Lane::new(provider, lane_limits(limits), parts())))
 }

@@ -48,7 +48,8 @@ pub(crate) struct LaneLimits {
     pub(crate) call_timeout: Option<Duration>,
 }
 
-/// What lanes share.
+/// What lanes share. Cloning shares it.
+#[derive(Clone)]
 pub(crate) struct LaneParts {
     pub(crate) timer: Arc<dyn Timer>,
     pub(crate) random: Random,

@@ -15,12 +15,17 @@ mod embedder;
 mod error;
 pub mod http;
 mod lane;
+pub mod local;
+mod local_provider;
+pub mod model_files;
 mod models;
 mod openai;
 mod provider;
 mod remote;
 mod resolve;
+pub mod splitter;
 mod stats;
+mod thread;
 mod timer;
 
 pub use config::{
