@@ -87,7 +87,7 @@ pub struct ImportArgs {
     #[arg(long, short, value_name = "NAME|ID", default_value = "default")]
     pub library: String,
     /// Index type of a library that has to be created.
-    #[arg(long, value_name = "TYPE", default_value = "hnsw")]
+    #[arg(long, value_name = "TYPE", default_value = "brute_force")]
     pub index: String,
     /// Column or field that holds a row's title, where it has an unusual name.
     #[arg(long, value_name = "NAME")]

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex as BlockingMutex, PoisonError};
 
+use futures_util::stream::{self, StreamExt};
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -39,8 +40,8 @@ const FAILURES_LISTED_MAX: usize = 100;
 /// Documents asked of the server at once.
 const PAGE_SIZE: u64 = 100;
 
-/// Documents deleted at once.
-const DELETE_MAX: usize = 1_000;
+/// Deletions under way at the same time.
+const DELETES_AT_ONCE: usize = 8;
 
 /// What an import did.
 #[derive(Debug, Default)]
@@ -131,7 +132,7 @@ pub(crate) async fn run(args: ImportArgs, terminal: &mut Terminal) -> Result<Exi
     }
     let gone = gone(old_paths, &seen, &sources.roots);
     if args.prune && counts.failed == 0 {
-        counts.pruned = prune(&client, &gone).await?;
+        counts.pruned = prune(&client, library.id, &gone).await?;
     }
     summary(terminal, &library, &counts, sources.unknown);
     if args.prune && counts.failed > 0 && !gone.is_empty() {
@@ -368,17 +369,24 @@ fn gone(old_paths: HashMap<Uuid, PathBuf>, seen: &HashSet<Uuid>, roots: &[PathBu
     gone
 }
 
-async fn prune(client: &Client, gone: &[Uuid]) -> Result<u64, CliError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        successful: u64,
-    }
+/// Deletes documents from the library; how many there were.
+async fn prune(client: &Client, library: Uuid, gone: &[Uuid]) -> Result<u64, CliError> {
+    let outcomes: Vec<Result<bool, CliError>> = stream::iter(gone)
+        .map(|id| async move {
+            let path = format!("v1/libraries/{library}/documents/{id}");
+            match client.send(client.request(Method::DELETE, &path)?, "delete a document").await {
+                Ok(_) => Ok(true),
+                // Somebody else was faster.
+                Err(CliError::Refused { status: 404, .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .buffer_unordered(DELETES_AT_ONCE)
+        .collect()
+        .await;
     let mut pruned = 0;
-    for ids in gone.chunks(DELETE_MAX) {
-        let request = client.request(Method::DELETE, "v1/documents/batch")?;
-        let request = request.json(&json!({ "document_ids": ids }));
-        let answer: Answer = client.json(request, "delete documents").await?;
-        pruned += answer.successful;
+    for outcome in outcomes {
+        pruned += u64::from(outcome?);
     }
     Ok(pruned)
 }

@@ -137,10 +137,18 @@ fn object(line: &[u8]) -> Result<Option<Map<String, Value>>, String> {
         return Ok(None);
     }
     match serde_json::from_slice(line) {
+        Ok(Value::Object(row)) if is_end_of_export(&row) => Ok(None),
         Ok(Value::Object(row)) => Ok(Some(row)),
         Ok(_) => Err("not a JSON object".to_owned()),
         Err(error) => Err(format!("not JSON: {error}")),
     }
+}
+
+/// Whether a line is the server's last word on an export rather than a document of it.
+fn is_end_of_export(row: &Map<String, Value>) -> bool {
+    row.get("status").and_then(Value::as_str) == Some("complete")
+        && row.get("total_documents").is_some_and(Value::is_u64)
+        && ["title", "text", "texts", "chunks"].iter().all(|key| !row.contains_key(*key))
 }
 
 fn column_name(name: &[u8]) -> String {
@@ -404,7 +412,7 @@ mod tests {
             "id": "00000000-0000-0000-0000-000000000009", "title": "A", "created_at": "x",
             "metadata": {"import_sha256": "old", "a": 1}, "chunks": [{"id": "b", "text": "one"}],
         });
-        let line = line.to_string();
+        let line = format!("{line}\n{{\"status\":\"complete\",\"total_documents\":1}}\n");
         let (documents, _) = found("a.ndjson", line.as_bytes(), &Fields::default());
         assert_eq!(
             documents,

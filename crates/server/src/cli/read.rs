@@ -20,8 +20,9 @@ const HTML_BYTES_MAX: u64 = 16 << 20;
 
 /// Characters of one document. The server splits a text into at most 1,000 chunks of at most
 /// 1,000 characters, and chunks that end with a sentence or paragraph are shorter than that; a
-/// longer text becomes several documents.
-pub(crate) const PART_CHARS_MAX: usize = 200_000;
+/// longer text becomes several documents. It is also what a slow machine embeds well within the
+/// server's time limit.
+pub(crate) const PART_CHARS_MAX: usize = 100_000;
 
 /// Passages of one document when the caller has split the text (the server's own limit).
 pub(crate) const PART_TEXTS_MAX: usize = 1_000;

@@ -15,7 +15,7 @@ use futures_util::stream;
 use reqwest::{Body, Method, Response};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use uuid::Uuid;
 
 use super::client::{Client, deepest};
@@ -24,6 +24,10 @@ use super::item::{Item, Place};
 
 /// Documents of one stream.
 const STREAM_ITEMS_MAX: u64 = 1_000;
+
+/// Bytes of one stream that are sent and not answered: what a slow machine embeds well within the
+/// server's time limit, several streams at once. A larger document travels alone.
+const WINDOW_BYTES: usize = 64 << 10;
 
 /// A stream that finds nothing to send for this long ends.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -91,6 +95,8 @@ struct Flight {
     id: Uuid,
     place: Place,
     source_bytes: u64,
+    /// Its share of the window, free again when this is dropped.
+    _window: Option<OwnedSemaphorePermit>,
 }
 
 /// The unanswered documents of one stream, by line of its body from 1.
@@ -101,10 +107,14 @@ struct Flights {
 }
 
 impl Flights {
-    fn begin(&mut self, item: &Item) {
+    fn begin(&mut self, item: &Item, window: Option<OwnedSemaphorePermit>) {
         self.lines += 1;
-        let flight =
-            Flight { id: item.id, place: item.place.clone(), source_bytes: item.source_bytes };
+        let flight = Flight {
+            id: item.id,
+            place: item.place.clone(),
+            source_bytes: item.source_bytes,
+            _window: window,
+        };
         self.open.insert(self.lines, flight);
     }
 
@@ -164,11 +174,17 @@ impl Stream {
     /// The body: `first`, then what the queue yields.
     fn body(&self, first: Item, queue: Queue) -> Body {
         let flights = Arc::clone(&self.flights);
+        let window = Arc::new(Semaphore::new(WINDOW_BYTES));
         let lines = stream::unfold(Some((first, 1)), move |next| {
             let (flights, queue) = (Arc::clone(&flights), Arc::clone(&queue));
+            let window = Arc::clone(&window);
             async move {
                 let (item, count) = next?;
-                flights.lock().await.begin(&item);
+                let bytes = item.line.len().min(WINDOW_BYTES);
+                let share = u32::try_from(bytes).unwrap_or(u32::MAX);
+                // The window is never closed, so its permits always come.
+                let share = window.acquire_many_owned(share).await.ok();
+                flights.lock().await.begin(&item, share);
                 let line = Ok::<Vec<u8>, Infallible>(item.line);
                 Some((line, next_item(&queue, count).await))
             }
@@ -263,7 +279,7 @@ mod tests {
     fn a_status_finds_its_document_by_id_then_line_then_age() {
         let mut flights = Flights::default();
         for id in 1..=4 {
-            flights.begin(&item(id));
+            flights.begin(&item(id), None);
         }
         let mut end = |id: Option<u128>, line| {
             flights.end(id.map(Uuid::from_u128), line).map(|flight| flight.place.line.unwrap())

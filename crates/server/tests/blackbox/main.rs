@@ -1,0 +1,15 @@
+//! The real binary, asked over HTTP and on its command line as its users do.
+
+#[path = "../harness/mod.rs"]
+#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
+mod harness;
+
+mod commands;
+mod documents;
+mod errors;
+mod lifecycle;
+mod local_model;
+mod openapi;
+mod search;
+mod streams;
+mod surface;

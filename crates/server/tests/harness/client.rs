@@ -1,0 +1,178 @@
+//! A small HTTP client whose answers say where they came from when they surprise.
+
+use std::time::Duration;
+
+use arrwdb_engine::embed::http::{HttpOptions, ProxyUse, http_client};
+use reqwest::header::HeaderMap;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+/// A client of one server; cloning shares its connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    /// The server's URL without a trailing slash.
+    pub url: String,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Vec<u8>,
+    request: String,
+}
+
+impl Client {
+    /// A client of the server at `url`.
+    pub fn new(url: &str) -> Client {
+        let options = HttpOptions {
+            read_timeout: Duration::from_secs(120),
+            proxy: ProxyUse::Never,
+            ..HttpOptions::default()
+        };
+        Client { http: http_client(&options).expect("client"), url: url.to_owned() }
+    }
+
+    /// A request to build on.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url))
+    }
+
+    /// Sends a request; nothing when no answer comes.
+    pub async fn try_send(&self, request: RequestBuilder) -> Option<Answer> {
+        let request = request.build().expect("request");
+        let described = format!("{} {}", request.method(), request.url());
+        let response = self.http.execute(request).await.ok()?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.bytes().await.ok()?.to_vec();
+        Some(Answer { status, headers, body, request: described })
+    }
+
+    /// Sends a request.
+    pub async fn send(&self, request: RequestBuilder) -> Answer {
+        self.try_send(request).await.expect("an answer")
+    }
+
+    /// GET, if anybody answers.
+    pub async fn try_get(&self, path: &str) -> Option<Answer> {
+        self.try_send(self.request(Method::GET, path)).await
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    /// POST with a JSON body.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// DELETE without a body.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+
+    /// Any method with a body as it stands.
+    pub async fn raw(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        let request = self.request(method, path).header("Content-Type", "application/json");
+        self.send(request.body(body)).await
+    }
+
+    /// A new library whose vectors come from the server's embedder; its id.
+    pub async fn library(&self) -> String {
+        self.library_with(&json!({ "name": "test" })).await
+    }
+
+    /// A new library for vectors of `dimension` numbers that callers supply; its id.
+    pub async fn vector_library(&self, dimension: usize) -> String {
+        self.library_with(&json!({ "name": "vectors", "embedding_dimension": dimension })).await
+    }
+
+    /// A new library; its id.
+    pub async fn library_with(&self, body: &Value) -> String {
+        let answer = self.post("/v1/libraries", body).await;
+        answer.expect(201)["id"].as_str().expect("id").to_owned()
+    }
+
+    /// Adds a document with vectors; the answer's JSON.
+    pub async fn add_vectors(&self, library: &str, title: &str, vectors: &[Vec<f32>]) -> Value {
+        let chunk = |(at, vector): (usize, &Vec<f32>)| json!({ "text": format!("{title} {at}"), "embedding": vector });
+        let chunks: Vec<Value> = vectors.iter().enumerate().map(chunk).collect();
+        let path = format!("/v1/libraries/{library}/documents/with-embeddings");
+        self.post(&path, &json!({ "title": title, "chunks": chunks })).await.expect(201)
+    }
+}
+
+impl Answer {
+    /// The body as JSON, after checking the status.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}: {}", self.request, self.text());
+        if self.body.is_empty() { Value::Null } else { self.json() }
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        match serde_json::from_slice(&self.body) {
+            Ok(value) => value,
+            Err(error) => panic!("{}: {error}: {}", self.request, self.text()),
+        }
+    }
+
+    /// The body's lines as JSON.
+    #[track_caller]
+    pub fn lines(&self) -> Vec<Value> {
+        let text = self.text();
+        text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The sequence number of a write.
+    #[track_caller]
+    pub fn seq(&self) -> u64 {
+        self.header("x-arrwdb-seq").expect("X-Arrwdb-Seq").parse().expect("a number")
+    }
+
+    /// Checks that the answer is a problem document with the keys of old and new clients, and
+    /// returns it.
+    #[track_caller]
+    pub fn problem(&self, status: u16, error_type: &str) -> Value {
+        let body = self.expect(status);
+        let kind = self.header("content-type").unwrap_or_default();
+        assert!(kind.starts_with("application/problem+json"), "{}: {kind}", self.request);
+        for key in ["type", "title", "detail", "error", "error_type", "request_id"] {
+            assert!(body[key].is_string(), "{}: {key} in {body}", self.request);
+        }
+        assert_eq!(body["status"], status, "{}: {body}", self.request);
+        assert_eq!(body["error_type"], error_type, "{}: {body}", self.request);
+        assert_eq!(body["request_id"].as_str(), self.header("x-request-id"), "{}", self.request);
+        for fault in body["errors"].as_array().expect("errors") {
+            assert!(fault["pointer"].is_string() && fault["detail"].is_string(), "{body}");
+        }
+        body
+    }
+
+    /// The JSON Pointers of a problem's faults.
+    #[track_caller]
+    pub fn pointers(&self) -> Vec<String> {
+        let body = self.json();
+        let faults = body["errors"].as_array().expect("errors").iter();
+        faults.map(|fault| fault["pointer"].as_str().expect("pointer").to_owned()).collect()
+    }
+}

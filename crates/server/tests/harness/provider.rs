@@ -1,0 +1,90 @@
+//! A stand-in for Cohere: speaks its wire format and answers with vectors that follow from the
+//! texts, so that a text is found by itself and by texts that share its words.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use axum::extract::{Json, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+/// Numbers in a vector, as Cohere's model has them.
+pub const DIMENSION: usize = 1024;
+
+/// The stand-in; it stops when dropped.
+#[derive(Debug)]
+pub struct Provider {
+    port: u16,
+    task: JoinHandle<()>,
+    state: Arc<Behaviour>,
+}
+
+#[derive(Debug, Default)]
+struct Behaviour {
+    failing: AtomicBool,
+    texts: AtomicUsize,
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Provider {
+    /// Starts it on a free port.
+    pub async fn start() -> Provider {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("address").port();
+        let state = Arc::new(Behaviour::default());
+        let app =
+            axum::Router::new().route("/v1/embed", post(embed)).with_state(Arc::clone(&state));
+        let task = tokio::spawn(async move { axum::serve(listener, app).await.expect("serve") });
+        Provider { port, task, state }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Makes every call fail with a 400, which no client repeats, or lets it work again.
+    pub fn set_failing(&self, failing: bool) {
+        self.state.failing.store(failing, Ordering::SeqCst);
+    }
+
+    /// Texts embedded so far.
+    pub fn texts(&self) -> usize {
+        self.state.texts.load(Ordering::SeqCst)
+    }
+}
+
+async fn embed(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) -> Response {
+    if state.failing.load(Ordering::SeqCst) {
+        let body = Json(json!({ "message": "told to fail" }));
+        return (StatusCode::BAD_REQUEST, body).into_response();
+    }
+    let texts = request["texts"].as_array().expect("texts");
+    state.texts.fetch_add(texts.len(), Ordering::SeqCst);
+    let vectors: Vec<Vec<f32>> =
+        texts.iter().map(|text| vector(text.as_str().expect("text"))).collect();
+    Json(json!({ "embeddings": vectors, "meta": { "billed_units": { "input_tokens": 1 } } }))
+        .into_response()
+}
+
+/// A bag of words: each word adds one to a place of its own, nearly always.
+pub fn vector(text: &str) -> Vec<f32> {
+    let mut vector = vec![0.0; DIMENSION];
+    for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        let hash = word.to_lowercase().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        vector[usize::try_from(hash % 1021).expect("small")] += 1.0;
+    }
+    // No text is without direction.
+    vector[DIMENSION - 1] += 0.01;
+    vector
+}
