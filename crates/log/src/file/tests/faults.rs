@@ -44,7 +44,8 @@ fn l1_what_a_failed_sync_left_in_memory_only_is_made_durable_before_it_counts() 
     let log = MemoryLog::new().unwrap();
     put(&log, A, b"good").unwrap();
     log.fail_next_sync();
-    assert!(is_poisoned(&put(&log, A, b"lost or not")));
+    // Longer than sectors are, or later writes beside it would bring it to the disk.
+    assert!(is_poisoned(&put(&log, A, &payload(1, 3000))));
     // The process restarts, the machine does not: the kernel still shows the record, as clean.
     let (again, recovery) = MemoryLog::open(log.disk().clone(), LogOptions::default()).unwrap();
     assert_eq!(recovery.last, 2);
@@ -112,6 +113,24 @@ fn a_full_disk_refuses_and_the_log_goes_on_when_there_is_space() {
     assert_eq!((recovery.last, recovery.torn_tail), (29, None));
     let seqs: Vec<_> = all(&log).iter().map(|record| record.seq).collect();
     assert_eq!(seqs, [&[1, 2][..], &(5..30).collect::<Vec<_>>()].concat());
+}
+
+#[test]
+fn what_is_queued_behind_a_group_refused_on_a_full_disk_is_refused_too() {
+    let disk = MemoryDisk::new();
+    let (log, _) = open(&disk).unwrap();
+    disk.set_capacity(Some(disk.used_bytes() + 4096));
+    log.pause();
+    let first = begin(&log, A, b"fits").unwrap();
+    assert!(disk.wait_for_held_sync(LONG));
+    // Larger than a group may be, so the next one is not written with it, though it would fit.
+    let too_large = begin(&log, A, &vec![1; 17 << 20]).unwrap();
+    let behind = begin(&log, A, b"decided on it").unwrap();
+    log.release();
+    assert_eq!(first.recv().unwrap().unwrap(), 1);
+    assert!(matches!(too_large.recv().unwrap(), Err(LogError::DiskFull { .. })));
+    assert!(matches!(behind.recv().unwrap(), Err(LogError::DiskFull { .. })));
+    assert_eq!(put(&log, A, b"later").unwrap(), 4);
 }
 
 #[test]
