@@ -155,6 +155,9 @@ pub struct ModelArgs {
     /// What to do with the model's files.
     #[arg(value_enum, default_value_t = ModelAction::Path)]
     pub action: ModelAction,
+    /// Folder or web folder with the files, tried first by `fetch`.
+    #[arg(long, value_name = "DIR|URL")]
+    pub from: Option<String>,
 }
 
 /// What `arrwdb model` does.

@@ -20,6 +20,7 @@ use super::demo_corpus::{self, Corpus};
 use super::error::CliError;
 use super::import::{self, Job, Known};
 use super::library;
+use super::model;
 use super::progress::Bars;
 use super::read::Fields;
 use super::search::{self, Wanted};
@@ -73,6 +74,9 @@ pub(crate) async fn run(
     let data_dir = empty_dir(args.data_dir.as_deref(), &surroundings.temp_dir)?;
     let corpus = corpus(&args, surroundings)?;
     let terminal = &mut surroundings.terminal;
+    if surroundings.model_is_used {
+        model::fetch_missing(&surroundings.model, terminal).await?;
+    }
     let listener = bind(args.port)?;
     let address = listener.local_addr()?;
     let url = format!("http://{address}");

@@ -23,6 +23,7 @@ mod item;
 mod library;
 mod lines;
 mod markdown;
+mod model;
 mod passage;
 mod plain;
 mod progress;
@@ -41,6 +42,7 @@ pub use args::{
 };
 pub use demo::{DemoServer, DemoSite};
 pub use error::CliError;
+pub use model::{BarProgress, ModelSite};
 pub use progress::{Bars, ByteBar};
 pub use terminal::{Colour, Terminal};
 
@@ -49,6 +51,10 @@ pub use terminal::{Colour, Terminal};
 pub struct Surroundings {
     /// Where answers and remarks go.
     pub terminal: Terminal,
+    /// Where the local model's files belong and where they can be had.
+    pub model: ModelSite,
+    /// Whether the settings embed with the local model, so that `demo` needs its files.
+    pub model_is_used: bool,
     /// Cargo's home (`$CARGO_HOME` or `~/.cargo`), where the demo looks for documentation.
     pub cargo_home: Option<PathBuf>,
     /// The directory the command was started in.
@@ -74,6 +80,6 @@ pub async fn run(
         Command::Import(args) => import::run(args, terminal).await,
         Command::Search(args) => search::run(args, terminal).await.map(done),
         Command::Export(args) => export::run(args, terminal).await.map(done),
-        Command::Model(_) => Err(CliError::Model(String::new())),
+        Command::Model(args) => model::run(args, &surroundings.model, terminal).await.map(done),
     }
 }
