@@ -181,7 +181,7 @@ impl Embedder {
             return Ok(answer.vectors);
         }
         let _admission = lane.admit(missing.texts.len().min(REQUEST_TEXTS_MAX))?;
-        let work = self.0.embed_missing(&lane, input, &mut answer, missing, until);
+        let work = self.0.embed_missing(&lane, &mut answer, missing, until);
         tokio::select! {
             biased;
             done = work => done?,
@@ -255,6 +255,7 @@ impl Rows {
 /// The distinct texts that the cache did not have.
 struct Missing {
     model: Arc<ModelSpec>,
+    input: InputType,
     texts: Vec<String>,
     keys: Vec<CacheKey>,
     /// Rows of the answer that each of them fills, at least one, ascending.
@@ -296,6 +297,7 @@ impl Inner {
         let mut rows = Rows { vectors: vec![0.0; texts.len() * width], width };
         let mut missing = Missing {
             model: Arc::new(model.clone()),
+            input,
             texts: Vec::new(),
             keys: Vec::new(),
             rows: Vec::new(),
@@ -326,12 +328,11 @@ impl Inner {
     async fn embed_missing(
         &self,
         lane: &Lane,
-        input: InputType,
         answer: &mut Rows,
         missing: Missing,
         until: Duration,
     ) -> Result<(), EmbedError> {
-        let Missing { model, texts, keys, rows } = missing;
+        let Missing { model, input, texts, keys, rows } = missing;
         let (mut texts, mut keys) = (texts.into_iter(), keys.into_iter());
         for rows in rows.chunks(REQUEST_TEXTS_MAX) {
             let request = Request {
@@ -345,7 +346,9 @@ impl Inner {
             let vectors = lane.submit(request).await.unwrap_or(Err(EmbedError::Closed));
             let vectors = vectors.map_err(|error| at_row(error, rows))?;
             for (rows, vector) in rows.iter().zip(vectors.chunks_exact(answer.width)) {
-                rows.iter().for_each(|&row| answer.set(row, vector));
+                for &row in rows {
+                    answer.set(row, vector);
+                }
             }
         }
         Ok(())
@@ -354,13 +357,11 @@ impl Inner {
 
 /// An index in an error of a lane, as the caller counts.
 fn at_row(error: EmbedError, rows: &[Vec<usize>]) -> EmbedError {
-    match error {
-        EmbedError::NotFinite { index } => {
-            let row = rows.get(index).and_then(|rows| rows.first()).copied();
-            EmbedError::NotFinite { index: row.unwrap_or(index) }
-        }
-        other => other,
+    if let EmbedError::NotFinite { index } = error {
+        let row = rows.get(index).and_then(|rows| rows.first()).copied();
+        return EmbedError::NotFinite { index: row.unwrap_or(index) };
     }
+    error
 }
 
 fn check_texts(model: &ModelSpec, lane: &Lane, texts: &[String]) -> Result<(), EmbedError> {

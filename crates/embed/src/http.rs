@@ -42,8 +42,8 @@ impl Default for HttpOptions {
         HttpOptions {
             user_agent: concat!("arrwdb/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
-            read_timeout: Duration::from_secs(60),
-            idle_timeout: Duration::from_secs(60),
+            read_timeout: Duration::from_mins(1),
+            idle_timeout: Duration::from_mins(1),
             redirects_max: 10,
             proxy: ProxyUse::Environment,
         }

@@ -291,10 +291,9 @@ impl State {
         let turn_of_documents = self.query_calls_in_row >= QUERY_CALLS_IN_ROW_MAX;
         let input = match (self.queries.is_empty(), self.documents.is_empty()) {
             (true, true) => return Next::Idle,
-            (false, true) => InputType::Query,
             (true, false) => InputType::Document,
             (false, false) if turn_of_documents => InputType::Document,
-            (false, false) => InputType::Query,
+            (false, _) => InputType::Query,
         };
         if let Some(wait) = self.company(input, shared) {
             return Next::Wait(wait);
@@ -316,7 +315,8 @@ impl State {
         let texts: usize = queue.iter().map(|queued| queued.ticket.texts.len() - queued.next).sum();
         let oldest = queue.iter().map(|queued| queued.since).min()?;
         let waited = shared.parts.timer.now().saturating_sub(oldest);
-        (texts < shared.takes.texts_per_call && waited < window).then(|| window - waited)
+        let left = window.checked_sub(waited).filter(|left| !left.is_zero());
+        left.filter(|_| texts < shared.takes.texts_per_call)
     }
 }
 

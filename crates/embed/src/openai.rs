@@ -171,7 +171,9 @@ impl Provider for OpenAi {
             let mut vectors = in_order(answer.data, texts.len())?;
             if request.dimensions.is_some() {
                 // A server that does not know `dimensions` answers with the full vectors.
-                vectors.iter_mut().for_each(|vector| cut(vector, model.dimension));
+                for vector in &mut vectors {
+                    cut(vector, model.dimension);
+                }
             }
             Ok(ProviderAnswer { vectors, tokens })
         })

@@ -26,7 +26,7 @@ const DETAIL_CHARS_MAX: usize = 300;
 const FAILURE_BYTES_MAX: usize = 16 << 10;
 
 /// The longest wait that a provider may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// Where and as whom a provider is called.
 #[derive(Debug)]

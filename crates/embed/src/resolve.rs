@@ -80,22 +80,23 @@ impl Resolver {
         default: &ModelSpec,
         request: ModelRequest,
     ) -> Result<ModelSpec, EmbedError> {
-        let provider = match (request.provider, &request.model) {
+        let ModelRequest { provider, model, dimension } = request;
+        let provider = match (provider, &model) {
             (Some(provider), _) => provider,
             (None, None) => default.provider,
             (None, Some(model)) => self.owner(default, model)?,
         };
         let is_default = provider == default.provider
-            && request.model.as_ref().is_none_or(|model| *model == default.model);
-        if is_default && request.dimension.is_none_or(|dimension| dimension == default.dimension) {
+            && model.as_ref().is_none_or(|model| *model == default.model);
+        if is_default && dimension.is_none_or(|dimension| dimension == default.dimension) {
             return Ok(default.clone());
         }
-        let name = match &request.model {
+        let name = match &model {
             Some(model) => model.as_str(),
             None if is_default => default.model.as_str(),
             None => self.usual(provider),
         };
-        let dimension = request.dimension.or_else(|| self.stated(provider, name));
+        let dimension = dimension.or_else(|| self.stated(provider, name));
         match models::find(provider, name) {
             Some(known) => known.spec(dimension),
             None => self.unknown(provider, name, dimension),

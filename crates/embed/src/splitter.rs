@@ -7,6 +7,12 @@
 
 use text_splitter::{ChunkConfig, MarkdownSplitter, TextSplitter};
 
+/// Passages' worth of bytes that are looked at together.
+const WINDOW_PASSAGES: usize = 8;
+
+/// The least bytes that are looked at together.
+const WINDOW_BYTES_MIN: usize = 4_096;
+
 /// What decides where a text may be cut.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum TextForm {
@@ -33,11 +39,44 @@ pub fn split_as(form: TextForm, text: &str, target_chars: usize, chars_max: usiz
         return Some(text.trim()).filter(|text| !text.is_empty()).into_iter().collect();
     }
     let config = ChunkConfig::new(capacity).with_trim(false);
-    let pieces: Vec<&str> = match form {
-        TextForm::Plain => TextSplitter::new(config).chunks(text).collect(),
-        TextForm::Markdown => MarkdownSplitter::new(config).chunks(text).collect(),
-    };
-    pieces.into_iter().map(str::trim).filter(|piece| !piece.is_empty()).collect()
+    let window = capacity.saturating_mul(WINDOW_PASSAGES).max(WINDOW_BYTES_MIN);
+    match form {
+        TextForm::Plain => {
+            let splitter = TextSplitter::new(config);
+            by_window(text, window, |block| splitter.chunk_indices(block).collect())
+        }
+        TextForm::Markdown => {
+            let splitter = MarkdownSplitter::new(config);
+            by_window(text, window, |block| splitter.chunk_indices(block).collect())
+        }
+    }
+}
+
+/// Splits a bounded stretch of the text at a time, for the splitter's time grows faster than the
+/// length of what it is given. The last passage of a stretch, whose end may be no border, is
+/// split again as the beginning of the next one.
+fn by_window<'text>(
+    text: &'text str,
+    window: usize,
+    split: impl Fn(&'text str) -> Vec<(usize, &'text str)>,
+) -> Vec<&'text str> {
+    let mut passages = Vec::new();
+    let mut rest = text;
+    loop {
+        let is_last = rest.len() <= window;
+        let block = if is_last { rest } else { rest.split_at(rest.floor_char_boundary(window)).0 };
+        let mut pieces = split(block);
+        let mut next = block.len();
+        if !is_last && pieces.len() > 1 {
+            next = pieces.pop().map_or(next, |(at, _)| at);
+        }
+        let trimmed = pieces.into_iter().map(|(_, piece)| piece.trim());
+        passages.extend(trimmed.filter(|piece| !piece.is_empty()));
+        if is_last {
+            return passages;
+        }
+        rest = rest.split_at(next).1;
+    }
 }
 
 #[cfg(test)]
@@ -92,7 +131,7 @@ mod tests {
 
     #[test]
     fn characters_are_counted_not_bytes() {
-        let text = "\u{4e16}".repeat(10);
+        let text = "\u{e9}".repeat(10);
         assert_eq!(split(&text, 10, 10).len(), 1);
         assert_eq!(split(&text, 5, 10).len(), 2);
     }
@@ -106,11 +145,25 @@ mod tests {
 
     #[test]
     fn a_text_without_any_border_is_split_in_linear_time() {
-        let text = "x".repeat(1 << 20);
-        assert_eq!(split(&text, 1_000, 10_000).len(), (1_usize << 20).div_ceil(1_000));
+        // Many windows, and yet as many passages as there must be.
+        let text = "x".repeat(1 << 17);
+        assert_eq!(split(&text, 1_000, 10_000).len(), (1_usize << 17).div_ceil(1_000));
+    }
+
+    #[test]
+    fn a_long_text_is_split_as_its_parts_are() {
+        let sentence = "The ship sailed north with the evening wind. ";
+        let text = sentence.repeat(2_000);
+        let passages = split(&text, 1_000, 10_000);
+        let (last, full) = passages.split_last().expect("passages");
+        // 22 sentences of 45 characters fit, and no window's border shows.
+        assert!(full.iter().all(|passage| *passage == sentence.repeat(22).trim()));
+        assert!(last.ends_with("wind."));
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn no_text_is_lost(text in any::<String>(), target in 0_usize..40, max in 0_usize..40) {
             check(TextForm::Plain, &text, target, max);
@@ -124,6 +177,15 @@ mod tests {
         ) {
             check(TextForm::Plain, &text, target, 10_000);
             check(TextForm::Markdown, &text, target, 10_000);
+        }
+
+        #[test]
+        fn long_texts_are_split_whole(
+            words in proptest::collection::vec("[a-z\u{e4}\u{4e16}]{1,30}[ .\n]{0,2}", 400..1_500),
+            target in 1_usize..300,
+        ) {
+            check(TextForm::Plain, &words.concat(), target, 10_000);
+            check(TextForm::Markdown, &words.concat(), target, 10_000);
         }
 
         #[test]

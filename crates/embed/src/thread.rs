@@ -124,3 +124,71 @@ fn gone() -> EmbedError {
     let reason = "its thread has ended".to_owned();
     EmbedError::NotConfigured { provider: ProviderKind::Local, reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Vectors `[length, 1]`; "panic" and "fail" do that.
+    struct Lengths;
+
+    impl Compute for Lengths {
+        fn dimension(&self) -> usize {
+            2
+        }
+
+        fn compute(&mut self, texts: &[&str]) -> Result<(Vec<f32>, u64), String> {
+            assert!(!texts.contains(&"panic"), "as the test wants it");
+            if texts.contains(&"fail") {
+                return Err("no".to_owned());
+            }
+            let tokens = u64::try_from(texts.len()).expect("few");
+            let length = |text: &&str| f32::from(u8::try_from(text.len()).expect("short"));
+            Ok((texts.iter().flat_map(|text| [length(text), 1.0]).collect(), tokens))
+        }
+    }
+
+    fn start() -> ThreadProvider {
+        let limits = ProviderLimits {
+            texts_per_call: 8,
+            tokens_per_call: 8,
+            tokens_per_text: 8,
+            chars_per_text: None,
+            bytes_per_token: 1,
+        };
+        ThreadProvider::start(Lengths, limits).expect("a thread")
+    }
+
+    async fn embed(
+        provider: &ThreadProvider,
+        dimension: u32,
+        texts: &[&str],
+    ) -> Result<ProviderAnswer, CallError> {
+        let model = ModelSpec { provider: ProviderKind::Local, model: "m".to_owned(), dimension };
+        let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+        provider.embed(&model, InputType::Query, &texts).await
+    }
+
+    #[tokio::test]
+    async fn vectors_come_from_the_thread_in_order() {
+        let answer = embed(&start(), 2, &["a", "bcd"]).await.expect("vectors");
+        assert_eq!(answer.vectors, [[1.0, 1.0], [3.0, 1.0]]);
+        assert_eq!(answer.tokens, Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_shorter_dimension_is_cut_to_unit_length() {
+        let answer = embed(&start(), 1, &["abc"]).await.expect("vectors");
+        assert_eq!(answer.vectors, [[1.0]]);
+    }
+
+    #[tokio::test]
+    async fn a_text_that_breaks_the_model_fails_its_own_call_only() {
+        let provider = start();
+        for bad in ["panic", "fail"] {
+            let failed = embed(&provider, 2, &[bad]).await.expect_err("a failure");
+            assert_eq!(failed.retry, Retry::Apart);
+            assert!(embed(&provider, 2, &["a"]).await.is_ok());
+        }
+    }
+}

@@ -30,8 +30,8 @@ fn e3_the_key_depends_on_every_part_and_on_nothing_else() {
 fn e3_the_key_of_a_stored_vector_never_changes() {
     let model = spec(ProviderKind::Cohere, "embed-english-v3.0", 1_024);
     let key = CacheKey::new(&model, InputType::Query, "red apple");
-    let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "GOLDEN");
+    let start = [0x70, 0x26, 0xb3, 0xc2, 0xc4, 0x6d, 0xbb, 0xcf];
+    assert_eq!(key.0[..8], start);
 }
 
 #[tokio::test]

@@ -160,7 +160,7 @@ async fn e2_a_rate_limit_beyond_the_deadline_is_told_at_once() {
     let (embedder, _clock) = remote(cohere(&stand.url, CohereVersion::V1)).await;
     let failed =
         embedder.embed(&embedder.default_model(), InputType::Query, texts(["one"]), LONG).await;
-    let retry_after = Duration::from_secs(3_600);
+    let retry_after = Duration::from_hours(1);
     assert_eq!(failed, Err(EmbedError::RateLimited { retry_after }));
 }
 

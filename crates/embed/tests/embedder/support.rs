@@ -61,7 +61,7 @@ impl ManualTimer {
                 drop(state);
                 let over: Vec<(Duration, Duration, oneshot::Sender<()>)> = over;
                 for (_, _, done) in over {
-                    drop(done.send(()));
+                    done.send(()).unwrap_or_default();
                 }
                 return length;
             }
@@ -184,7 +184,8 @@ pub(crate) fn real_answer(path: &str, body: &Value) -> Value {
         Some("nomic-embed-text") => 768,
         _ => 1_024,
     };
-    let dimension = asked.and_then(Value::as_u64).unwrap_or(full) as u32;
+    let dimension = asked.and_then(Value::as_u64).unwrap_or(full);
+    let dimension = u32::try_from(dimension).expect("a dimension");
     let vectors: Vec<Vec<f32>> = texts.iter().map(|text| vector_of(text, dimension)).collect();
     let billed = json!({"input_tokens": 3 * texts.len()});
     match path {

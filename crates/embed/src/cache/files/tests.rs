@@ -7,7 +7,7 @@ fn key(number: u16) -> CacheKey {
 }
 
 fn vector(number: u16) -> Vec<f32> {
-    (0..16).map(|value| f32::from(number) + f32::from(value as u8) / 16.0).collect()
+    (0..16_u8).map(|value| f32::from(number) + f32::from(value) / 16.0).collect()
 }
 
 /// Bytes of one entry of the tests.
