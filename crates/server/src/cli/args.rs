@@ -30,16 +30,10 @@ pub enum Command {
     Model(ModelArgs),
 }
 
-/// Arguments of `arrwdb serve`; the settings themselves are flags that `config` adds.
-#[derive(Debug, Default, Args)]
-pub struct ServeArgs {
-    /// Settings file [default: arrwdb.toml in the working directory, if there is one].
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Print every setting with its value and where it came from, then stop.
-    #[arg(long)]
-    pub print_config: bool,
-}
+/// Arguments of `arrwdb serve`: none of its own. Its flags are the settings, which `config` adds
+/// from its table.
+#[derive(Copy, Clone, Debug, Default, Args)]
+pub struct ServeArgs {}
 
 /// How to reach a running server.
 #[derive(Clone, Debug, Args)]
