@@ -1,0 +1,164 @@
+//! What every handler can reach, and the routes put together with their layers.
+//!
+//! ```text
+//! envelope (id, time, headers, problem bodies, log, metrics)
+//!   -> CORS -> compression -> host check -> rate limit -> panics -> admission -> timeout -> route
+//! ```
+//! Health and metrics answer however busy the rest is: they pass neither admission nor timeout.
+//! Streams pass an admission of their own and no timeout.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrwdb_engine::Engine;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, Method, header};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use crate::config::{Config, CorsConfig};
+use crate::metrics::Metrics;
+use crate::problem::{self, Problem};
+use crate::rate_limit::RateLimiter;
+use crate::{admission, envelope, openapi, rate_limit, routes};
+
+/// What every handler can reach. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct App(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    engine: Engine,
+    config: Config,
+    metrics: Metrics,
+    rates: Option<RateLimiter>,
+    started: Instant,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(engine: Engine, config: Config, metrics: Metrics) -> Self {
+        let rates = config.rates.map(RateLimiter::new);
+        Self(Arc::new(Parts { engine, config, metrics, rates, started: Instant::now() }))
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    pub(crate) fn rates(&self) -> Option<&RateLimiter> {
+        self.0.rates.as_ref()
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.0.started.elapsed()
+    }
+}
+
+/// Every route with every layer.
+pub fn router(app: &App) -> Router {
+    let config = app.config();
+    let requests_max = config.load.requests_max;
+    let admitted = |routes: Router<App>, slots: usize| {
+        routes.layer(from_fn_with_state(admission::Admission::new(slots), admission::admit))
+    };
+    let timeout = config.load.request_timeout;
+    let plain = api(config, routes::plain).layer(from_fn_with_state(timeout, admission::in_time));
+    let streams = api(config, routes::streams);
+    let mut router = routes::open(config)
+        .merge(admitted(plain, requests_max))
+        .merge(admitted(streams, requests_max));
+    if config.surface.docs.is_on() {
+        router = router.merge(openapi::pages());
+    }
+    let router = router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::disable())
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(app.clone(), rate_limit::limit))
+        .layer(from_fn_with_state(app.clone(), envelope::check_host))
+        .layer(compression());
+    let router = match &config.cors {
+        Some(cors) => router.layer(cors_layer(cors)),
+        None => router,
+    };
+    router.layer(from_fn_with_state(app.clone(), envelope::wrap)).with_state(app.clone())
+}
+
+/// The routes below `/v1`, and without it where the settings ask for that.
+fn api(config: &Config, routes: fn() -> Router<App>) -> Router<App> {
+    let versioned = Router::new().nest("/v1", routes());
+    if config.surface.unversioned_paths.is_on() { versioned.merge(routes()) } else { versioned }
+}
+
+async fn not_found(uri: http::Uri) -> Problem {
+    Problem::new(&problem::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+}
+
+async fn method_not_allowed(method: Method, uri: http::Uri) -> Problem {
+    let detail = format!("{} is not possible at {}", method, uri.path());
+    Problem::new(&problem::METHOD_NOT_ALLOWED, detail)
+}
+
+fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    Problem::hidden(&problem::INTERNAL, format!("a handler panicked: {text}")).into_response()
+}
+
+/// gzip for whole answers. Streams are left alone: the compressor would hold lines back.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let predicate = SizeAbove::new(1024)
+        .and(NotForContentType::new("application/x-ndjson"))
+        .and(NotForContentType::new("application/octet-stream"))
+        .and(NotForContentType::new("text/event-stream"))
+        .and(NotForContentType::IMAGES);
+    CompressionLayer::new().compress_when(predicate)
+}
+
+fn cors_layer(cors: &CorsConfig) -> CorsLayer {
+    let any = |list: &[String]| list.iter().any(|item| item == "*");
+    let names = |list: &[String]| -> Vec<HeaderName> {
+        list.iter().filter_map(|name| name.parse().ok()).collect()
+    };
+    let origins = cors.origins.iter().filter_map(|o| HeaderValue::from_str(o).ok());
+    let origin = match (any(&cors.origins), cors.credentials.is_on()) {
+        (true, false) => AllowOrigin::any(),
+        // Browsers refuse `*` with credentials; the origin is named instead.
+        (true, true) => AllowOrigin::mirror_request(),
+        (false, _) => AllowOrigin::list(origins),
+    };
+    let headers = if any(&cors.headers) {
+        AllowHeaders::mirror_request()
+    } else {
+        AllowHeaders::list(names(&cors.headers))
+    };
+    let mut expose = names(&cors.expose);
+    expose.extend([envelope::SEQ_HEADER, envelope::TIME_HEADER, header::RETRY_AFTER]);
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_credentials(cors.credentials.is_on())
+        .allow_methods(cors.methods.iter().filter_map(|m| m.parse().ok()).collect::<Vec<Method>>())
+        .allow_headers(headers)
+        .expose_headers(expose)
+        .max_age(cors.max_age)
+}

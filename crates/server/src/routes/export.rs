@@ -1,0 +1,228 @@
+//! Documents that are written out as they are read: exports, pages, libraries.
+//!
+//! A snapshot is read a few documents at a time, so memory is bounded however large the library
+//! is, and what is written is one state however much is written to the library meanwhile.
+
+use std::io;
+
+use arrwdb_engine::state::{Document, limits};
+use arrwdb_engine::{Cursor, DocumentPage, Embeddings, EngineError, Snapshot};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream, StreamExt};
+use http::{HeaderMap, header};
+use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::answers::{DocumentAnswer, ExportLine};
+use super::{NDJSON, seq_header};
+use crate::app::App;
+use crate::extract::{LibraryPath, MinSeq, QueryPairs};
+use crate::openapi::ReadErrors;
+use crate::principal::Principal;
+use crate::problem::Problem;
+
+/// Bytes that one read of documents aims at.
+const PAGE_BYTES: usize = 1 << 20;
+/// Documents of one read.
+const PAGE_DOCUMENTS_MAX: usize = 256;
+
+const _: () = assert!(PAGE_DOCUMENTS_MAX <= limits::BATCH_DOCUMENTS_MAX);
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(export))
+}
+
+/// `?include_embeddings=`.
+pub(super) fn ask_embeddings(query: &QueryPairs, default: bool) -> Result<Embeddings, Problem> {
+    Ok(match query.switch("include_embeddings", default)? {
+        true => Embeddings::Included,
+        false => Embeddings::Omitted,
+    })
+}
+
+/// Documents of one snapshot, a few at a time.
+#[derive(Debug)]
+pub(super) struct Pages {
+    snapshot: Snapshot,
+    place: Place,
+    remaining: u64,
+    embeddings: Embeddings,
+    page_documents: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Offset(u64),
+    After(Cursor),
+    End,
+}
+
+/// One read, rendered.
+#[derive(Debug)]
+struct Rendered {
+    bytes: Vec<u8>,
+    documents: u64,
+}
+
+/// Writes one document to the buffer.
+type Render = fn(Document, &mut Vec<u8>) -> Result<(), serde_json::Error>;
+
+impl Pages {
+    /// The first `limit` documents.
+    pub(super) fn first(snapshot: Snapshot, limit: u64, embeddings: Embeddings) -> Self {
+        Self::from(snapshot, 0, limit, embeddings)
+    }
+
+    /// At most `limit` documents from the `offset`-th on.
+    pub(super) fn from(
+        snapshot: Snapshot,
+        offset: u64,
+        limit: u64,
+        embeddings: Embeddings,
+    ) -> Self {
+        let place = Place::Offset(offset);
+        Self { snapshot, place, remaining: limit, embeddings, page_documents: 1 }
+    }
+
+    /// Reads and renders the next documents on a thread that may wait for the disk; `None` at the
+    /// end.
+    async fn next(mut self, render: Render) -> Result<Option<(Rendered, Self)>, EngineError> {
+        if self.remaining == 0 || matches!(self.place, Place::End) {
+            return Ok(None);
+        }
+        let task = tokio::task::spawn_blocking(move || {
+            let page = self.read()?;
+            let rendered = self.render(page, render)?;
+            Ok(Some((rendered, self)))
+        });
+        task.await.unwrap_or_else(|error| {
+            Err(EngineError::Damaged { detail: format!("reading documents failed: {error}") })
+        })
+    }
+
+    fn read(&mut self) -> Result<DocumentPage, EngineError> {
+        let limit = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(self.page_documents);
+        let page = match self.place {
+            Place::Offset(offset) => self.snapshot.documents_at(offset, limit, self.embeddings)?,
+            Place::After(cursor) => {
+                self.snapshot.documents_after(Some(cursor), limit, self.embeddings)?
+            }
+            Place::End => {
+                return Ok(DocumentPage { documents: Vec::new(), next: None, total: 0 });
+            }
+        };
+        self.place = page.next.map_or(Place::End, Place::After);
+        Ok(page)
+    }
+
+    fn render(&mut self, page: DocumentPage, render: Render) -> Result<Rendered, EngineError> {
+        let documents = page.documents.len() as u64;
+        let mut bytes = Vec::new();
+        for document in page.documents {
+            render(document, &mut bytes).map_err(|error| EngineError::Damaged {
+                detail: format!("a document cannot be written as JSON: {error}"),
+            })?;
+        }
+        self.remaining = self.remaining.saturating_sub(documents);
+        // The next read takes as many documents as would have filled the page, growing gently.
+        let per_document = bytes.len() / usize::try_from(documents.max(1)).unwrap_or(usize::MAX);
+        self.page_documents = (PAGE_BYTES / per_document.max(1))
+            .clamp(1, PAGE_DOCUMENTS_MAX)
+            .min(self.page_documents * 4);
+        Ok(Rendered { bytes, documents })
+    }
+}
+
+/// Reads until the end or the first error, which is the last item.
+fn rendered(
+    pages: Pages,
+    render: Render,
+) -> impl Stream<Item = Result<Rendered, EngineError>> + Send {
+    stream::unfold(Some(pages), move |pages| async move {
+        match pages?.next(render).await {
+            Ok(None) => None,
+            Ok(Some((rendered, pages))) => Some((Ok(rendered), Some(pages))),
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+}
+
+fn comma_and_document(document: Document, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    out.push(b',');
+    serde_json::to_writer(out, &DocumentAnswer::of(document))
+}
+
+fn export_line(document: Document, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    serde_json::to_writer(&mut *out, &ExportLine::of(document))?;
+    out.push(b'\n');
+    Ok(())
+}
+
+/// One JSON object: the members of `head`, then `documents`. An error in the middle breaks the
+/// answer off, so that nobody takes a part for the whole.
+pub(super) fn json_documents(head: &Value, pages: Pages) -> Response {
+    let mut start = head.to_string();
+    start.pop();
+    start.push_str(",\"documents\":[");
+    let start = stream::iter([Ok(start.into_bytes())]);
+    let mut first = true;
+    let middle = rendered(pages, comma_and_document).map(move |page| match page {
+        Ok(mut page) => {
+            if std::mem::replace(&mut first, false) && !page.bytes.is_empty() {
+                page.bytes.remove(0);
+            }
+            Ok(page.bytes)
+        }
+        Err(error) => {
+            tracing::error!("documents could not be read: {error}");
+            Err(io::Error::other("documents could not be read"))
+        }
+    });
+    let end = stream::iter([Ok(b"]}".to_vec())]);
+    let body = Body::from_stream(start.chain(middle).chain(end));
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Writes out every document as NDJSON, one state of the library from first to last. The last line
+/// is `{"status":"complete",...}`; the lines can be sent to `documents/stream` of another library.
+#[utoipa::path(get, path = "/libraries/{library_id}/documents/stream", tag = "streams",
+    params(
+        ("library_id" = String, Path, description = "The library"),
+        ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
+        ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+    ),
+    responses((status = 200, description = "One line per document", body = ExportLine, content_type = "application/x-ndjson"), ReadErrors))]
+async fn export(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    MinSeq(min_seq): MinSeq,
+    query: QueryPairs,
+) -> Result<Response, Problem> {
+    let embeddings = ask_embeddings(&query, true)?;
+    let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
+    let seq = snapshot.seq();
+    let headers: HeaderMap = seq_header(seq);
+    let pages = rendered(Pages::first(snapshot, u64::MAX, embeddings), export_line);
+    let lines = stream::unfold((Box::pin(pages), Some(0_u64)), move |(mut pages, total)| async move {
+        let total = total?;
+        match pages.next().await {
+            Some(Ok(page)) => Some((page.bytes, (pages, Some(total + page.documents)))),
+            Some(Err(error)) => {
+                tracing::error!("an export broke off: {error}");
+                let line = json!({"status": "error", "error": "documents could not be read"});
+                Some((format!("{line}\n").into_bytes(), (pages, None)))
+            }
+            None => {
+                let line =
+                    json!({"status": "complete", "total_documents": total, "seq": seq.get()});
+                Some((format!("{line}\n").into_bytes(), (pages, None)))
+            }
+        }
+    });
+    let body = Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>));
+    Ok((headers, [(header::CONTENT_TYPE, NDJSON)], body).into_response())
+}

@@ -1,0 +1,223 @@
+//! Is it up, is it ready, how is it.
+
+use arrwdb_engine::Health;
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::root::API_VERSION;
+use crate::app::App;
+use crate::principal::Principal;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(health))
+        .routes(routes!(healthz))
+        .routes(routes!(ready))
+        .routes(routes!(readyz))
+        .routes(routes!(readiness))
+        .routes(routes!(liveness))
+        .routes(routes!(livez))
+        .routes(routes!(detailed))
+        .routes(routes!(ping))
+}
+
+fn now() -> String {
+    format!("{:.6}", jiff::Timestamp::now())
+}
+
+/// The server is up.
+#[utoipa::path(get, path = "/health", tag = "health", responses(
+    (status = 200, description = "Up", body = Object,
+     example = json!({"status": "healthy", "version": "1.0.0", "timestamp": "2026-01-31T12:00:00.000000Z", "uptime_seconds": 3.2, "server_version": "0.1.0"}))
+))]
+async fn health(_principal: Principal, State(app): State<App>) -> Json<Value> {
+    Json(json!({
+        "status": "healthy",
+        "version": API_VERSION,
+        "timestamp": now(),
+        "uptime_seconds": app.uptime().as_secs_f64(),
+        "server_version": env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+/// Like `/health`.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, description = "Up", body = Object)))]
+async fn healthz(principal: Principal, state: State<App>) -> Json<Value> {
+    health(principal, state).await
+}
+
+/// The server can do its work: the log takes writes and the embedding model is ready.
+#[utoipa::path(get, path = "/ready", tag = "health", responses(
+    (status = 200, description = "Ready", body = Object,
+     example = json!({"status": "ready", "ready": true, "checks": {"embedding_service": {"status": "configured", "healthy": true}}})),
+    (status = 503, description = "Not ready; checks say why", body = Object),
+))]
+async fn ready(_principal: Principal, State(app): State<App>) -> (StatusCode, Json<Value>) {
+    let health = app.engine().health();
+    let ready = is_ready(&health);
+    let body = json!({
+        "status": if ready { "ready" } else { "not_ready" },
+        "ready": ready,
+        "timestamp": now(),
+        "checks": {
+            "log": check(&health.log),
+            "data_dir": check(&health.data_dir),
+            "embedding_service": embedding_check(&health),
+            // Neither exists in this version, so neither can keep the server from being ready.
+            "event_bus": {"status": "not_available", "healthy": true},
+            "job_queue": {"status": "not_available", "healthy": true},
+        },
+    });
+    (ready_status(ready), Json(body))
+}
+
+/// Like `/ready`.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, description = "Ready", body = Object),
+    (status = 503, description = "Not ready; checks say why", body = Object),
+))]
+async fn readyz(principal: Principal, state: State<App>) -> (StatusCode, Json<Value>) {
+    ready(principal, state).await
+}
+
+fn is_ready(health: &Health) -> bool {
+    health.log.is_ok() && health.data_dir.is_ok() && health.embedding.ready
+}
+
+fn ready_status(ready: bool) -> StatusCode {
+    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+fn check(outcome: &Result<(), String>) -> Value {
+    match outcome {
+        Ok(()) => json!({"status": "ready", "healthy": true}),
+        Err(error) => json!({"status": "error", "healthy": false, "error": error}),
+    }
+}
+
+fn embedding_check(health: &Health) -> Value {
+    let status = if health.embedding.ready { "configured" } else { "not_configured" };
+    json!({
+        "status": status,
+        "healthy": health.embedding.ready,
+        "note": health.embedding.note,
+    })
+}
+
+/// Readiness in the form of older deployments.
+#[utoipa::path(get, path = "/readiness", tag = "health", responses(
+    (status = 200, description = "Ready", body = Object,
+     example = json!({"ready": true, "checks": {"embedding_service": true, "data_dir_writable": true, "libraries_loaded": true}, "message": "Service is ready to accept traffic"})),
+    (status = 503, description = "Not ready", body = Object),
+))]
+async fn readiness(_principal: Principal, State(app): State<App>) -> (StatusCode, Json<Value>) {
+    let health = app.engine().health();
+    let ready = is_ready(&health);
+    let message =
+        if ready { "Service is ready to accept traffic" } else { "Service is not ready" };
+    let body = json!({
+        "ready": ready,
+        "checks": {
+            "embedding_service": health.embedding.ready,
+            "data_dir_writable": health.data_dir.is_ok(),
+            "libraries_loaded": true,
+            "log": health.log.is_ok(),
+        },
+        "message": message,
+    });
+    (ready_status(ready), Json(body))
+}
+
+/// The process lives.
+#[utoipa::path(get, path = "/liveness", tag = "health", responses(
+    (status = 200, description = "Alive", body = Object,
+     example = json!({"status": "alive", "version": "1.0.0", "timestamp": "2026-01-31T12:00:00.000000Z"}))
+))]
+async fn liveness(_principal: Principal) -> Json<Value> {
+    Json(json!({"status": "alive", "version": API_VERSION, "timestamp": now()}))
+}
+
+/// Like `/liveness`.
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, description = "Alive", body = Object)))]
+async fn livez(principal: Principal) -> Json<Value> {
+    liveness(principal).await
+}
+
+/// Every component and its figures.
+#[utoipa::path(get, path = "/health/detailed", tag = "health", responses(
+    (status = 200, description = "Components and figures", body = Object)
+))]
+async fn detailed(_principal: Principal, State(app): State<App>) -> Json<Value> {
+    let health = app.engine().health();
+    let writable = health.data_dir.is_ok() && health.log.is_ok();
+    Json(json!({
+        "status": if writable { "healthy" } else { "degraded" },
+        "version": API_VERSION,
+        "server_version": env!("CARGO_PKG_VERSION"),
+        "timestamp": now(),
+        "uptime_seconds": app.uptime().as_secs_f64(),
+        "system_info": {
+            // Older clients read this key; there is no Python here.
+            "python_version": null,
+            "platform": std::env::consts::OS,
+            "platform_release": std::env::consts::ARCH,
+            "cpu_count": std::thread::available_parallelism().map_or(0, usize::from),
+        },
+        "service_status": {
+            "embedding_service": if health.embedding.ready { "healthy" } else { "unavailable" },
+            "vector_store": if writable { "healthy" } else { "degraded" },
+            "libraries_count": health.libraries,
+            "persistence": if writable { "healthy" } else { "warning" },
+            "data_dir_writable": health.data_dir.is_ok(),
+        },
+        "components": components(&health),
+    }))
+}
+
+fn components(health: &Health) -> Value {
+    json!({
+        "log": {
+            "status": if health.log.is_ok() { "running" } else { "error" },
+            "error": health.log.as_ref().err(),
+            "durable_seq": health.durable.get(),
+        },
+        "storage": {
+            "disk_free_bytes": health.disk_free_bytes,
+            "documents": health.documents,
+            "chunks": health.chunks,
+        },
+        "embedding_service": embedding_component(health),
+        "event_bus": {"status": "not_available", "running": false, "subscribers": 0},
+        "job_queue": {
+            "status": "not_available",
+            "running": false,
+            "total_jobs": 0,
+            "jobs_by_status": {"completed": 0, "failed": 0, "running": 0, "pending": 0},
+            "handlers_registered": 0,
+        },
+        "websocket_manager": {"status": "not_available", "total_connections": 0},
+    })
+}
+
+fn embedding_component(health: &Health) -> Value {
+    let embedding = &health.embedding;
+    json!({
+        "status": if embedding.ready { "ready" } else { "not_ready" },
+        "model": embedding.model,
+        "dimension": embedding.dimension,
+        "provider": embedding.provider.name(),
+        "note": embedding.note,
+    })
+}
+
+/// Anybody there?
+#[utoipa::path(get, path = "/ping", tag = "health", responses(
+    (status = 200, description = "Yes", body = Object, example = json!({"ping": "pong"}))
+))]
+async fn ping(_principal: Principal) -> Json<Value> {
+    Json(json!({"ping": "pong"}))
+}

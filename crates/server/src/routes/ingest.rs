@@ -1,0 +1,643 @@
+//! NDJSON in: one document per line, in bounded memory however long the body is.
+//!
+//! ```text
+//! body -> lines -> documents -> batches (a few on their way at once) -> results in line order
+//! ```
+//! A batch leaves when it is full, or as soon as none is on its way: a slow sender sees each line
+//! written at once, a fast one gets large batches. A document whose id is in a batch on its way
+//! waits for it, so that the last line of an id wins. A full queue of the engine slows the reading
+//! down. One bad line fails alone, with its number.
+
+use std::collections::HashSet;
+use std::io;
+use std::time::{Duration, Instant};
+
+use arrwdb_engine::state::{DocumentId, LibraryId, Seq};
+use arrwdb_engine::{EngineError, PutDocument, PutReceipt, Written};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, FuturesOrdered, StreamExt};
+use http::header;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::answers::milliseconds;
+use super::requests::{AddDocument, Form, read_document};
+use super::{NDJSON, seq_header, wants_lines};
+use crate::app::App;
+use crate::extract::{LibraryPath, next_data, read_json};
+use crate::ndjson::{Line, LineSplitter, LineText};
+use crate::openapi::{EmbeddingErrors, WriteErrors};
+use crate::principal::Principal;
+use crate::problem::Problem;
+use crate::spool::Spool;
+
+/// Bytes of one line.
+const LINE_BYTES_MAX: usize = 16 << 20;
+/// Documents of one batch.
+const BATCH_DOCUMENTS: usize = 256;
+/// Bytes of lines after which a batch leaves.
+const BATCH_BYTES: usize = 4 << 20;
+/// Batches on their way.
+const BATCHES_IN_FLIGHT: usize = 4;
+/// How long a batch is offered to a full queue before it fails.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(120);
+/// Characters of a bad line that are quoted.
+const QUOTE_CHARS: usize = 100;
+
+const _: () = assert!(BATCH_DOCUMENTS <= arrwdb_engine::state::limits::BATCH_DOCUMENTS_MAX);
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(ingest))
+}
+
+/// What became of the lines.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes the answer; it is written as it grows")]
+struct IngestAnswer {
+    successful: u64,
+    failed: u64,
+    total_chunks: u64,
+    processing_time_ms: f64,
+    /// Sequence number of the last write.
+    seq: u64,
+    /// In line order: `{success:true,document_id,title,num_chunks}` or
+    /// `{success:false,error,title?,line_number}`.
+    #[schema(value_type = Vec<Object>)]
+    results: Vec<Value>,
+}
+
+/// Adds documents, one JSON object per line. Keys that are not known become custom metadata, and
+/// the lines of an export make the same documents again. `Accept: application/x-ndjson` gets lines
+/// of status as they happen, anything else one JSON object at the end.
+#[utoipa::path(post, path = "/libraries/{library_id}/documents/stream", tag = "streams",
+    params(("library_id" = String, Path, description = "The library")),
+    request_body(content = AddDocument, content_type = "application/x-ndjson", description = "One document per line, any number of lines"),
+    responses(
+        (status = 200, description = "What became of the lines", content(
+            (IngestAnswer = "application/json"),
+            (String = "application/x-ndjson"),
+        )),
+        WriteErrors, EmbeddingErrors))]
+async fn ingest(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    request: Request,
+) -> Result<Response, Problem> {
+    // Unknown libraries are refused before anything is read.
+    let snapshot = app.engine().library(principal.tenant, library, None).await?;
+    let index = snapshot.spec().index.name();
+    drop(snapshot);
+    let lines = wants_lines(request.headers());
+    let spool = Spool::new(app.config().storage.data_dir.clone());
+    let reader = spool.reader();
+    let form = if lines { AnswerForm::Lines } else { AnswerForm::Object };
+    let ingest = Ingest {
+        target: Target { app, principal, library, index },
+        out: Output { spool: spool.clone(), form, truncated: false },
+        tally: Tally::new(),
+        flight: FuturesOrdered::new(),
+        held: HashSet::new(),
+        batch: Batch::default(),
+    };
+    let body = request.into_body();
+    let output = stream::unfold(reader, |reader| async move {
+        reader.next().await.map(|bytes| (bytes, reader))
+    });
+    if lines {
+        // On its own, so that lines are taken in while earlier results wait to be read.
+        tokio::spawn(ingest.run(body));
+        let body = Body::from_stream(output);
+        return Ok(([(header::CONTENT_TYPE, NDJSON)], body).into_response());
+    }
+    let (tally, truncated) = ingest.run(body).await;
+    let head = tally.json_head(truncated)?;
+    let start = stream::iter([Ok(Bytes::from(head))]);
+    let end = stream::iter([Ok(Bytes::from_static(b"]}"))]);
+    let body = Body::from_stream(start.chain(output).chain(end));
+    Ok((seq_header(tally.seq), [(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+#[derive(Debug, Clone)]
+struct Target {
+    app: App,
+    principal: Principal,
+    library: LibraryId,
+    index: &'static str,
+}
+
+/// One line on its way through a batch, in line order.
+#[derive(Debug)]
+enum Item {
+    /// The next document of the batch.
+    Document { title: String },
+    /// Failed before it came to be one.
+    Failed(LineFailure),
+}
+
+#[derive(Debug)]
+struct LineFailure {
+    number: u64,
+    error: String,
+    title: Option<String>,
+    quote: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    items: Vec<(u64, Item)>,
+    documents: Vec<PutDocument>,
+    ids: HashSet<DocumentId>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.items.len() >= BATCH_DOCUMENTS || self.bytes >= BATCH_BYTES
+    }
+}
+
+/// A batch that came back.
+struct Landed {
+    items: Vec<(u64, Item)>,
+    ids: HashSet<DocumentId>,
+    outcome: Result<Written<Vec<Result<PutReceipt, EngineError>>>, EngineError>,
+}
+
+struct Ingest {
+    target: Target,
+    out: Output,
+    tally: Tally,
+    flight: FuturesOrdered<BoxFuture<'static, Landed>>,
+    /// Ids given by the caller in batches on their way.
+    held: HashSet<DocumentId>,
+    batch: Batch,
+}
+
+/// Why reading stopped before the end.
+enum Stop {
+    /// Nobody reads the answer any more, or it cannot be kept.
+    Output(io::Error),
+    /// The body broke off.
+    Body(Problem),
+    /// Nothing can be written any more.
+    Engine(Problem),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl Ingest {
+    async fn run(mut self, body: Body) -> (Tally, bool) {
+        let outcome = self.lines(body).await;
+        let outcome = match outcome {
+            // What was read before the body broke off counts.
+            Err(Stop::Body(problem)) => self.drain().await.and(Err(Stop::Body(problem))),
+            other => other,
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Stop::Output(error)) => {
+                tracing::debug!("an import stopped: nobody reads its answer: {error}");
+            }
+            Err(Stop::Body(problem) | Stop::Engine(problem)) => self.tally.broken = Some(problem),
+        }
+        if let Err(error) = self.out.end(&self.tally).await {
+            tracing::debug!("the end of an import's answer was not written: {error}");
+        }
+        self.out.spool.finish();
+        (self.tally, self.out.truncated)
+    }
+
+    async fn lines(&mut self, mut body: Body) -> Result<(), Stop> {
+        let idle = self.target.app.config().load.stream_idle_timeout;
+        let mut splitter = LineSplitter::new(LINE_BYTES_MAX);
+        loop {
+            if self.flight.len() >= BATCHES_IN_FLIGHT {
+                self.land().await?;
+                continue;
+            }
+            tokio::select! {
+                Some(landed) = self.flight.next() => {
+                    self.report(landed).await?;
+                    self.send_if_idle().await?;
+                }
+                data = next_data(&mut body, idle) => match data.map_err(Stop::Body)? {
+                    Some(data) => {
+                        splitter.push(&data);
+                        while let Some(line) = splitter.next_line() {
+                            self.take(line).await?;
+                        }
+                        self.send_if_idle().await?;
+                    }
+                    None => break,
+                },
+            }
+        }
+        if let Some(line) = splitter.last_line() {
+            self.take(line).await?;
+        }
+        self.drain().await
+    }
+
+    /// Sends what there is and waits for everything on its way.
+    async fn drain(&mut self) -> Result<(), Stop> {
+        self.send().await?;
+        while !self.flight.is_empty() {
+            self.land().await?;
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, line: Line) -> Result<(), Stop> {
+        let bytes = match &line.text {
+            LineText::Whole(text) => text.len(),
+            LineText::TooLong => 0,
+        };
+        let limits = &self.target.app.config().limits;
+        match read_line(line, |text| read_json(text, |r| read_document(r, Form::Line, limits))) {
+            None => return Ok(()),
+            Some((number, Ok(document))) => {
+                if document.id.is_some_and(|id| self.batch.ids.contains(&id)) {
+                    self.send().await?;
+                }
+                self.batch.ids.extend(document.id);
+                let title = document.title.clone();
+                self.batch.items.push((number, Item::Document { title }));
+                self.batch.documents.push(*document);
+            }
+            Some((number, Err(failure))) => {
+                self.batch.items.push((number, Item::Failed(failure)));
+            }
+        }
+        self.batch.bytes += bytes;
+        if self.batch.is_full() { self.send().await } else { Ok(()) }
+    }
+
+    async fn send_if_idle(&mut self) -> Result<(), Stop> {
+        if self.flight.is_empty() { self.send().await } else { Ok(()) }
+    }
+
+    /// Sends the batch on its way, after those it must not overtake.
+    async fn send(&mut self) -> Result<(), Stop> {
+        if self.batch.items.is_empty() {
+            return Ok(());
+        }
+        while self.flight.len() >= BATCHES_IN_FLIGHT || !self.batch.ids.is_disjoint(&self.held) {
+            self.land().await?;
+        }
+        let Batch { items, documents, ids, bytes: _ } = std::mem::take(&mut self.batch);
+        self.out.processing(&items).await?;
+        self.held.extend(&ids);
+        let target = self.target.clone();
+        self.flight.push_back(Box::pin(async move {
+            let outcome = put(&target, documents).await;
+            Landed { items, ids, outcome }
+        }));
+        Ok(())
+    }
+
+    /// Waits for the oldest batch on its way.
+    async fn land(&mut self) -> Result<(), Stop> {
+        match self.flight.next().await {
+            Some(landed) => self.report(landed).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn report(&mut self, landed: Landed) -> Result<(), Stop> {
+        let Landed { items, ids, outcome } = landed;
+        self.held.retain(|id| !ids.contains(id));
+        let (mut receipts, stop) = match outcome {
+            Ok(written) => {
+                self.tally.seq = self.tally.seq.max(written.seq);
+                (written.value.into_iter(), None)
+            }
+            Err(error) => (Vec::new().into_iter(), Some(error)),
+        };
+        let (mut documents, mut chunks) = (0, 0);
+        for (number, item) in items {
+            let result = match item {
+                Item::Failed(failure) => Err(failure),
+                Item::Document { title } => {
+                    let error = match (receipts.next(), &stop) {
+                        (Some(Ok(receipt)), _) => Ok(receipt),
+                        (Some(Err(error)), _) => Err(error),
+                        (None, Some(error)) => Err(error.clone()),
+                        (None, None) => Err(EngineError::Closed),
+                    };
+                    error.map_err(|error| {
+                        let error = Problem::from(error).detail().to_owned();
+                        LineFailure { number, error, title: Some(title), quote: None }
+                    })
+                }
+            };
+            if let Ok(receipt) = &result {
+                documents += 1;
+                chunks += receipt.chunks;
+            }
+            self.tally.count(&result);
+            self.out.result(&result).await?;
+        }
+        let Target { app, library, index, .. } = &self.target;
+        app.metrics().added(*library, index, documents, chunks);
+        match stop {
+            Some(error) if is_final(&error) => Err(Stop::Engine(error.into())),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Whether every later line would fail the same way.
+fn is_final(error: &EngineError) -> bool {
+    match error {
+        EngineError::LibraryNotFound(_)
+        | EngineError::DiskFull { .. }
+        | EngineError::Storage { .. }
+        | EngineError::Locked { .. }
+        | EngineError::Damaged { .. }
+        | EngineError::LogFailed { .. }
+        | EngineError::Closed => true,
+        EngineError::DocumentNotFound(_)
+        | EngineError::LibraryExists(_)
+        | EngineError::TooManyLibraries(_)
+        | EngineError::Invalid { .. }
+        | EngineError::Blank { .. }
+        | EngineError::Vector { .. }
+        | EngineError::Embedding(_)
+        | EngineError::Busy { .. }
+        | EngineError::SeqNotReached { .. } => false,
+    }
+}
+
+/// Writes a batch; a full queue is asked again until it takes it.
+async fn put(
+    target: &Target,
+    documents: Vec<PutDocument>,
+) -> Result<Written<Vec<Result<PutReceipt, EngineError>>>, EngineError> {
+    let Target { app, principal, library, .. } = target;
+    let (engine, tenant) = (app.engine(), principal.tenant);
+    if documents.is_empty() {
+        return Ok(Written { seq: Seq::START, value: Vec::new() });
+    }
+    let started = Instant::now();
+    loop {
+        let outcome = engine.put_documents(tenant, *library, documents.clone()).await;
+        let wait = match &outcome {
+            Err(error) => busy_for(error),
+            Ok(_) => None,
+        };
+        match wait {
+            Some(wait) if started.elapsed() + wait < BUSY_WAIT_MAX => {
+                tokio::time::sleep(wait).await;
+            }
+            Some(_) | None => return outcome,
+        }
+    }
+}
+
+/// How long to wait before the same batch is offered again; `None` if that would not help.
+fn busy_for(error: &EngineError) -> Option<Duration> {
+    use arrwdb_engine::embed::EmbedError;
+    let wait = if let EngineError::Busy { what: _, retry_after }
+    | EngineError::Embedding(
+        EmbedError::Busy { retry_after } | EmbedError::RateLimited { retry_after },
+    ) = error
+    {
+        *retry_after
+    } else {
+        return None;
+    };
+    Some(wait.clamp(Duration::from_millis(20), Duration::from_secs(5)))
+}
+
+type ReadLine = (u64, Result<Box<PutDocument>, LineFailure>);
+
+/// Reads one line; `None` for the last line of an export.
+fn read_line(
+    line: Line,
+    read: impl FnOnce(&[u8]) -> Result<PutDocument, Problem>,
+) -> Option<ReadLine> {
+    let number = line.number;
+    let text = match line.text {
+        LineText::TooLong => {
+            let error = format!("line {number} has more than {LINE_BYTES_MAX} bytes");
+            let failure = LineFailure { number, error, title: None, quote: None };
+            return Some((number, Err(failure)));
+        }
+        LineText::Whole(text) => text,
+    };
+    if is_end_of_export(&text) {
+        return None;
+    }
+    let document = read(&text).map(Box::new).map_err(|problem| LineFailure {
+        number,
+        error: format!("line {number}: {}", problem.detail()),
+        title: title_of(&text),
+        quote: Some(String::from_utf8_lossy(&text).chars().take(QUOTE_CHARS).collect()),
+    });
+    Some((number, document))
+}
+
+/// Longest text that can be the last line of an export.
+const END_BYTES_MAX: usize = 512;
+
+fn is_end_of_export(text: &[u8]) -> bool {
+    if text.len() > END_BYTES_MAX {
+        return false;
+    }
+    let Ok(Value::Object(object)) = serde_json::from_slice(text) else { return false };
+    object.get("status").and_then(Value::as_str) == Some("complete")
+        && object.get("total_documents").is_some_and(Value::is_u64)
+        && ["title", "text", "texts", "chunks"].iter().all(|key| !object.contains_key(*key))
+}
+
+/// The title of a line that failed, if it has one.
+fn title_of(text: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Titled {
+        title: Option<String>,
+    }
+    serde_json::from_slice::<Titled>(text).ok()?.title
+}
+
+/// Counts of what was answered.
+#[derive(Debug)]
+struct Tally {
+    started: Instant,
+    successful: u64,
+    failed: u64,
+    chunks: u64,
+    seq: Seq,
+    broken: Option<Problem>,
+}
+
+impl Tally {
+    fn new() -> Self {
+        let started = Instant::now();
+        Self { started, successful: 0, failed: 0, chunks: 0, seq: Seq::START, broken: None }
+    }
+
+    fn count(&mut self, result: &Result<PutReceipt, LineFailure>) {
+        match result {
+            Ok(receipt) => {
+                self.successful += 1;
+                self.chunks += receipt.chunks as u64;
+            }
+            Err(_) => self.failed += 1,
+        }
+    }
+
+    /// The start of the JSON answer, up to the results. If the import broke off before anything
+    /// was written, that is the answer.
+    fn json_head(&self, truncated: bool) -> Result<String, Problem> {
+        if let (Some(problem), 0) = (&self.broken, self.successful) {
+            return Err(problem.clone());
+        }
+        let mut head = json!({
+            "successful": self.successful,
+            "failed": self.failed,
+            "total_chunks": self.chunks,
+            "processing_time_ms": milliseconds(self.started.elapsed()),
+            "seq": self.seq.get(),
+        });
+        if let (Some(problem), Value::Object(head)) = (&self.broken, &mut head) {
+            head.insert("error".to_owned(), problem.detail().into());
+        }
+        if let (true, Value::Object(head)) = (truncated, &mut head) {
+            head.insert("results_truncated".to_owned(), true.into());
+        }
+        let mut head = head.to_string();
+        head.pop();
+        head.push_str(",\"results\":[");
+        Ok(head)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AnswerForm {
+    Lines,
+    Object,
+}
+
+#[derive(Debug)]
+struct Output {
+    spool: Spool,
+    form: AnswerForm,
+    /// Results were left out of the JSON answer because too many were waiting.
+    truncated: bool,
+}
+
+impl Output {
+    async fn processing(&mut self, items: &[(u64, Item)]) -> io::Result<()> {
+        if self.form == AnswerForm::Object {
+            return Ok(());
+        }
+        for (_, item) in items {
+            if let Item::Document { title } = item {
+                self.line(&json!({"status": "processing", "title": title})).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn result(&mut self, result: &Result<PutReceipt, LineFailure>) -> io::Result<()> {
+        match self.form {
+            AnswerForm::Lines => self.line(&line_result(result)).await,
+            AnswerForm::Object => self.element(&object_result(result)).await,
+        }
+    }
+
+    /// One line; a reader that is far behind is waited for.
+    async fn line(&mut self, value: &Value) -> io::Result<()> {
+        self.spool.room().await;
+        self.spool.write(format!("{value}\n").as_bytes()).await
+    }
+
+    /// One element of the results. They are read only after the last, so beyond the bound they
+    /// are left out and the counts remain.
+    async fn element(&mut self, value: &Value) -> io::Result<()> {
+        if self.truncated || self.spool.is_full() {
+            self.truncated = true;
+            return Ok(());
+        }
+        let comma = if self.spool.is_new() { "" } else { "," };
+        self.spool.write(format!("{comma}{value}").as_bytes()).await
+    }
+
+    async fn end(&mut self, tally: &Tally) -> io::Result<()> {
+        if self.form == AnswerForm::Object {
+            return Ok(());
+        }
+        if let Some(problem) = &tally.broken {
+            let value = json!({"status": "stream_error", "error": problem.detail()});
+            self.line(&value).await?;
+        }
+        let summary = json!({
+            "status": "summary",
+            "total_processed": tally.successful + tally.failed,
+            "total_succeeded": tally.successful,
+            "total_failed": tally.failed,
+            "total_chunks": tally.chunks,
+            "processing_time_ms": milliseconds(tally.started.elapsed()),
+            "seq": tally.seq.get(),
+        });
+        self.line(&summary).await
+    }
+}
+
+fn line_result(result: &Result<PutReceipt, LineFailure>) -> Value {
+    match result {
+        Ok(receipt) => json!({
+            "status": "completed",
+            "id": receipt.id.to_string(),
+            "title": receipt.title,
+            "num_chunks": receipt.chunks,
+        }),
+        Err(failure) => {
+            let mut value = json!({
+                "status": "error",
+                "error": failure.error,
+                "line_number": failure.number,
+            });
+            add(&mut value, "title", failure.title.as_deref());
+            add(&mut value, "line", failure.quote.as_deref());
+            value
+        }
+    }
+}
+
+fn object_result(result: &Result<PutReceipt, LineFailure>) -> Value {
+    match result {
+        Ok(receipt) => json!({
+            "success": true,
+            "document_id": receipt.id.to_string(),
+            "title": receipt.title,
+            "num_chunks": receipt.chunks,
+        }),
+        Err(failure) => {
+            let mut value = json!({
+                "success": false,
+                "error": failure.error,
+                "line_number": failure.number,
+            });
+            add(&mut value, "title", failure.title.as_deref());
+            value
+        }
+    }
+}
+
+fn add(value: &mut Value, key: &str, text: Option<&str>) {
+    if let (Value::Object(object), Some(text)) = (value, text) {
+        object.insert(key.to_owned(), text.into());
+    }
+}

@@ -1,0 +1,237 @@
+//! A server from its settings to its end.
+
+use std::future::Future;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+
+use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts};
+
+use crate::app::{App, router};
+use crate::config::Config;
+use crate::connections;
+use crate::metrics::Metrics;
+use crate::model::{self, ModelError};
+
+/// Why a server did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Host and port.
+        address: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The data directory cannot be opened.
+    #[error("cannot open {}: {source}", dir.display())]
+    Open {
+        /// The data directory.
+        dir: PathBuf,
+        /// Why not.
+        source: EngineError,
+    },
+    /// The embedder cannot be set up.
+    #[error("cannot set up embedding: {0}")]
+    Model(#[from] ModelError),
+    /// Metrics cannot be set up.
+    #[error("cannot set up metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// Signals cannot be heard.
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+    /// Accepted writes are safe in the log, but the data directory was not closed in order.
+    #[error("the data directory was not closed in order: {0}")]
+    Close(EngineError),
+}
+
+/// Binds the address of the settings.
+pub fn listen(config: &Config) -> Result<TcpListener, ServeError> {
+    let address = format!("{}:{}", config.host, config.port);
+    let fail = |source| ServeError::Listen { address: address.clone(), source };
+    let host = config.host.trim_start_matches('[').trim_end_matches(']');
+    let addresses: Vec<SocketAddr> =
+        (host, config.port).to_socket_addrs().map_err(fail)?.collect();
+    let listener = TcpListener::bind(addresses.as_slice()).map_err(fail)?;
+    listener.set_nonblocking(true).map_err(fail)?;
+    Ok(listener)
+}
+
+/// Serves until SIGTERM or SIGINT. A second signal ends the process at once.
+pub async fn run(config: Config) -> Result<(), ServeError> {
+    let listener = listen(&config)?;
+    let stop = signals().map_err(ServeError::Signals)?;
+    serve_on(config, listener, stop).await
+}
+
+/// Serves on a bound socket until `stop`; then lets open requests finish, writes a checkpoint and
+/// closes the data directory.
+pub async fn serve_on(
+    config: Config,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let bad_socket =
+        |source| ServeError::Listen { address: format!("{}:{}", config.host, config.port), source };
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(bad_socket)?;
+    let address = listener.local_addr().map_err(bad_socket)?;
+    let metrics = Metrics::new()?;
+    let local = model::open(&config).await?;
+    let embedder = local.embedder.clone();
+    let engine = open_engine(&config, EngineParts::system(embedder.clone())).await?;
+    let fetching = local.fetch_in_background();
+    let load = config.load.clone();
+    let app = App::new(engine.clone(), config, metrics);
+    announce(&app, address);
+    let in_time = connections::serve(listener, router(&app), &load, async {
+        stop.await;
+        tracing::info!("stopping: open requests get {} s", load.shutdown_timeout.as_secs());
+    })
+    .await;
+    if !in_time {
+        tracing::warn!("requests that were still open are cut off");
+    }
+    if let Some(fetching) = fetching {
+        fetching.abort();
+    }
+    let closed = engine.close().await;
+    embedder.close().await;
+    closed.map_err(ServeError::Close)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, ServeError> {
+    let storage = &config.storage;
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let settings = EngineConfig {
+        data_dir: storage.data_dir.clone(),
+        search_threads: storage.search_threads.unwrap_or(cpus),
+        search_queue_max: storage.search_queue_max,
+        chunk_chars: config.limits.chunk_chars,
+        chunks_per_document_max: config.limits.chunks_per_document_max,
+        chunk_chars_max: config.limits.chunk_chars_max,
+        query_chars_max: config.limits.query_chars_max,
+        min_seq_wait_max: storage.min_seq_wait_max,
+        embed_deadline: config.embedding.timeout,
+        history: storage.history,
+        checkpoint_bytes: storage.checkpoint_bytes,
+        feed_retention: storage.feed_retention,
+        feed_retention_bytes: storage.feed_retention_bytes,
+        disk_free_bytes_min: storage.disk_free_bytes_min,
+    };
+    let dir = storage.data_dir.clone();
+    Engine::open(settings, parts).await.map_err(|source| ServeError::Open { dir, source })
+}
+
+/// Says where the server is and what it holds: in words for people, in one log line for machines.
+fn announce(app: &App, address: SocketAddr) {
+    let health = app.engine().health();
+    let config = app.config();
+    let data_dir = config.storage.data_dir.display();
+    let model = format!(
+        "{} ({}, {} dimensions)",
+        health.embedding.model, health.embedding.provider, health.embedding.dimension
+    );
+    if !is_loopback(address.ip()) {
+        tracing::warn!(
+            "ANYONE WHO CAN REACH {address} CAN READ AND DELETE EVERYTHING: there is no \
+             authentication. Listen on 127.0.0.1, or let only a proxy that authenticates reach it."
+        );
+    }
+    if let Some(note) = &health.embedding.note {
+        tracing::warn!("embedding: {note}");
+    }
+    if config.log.json.is_on() {
+        tracing::info!(
+            %address, %data_dir, model, libraries = health.libraries,
+            documents = health.documents, chunks = health.chunks, "listening"
+        );
+        return;
+    }
+    let url = format!("http://{}", reachable(address));
+    let docs = match config.surface.docs.is_on() {
+        true => format!("\n  docs    {url}/docs"),
+        false => String::new(),
+    };
+    let text = format!(
+        "arrwDB {version}\n  url     {url}{docs}\n  data    {data_dir}: {libraries} libraries, \
+         {documents} documents, {chunks} chunks\n  model   {model}\n",
+        version = env!("CARGO_PKG_VERSION"),
+        libraries = health.libraries,
+        documents = health.documents,
+        chunks = health.chunks,
+    );
+    // Standard error may be closed; that is no reason not to serve.
+    std::io::stderr().write_all(text.as_bytes()).ok();
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
+    }
+}
+
+/// An address that a browser on this machine can use.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => ([127, 0, 0, 1], address.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            (std::net::Ipv6Addr::LOCALHOST, address.port()).into()
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT; from then on a second one ends the process.
+fn signals() -> std::io::Result<impl Future<Output = ()> + Send> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::error!("stopped at once by a second signal");
+            end_now();
+        });
+    })
+}
+
+#[expect(clippy::exit, reason = "a second signal asks for exactly this")]
+fn end_now() -> ! {
+    std::process::exit(130)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_everything_is_shown_as_one_that_works() {
+        for (bound, shown) in [
+            ("0.0.0.0:8000", "127.0.0.1:8000"),
+            ("[::]:8000", "[::1]:8000"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+        ] {
+            assert_eq!(reachable(bound.parse().unwrap()).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for (ip, loopback) in
+            [("127.0.0.1", true), ("::1", true), ("::ffff:127.0.0.1", true), ("0.0.0.0", false)]
+        {
+            assert_eq!(is_loopback(ip.parse().unwrap()), loopback, "{ip}");
+        }
+    }
+}
