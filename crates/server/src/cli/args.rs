@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A real-time vector database in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "arrwdb", version, about, propagate_version = true)]
+#[command(name = "arrwdb", version, propagate_version = true)]
 pub struct Arguments {
     /// What to do; without a command the server is started.
     #[command(subcommand)]

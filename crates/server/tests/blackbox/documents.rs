@@ -161,11 +161,7 @@ async fn adding_an_id_again_replaces_the_document() {
     let listed = server.get(&path).await.expect(200);
     assert_eq!(listed["total"], 1);
     assert_eq!(listed["documents"][0]["metadata"]["title"], "new");
-    let found = server.post(
-        &format!("/v1/libraries/{library}/search/embedding"),
-        &json!({ "embedding": [1, 0, 0] }),
-    );
-    let found = found.await.expect(200);
+    let found = server.find(&library, &json!({ "embedding": [1, 0, 0] })).await.expect(200);
     assert_eq!(found["total_results"], 1);
     assert!((found["results"][0]["distance"].as_f64().expect("distance") - 1.0).abs() < 1e-6);
 }
@@ -248,11 +244,8 @@ async fn documents_are_deleted_one_by_one_and_together() {
     let listed = server.get(&format!("/v1/libraries/{library}/documents")).await.expect(200);
     assert_eq!(listed["total"], 1);
     assert_eq!(listed["documents"][0]["id"], ids[3].as_str());
-    let found = server.post(
-        &format!("/v1/libraries/{library}/search/embedding"),
-        &json!({ "embedding": [1, 1] }),
-    );
-    assert_eq!(found.await.expect(200)["total_results"], 1);
+    let found = server.find(&library, &json!({ "embedding": [1, 1] })).await.expect(200);
+    assert_eq!(found["total_results"], 1);
 }
 
 #[tokio::test]

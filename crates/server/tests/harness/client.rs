@@ -9,27 +9,27 @@ use serde_json::{Value, json};
 
 /// A client of one server; cloning shares its connections.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     /// The server's URL without a trailing slash.
-    pub url: String,
+    pub(crate) url: String,
 }
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Its status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// Its body.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     request: String,
 }
 
 impl Client {
     /// A client of the server at `url`.
-    pub fn new(url: &str) -> Client {
+    pub(crate) fn new(url: &str) -> Client {
         let options = HttpOptions {
             read_timeout: Duration::from_secs(120),
             proxy: ProxyUse::Never,
@@ -39,12 +39,12 @@ impl Client {
     }
 
     /// A request to build on.
-    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.url))
     }
 
     /// Sends a request; nothing when no answer comes.
-    pub async fn try_send(&self, request: RequestBuilder) -> Option<Answer> {
+    pub(crate) async fn try_send(&self, request: RequestBuilder) -> Option<Answer> {
         let request = request.build().expect("request");
         let described = format!("{} {}", request.method(), request.url());
         let response = self.http.execute(request).await.ok()?;
@@ -54,54 +54,69 @@ impl Client {
     }
 
     /// Sends a request.
-    pub async fn send(&self, request: RequestBuilder) -> Answer {
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
         self.try_send(request).await.expect("an answer")
     }
 
     /// GET, if anybody answers.
-    pub async fn try_get(&self, path: &str) -> Option<Answer> {
+    pub(crate) async fn try_get(&self, path: &str) -> Option<Answer> {
         self.try_send(self.request(Method::GET, path)).await
     }
 
     /// GET.
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path)).await
     }
 
     /// POST with a JSON body.
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
+    /// A search by vector.
+    pub(crate) async fn find(&self, library: &str, body: &Value) -> Answer {
+        self.post(&format!("/v1/libraries/{library}/search/embedding"), body).await
+    }
+
     /// DELETE without a body.
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send(self.request(Method::DELETE, path)).await
     }
 
     /// Any method with a body as it stands.
-    pub async fn raw(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+    pub(crate) async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
         let request = self.request(method, path).header("Content-Type", "application/json");
         self.send(request.body(body)).await
     }
 
     /// A new library whose vectors come from the server's embedder; its id.
-    pub async fn library(&self) -> String {
+    pub(crate) async fn library(&self) -> String {
         self.library_with(&json!({ "name": "test" })).await
     }
 
     /// A new library for vectors of `dimension` numbers that callers supply; its id.
-    pub async fn vector_library(&self, dimension: usize) -> String {
+    pub(crate) async fn vector_library(&self, dimension: usize) -> String {
         self.library_with(&json!({ "name": "vectors", "embedding_dimension": dimension })).await
     }
 
     /// A new library; its id.
-    pub async fn library_with(&self, body: &Value) -> String {
+    pub(crate) async fn library_with(&self, body: &Value) -> String {
         let answer = self.post("/v1/libraries", body).await;
         answer.expect(201)["id"].as_str().expect("id").to_owned()
     }
 
     /// Adds a document with vectors; the answer's JSON.
-    pub async fn add_vectors(&self, library: &str, title: &str, vectors: &[Vec<f32>]) -> Value {
+    pub(crate) async fn add_vectors(
+        &self,
+        library: &str,
+        title: &str,
+        vectors: &[Vec<f32>],
+    ) -> Value {
         let chunk = |(at, vector): (usize, &Vec<f32>)| json!({ "text": format!("{title} {at}"), "embedding": vector });
         let chunks: Vec<Value> = vectors.iter().enumerate().map(chunk).collect();
         let path = format!("/v1/libraries/{library}/documents/with-embeddings");
@@ -112,14 +127,14 @@ impl Client {
 impl Answer {
     /// The body as JSON, after checking the status.
     #[track_caller]
-    pub fn expect(&self, status: u16) -> Value {
+    pub(crate) fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}: {}", self.request, self.text());
         if self.body.is_empty() { Value::Null } else { self.json() }
     }
 
     /// The body as JSON.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         match serde_json::from_slice(&self.body) {
             Ok(value) => value,
             Err(error) => panic!("{}: {error}: {}", self.request, self.text()),
@@ -128,31 +143,31 @@ impl Answer {
 
     /// The body's lines as JSON.
     #[track_caller]
-    pub fn lines(&self) -> Vec<Value> {
+    pub(crate) fn lines(&self) -> Vec<Value> {
         let text = self.text();
         text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
     }
 
     /// The body as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// A header's text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
     /// The sequence number of a write.
     #[track_caller]
-    pub fn seq(&self) -> u64 {
+    pub(crate) fn seq(&self) -> u64 {
         self.header("x-arrwdb-seq").expect("X-Arrwdb-Seq").parse().expect("a number")
     }
 
     /// Checks that the answer is a problem document with the keys of old and new clients, and
     /// returns it.
     #[track_caller]
-    pub fn problem(&self, status: u16, error_type: &str) -> Value {
+    pub(crate) fn problem(&self, status: u16, error_type: &str) -> Value {
         let body = self.expect(status);
         let kind = self.header("content-type").unwrap_or_default();
         assert!(kind.starts_with("application/problem+json"), "{}: {kind}", self.request);
@@ -170,7 +185,7 @@ impl Answer {
 
     /// The JSON Pointers of a problem's faults.
     #[track_caller]
-    pub fn pointers(&self) -> Vec<String> {
+    pub(crate) fn pointers(&self) -> Vec<String> {
         let body = self.json();
         let faults = body["errors"].as_array().expect("errors").iter();
         faults.map(|fault| fault["pointer"].as_str().expect("pointer").to_owned()).collect()

@@ -3,9 +3,9 @@
 //! Every wait is for a condition with a deadline; a server that does not come up fails the test
 //! with what it wrote. A server is killed when its handle is dropped.
 
-pub mod client;
-pub mod provider;
-pub mod vectors;
+pub(crate) mod client;
+pub(crate) mod provider;
+pub(crate) mod vectors;
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -13,18 +13,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-pub use client::{Answer, Client};
+pub(crate) use client::{Answer, Client};
 use provider::Provider;
 use tempfile::TempDir;
 
 /// The longest anything may take that is waited for.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How often a condition is looked at again.
 const POLL: Duration = Duration::from_millis(5);
 
 /// Waits until `condition` holds and returns what it found; panics with `what` after [`DEADLINE`].
-pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = condition().await {
@@ -37,18 +37,18 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>)
 
 /// What a server needs that may outlive it: its directory, its settings and its embedder.
 #[derive(Debug)]
-pub struct Site {
+pub(crate) struct Site {
     root: TempDir,
     /// The data directory.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     environment: Vec<(String, String)>,
     /// The embedder the server is told to use; dropped last.
-    pub provider: Option<Provider>,
+    pub(crate) provider: Option<Provider>,
 }
 
 impl Site {
     /// A fresh directory and an embedder that needs no model.
-    pub async fn new() -> Site {
+    pub(crate) async fn new() -> Site {
         let provider = Provider::start().await;
         let mut site = Site::bare();
         site.set("EMBEDDING_PROVIDER", "cohere");
@@ -59,14 +59,14 @@ impl Site {
     }
 
     /// A fresh directory and nothing else.
-    pub fn bare() -> Site {
+    pub(crate) fn bare() -> Site {
         let root = tempfile::tempdir().expect("temporary directory");
         let data_dir = root.path().join("data");
         Site { root, data_dir, environment: Vec::new(), provider: None }
     }
 
     /// A fresh directory and the real local model, from where it is kept on this machine.
-    pub fn with_local_model() -> Site {
+    pub(crate) fn with_local_model() -> Site {
         let mut site = Site::bare();
         site.set("EMBEDDING_PROVIDER", "local");
         for name in ["MODEL_DIR", "MODEL_URL", "HOME", "XDG_CACHE_HOME", "SSL_CERT_FILE"] {
@@ -78,17 +78,17 @@ impl Site {
     }
 
     /// Sets an environment variable of the servers started here from now on.
-    pub fn set(&mut self, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// A directory for the test's own files.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
     /// The binary with this site's settings and nothing else of this process's environment.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_arrwdb"));
         command.env_clear().current_dir(self.root.path());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -99,14 +99,14 @@ impl Site {
     }
 
     /// Starts a server and waits until it is ready.
-    pub async fn start(&self) -> Server {
+    pub(crate) async fn start(&self) -> Server {
         let server = self.spawn();
         server.ready().await;
         server
     }
 
     /// Starts a server without waiting for it.
-    pub fn spawn(&self) -> Server {
+    pub(crate) fn spawn(&self) -> Server {
         let port = free_port();
         let log = self.root.path().join(format!("server-{port}.log"));
         let file = File::create(&log).expect("log file");
@@ -124,17 +124,17 @@ impl Site {
 }
 
 /// A port nobody listens on at the moment.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("address").port()
 }
 
 /// A running server; dereferences to a client of it.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     child: std::sync::Mutex<Child>,
     /// A client of it.
-    pub client: Client,
+    pub(crate) client: Client,
     log: PathBuf,
 }
 
@@ -159,7 +159,7 @@ impl Drop for Server {
 
 impl Server {
     /// Waits until `/ready` answers 200.
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         until("the server is ready", async || {
             if let Some(status) = self.exited() {
                 panic!("the server ended with {status}:\n{}", self.log());
@@ -171,41 +171,41 @@ impl Server {
     }
 
     /// The exit status, if it has ended.
-    pub fn exited(&self) -> Option<ExitStatus> {
+    pub(crate) fn exited(&self) -> Option<ExitStatus> {
         self.child.lock().expect("child").try_wait().expect("status")
     }
 
     /// Waits for its end.
-    pub async fn ended(&self) -> ExitStatus {
+    pub(crate) async fn ended(&self) -> ExitStatus {
         until("the server ends", async || self.exited()).await
     }
 
     /// What it wrote to standard output and standard error.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     /// Kills it as `kill -9` does and waits until it is gone.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let mut child = self.child.lock().expect("child");
         child.kill().expect("kill");
         child.wait().expect("wait");
     }
 
     /// Sends SIGTERM.
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let pid = self.pid().to_string();
         let status = Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
         assert!(status.success());
     }
 
     /// Its process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.lock().expect("child").id()
     }
 
     /// Resident memory in bytes, as Linux counts it.
-    pub fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         let status =
             fs::read_to_string(Path::new("/proc").join(self.pid().to_string()).join("status"));
         let status = status.expect("/proc");

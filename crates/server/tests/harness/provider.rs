@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 /// Numbers in a vector, as Cohere's model has them.
-pub const DIMENSION: usize = 1024;
+pub(crate) const DIMENSION: usize = 1024;
 
 /// The stand-in; it stops when dropped.
 #[derive(Debug)]
-pub struct Provider {
+pub(crate) struct Provider {
     port: u16,
     task: JoinHandle<()>,
     state: Arc<Behaviour>,
@@ -36,7 +36,7 @@ impl Drop for Provider {
 
 impl Provider {
     /// Starts it on a free port.
-    pub async fn start() -> Provider {
+    pub(crate) async fn start() -> Provider {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("address").port();
         let state = Arc::new(Behaviour::default());
@@ -47,17 +47,17 @@ impl Provider {
     }
 
     /// Where it is.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Makes every call fail with a 400, which no client repeats, or lets it work again.
-    pub fn set_failing(&self, failing: bool) {
+    pub(crate) fn set_failing(&self, failing: bool) {
         self.state.failing.store(failing, Ordering::SeqCst);
     }
 
     /// Texts embedded so far.
-    pub fn texts(&self) -> usize {
+    pub(crate) fn texts(&self) -> usize {
         self.state.texts.load(Ordering::SeqCst)
     }
 }
@@ -76,7 +76,7 @@ async fn embed(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) 
 }
 
 /// A bag of words: each word adds one to a place of its own, nearly always.
-pub fn vector(text: &str) -> Vec<f32> {
+pub(crate) fn vector(text: &str) -> Vec<f32> {
     let mut vector = vec![0.0; DIMENSION];
     for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
         let hash = word.to_lowercase().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
