@@ -329,8 +329,7 @@ impl Check<'_> {
 
     fn refuse(&mut self, variable: &'static Variable, expected: String) {
         let (value, origin) = self.values.get(variable);
-        let value =
-            if variable.form == Form::Secret { "***".to_owned() } else { value.to_owned() };
+        let value = if variable.form == Form::Secret { "***".to_owned() } else { value.to_owned() };
         let origin = origin.to_string();
         self.errors.push(ConfigError::Value { name: variable.name, value, origin, expected });
     }
@@ -384,7 +383,8 @@ impl Check<'_> {
     }
 
     fn rate(&self, name: &str) -> Rate {
-        parse_rate(self.written(name).0).unwrap_or(Rate { count: 1, window: Duration::from_secs(1) })
+        parse_rate(self.written(name).0)
+            .unwrap_or(Rate { count: 1, window: Duration::from_secs(1) })
     }
 
     fn config(&mut self) -> Config {
@@ -494,7 +494,7 @@ impl Check<'_> {
     }
 
     fn rates(&self) -> RateConfig {
-        let minute = Duration::from_secs(60);
+        let minute = Duration::from_mins(1);
         RateConfig {
             all: Rate { count: self.whole("RATE_LIMIT_PER_MINUTE"), window: minute },
             search: self.rate("RATE_LIMIT_SEARCH"),

@@ -22,7 +22,7 @@ use tower::ServiceExt;
 use crate::config::LoadLimits;
 
 /// Time a client has to send the head of a request, and to use a connection again.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// Requests of one HTTP/2 connection at the same time.
 const STREAMS_MAX: u32 = 256;
 /// Pause after a failed accept: it fails for want of file descriptors, which others must free.

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -58,8 +58,7 @@ pub(crate) async fn wrap(State(app): State<App>, mut request: Request, next: Nex
     }
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let template = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let call = HttpCall::begin(method.clone(), template, request.headers());
+    let call = HttpCall::begin(app.clone(), &request);
     let mut response = next.run(request).await;
     let elapsed = started.elapsed();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
@@ -71,7 +70,7 @@ pub(crate) async fn wrap(State(app): State<App>, mut request: Request, next: Nex
         request_id = %id, %method, path, status = status.as_u16(),
         milliseconds = elapsed.as_secs_f64() * 1e3, "answered"
     );
-    call.end(app.metrics(), &response, elapsed);
+    call.end(&response, elapsed);
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(ID_HEADER, value);
@@ -90,8 +89,9 @@ pub(crate) async fn wrap(State(app): State<App>, mut request: Request, next: Nex
 /// The client's id if it is short visible ASCII, else a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(ID_HEADER).and_then(|value| value.to_str().ok());
-    let usable =
-        |id: &&str| (1..=ID_CHARS_MAX).contains(&id.len()) && id.chars().all(|c| c.is_ascii_graphic());
+    let usable = |id: &&str| {
+        (1..=ID_CHARS_MAX).contains(&id.len()) && id.chars().all(|c| c.is_ascii_graphic())
+    };
     given.filter(usable).map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
 }
 
@@ -109,8 +109,7 @@ fn render(problem: &Problem, id: &str, response: &mut Response) {
     let body = problem.body(id);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    headers
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     *response.body_mut() = Body::from(body);
 }

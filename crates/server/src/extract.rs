@@ -25,6 +25,13 @@ pub(crate) struct LibraryPath(pub(crate) LibraryId);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DocumentPath(pub(crate) DocumentId);
 
+/// The document of the path within the library of the path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DocumentInLibrary {
+    pub(crate) library: LibraryId,
+    pub(crate) id: DocumentId,
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for LibraryPath {
     type Rejection = Problem;
 
@@ -38,6 +45,15 @@ impl<S: Send + Sync> FromRequestParts<S> for DocumentPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         path_id(parts, state, "document_id").await.map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for DocumentInLibrary {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let library = path_id(parts, state, "library_id").await?;
+        Ok(Self { library, id: path_id(parts, state, "document_id").await? })
     }
 }
 

@@ -113,9 +113,10 @@ impl<'a> Reader<'a> {
 
     fn has_fault_below(&self, pointer: &str) -> bool {
         let below = |fault: &Fault| {
-            fault.pointer.strip_prefix(pointer).is_some_and(|rest| {
-                rest.is_empty() || rest.starts_with('/')
-            })
+            fault
+                .pointer
+                .strip_prefix(pointer)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         // At the bound, faults are no longer noted and any may have been lost.
         self.faults.len() == FAULTS_MAX || self.faults.iter().any(below)
@@ -431,9 +432,10 @@ mod tests {
 
     #[test]
     fn values_are_read_in_place() {
-        let (seen, faults) =
-            read(r#" {"s":"a\u00e9","n":3.0,"other":{"deep":[1,{"x":null}]},"list":["x"],"v":[1,2]} "#)
-                .unwrap();
+        let (seen, faults) = read(
+            r#" {"s":"a\u00e9","n":3.0,"other":{"deep":[1,{"x":null}]},"list":["x"],"v":[1,2]} "#,
+        )
+        .unwrap();
         assert_eq!(seen, "s=Some(\"a\u{e9}\") n=Some(3) 0=Some(\"x\") v=Some([1.0, 2.0])");
         assert!(faults.is_empty(), "{faults:?}");
     }
@@ -449,14 +451,17 @@ mod tests {
     fn every_fault_is_noted_with_its_pointer() {
         let (_, faults) =
             read(r#"{"s":1,"n":-2,"list":["x",null,[1]],"v":[1,"x"],"n":1.5}"#).unwrap();
-        assert_eq!(faults, [
-            "/s must be a string",
-            "/n must be a whole number, not negative",
-            "/list/1 must not be null",
-            "/list/2 must be a string",
-            "/v/1 must be a number",
-            "/n must be a whole number, not negative",
-        ]);
+        assert_eq!(
+            faults,
+            [
+                "/s must be a string",
+                "/n must be a whole number, not negative",
+                "/list/1 must not be null",
+                "/list/2 must be a string",
+                "/v/1 must be a number",
+                "/n must be a whole number, not negative",
+            ]
+        );
         assert_eq!(read("[]").unwrap().1, [" must be an object"]);
     }
 

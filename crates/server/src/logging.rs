@@ -3,8 +3,8 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
-use tracing_subscriber::util::TryInitError;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::util::TryInitError;
 
 use crate::config::LogConfig;
 
@@ -23,7 +23,10 @@ pub fn start(config: LogConfig) -> Result<(), TryInitError> {
     use std::io::IsTerminal;
 
     // Libraries talk about their own workings below the level of warnings.
-    let filter = EnvFilter::new(format!("warn,arrwdb={0},arrwdb_server={0},arrwdb_engine={0},arrwdb_embed={0},arrwdb_log={0},arrwdb_state={0}", config.level));
+    let filter = EnvFilter::new(format!(
+        "warn,arrwdb={0},arrwdb_server={0},arrwdb_engine={0},arrwdb_embed={0},arrwdb_log={0},arrwdb_state={0}",
+        config.level
+    ));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

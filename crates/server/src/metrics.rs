@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use arrwdb_engine::LibraryOverview;
 use arrwdb_engine::state::LibraryId;
+use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use http::{HeaderMap, Method, header};
 use metrics::{Label, SharedString};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 use parking_lot::Mutex;
 
 use crate::app::App;
@@ -21,7 +24,6 @@ const LIBRARY_LABELS_MAX: usize = 200;
 
 const SEARCH_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 const RESULT_COUNTS: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
-const EMBEDDING_SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const HTTP_SECONDS: &[f64] = &[0.1, 0.5, 1.0];
 const HTTP_SECONDS_FINE: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0,
@@ -49,7 +51,6 @@ impl Metrics {
         for (name, buckets) in [
             ("vectordb_search_duration_seconds", SEARCH_SECONDS),
             ("vectordb_search_results_count", RESULT_COUNTS),
-            ("vectordb_embedding_duration_seconds", EMBEDDING_SECONDS),
             ("http_request_duration_seconds", HTTP_SECONDS),
             ("http_request_duration_highr_seconds", HTTP_SECONDS_FINE),
             ("http_request_size_bytes", BYTES),
@@ -79,7 +80,13 @@ impl Metrics {
     }
 
     /// One search was answered.
-    pub(crate) fn searched(&self, library: LibraryId, index: &'static str, taken: Duration, hits: usize) {
+    pub(crate) fn searched(
+        &self,
+        library: LibraryId,
+        index: &'static str,
+        taken: Duration,
+        hits: usize,
+    ) {
         let labels = vec![
             Label::new("library_id", self.library_label(library)),
             Label::new("index_type", index),
@@ -87,13 +94,18 @@ impl Metrics {
         self.within(|| {
             metrics::counter!("vectordb_searches_total", labels.clone()).increment(1);
             metrics::histogram!("vectordb_search_duration_seconds", labels).record(taken);
-            #[expect(clippy::cast_precision_loss, reason = "at most 10,000")]
             metrics::histogram!("vectordb_search_results_count").record(hits as f64);
         });
     }
 
     /// Documents with so many chunks in all were written.
-    pub(crate) fn added(&self, library: LibraryId, index: &'static str, documents: usize, chunks: usize) {
+    pub(crate) fn added(
+        &self,
+        library: LibraryId,
+        index: &'static str,
+        documents: usize,
+        chunks: usize,
+    ) {
         let id = self.library_label(library);
         self.within(|| {
             metrics::counter!("vectordb_documents_added_total", "library_id" => id.clone())
@@ -129,6 +141,7 @@ impl Metrics {
     pub(crate) fn render(&self, app: &App, libraries: &[LibraryOverview]) -> String {
         self.within(|| {
             engine_gauges(app);
+            embedding_gauges(app);
             for overview in libraries.iter().take(LIBRARY_LABELS_MAX) {
                 library_gauges(overview);
             }
@@ -139,7 +152,6 @@ impl Metrics {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "gauges are f64; counts stay far below 2^53")]
 fn gauge(name: &'static str, value: u64) {
     metrics::gauge!(name).set(value as f64);
 }
@@ -158,13 +170,48 @@ fn engine_gauges(app: &App) {
         ("arrwdb_log_ok", u64::from(health.log.is_ok())),
         ("arrwdb_data_dir_ok", u64::from(health.data_dir.is_ok())),
         ("arrwdb_embedding_ready", u64::from(health.embedding.ready)),
+        ("arrwdb_memory_segments_bytes", health.memory_bytes),
+        ("arrwdb_log_files", health.log_stats.files),
+        ("arrwdb_log_bytes", health.log_stats.bytes),
+        ("arrwdb_log_queued_records", health.log_stats.queued_records),
+        ("arrwdb_log_queued_bytes", health.log_stats.queued_bytes),
         ("arrwdb_uptime_seconds", app.uptime().as_secs()),
     ] {
         gauge(name, value);
     }
+    metrics::counter!("arrwdb_log_syncs_total").absolute(health.log_stats.syncs);
+    metrics::counter!("arrwdb_log_records_total").absolute(health.log_stats.records);
+    metrics::gauge!("arrwdb_log_sync_seconds_total").set(health.log_stats.sync_total.as_secs_f64());
+    metrics::gauge!("arrwdb_log_sync_seconds_max").set(health.log_stats.sync_max.as_secs_f64());
 }
 
-#[expect(clippy::cast_precision_loss, reason = "gauges are f64; counts stay far below 2^53")]
+/// What embedding cost, per model.
+fn embedding_gauges(app: &App) {
+    let stats = app.engine().embedder().stats();
+    gauge("arrwdb_embedding_queue_texts", stats.queue_texts);
+    gauge("arrwdb_embedding_cache_memory_bytes", stats.cache_memory_bytes);
+    gauge("arrwdb_embedding_cache_disk_bytes", stats.cache_disk_bytes);
+    for (model, stats) in stats.models {
+        let (provider, name) = match model {
+            Some(model) => (model.provider.name(), model.model),
+            None => ("other", "other".to_owned()),
+        };
+        let labels = vec![Label::new("provider", provider), Label::new("model", name)];
+        for (name, value) in [
+            ("arrwdb_embedding_calls_total", stats.calls),
+            ("arrwdb_embedding_texts_total", stats.texts),
+            ("arrwdb_embedding_tokens_total", stats.tokens),
+            ("arrwdb_embedding_failures_total", stats.failures),
+            ("arrwdb_embedding_cache_hits_total", stats.cache_hits),
+            ("arrwdb_embedding_cache_misses_total", stats.cache_misses),
+        ] {
+            metrics::counter!(name, labels.clone()).absolute(value);
+        }
+        metrics::gauge!("arrwdb_embedding_call_seconds_total", labels)
+            .set(stats.time.as_secs_f64());
+    }
+}
+
 fn library_gauges(overview: &LibraryOverview) {
     let labels = vec![
         Label::new("library_id", overview.spec.id.to_string()),
@@ -182,7 +229,6 @@ fn process_gauges() {
     // Fields 14, 15, 23 and 24 of proc(5), counted from the one after the name, the third.
     // Linux reports ticks of a hundredth of a second and pages of 4 KiB to all of user space here.
     if let (Some(user), Some(system)) = (field(11), field(12)) {
-        #[expect(clippy::cast_precision_loss, reason = "ticks of years stay below 2^53")]
         metrics::gauge!("process_cpu_seconds_total").set((user + system) as f64 / 100.0);
     }
     if let Some(bytes) = field(20) {
@@ -196,23 +242,38 @@ fn process_gauges() {
     }
 }
 
-/// One HTTP request on its way.
+/// One HTTP request on its way; dropping it, as a client that leaves does, counts too.
 #[derive(Debug)]
 pub(crate) struct HttpCall {
-    method: Method,
+    app: App,
+    method: SharedString,
     template: SharedString,
     request_bytes: Option<f64>,
 }
 
 impl HttpCall {
-    pub(crate) fn begin(method: Method, template: Option<String>, headers: &HeaderMap) -> Self {
-        let template = template.map_or_else(|| "none".into(), SharedString::from);
-        Self { method: known(method), template, request_bytes: content_length(headers) }
+    pub(crate) fn begin(app: App, request: &Request) -> Self {
+        let template = request.extensions().get::<MatchedPath>();
+        let template = template.map_or_else(|| "none".into(), |path| path.as_str().to_owned());
+        let call = Self {
+            app,
+            method: known(request.method()).into(),
+            template: template.into(),
+            request_bytes: content_length(request.headers()),
+        };
+        call.app.metrics().within(|| call.in_progress().increment(1.0));
+        call
     }
 
-    pub(crate) fn end(self, metrics: &Metrics, response: &Response, elapsed: Duration) {
-        let Self { method, template, request_bytes } = self;
-        let method: SharedString = method.as_str().to_owned().into();
+    fn in_progress(&self) -> metrics::Gauge {
+        metrics::gauge!("http_requests_inprogress", "handler" => self.template.clone(),
+            "method" => self.method.clone())
+    }
+
+    pub(crate) fn end(self, response: &Response, elapsed: Duration) {
+        let (method, template, request_bytes) =
+            (self.method.clone(), self.template.clone(), self.request_bytes);
+        let metrics = self.app.metrics();
         let status = format!("{}xx", response.status().as_u16() / 100);
         let response_bytes = content_length(response.headers());
         metrics.within(|| {
@@ -235,17 +296,23 @@ impl HttpCall {
     }
 }
 
+impl Drop for HttpCall {
+    fn drop(&mut self) {
+        self.app.metrics().within(|| self.in_progress().decrement(1.0));
+    }
+}
+
 /// Methods are made up freely by clients; labels must not be.
-fn known(method: Method) -> Method {
-    match method {
-        Method::GET
-        | Method::POST
-        | Method::PUT
-        | Method::PATCH
-        | Method::DELETE
-        | Method::HEAD
-        | Method::OPTIONS => method,
-        _ => Method::TRACE,
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
     }
 }
 

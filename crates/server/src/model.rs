@@ -43,7 +43,7 @@ pub(crate) struct Opened {
 
 /// Pause before files that could not be fetched are tried again; doubles up to an hour.
 const FETCH_PAUSE_MIN: Duration = Duration::from_secs(30);
-const FETCH_PAUSE_MAX: Duration = Duration::from_secs(3600);
+const FETCH_PAUSE_MAX: Duration = Duration::from_hours(1);
 
 /// Opens the embedder. The local model's files are used if they are there.
 pub(crate) async fn open(config: &Config) -> Result<Opened, ModelError> {

@@ -61,7 +61,7 @@ impl LineSplitter {
             let mut text = self.buffer.split_to(self.scanned + at + 1);
             text.truncate(text.len() - 1);
             self.scanned = 0;
-            let line = self.line(text.freeze());
+            let line = self.line(&text.freeze());
             if line.is_some() {
                 return line;
             }
@@ -72,10 +72,10 @@ impl LineSplitter {
     pub(crate) fn last_line(&mut self) -> Option<Line> {
         let rest = self.buffer.split().freeze();
         self.scanned = 0;
-        if rest.is_empty() && !self.dropping { None } else { self.line(rest) }
+        if rest.is_empty() && !self.dropping { None } else { self.line(&rest) }
     }
 
-    fn line(&mut self, text: Bytes) -> Option<Line> {
+    fn line(&mut self, text: &Bytes) -> Option<Line> {
         self.number += 1;
         let number = self.number;
         if std::mem::take(&mut self.dropping) || text.len() > self.bytes_max {

@@ -6,7 +6,7 @@ use axum::routing::get;
 use http::header;
 use utoipa::openapi::{
     ContentBuilder, Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
-    ResponseBuilder, Response as ApiResponse,
+    Response as ApiResponse, ResponseBuilder,
 };
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
@@ -50,7 +50,8 @@ type Responses = std::collections::BTreeMap<String, RefOr<ApiResponse>>;
 
 /// One response per status; kinds that share a status are named together.
 fn responses(kinds: &[&'static Kind]) -> Responses {
-    let mut by_status: std::collections::BTreeMap<u16, Vec<&'static Kind>> = Default::default();
+    let mut by_status: std::collections::BTreeMap<u16, Vec<&'static Kind>> =
+        std::collections::BTreeMap::default();
     for kind in kinds {
         by_status.entry(kind.status).or_default().push(kind);
     }
@@ -60,8 +61,7 @@ fn responses(kinds: &[&'static Kind]) -> Responses {
 fn response(kinds: &[&'static Kind]) -> RefOr<ApiResponse> {
     let about: Vec<String> =
         kinds.iter().map(|kind| format!("`{}`: {}", kind.slug, kind.about)).collect();
-    let mut content =
-        ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
+    let mut content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
     if let Some(kind) = kinds.first() {
         content = content.example(Some(example(kind)));
     }
@@ -74,11 +74,14 @@ fn response(kinds: &[&'static Kind]) -> RefOr<ApiResponse> {
 fn example(kind: &'static Kind) -> serde_json::Value {
     let problem = match kind.slug {
         "validation" => Problem::field("/k", "must be from 1 to 100"),
-        "sequence-not-reached" => Problem::new(kind, "sequence 9 is not applied yet; the library is at 7")
-            .with("current_seq", 7),
+        "sequence-not-reached" => {
+            Problem::new(kind, "sequence 9 is not applied yet; the library is at 7")
+                .with("current_seq", 7)
+        }
         _ => Problem::new(kind, kind.about),
     };
-    serde_json::from_slice(&problem.body("7d444840-9dc0-41d2-a8e2-5b1a1e3f0c4e")).unwrap_or_default()
+    serde_json::from_slice(&problem.body("7d444840-9dc0-41d2-a8e2-5b1a1e3f0c4e"))
+        .unwrap_or_default()
 }
 
 /// Errors of requests that only read.
@@ -144,7 +147,12 @@ pub(crate) struct EmbeddingErrors;
 
 impl IntoResponses for EmbeddingErrors {
     fn responses() -> Responses {
-        responses(&[&problem::EMBEDDING, &problem::BUSY, &problem::TIMEOUT, &problem::SHUTTING_DOWN])
+        responses(&[
+            &problem::EMBEDDING,
+            &problem::BUSY,
+            &problem::TIMEOUT,
+            &problem::SHUTTING_DOWN,
+        ])
     }
 }
 
@@ -157,7 +165,9 @@ fn info() -> Info {
              it is on disk and visible to the next read; `X-Arrwdb-Seq` names it, and `min_seq` \
              makes a read wait for it.",
         ))
-        .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
+        .license(Some(
+            LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build(),
+        ))
         .build()
 }
 
@@ -165,15 +175,12 @@ fn info() -> Info {
 pub fn document() -> OpenApi {
     let mut base = OpenApiBuilder::new().info(info()).build();
     let components = base.components.get_or_insert_default();
-    for (name, schema) in [
-        ("Problem", ProblemSchema::schema()),
-        ("FieldFault", FieldFault::schema()),
-    ] {
+    for (name, schema) in
+        [("Problem", ProblemSchema::schema()), ("FieldFault", FieldFault::schema())]
+    {
         components.schemas.insert(name.to_owned(), schema);
     }
-    utoipa_axum::router::OpenApiRouter::with_openapi(base)
-        .merge(routes::described())
-        .into_openapi()
+    utoipa_axum::router::OpenApiRouter::with_openapi(base).merge(routes::described()).into_openapi()
 }
 
 /// The document as the committed golden has it.
@@ -185,7 +192,10 @@ pub fn document_text() -> String {
 
 /// `/openapi.json`, `/docs` and `/redoc`.
 pub(crate) fn pages() -> Router<App> {
-    let pages = utoipa_swagger_ui::Config::from("/openapi.json").try_it_out_enabled(true);
+    // Without "none" the page asks a validator on the internet.
+    let pages = utoipa_swagger_ui::Config::from("/openapi.json")
+        .try_it_out_enabled(true)
+        .validator_url("none");
     let text: bytes::Bytes = document_text().into();
     Router::new()
         .route(
@@ -196,10 +206,13 @@ pub(crate) fn pages() -> Router<App> {
         )
         .route("/docs", get(|| async { Redirect::permanent("/docs/") }))
         .route("/redoc", get(|| async { Redirect::temporary("/docs/") }))
-        .route("/docs/", get({
-            let pages = pages.clone();
-            move || async move { page("", pages) }
-        }))
+        .route(
+            "/docs/",
+            get({
+                let pages = pages.clone();
+                move || async move { page("", pages) }
+            }),
+        )
         .route(
             "/docs/{*file}",
             get(move |axum::extract::Path(file): axum::extract::Path<String>| async move {

@@ -42,7 +42,7 @@ impl Kind {
 macro_rules! kinds {
     ($($name:ident = $slug:literal, $status:literal, $title:literal, $error_type:literal, $about:literal;)*) => {
         $(
-            #[doc = $about]
+            #[doc = concat!("The kind `", $slug, "`; [`Kind::about`] says what it means.")]
             pub const $name: Kind = Kind {
                 slug: $slug, status: $status, title: $title, error_type: $error_type, about: $about,
             };
@@ -201,6 +201,15 @@ impl Problem {
     /// The text for the caller.
     pub fn detail(&self) -> &str {
         &self.0.detail
+    }
+
+    /// The text for the caller with every field that breaks a rule, for answers that carry many
+    /// problems.
+    pub(crate) fn full_detail(&self) -> String {
+        match self.0.faults.as_slice() {
+            [] | [_] => self.0.detail.clone(),
+            faults => faults.iter().map(one_line).collect::<Vec<_>>().join("; "),
+        }
     }
 
     /// The text for the log, where it differs from the caller's.
@@ -371,6 +380,25 @@ mod tests {
         let both = Problem::faults(vec![fault(Rule::Vector), fault(Rule::Shape)]);
         assert_eq!(both.kind().status, 422);
         assert_eq!(body(&both)["errors"][1]["pointer"], "/embedding/3");
+    }
+
+    #[test]
+    fn every_kind_is_explained_in_the_documentation() {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+        let mut text = "# Errors\n\nEvery error is `application/problem+json` (RFC 9457) with the \
+            keys `type`, `title`, `status`, `detail`, `error`, `error_type`, `request_id` and \
+            `errors` (a list of `{pointer, detail}`). This page is made from \
+            `crates/server/src/problem.rs`; `UPDATE=1 cargo test -p arrwdb-server` rewrites it.\n\n\
+            | `type` | status | `error_type` | meaning |\n|---|--:|---|---|\n"
+            .to_owned();
+        for kind in KINDS {
+            let Kind { status, error_type, about, .. } = kind;
+            text.push_str(&format!("| `{}` | {status} | `{error_type}` | {about} |\n", kind.uri()));
+        }
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(golden, &text).unwrap();
+        }
+        assert!(std::fs::read_to_string(golden).unwrap() == text, "UPDATE=1 rewrites {golden}");
     }
 
     #[test]

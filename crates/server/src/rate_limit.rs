@@ -50,7 +50,7 @@ pub(crate) struct RateLimiter {
 }
 
 /// Batches cost the server many times a single write.
-const BATCH: Rate = Rate { count: 10, window: Duration::from_secs(60) };
+const BATCH: Rate = Rate { count: 10, window: Duration::from_mins(1) };
 
 impl RateLimiter {
     pub(crate) fn new(config: RateConfig) -> Self {
@@ -58,7 +58,13 @@ impl RateLimiter {
     }
 
     /// Counts one request; the tightest of its budgets.
-    fn count(&self, client: IpAddr, method: &Method, template: &str, now: Instant) -> Option<Budget> {
+    fn count(
+        &self,
+        client: IpAddr,
+        method: &Method,
+        template: &str,
+        now: Instant,
+    ) -> Option<Budget> {
         let mut classes = Vec::with_capacity(2);
         if !is_health(template) {
             classes.push((Class::All, self.config.all));
@@ -72,8 +78,7 @@ impl RateLimiter {
             }
         }
         let budgets = classes.into_iter().map(|(class, rate)| {
-            let window =
-                windows.entry((client, class)).or_insert(Window { began: now, count: 0 });
+            let window = windows.entry((client, class)).or_insert(Window { began: now, count: 0 });
             if now - window.began >= rate.window {
                 *window = Window { began: now, count: 0 };
             }
@@ -127,8 +132,16 @@ impl RateLimiter {
 fn is_health(template: &str) -> bool {
     matches!(
         template,
-        "/health" | "/ready" | "/v1/ready" | "/readiness" | "/liveness" | "/health/detailed"
-            | "/ping" | "/healthz" | "/livez" | "/readyz"
+        "/health"
+            | "/ready"
+            | "/v1/ready"
+            | "/readiness"
+            | "/liveness"
+            | "/health/detailed"
+            | "/ping"
+            | "/healthz"
+            | "/livez"
+            | "/readyz"
     )
 }
 
@@ -171,8 +184,13 @@ mod tests {
     use super::*;
 
     fn limiter() -> RateLimiter {
-        let rate = |count| Rate { count, window: Duration::from_secs(60) };
-        RateLimiter::new(RateConfig { all: rate(5), search: rate(2), write: rate(3), create: rate(1) })
+        let rate = |count| Rate { count, window: Duration::from_mins(1) };
+        RateLimiter::new(RateConfig {
+            all: rate(5),
+            search: rate(2),
+            write: rate(3),
+            create: rate(1),
+        })
     }
 
     #[test]
@@ -180,15 +198,15 @@ mod tests {
         let limiter = limiter();
         let client = IpAddr::from([127, 0, 0, 1]);
         let now = Instant::now();
-        let exceeded = |route: &str, now| {
-            limiter.count(client, &Method::POST, route, now).unwrap().exceeded
-        };
+        let exceeded =
+            |route: &str, now| limiter.count(client, &Method::POST, route, now).unwrap().exceeded;
         let search = "/v1/libraries/{library_id}/search";
-        assert_eq!([exceeded(search, now), exceeded(search, now), exceeded(search, now)], [
-            false, false, true
-        ]);
+        assert_eq!(
+            [exceeded(search, now), exceeded(search, now), exceeded(search, now)],
+            [false, false, true]
+        );
         assert!(!exceeded("/libraries/{library_id}/search/embedding", now));
-        assert!(!exceeded(search, now + Duration::from_secs(60)));
+        assert!(!exceeded(search, now + Duration::from_mins(1)));
     }
 
     #[test]

@@ -26,7 +26,8 @@ use crate::envelope::SEQ_HEADER;
 /// Routes that answer however busy the rest is.
 pub(crate) fn open(config: &Config) -> Router<App> {
     let router = root::routes().merge(health::routes());
-    let router = if config.surface.metrics.is_on() { router.merge(metrics::routes()) } else { router };
+    let router =
+        if config.surface.metrics.is_on() { router.merge(metrics::routes()) } else { router };
     // The original's own client puts `/v1` before every path.
     let aliases: Router<App> = health::routes().into();
     Router::from(router).merge(Router::new().nest("/v1", aliases))
@@ -74,7 +75,10 @@ pub(crate) fn wants_lines(headers: &HeaderMap) -> bool {
         .flat_map(|value| value.split(','))
         .map(|part| part.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
         .any(|mime| {
-            matches!(mime.as_str(), "application/x-ndjson" | "application/ndjson" | "application/jsonl")
+            matches!(
+                mime.as_str(),
+                "application/x-ndjson" | "application/ndjson" | "application/jsonl"
+            )
         })
 }
 

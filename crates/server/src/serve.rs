@@ -51,8 +51,7 @@ pub fn listen(config: &Config) -> Result<TcpListener, ServeError> {
     let address = format!("{}:{}", config.host, config.port);
     let fail = |source| ServeError::Listen { address: address.clone(), source };
     let host = config.host.trim_start_matches('[').trim_end_matches(']');
-    let addresses: Vec<SocketAddr> =
-        (host, config.port).to_socket_addrs().map_err(fail)?.collect();
+    let addresses: Vec<SocketAddr> = (host, config.port).to_socket_addrs().map_err(fail)?.collect();
     let listener = TcpListener::bind(addresses.as_slice()).map_err(fail)?;
     listener.set_nonblocking(true).map_err(fail)?;
     Ok(listener)
@@ -151,10 +150,8 @@ fn announce(app: &App, address: SocketAddr) {
         return;
     }
     let url = format!("http://{}", reachable(address));
-    let docs = match config.surface.docs.is_on() {
-        true => format!("\n  docs    {url}/docs"),
-        false => String::new(),
-    };
+    let has_docs = config.surface.docs.is_on();
+    let docs = if has_docs { format!("\n  docs    {url}/docs") } else { String::new() };
     let text = format!(
         "arrwDB {version}\n  url     {url}{docs}\n  data    {data_dir}: {libraries} libraries, \
          {documents} documents, {chunks} chunks\n  model   {model}\n",
@@ -170,7 +167,9 @@ fn announce(app: &App, address: SocketAddr) {
 fn is_loopback(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_loopback(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
+        IpAddr::V6(ip) => {
+            ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback())
+        }
     }
 }
 

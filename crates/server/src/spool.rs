@@ -143,7 +143,9 @@ impl SpoolReader {
         loop {
             match self.find() {
                 Found::Bytes(bytes) => return Some(Ok(bytes)),
-                Found::InFile(file, at, length) => return Some(self.from_file(file, at, length).await),
+                Found::InFile(file, at, length) => {
+                    return Some(self.read_file(file, at, length).await);
+                }
                 Found::Nothing => self.shared.written.notified().await,
                 Found::End => return None,
             }
@@ -170,7 +172,7 @@ impl SpoolReader {
         }
     }
 
-    async fn from_file(&self, file: Arc<File>, at: u64, length: u64) -> io::Result<Bytes> {
+    async fn read_file(&self, file: Arc<File>, at: u64, length: u64) -> io::Result<Bytes> {
         let task = tokio::task::spawn_blocking(move || {
             let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
             file.read_exact_at(&mut bytes, at)?;

@@ -123,12 +123,10 @@ fn read_file(path: &Path, required: bool) -> Result<Option<String>, ConfigErrors
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => Ok(None),
-        Err(error) => Err(ConfigError::File {
-            path: path.to_owned(),
-            line: None,
-            detail: error.to_string(),
+        Err(error) => {
+            Err(ConfigError::File { path: path.to_owned(), line: None, detail: error.to_string() }
+                .into())
         }
-        .into()),
     }
 }
 

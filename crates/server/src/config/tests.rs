@@ -72,7 +72,9 @@ fn every_fault_is_reported_with_name_and_form() {
     .unwrap_err();
     let text = error.to_string();
     assert_eq!(error.0.len(), 4, "{text}");
-    assert!(text.contains("PORT is \"99999\" (environment): must be a whole number from 0 to 65535"));
+    assert!(
+        text.contains("PORT is \"99999\" (environment): must be a whole number from 0 to 65535")
+    );
     assert!(text.contains("30/minute"));
 }
 
@@ -117,4 +119,39 @@ fn secrets_have_no_flag_and_no_debug() {
     assert_eq!(Variable::find("COHERE_API_KEY").unwrap().flag(), None);
     let config = Config::load(&sources(&[("COHERE_API_KEY", "hush")])).unwrap();
     assert!(!format!("{config:?}").contains("hush"));
+}
+
+#[test]
+fn every_variable_is_in_the_documentation() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let mut text = "# Configuration\n\nSources, the stronger last: `arrwdb.toml` in the working \
+        directory (or `serve --config FILE`; keys are the names in lower case, unknown keys are \
+        refused), `.env` in the working directory, the environment, the flags of `arrwdb serve`. \
+        `arrwdb serve --print-config` shows every value and where it comes from. Variables marked \
+        *accepted* are checked and have no effect in this version. This page is made from \
+        `crates/server/src/config/table.rs`; `UPDATE=1 cargo test -p arrwdb-server` rewrites it.\n\n\
+        | variable | default | form | meaning |\n|---|---|---|---|\n"
+        .to_owned();
+    for variable in VARIABLES {
+        let aliases: String =
+            variable.aliases.iter().map(|alias| format!(" (or `{alias}`)")).collect();
+        let default = match variable.default {
+            "" => String::new(),
+            default => format!("`{default}`"),
+        };
+        let accepted = match variable.effect {
+            Effect::Used => "",
+            Effect::Accepted => "*accepted:* ",
+        };
+        text.push_str(&format!(
+            "| `{}`{aliases} | {default} | {} | {accepted}{} |\n",
+            variable.name,
+            variable.form.describe(),
+            variable.about
+        ));
+    }
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(golden, &text).unwrap();
+    }
+    assert!(std::fs::read_to_string(golden).unwrap() == text, "UPDATE=1 rewrites {golden}");
 }

@@ -19,7 +19,9 @@ use super::export::{Pages, ask_embeddings, json_documents};
 use super::requests::{AddDocument, Form, read_batch, read_document, read_ids};
 use super::seq_header;
 use crate::app::App;
-use crate::extract::{DocumentPath, LibraryPath, MinSeq, QueryPairs, WholeBody, read_json};
+use crate::extract::{
+    DocumentInLibrary, DocumentPath, LibraryPath, MinSeq, QueryPairs, WholeBody, read_json,
+};
 use crate::openapi::{EmbeddingErrors, ReadErrors, WriteErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -138,8 +140,7 @@ async fn add_with_embeddings(
 async fn put(
     principal: Principal,
     State(app): State<App>,
-    LibraryPath(library): LibraryPath,
-    DocumentPath(id): DocumentPath,
+    DocumentInLibrary { library, id }: DocumentInLibrary,
     query: QueryPairs,
     WholeBody(body): WholeBody,
 ) -> Result<Response, Problem> {
@@ -332,8 +333,7 @@ async fn list(
 async fn get(
     principal: Principal,
     State(app): State<App>,
-    LibraryPath(library): LibraryPath,
-    DocumentPath(id): DocumentPath,
+    DocumentInLibrary { library, id }: DocumentInLibrary,
     MinSeq(min_seq): MinSeq,
     query: QueryPairs,
 ) -> Result<Json<DocumentAnswer>, Problem> {
@@ -373,8 +373,7 @@ async fn get_anywhere(
 async fn delete(
     principal: Principal,
     State(app): State<App>,
-    LibraryPath(library): LibraryPath,
-    DocumentPath(id): DocumentPath,
+    DocumentInLibrary { library, id }: DocumentInLibrary,
 ) -> Result<Response, Problem> {
     delete_one(&app, principal, library, id).await
 }
@@ -438,11 +437,13 @@ async fn delete_batch(
             Err(error) => return Err(error.into()),
         }
     }
-    let results = ids.iter().zip(deleted).enumerate().map(|(index, (id, gone))| match gone {
-        true => {
-            BatchResult { success: true, document_id: Some(id.to_string()), error: None, index }
+    let results = ids.iter().zip(deleted).enumerate().map(|(index, (id, gone))| {
+        let document_id = Some(id.to_string());
+        if gone {
+            BatchResult { success: true, document_id, error: None, index }
+        } else {
+            failure(index, document_id, "Document not found".to_owned())
         }
-        false => failure(index, Some(id.to_string()), "Document not found".to_owned()),
     });
     let answer = batch_answer(results.collect(), None, started);
     app.metrics().deleted(answer.successful);

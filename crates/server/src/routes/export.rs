@@ -37,10 +37,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// `?include_embeddings=`.
 pub(super) fn ask_embeddings(query: &QueryPairs, default: bool) -> Result<Embeddings, Problem> {
-    Ok(match query.switch("include_embeddings", default)? {
-        true => Embeddings::Included,
-        false => Embeddings::Omitted,
-    })
+    let included = query.switch("include_embeddings", default)?;
+    Ok(if included { Embeddings::Included } else { Embeddings::Omitted })
 }
 
 /// Documents of one snapshot, a few at a time.
@@ -207,22 +205,23 @@ async fn export(
     let seq = snapshot.seq();
     let headers: HeaderMap = seq_header(seq);
     let pages = rendered(Pages::first(snapshot, u64::MAX, embeddings), export_line);
-    let lines = stream::unfold((Box::pin(pages), Some(0_u64)), move |(mut pages, total)| async move {
-        let total = total?;
-        match pages.next().await {
-            Some(Ok(page)) => Some((page.bytes, (pages, Some(total + page.documents)))),
-            Some(Err(error)) => {
-                tracing::error!("an export broke off: {error}");
-                let line = json!({"status": "error", "error": "documents could not be read"});
-                Some((format!("{line}\n").into_bytes(), (pages, None)))
+    let lines =
+        stream::unfold((Box::pin(pages), Some(0_u64)), move |(mut pages, total)| async move {
+            let total = total?;
+            match pages.next().await {
+                Some(Ok(page)) => Some((page.bytes, (pages, Some(total + page.documents)))),
+                Some(Err(error)) => {
+                    tracing::error!("an export broke off: {error}");
+                    let line = json!({"status": "error", "error": "documents could not be read"});
+                    Some((format!("{line}\n").into_bytes(), (pages, None)))
+                }
+                None => {
+                    let line =
+                        json!({"status": "complete", "total_documents": total, "seq": seq.get()});
+                    Some((format!("{line}\n").into_bytes(), (pages, None)))
+                }
             }
-            None => {
-                let line =
-                    json!({"status": "complete", "total_documents": total, "seq": seq.get()});
-                Some((format!("{line}\n").into_bytes(), (pages, None)))
-            }
-        }
-    });
+        });
     let body = Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>));
     Ok((headers, [(header::CONTENT_TYPE, NDJSON)], body).into_response())
 }

@@ -117,8 +117,7 @@ fn embedding_check(health: &Health) -> Value {
 async fn readiness(_principal: Principal, State(app): State<App>) -> (StatusCode, Json<Value>) {
     let health = app.engine().health();
     let ready = is_ready(&health);
-    let message =
-        if ready { "Service is ready to accept traffic" } else { "Service is not ready" };
+    let message = if ready { "Service is ready to accept traffic" } else { "Service is not ready" };
     let body = json!({
         "ready": ready,
         "checks": {

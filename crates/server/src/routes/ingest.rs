@@ -46,7 +46,7 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Batches on their way.
 const BATCHES_IN_FLIGHT: usize = 4;
 /// How long a batch is offered to a full queue before it fails.
-const BUSY_WAIT_MAX: Duration = Duration::from_secs(120);
+const BUSY_WAIT_MAX: Duration = Duration::from_mins(2);
 /// Characters of a bad line that are quoted.
 const QUOTE_CHARS: usize = 100;
 
@@ -107,9 +107,11 @@ async fn ingest(
         batch: Batch::default(),
     };
     let body = request.into_body();
-    let output = stream::unfold(reader, |reader| async move {
-        reader.next().await.map(|bytes| (bytes, reader))
-    });
+    let output =
+        stream::unfold(
+            reader,
+            |reader| async move { reader.next().await.map(|bytes| (bytes, reader)) },
+        );
     if lines {
         // On its own, so that lines are taken in while earlier results wait to be read.
         tokio::spawn(ingest.run(body));
@@ -441,7 +443,7 @@ fn read_line(
     }
     let document = read(&text).map(Box::new).map_err(|problem| LineFailure {
         number,
-        error: format!("line {number}: {}", problem.detail()),
+        error: format!("line {number}: {}", problem.full_detail()),
         title: title_of(&text),
         quote: Some(String::from_utf8_lossy(&text).chars().take(QUOTE_CHARS).collect()),
     });

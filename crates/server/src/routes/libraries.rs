@@ -305,7 +305,6 @@ async fn statistics(
 
 fn figures(snapshot: &Snapshot) -> Value {
     let (spec, stats) = (snapshot.spec(), snapshot.stats());
-    #[expect(clippy::cast_precision_loss, reason = "a percentage of two decimals")]
     let utilization = match stats.rows {
         0 => 0.0,
         rows => (stats.chunks as f64 / rows as f64 * 10_000.0).round() / 100.0,

@@ -52,10 +52,14 @@ async fn root(_principal: Principal) -> Json<Value> {
         (status = 200, description = "A page about this error", body = String, content_type = "text/html"),
         (status = 404, description = "No such error"),
     ))]
-async fn error_kind(_principal: Principal, Path(slug): Path<String>) -> Result<Html<String>, Problem> {
-    let kind = KINDS.iter().find(|kind| kind.slug == slug).ok_or_else(|| {
-        Problem::new(&problem::NOT_FOUND, "there is no error of this name")
-    })?;
+async fn error_kind(
+    _principal: Principal,
+    Path(slug): Path<String>,
+) -> Result<Html<String>, Problem> {
+    let kind = KINDS
+        .iter()
+        .find(|kind| kind.slug == slug)
+        .ok_or_else(|| Problem::new(&problem::NOT_FOUND, "there is no error of this name"))?;
     Ok(Html(format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
          <h1>{status} {title}</h1><p>{about}</p><p><code>{error_type}</code></p>",

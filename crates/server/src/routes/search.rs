@@ -8,7 +8,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, header};
+use http::header;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -184,6 +184,8 @@ struct Target {
     library: LibraryId,
     include_embeddings: bool,
     min_seq: MinSeq,
+    query: QueryPairs,
+    wants_lines: bool,
 }
 
 impl axum::extract::FromRequestParts<App> for Target {
@@ -197,7 +199,8 @@ impl axum::extract::FromRequestParts<App> for Target {
         let min_seq = MinSeq::from_request_parts(parts, app).await?;
         let query = QueryPairs::from_request_parts(parts, app).await?;
         let include_embeddings = query.switch("include_embeddings", false)?;
-        Ok(Self { library, include_embeddings, min_seq })
+        let wants_lines = wants_lines(&parts.headers);
+        Ok(Self { library, include_embeddings, min_seq, query, wants_lines })
     }
 }
 
@@ -251,16 +254,14 @@ async fn search_stream(
     principal: Principal,
     State(app): State<App>,
     target: Target,
-    pairs: QueryPairs,
-    headers: HeaderMap,
     WholeBody(body): WholeBody,
 ) -> Result<Response, Problem> {
-    let request = stream_request(&app, &target, &pairs, &body)?;
+    let request = stream_request(&app, &target, &body)?;
     let (answer, query_time_ms) = run(&app, principal, &target, request).await?;
     let seq = seq_header(answer.seq);
     let results = answer.hits.into_iter().enumerate();
     let results = results.map(|(index, hit)| StreamedResult::of(index, hit));
-    if !wants_lines(&headers) {
+    if !target.wants_lines {
         let results: Vec<StreamedResult> = results.collect();
         let total = results.len();
         return Ok((seq, Json(StreamedResponse { results, total, query_time_ms })).into_response());
@@ -282,14 +283,9 @@ fn line(value: &impl Serialize) -> Vec<u8> {
     line
 }
 
-fn stream_request(
-    app: &App,
-    target: &Target,
-    pairs: &QueryPairs,
-    body: &[u8],
-) -> Result<SearchRequest, Problem> {
+fn stream_request(app: &App, target: &Target, body: &[u8]) -> Result<SearchRequest, Problem> {
     let query_chars_max = app.config().limits.query_chars_max;
-    let mut fields = stream_query(pairs, query_chars_max)?;
+    let mut fields = stream_query(&target.query, query_chars_max)?;
     if !body.trim_ascii().is_empty() {
         fields = read_json(body, |r| {
             r.object(|r, key| {
