@@ -95,6 +95,7 @@ fn close(engine: &Inner, id: LibraryId) {
     let mut handles = engine.handles.load_full();
     if let Some(handle) = Arc::make_mut(&mut handles).remove(&id) {
         handle.deleted.store(true, Ordering::SeqCst);
+        handle.close();
     }
     engine.handles.store(handles);
     engine.upkeep.remove_library(id);

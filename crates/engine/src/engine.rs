@@ -111,8 +111,9 @@ impl Engine {
         let inner = &self.0;
         drop(inner.catalog_writer.lock().take());
         inner.upkeep.close().await;
-        // Writers end when nobody can send to them any more, and they have answered everything.
-        inner.handles.store(Arc::default());
+        for handle in inner.handles.load().values() {
+            handle.close();
+        }
         inner.writers.join().await;
         let log = inner.log.clone();
         let closed = tokio::task::spawn_blocking(move || log.close()).await;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
-use arrwdb_state::{Command, LibraryId, Segment, Seq, View};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use arrwdb_state::{Command, LibraryId, Merge, Segment, Seq, View};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::error::EngineError;
+use crate::error::{EngineError, RETRY_AFTER};
 use crate::unapplied::Unapplied;
 
 /// Requests that may wait for one library's writer.
@@ -24,7 +24,8 @@ pub(crate) struct Handle {
     published: ArcSwap<View>,
     pub(crate) unapplied: Unapplied,
     pub(crate) progress: Notify,
-    pub(crate) writer: mpsc::Sender<Request>,
+    /// `None` once the library is closed: its writer then ends, as it holds this handle itself.
+    writer: ArcSwapOption<mpsc::Sender<Request>>,
     /// The last record that a manifest on disk covers.
     checkpointed: AtomicU64,
     /// Set while a checkpoint is asked for and has not begun.
@@ -39,11 +40,17 @@ pub(crate) enum Request {
     /// Change the library.
     Write { command: Command, reply: oneshot::Sender<Result<WriteDone, EngineError>> },
     /// Put a merged segment in the place of its inputs.
-    Layout {
-        merge: Arc<arrwdb_state::Merge>,
-        output: Option<Arc<Segment>>,
-        done: oneshot::Sender<()>,
-    },
+    /// Give the view between two records, and keep its segments as they are until the thaw.
+    Freeze { reply: oneshot::Sender<View> },
+    /// Put merged segments in the place of their inputs, and end the freeze.
+    Thaw { layouts: Vec<Layout>, done: oneshot::Sender<()> },
+}
+
+/// A merge that was written, to be done in the live view.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) merge: Merge,
+    pub(crate) output: Option<Arc<Segment>>,
 }
 
 /// A write that is durable and published.
@@ -67,7 +74,7 @@ impl Handle {
             published: ArcSwap::from_pointee(view),
             unapplied: Unapplied::nothing(),
             progress: Notify::new(),
-            writer,
+            writer: ArcSwapOption::from_pointee(writer),
             checkpointed: AtomicU64::new(checkpointed.get()),
             checkpoint_wanted: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
@@ -98,6 +105,11 @@ impl Handle {
         durable >= seq.get() && self.unapplied.published_to() >= seq.get()
     }
 
+    /// The last record that a manifest on disk covers.
+    pub(crate) fn checkpointed(&self) -> Seq {
+        Seq::new(self.checkpointed.load(Ordering::SeqCst))
+    }
+
     pub(crate) fn set_checkpointed(&self, seq: Seq) {
         self.checkpointed.fetch_max(seq.get(), Ordering::SeqCst);
     }
@@ -121,14 +133,42 @@ impl Handle {
     /// Hands a command to the writer and waits until it is durable and published, or refused.
     pub(crate) async fn write(&self, command: Command) -> Result<WriteDone, EngineError> {
         let (reply, answer) = oneshot::channel();
-        self.writer.try_send(Request::Write { command, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => EngineError::Busy {
-                what: "the library's write queue",
-                retry_after: crate::error::RETRY_AFTER,
-            },
+        let writer = self.writer.load_full().ok_or_else(|| self.closed())?;
+        writer.try_send(Request::Write { command, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                EngineError::Busy { what: "the library's write queue", retry_after: RETRY_AFTER }
+            }
             mpsc::error::TrySendError::Closed(_) => self.closed(),
         })?;
+        drop(writer);
         answer.await.map_err(|_writer_gone| self.closed())?
+    }
+
+    /// The view between two records; its segments are not merged in memory until
+    /// [`Handle::thaw`]. `None` if the library is closed.
+    pub(crate) async fn freeze(&self) -> Option<View> {
+        let (reply, answer) = oneshot::channel();
+        let writer = self.writer.load_full()?;
+        writer.send(Request::Freeze { reply }).await.ok()?;
+        drop(writer);
+        answer.await.ok()
+    }
+
+    /// Puts merged segments in the place of their inputs, between two records; returns when that
+    /// is done, or the library is closed.
+    pub(crate) async fn thaw(&self, layouts: Vec<Layout>) {
+        let (done, finished) = oneshot::channel();
+        let Some(writer) = self.writer.load_full() else { return };
+        if writer.send(Request::Thaw { layouts, done }).await.is_ok() {
+            drop(writer);
+            // The writer answers, or is gone with its library.
+            finished.await.unwrap_or_default();
+        }
+    }
+
+    /// Lets the writer finish what it was asked for and end.
+    pub(crate) fn close(&self) {
+        self.writer.store(None);
     }
 
     fn closed(&self) -> EngineError {

@@ -29,8 +29,6 @@ mod search;
 mod snapshot;
 mod store;
 mod system;
-#[cfg(test)]
-mod tests;
 mod unapplied;
 mod writer;
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrwdb_state::{LibraryId, Merge, Segment, Seq, Timestamp, View};
+use arrwdb_state::{LibraryId, Manifest, Seq, Timestamp, View};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Inner;
 use crate::error::EngineError;
-use crate::handle::{Handle, Request};
+use crate::handle::{Handle, Layout};
 use crate::retention;
 
 /// Tasks that may wait. A checkpoint that finds the queue full is asked for again by the next
@@ -135,8 +135,8 @@ async fn checkpoint_all(engine: &Arc<Inner>) {
 struct Checkpointed {
     applied: Seq,
     /// Merges to be done in the live view, in order.
-    layouts: Vec<(Arc<Merge>, Option<Arc<Segment>>)>,
-    manifest: arrwdb_state::Manifest,
+    layouts: Vec<Layout>,
+    manifest: Manifest,
 }
 
 /// Writes a library's segments in memory to a file, merges files that are worth it, and makes the
@@ -146,21 +146,21 @@ async fn checkpoint(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<(), Eng
     if handle.deleted.load(Ordering::SeqCst) {
         return Ok(());
     }
-    let view = View::clone(&handle.view());
+    let Some(view) = handle.freeze().await else { return Ok(()) };
     let (shared, id) = (engine.clone(), handle.id);
     let horizon = engine.upkeep.horizon();
-    let written = blocking(move || write_checkpoint(&shared, id, view, horizon)).await?;
-    handle.set_checkpointed(written.applied);
-    for (merge, output) in written.layouts {
-        let (done, finished) = oneshot::channel();
-        let request = Request::Layout { merge, output, done };
-        if handle.writer.send(request).await.is_ok() {
-            // The writer answers, or is gone with its library.
-            finished.await.unwrap_or_default();
+    match blocking(move || write_checkpoint(&shared, id, view, horizon)).await {
+        Ok(Checkpointed { applied, layouts, manifest }) => {
+            handle.set_checkpointed(applied);
+            handle.thaw(layouts).await;
+            let store = engine.store.clone();
+            blocking(move || store.sweep(&manifest)).await
+        }
+        Err(error) => {
+            handle.thaw(Vec::new()).await;
+            Err(error)
         }
     }
-    let (store, manifest) = (engine.store.clone(), written.manifest);
-    blocking(move || store.sweep(&manifest)).await
 }
 
 fn write_checkpoint(
@@ -182,7 +182,7 @@ fn write_checkpoint(
         view = view.with_merge(&merge, output.clone()).ok_or_else(|| EngineError::Storage {
             detail: "a merge does not fit the view that it was planned on".into(),
         })?;
-        layouts.push((Arc::new(merge), output));
+        layouts.push(Layout { merge, output });
     }
     let manifest = store.write_manifest(id, &view, number)?;
     Ok(Checkpointed { applied: view.applied(), layouts, manifest })
@@ -213,7 +213,8 @@ fn snapshot_and_trim(engine: &Inner) -> Result<(), EngineError> {
     let covered = libraries.min().unwrap_or(durable).min(published_to).min(durable);
     let before = engine.covered.load(Ordering::SeqCst);
     if covered > before {
-        engine.store.write_catalog(&catalog.write(), Seq::new(covered))?;
+        let checkpointed = |id| handles.get(&id).map_or(Seq::START, |handle| handle.checkpointed());
+        engine.store.write_catalog(&catalog.write(checkpointed), Seq::new(covered))?;
         engine.covered.store(covered, Ordering::SeqCst);
     }
     let covered = covered.max(before);

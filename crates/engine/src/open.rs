@@ -108,7 +108,7 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
     for dir in [store.log_dir(), store.catalog_dir(), store.libraries_dir()] {
         store.make_dir(&dir)?;
     }
-    let (mut catalog, covered) = read_catalog(&store)?;
+    let Snapshot { catalog, checkpointed, covered } = read_catalog(&store)?;
     let mut salt = [0; 8];
     parts.random.fill(&mut salt);
     let options = LogOptions {
@@ -133,8 +133,8 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
             ),
         });
     }
-    catalog = replay_catalog(&log, catalog, covered)?;
-    let mut libraries = open_libraries(&store, &catalog)?;
+    let catalog = replay_catalog(&log, catalog, covered)?;
+    let mut libraries = open_libraries(&store, &catalog, &checkpointed)?;
     replay(&log, &mut libraries, covered)?;
     remove_orphans(&store, &catalog)?;
     Ok(Recovered { lock, store, log, catalog, covered, libraries })
@@ -162,12 +162,22 @@ fn check_version(store: &Store) -> Result<(), EngineError> {
     store.write(&path, FORMAT.as_bytes())
 }
 
-fn read_catalog(store: &Store) -> Result<(Catalog, Seq), EngineError> {
+/// The catalog's snapshot on disk.
+#[derive(Default)]
+struct Snapshot {
+    catalog: Catalog,
+    /// What each library's manifest has at least.
+    checkpointed: BTreeMap<LibraryId, Seq>,
+    covered: Seq,
+}
+
+fn read_catalog(store: &Store) -> Result<Snapshot, EngineError> {
     match store.read_catalog()? {
-        None => Ok((Catalog::default(), Seq::START)),
+        None => Ok(Snapshot::default()),
         Some((path, bytes, covered)) => {
-            let catalog = Catalog::read(&bytes).map_err(|error| damaged(&path, &error))?;
-            Ok((catalog, covered))
+            let (catalog, checkpointed) =
+                Catalog::read(&bytes).map_err(|error| damaged(&path, &error))?;
+            Ok(Snapshot { catalog, checkpointed, covered })
         }
     }
 }
@@ -188,9 +198,11 @@ fn replay_catalog(log: &FileLog, catalog: Catalog, covered: Seq) -> Result<Catal
 fn open_libraries(
     store: &Store,
     catalog: &Catalog,
+    checkpointed: &BTreeMap<LibraryId, Seq>,
 ) -> Result<BTreeMap<LibraryId, Replayed>, EngineError> {
     let mut libraries = BTreeMap::new();
     for spec in catalog.iter() {
+        let least = checkpointed.get(&spec.id).copied().unwrap_or(Seq::START);
         let replayed = match store.read_manifest(spec.id)? {
             None => Replayed { view: View::empty(spec.dimension), checkpointed: Seq::START },
             Some(manifest) => {
@@ -199,6 +211,15 @@ fn open_libraries(
                 Replayed { view: store.open_manifest(manifest)?, checkpointed }
             }
         };
+        if replayed.checkpointed < least {
+            return Err(EngineError::Damaged {
+                detail: format!(
+                    "{} has no manifest at {least} or later, which it had: files are missing; \
+                     restore them or a backup",
+                    store.library_dir(spec.id).display()
+                ),
+            });
+        }
         libraries.insert(spec.id, replayed);
     }
     Ok(libraries)
@@ -239,7 +260,10 @@ fn apply(library: &mut Replayed, record: &Record) -> Result<(), EngineError> {
         LibraryEntry::decode(&record.payload).map_err(|error| undecodable(record.seq, &error))?;
     // Nobody can ask for the past of before the start, so rows that died are dropped at once.
     let horizon = library.view.applied();
-    library.view = library.view.apply(Seq::new(record.seq), &entry)?.with_memory_merged(horizon)?;
+    library.view = library
+        .view
+        .apply(Seq::new(record.seq), &entry)?
+        .with_memory_merged(Seq::START, horizon)?;
     Ok(())
 }
 

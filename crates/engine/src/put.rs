@@ -36,12 +36,8 @@ impl Inner {
         let spec = self.spec(tenant, library, None).await?;
         self.check_disk()?;
         let at = self.parts.clock.now();
-        let mut drafts: Vec<Result<Draft, EngineError>> = documents
-            .into_iter()
-            .map(|document| {
-                Draft::new(&self.config, document).map(|draft| draft.with_ids(self, at))
-            })
-            .collect();
+        let mut drafts: Vec<Result<Draft, EngineError>> =
+            documents.into_iter().map(|document| Draft::new(self, document, at)).collect();
         self.embed(&spec, &mut drafts).await?;
         let dimension = spec.dimension;
         let records = self
@@ -148,12 +144,12 @@ impl Inner {
 struct Draft(Document);
 
 impl Draft {
-    /// Checks everything that can be checked without the library. Ids are still zero where the
-    /// caller gave none.
-    fn new(config: &EngineConfig, put: PutDocument) -> Result<Self, EngineError> {
+    /// Checks everything that can be checked without the library, and gives ids and times to what
+    /// has none.
+    fn new(engine: &Inner, put: PutDocument, at: Timestamp) -> Result<Self, EngineError> {
         check_title(&put.title)?;
         check_custom(&put.custom, "/metadata")?;
-        let chunks = split(config, put.content)?;
+        let chunks = split(&engine.config, put.content)?;
         let metadata = DocumentMetadata {
             title: put.title,
             author: put.author,
@@ -161,39 +157,23 @@ impl Draft {
             source_url: put.source_url,
             tags: put.tags,
             custom: put.custom,
-            created_at: put.created_at.unwrap_or(UNSET_TIME),
+            created_at: put.created_at.unwrap_or(at),
         };
         check_metadata_size(&metadata)?;
-        let id = put.id.unwrap_or(DocumentId::from_bytes(UNSET_ID));
+        let new = || new_uuid(at, &*engine.parts.random);
         let chunks = chunks
             .into_iter()
             .map(|chunk| Chunk {
-                id: chunk.id.unwrap_or(ChunkId::from_bytes(UNSET_ID)),
+                id: chunk.id.unwrap_or_else(|| ChunkId::new(new())),
                 text: chunk.text,
                 embedding: chunk.embedding.unwrap_or_default(),
-                created_at: chunk.created_at.unwrap_or(UNSET_TIME),
+                created_at: chunk.created_at.unwrap_or(metadata.created_at),
                 page_number: chunk.page_number,
                 custom: chunk.custom,
             })
             .collect();
+        let id = put.id.unwrap_or_else(|| DocumentId::new(new()));
         Ok(Self(Document { id, metadata, chunks }))
-    }
-
-    /// Gives ids and times to what has none.
-    fn with_ids(mut self, engine: &Inner, at: Timestamp) -> Self {
-        let random = &*engine.parts.random;
-        let document = &mut self.0;
-        if document.id.to_bytes() == UNSET_ID {
-            document.id = DocumentId::new(new_uuid(at, random));
-        }
-        set(&mut document.metadata.created_at, at);
-        for chunk in &mut document.chunks {
-            if chunk.id.to_bytes() == UNSET_ID {
-                chunk.id = ChunkId::new(new_uuid(at, random));
-            }
-            set(&mut chunk.created_at, document.metadata.created_at);
-        }
-        self
     }
 
     fn record(self, dimension: u32) -> Result<(DocumentRecord, String), EngineError> {
@@ -215,16 +195,6 @@ impl Draft {
             EngineError::Vector { field, detail }
         })?;
         Ok((record, document.metadata.title))
-    }
-}
-
-/// No caller's id: RFC 9562 calls it the nil UUID.
-const UNSET_ID: [u8; 16] = [0; 16];
-const UNSET_TIME: Timestamp = Timestamp::from_micros(i64::MIN);
-
-fn set(time: &mut Timestamp, at: Timestamp) {
-    if *time == UNSET_TIME {
-        *time = at;
     }
 }
 

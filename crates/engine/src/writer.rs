@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrwdb_log::{Log, LogError, Stream};
-use arrwdb_state::{Command, LibraryEntry, Merge, Rejection, Segment, Seq, View};
+use arrwdb_state::{Command, LibraryEntry, Rejection, Seq, View};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Clock;
 use crate::error::EngineError;
-use crate::handle::{Handle, Request, WriteDone};
+use crate::handle::{Handle, Layout, Request, WriteDone};
 use crate::maintenance::Upkeep;
 
 /// Records of one library that may wait for their sync. More would only wait longer: the log
@@ -49,6 +49,8 @@ struct Guess {
     in_flight: VecDeque<InFlight>,
     /// Set when a record failed: nothing is decided until all in flight is answered.
     broken: bool,
+    /// Segments with rows up to here are left as they are.
+    frozen: Seq,
 }
 
 /// What happened.
@@ -61,28 +63,51 @@ impl Writer {
     /// Works until every sender is gone and everything in flight is answered.
     pub(crate) async fn run(self, mut requests: mpsc::Receiver<Request>) {
         let view = View::clone(&self.handle.view());
-        let mut guess = Guess { view, in_flight: VecDeque::new(), broken: false };
-        let mut layout: Option<Request> = None;
+        let mut guess =
+            Guess { view, in_flight: VecDeque::new(), broken: false, frozen: Seq::START };
+        // Waits until nothing is in flight; meanwhile nothing else is listened to.
+        let mut between: Option<Request> = None;
         let mut open = true;
-        while open || !guess.in_flight.is_empty() || layout.is_some() {
+        while open || !guess.in_flight.is_empty() || between.is_some() {
             if guess.in_flight.is_empty() {
                 guess.broken = false;
-                if let Some(Request::Layout { merge, output, done }) = layout.take() {
-                    self.change_layout(&mut guess, &merge, output);
-                    // The one who asked may be gone; the layout holds all the same.
-                    done.send(()).unwrap_or_default();
+                if let Some(request) = between.take() {
+                    self.between_records(&mut guess, request);
                     continue;
                 }
             }
             let listening =
-                open && layout.is_none() && !guess.broken && guess.in_flight.len() < IN_FLIGHT_MAX;
+                open && between.is_none() && !guess.broken && guess.in_flight.len() < IN_FLIGHT_MAX;
             match next(&mut guess.in_flight, &mut requests, listening).await {
                 Event::Asked(None) => open = false,
                 Event::Asked(Some(Request::Write { command, reply })) => {
                     self.decide(&mut guess, command, reply);
                 }
-                Event::Asked(Some(request @ Request::Layout { .. })) => layout = Some(request),
+                Event::Asked(Some(request)) => between = Some(request),
                 Event::Settled(outcome) => self.settle(&mut guess, outcome),
+            }
+        }
+    }
+
+    /// What is done when what is believed and what is published are the same.
+    fn between_records(&self, guess: &mut Guess, request: Request) {
+        assert!(guess.in_flight.is_empty(), "nothing is in flight");
+        match request {
+            Request::Write { command, reply } => self.decide(guess, command, reply),
+            Request::Freeze { reply } => {
+                guess.frozen = guess.view.applied();
+                // One who has gone does not thaw either.
+                if reply.send(guess.view.clone()).is_err() {
+                    guess.frozen = Seq::START;
+                }
+            }
+            Request::Thaw { layouts, done } => {
+                guess.frozen = Seq::START;
+                for layout in layouts {
+                    self.change_layout(guess, layout);
+                }
+                // The one who asked may be gone; the layout holds all the same.
+                done.send(()).unwrap_or_default();
             }
         }
     }
@@ -97,7 +122,7 @@ impl Writer {
             Err(rejection) => InFlight { answer: Err(refused(rejection)), reply, record: None },
             Ok(decision) => {
                 let existed = decision.existed;
-                match decision.entry.map(|entry| self.append(&guess.view, &entry)) {
+                match decision.entry.map(|entry| self.append(guess, &entry)) {
                     None => {
                         let answer = Ok(WriteDone { seq: seen, existed });
                         InFlight { answer, reply, record: None }
@@ -119,7 +144,7 @@ impl Writer {
     #[expect(clippy::type_complexity, reason = "the three parts of a record in flight")]
     fn append(
         &self,
-        view: &View,
+        guess: &Guess,
         entry: &LibraryEntry,
     ) -> Result<(Seq, View, oneshot::Receiver<Result<u64, LogError>>), EngineError> {
         let (sender, durable) = oneshot::channel();
@@ -127,11 +152,12 @@ impl Writer {
         self.handle.unapplied.begin(self.log.last_assigned());
         let stream = Stream(self.handle.id.to_bytes());
         // Depending on the last record seen, this one fails if that one does.
-        let depends = view.applied().get();
+        let depends = guess.view.applied().get();
         let seq = Seq::new(self.log.append_after(depends, stream, entry.encode(), done)?);
         // Only a damaged file can stop this, and `decide` has just read what it reads. The record
         // is in the log: a restart applies it, or says what is damaged.
-        let next = view.apply(seq, entry)?.with_memory_merged(self.upkeep.horizon())?;
+        let next = guess.view.apply(seq, entry)?;
+        let next = next.with_memory_merged(guess.frozen, self.upkeep.horizon())?;
         Ok((seq, next, durable))
     }
 
@@ -177,13 +203,15 @@ impl Writer {
         self.handle.advance(oldest.map(|(seq, _view, _durable)| *seq));
     }
 
-    fn change_layout(&self, guess: &mut Guess, merge: &Merge, output: Option<Arc<Segment>>) {
-        assert!(guess.in_flight.is_empty(), "the layout changes between records");
+    fn change_layout(&self, guess: &mut Guess, layout: Layout) {
         let digest = guess.view.digest();
-        if let Some(view) = guess.view.with_merge(merge, output) {
+        // Nothing merges frozen segments but this, so the inputs are there.
+        if let Some(view) = guess.view.with_merge(&layout.merge, layout.output) {
             assert_eq!(view.digest(), digest, "S5: a merge keeps the digest");
             guess.view = view.clone();
             self.handle.publish(view);
+        } else {
+            tracing::error!(library = %self.handle.id, "a checkpoint does not fit; memory is kept");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The catalog: which libraries there are, as a fold over the catalog's stream.
 //!
-//! A snapshot of it is `text "arrwcat" | u32 version = 1 | u64 applied | u32 n | spec * n`, with a
-//! CRC32C of all of that behind it.
+//! A snapshot of it is `text "arrwcat" | u32 version = 1 | u64 applied | u32 n | n * (spec | u64
+//! checkpointed)`, with a CRC32C of all of that behind it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -148,8 +148,9 @@ impl Catalog {
         self.get(id).filter(|spec| spec.tenant == tenant).ok_or(CatalogRejection::NotFound(id))
     }
 
-    /// A snapshot's bytes.
-    pub fn write(&self) -> Vec<u8> {
+    /// A snapshot's bytes. `checkpointed` says up to where each library's records are in its
+    /// manifest at least ([`Seq::START`]: it need not have one): what the log may have lost.
+    pub fn write(&self, checkpointed: impl Fn(LibraryId) -> Seq) -> Vec<u8> {
         let mut out = Writer::with_capacity(64 + self.libraries.len() * 160);
         out.text(MAGIC);
         out.u32(VERSION);
@@ -157,24 +158,28 @@ impl Catalog {
         out.count(self.libraries.len());
         for spec in self.libraries.values() {
             write_spec(&mut out, spec);
+            out.u64(checkpointed(spec.id).get());
         }
         seal(out)
     }
 
-    /// Reads a snapshot, checksum first.
-    pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads a snapshot, checksum first: the catalog, and what [`Catalog::write`] was told of each
+    /// library.
+    pub fn read(bytes: &[u8]) -> Result<(Self, BTreeMap<LibraryId, Seq>), DecodeError> {
         let mut from = unseal(bytes)?;
         if from.text("magic")? != MAGIC || from.u32("version")? != VERSION {
             return Err(from.error("a catalog snapshot of a version this build knows"));
         }
         let applied = Seq::new(from.u64("applied sequence")?);
         let mut libraries = BTreeMap::new();
-        for _library in 0..from.count(60, "libraries")? {
+        let mut checkpointed = BTreeMap::new();
+        for _library in 0..from.count(68, "libraries")? {
             let spec = read_spec(&mut from)?;
+            checkpointed.insert(spec.id, Seq::new(from.u64("checkpointed sequence")?));
             libraries.insert(spec.id, Arc::new(spec));
         }
         from.end()?;
-        Ok(Self { applied, libraries })
+        Ok((Self { applied, libraries }, checkpointed))
     }
 }
 
@@ -236,7 +241,9 @@ mod tests {
         }
         assert_eq!(catalog.get(spec(1).id).unwrap().name, "renamed");
         assert!(catalog.get(spec(2).id).is_none());
-        assert_eq!(Catalog::read(&catalog.write()).unwrap(), catalog);
+        let (read, checkpointed) = Catalog::read(&catalog.write(|_id| Seq::new(7))).unwrap();
+        assert_eq!(read, catalog);
+        assert_eq!(checkpointed, BTreeMap::from([(spec(1).id, Seq::new(7))]));
     }
 
     #[test]
@@ -250,7 +257,7 @@ mod tests {
     #[test]
     fn a_damaged_snapshot_is_refused() {
         let catalog = Catalog::default().apply(Seq::new(1), &CatalogEntry::LibraryCreated(spec(1)));
-        let bytes = catalog.write();
+        let bytes = catalog.write(|_id| Seq::START);
         for place in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[place] ^= 1;

@@ -22,8 +22,10 @@ const FILE_MERGE_BYTES_MAX: u64 = 8 << 30;
 impl View {
     /// The view with its newest small segments merged geometrically: each segment in memory is
     /// then larger than all those after it together, so there are at most log2 of the rows.
-    pub fn with_memory_merged(&self, horizon: Seq) -> Result<Self, Damage> {
-        let Some(range) = self.choose_memory_merge() else {
+    /// Segments with rows born at or before `frozen` are left as they are: somebody is writing
+    /// them to a file. Documents that died at or before `horizon` are dropped.
+    pub fn with_memory_merged(&self, frozen: Seq, horizon: Seq) -> Result<Self, Damage> {
+        let Some(range) = self.choose_memory_merge(frozen)? else {
             return Ok(self.clone());
         };
         let merge = Merge::plan(self.dimension, &self.segments[range], horizon)?;
@@ -31,20 +33,21 @@ impl View {
         Ok(self.with_merged(merge.map(), output).unwrap_or_else(|| self.clone()))
     }
 
-    fn choose_memory_merge(&self) -> Option<Range<usize>> {
+    fn choose_memory_merge(&self, frozen: Seq) -> Result<Option<Range<usize>>, Damage> {
         let end = self.segments.len();
         let (mut start, mut rows, mut bytes) = (end, 0, 0);
         for (place, view) in self.segments.iter().enumerate().rev() {
             let segment = &view.segment;
             bytes += segment.memory_bytes();
-            let too_large = bytes > MEMORY_MERGE_BYTES_MAX || segment.file().is_some();
-            if too_large || (rows > 0 && segment.rows() > rows) {
+            let kept = segment.file().is_some() || segment.head(0)?.born <= frozen;
+            let too_large = bytes > MEMORY_MERGE_BYTES_MAX || (rows > 0 && segment.rows() > rows);
+            if kept || too_large {
                 break;
             }
             rows += segment.rows();
             start = place;
         }
-        (end - start > 1).then_some(start..end)
+        Ok((end - start > 1).then_some(start..end))
     }
 
     /// The segments in memory that a checkpoint has to write: they lie side by side at the end.

@@ -314,7 +314,7 @@ proptest! {
                 }
                 Step::MergeMemory => {
                     let horizon = Seq::new(subject.seq / 2);
-                    subject.view = subject.view.with_memory_merged(horizon).unwrap();
+                    subject.view = subject.view.with_memory_merged(Seq::START, horizon).unwrap();
                 }
                 Step::Checkpoint => subject.checkpoint(),
                 Step::MergeFiles => {

@@ -1,0 +1,128 @@
+//! Full disks, failed syncs, and data directories that are not what they should be.
+
+use std::path::{Path, PathBuf};
+
+use arrwdb_engine::EngineError;
+use arrwdb_engine::log::disk::Disk;
+use arrwdb_engine::log::memory::MemoryDisk;
+
+use crate::subject::*;
+
+async fn filled(disk: &MemoryDisk) -> arrwdb_engine::state::LibraryId {
+    let engine = open(disk).await;
+    let library = library(&engine).await;
+    for version in 0..100 {
+        let n = (version % 32) as u8;
+        engine.put_documents(TENANT, library, vec![document(n, version)]).await.unwrap();
+    }
+    let documents = engine.library(TENANT, library, None).await.unwrap().stats().documents;
+    assert_eq!(documents, 32);
+    engine.close().await.unwrap();
+    library
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_writes_and_serves_reads_and_goes_on_when_there_is_space() {
+    let disk = MemoryDisk::new();
+    let library = filled(&disk).await;
+    let engine = open(&disk).await;
+    disk.set_capacity(Some(disk.used_bytes()));
+    let mut refused = false;
+    for version in 200..20_000 {
+        match engine.put_documents(TENANT, library, vec![document(1, version)]).await {
+            Ok(_) => {}
+            Err(EngineError::DiskFull { .. }) => {
+                refused = true;
+                break;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(refused);
+    let before = versions(&engine, library).await;
+    assert!(before[1].unwrap() >= 200 || before[1] == Some(97));
+    disk.set_capacity(None);
+    engine.put_documents(TENANT, library, vec![document(1, 30_000)]).await.unwrap();
+    assert_eq!(versions(&engine, library).await[1], Some(30_000));
+    engine.close().await.unwrap();
+    let engine = open(&disk).await;
+    assert_eq!(versions(&engine, library).await[1], Some(30_000));
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failed_sync_nothing_is_written_until_the_next_start() {
+    let disk = MemoryDisk::new();
+    let library = filled(&disk).await;
+    let engine = open(&disk).await;
+    let before = versions(&engine, library).await;
+    disk.fail_sync_after(0);
+    let first = engine.put_documents(TENANT, library, vec![document(1, 500)]).await.unwrap_err();
+    assert!(matches!(first, EngineError::LogFailed { .. }), "{first}");
+    let later = engine.put_documents(TENANT, library, vec![document(2, 501)]).await.unwrap_err();
+    assert!(matches!(later, EngineError::LogFailed { .. }), "{later}");
+    assert_eq!(versions(&engine, library).await, before, "reads go on, without the failed write");
+    assert!(engine.health().log.is_err());
+    assert!(engine.close().await.is_err());
+    let engine = open(&disk.crash(|| false)).await;
+    assert_eq!(versions(&engine, library).await, before);
+    engine.put_documents(TENANT, library, vec![document(1, 502)]).await.unwrap();
+    engine.close().await.unwrap();
+}
+
+/// Files below a directory whose names end like this.
+fn files(disk: &MemoryDisk, dir: &Path, suffix: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for name in disk.list(dir).unwrap_or_default() {
+        let path = dir.join(&name);
+        if disk.list(&path).is_ok_and(|names| !names.is_empty()) {
+            found.extend(files(disk, &path, suffix));
+        } else if name.contains(suffix) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_or_missing_file_is_refused_by_name() {
+    for kind in ["manifest-", "catalog-", ".seg", "VERSION"] {
+        for missing in [false, true] {
+            let disk = MemoryDisk::new();
+            filled(&disk).await;
+            let found = files(&disk, Path::new("/data"), kind);
+            assert!(!found.is_empty(), "{kind}");
+            let path = &found[0];
+            if missing {
+                disk.remove(path).unwrap();
+            } else {
+                disk.alter(path, |bytes| bytes[20] ^= 1).unwrap();
+            }
+            let opened = open_with(&disk, config()).await;
+            match opened {
+                Err(EngineError::Damaged { detail }) => {
+                    assert!(detail.contains("/data"), "{kind} {missing}: {detail}");
+                }
+                Err(other) => panic!("{kind} {missing}: {other}"),
+                Ok(engine) => {
+                    // Without a snapshot everything must come from the log and the manifests.
+                    assert!(missing && kind == "catalog-", "{kind}");
+                    let libraries = engine.libraries(TENANT, None).await.unwrap();
+                    assert_eq!(libraries.len(), 1, "{kind}");
+                    assert_eq!(libraries[0].documents, 32, "{kind}");
+                    engine.close().await.unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_engine_on_the_same_directory_is_refused() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let refused = open_with(&disk, config()).await.unwrap_err();
+    assert!(matches!(refused, EngineError::Locked { .. }), "{refused}");
+    engine.close().await.unwrap();
+    open(&disk).await.close().await.unwrap();
+}

@@ -1,0 +1,150 @@
+//! An engine on a disk in memory, and documents to put into it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrwdb_engine::embed::deterministic::DeterministicProvider;
+use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
+use arrwdb_engine::log::memory::MemoryDisk;
+use arrwdb_engine::state::{DocumentId, IndexSpec, LibraryId, TenantId};
+use arrwdb_engine::{
+    Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, NewLibrary, OsRandom,
+    PutChunk, PutDocument, Query, SearchRequest, SystemClock,
+};
+
+pub(crate) const TENANT: TenantId = TenantId::DEFAULT;
+pub(crate) const DIMENSION: u32 = 8;
+
+pub(crate) fn config() -> EngineConfig {
+    EngineConfig {
+        data_dir: PathBuf::from("/data"),
+        search_threads: 2,
+        search_queue_max: 64,
+        chunk_chars: 200,
+        chunks_per_document_max: 1000,
+        chunk_chars_max: 10_000,
+        query_chars_max: 1000,
+        min_seq_wait_max: Duration::from_secs(5),
+        embed_deadline: Duration::from_secs(30),
+        history: Duration::ZERO,
+        // Small, so that checkpoints happen all the time.
+        checkpoint_bytes: 4096,
+        feed_retention: Duration::from_secs(3600),
+        feed_retention_bytes: 1 << 30,
+        disk_free_bytes_min: 0,
+    }
+}
+
+pub(crate) async fn open_with(
+    disk: &MemoryDisk,
+    config: EngineConfig,
+) -> Result<Engine, EngineError> {
+    let parts = EmbedParts {
+        local: LocalSource::Custom(Arc::new(DeterministicProvider)),
+        http: arrwdb_engine::embed::http::http_client(&Default::default()).unwrap(),
+        timer: Arc::new(TokioTimer::new()),
+        random: Arc::new(|| 7),
+    };
+    let embedder = Embedder::open(EmbedConfig::default(), parts).await.unwrap();
+    let parts = EngineParts {
+        clock: Arc::new(SystemClock),
+        random: Arc::new(OsRandom),
+        disk: Arc::new(disk.clone()),
+        embedder,
+    };
+    Engine::open(config, parts).await
+}
+
+pub(crate) async fn open(disk: &MemoryDisk) -> Engine {
+    open_with(disk, config()).await.unwrap()
+}
+
+pub(crate) async fn library(engine: &Engine) -> LibraryId {
+    let new = NewLibrary {
+        id: None,
+        name: "a library".into(),
+        description: None,
+        index: IndexSpec::BruteForce,
+        embedding_provider: None,
+        embedding_model: None,
+        embedding_dimension: Some(DIMENSION),
+    };
+    engine.create_library(TENANT, new).await.unwrap().value.id
+}
+
+pub(crate) fn id(n: u8) -> DocumentId {
+    DocumentId::from_bytes([n; 16])
+}
+
+/// A document whose text says which version of it this is.
+pub(crate) fn document(n: u8, version: u64) -> PutDocument {
+    let chunk = |part: u64| PutChunk {
+        text: text(n, version, part),
+        embedding: Some(vector(n, version, part)),
+        ..PutChunk::default()
+    };
+    PutDocument {
+        id: Some(id(n)),
+        content: Content::Chunks((0..=version % 3).map(chunk).collect()),
+        ..of_text("")
+    }
+}
+
+pub(crate) fn text(n: u8, version: u64, part: u64) -> String {
+    format!("document {n} version {version} part {part}")
+}
+
+pub(crate) fn vector(n: u8, version: u64, part: u64) -> Vec<f32> {
+    (0..u64::from(DIMENSION))
+        .map(|dim| {
+            let mixed = (u64::from(n) * 7919 + version * 104_729 + part * 31 + 1)
+                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                .rotate_left(u32::try_from(dim * 7).unwrap());
+            (mixed % 2001) as f32 - 1000.5
+        })
+        .collect()
+}
+
+pub(crate) fn of_text(text: &str) -> PutDocument {
+    PutDocument {
+        id: None,
+        title: "a title".into(),
+        author: None,
+        document_type: None,
+        source_url: None,
+        tags: Vec::new(),
+        custom: serde_json::Map::new(),
+        created_at: None,
+        content: Content::Text(text.into()),
+    }
+}
+
+/// The version of each document that an engine has; panics if one is half there.
+pub(crate) async fn versions(engine: &Engine, library: LibraryId) -> Vec<Option<u64>> {
+    let snapshot = engine.library(TENANT, library, None).await.unwrap();
+    let mut versions = Vec::new();
+    for n in 0..32 {
+        let found = snapshot.document(id(n), Embeddings::Included).unwrap();
+        versions.push(found.map(|document| {
+            let first = &document.chunks[0].text;
+            let version: u64 = first.split(' ').nth(3).unwrap().parse().unwrap();
+            assert_eq!(document.chunks.len() as u64, version % 3 + 1, "wholly there");
+            for (part, chunk) in (0..).zip(&document.chunks) {
+                assert_eq!(chunk.text, text(n, version, part));
+                assert_eq!(chunk.embedding, vector(n, version, part), "bit for bit");
+            }
+            version
+        }));
+    }
+    versions
+}
+
+pub(crate) fn nearest(vector: Vec<f32>, k: usize) -> SearchRequest {
+    SearchRequest {
+        query: Query::Vector(vector),
+        k,
+        distance_threshold: None,
+        include_embeddings: false,
+    }
+}
