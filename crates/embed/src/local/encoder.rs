@@ -27,7 +27,7 @@ const POSITIONS: usize = 512;
 pub(super) const TOKENS_MAX: usize = 256;
 
 /// Tokens that go through the linear layers together: their inputs fit the second cache.
-pub(super) const BLOCK_ROWS: usize = 64;
+pub(super) const BLOCK_ROWS: usize = 128;
 
 const _: () = assert!(TILE_COLUMNS.is_multiple_of(HEAD_SIZE) && TILE_COLUMNS < 2 * BLOCK_ROWS);
 const _: () =
@@ -85,16 +85,17 @@ impl<P: Product> Encoder<P> {
         &self,
         simd: S,
         sequences: &[&[u32]],
+        state: &mut State<P::Element>,
         vectors: &mut [f32],
     ) -> Result<(), LocalError> {
-        let mut state = State::<P::Element>::new(sequences)?;
-        self.embed_tokens(simd, sequences, &mut state);
+        state.prepare(sequences)?;
+        self.embed_tokens(simd, sequences, state);
         for layer in &self.layers {
-            layer.project_heads(simd, &mut state)?;
-            attend_all(simd, &mut state);
-            layer.finish(simd, &mut state)?;
+            layer.project_heads(simd, state)?;
+            attend_all(simd, state);
+            layer.finish(simd, state)?;
         }
-        pool(simd, &state, vectors);
+        pool(simd, state, vectors);
         Ok(())
     }
 
@@ -252,8 +253,8 @@ fn pool<S: Simd, E: Element>(simd: S, state: &State<E>, vectors: &mut [f32]) {
     }
 }
 
-/// Everything a forward pass writes to.
-struct State<E: Element> {
+/// Everything a forward pass writes to, reused by the next one on the same thread.
+pub(super) struct State<E: Element> {
     tokens: usize,
     /// Tokens per sequence.
     lengths: Vec<usize>,
@@ -271,20 +272,36 @@ struct State<E: Element> {
 }
 
 impl<E: Element> State<E> {
-    fn new(sequences: &[&[u32]]) -> Result<State<E>, LocalError> {
-        let lengths: Vec<usize> = sequences.iter().map(|ids| ids.len()).collect();
-        let tokens = lengths.iter().sum::<usize>();
-        let tail = tokens % BLOCK_ROWS;
-        Ok(State {
-            tokens,
-            lengths,
-            hidden: vec![0.0; tokens * HIDDEN],
-            heads: vec![0.0; 3 * tokens * HIDDEN],
-            context: vec![E::default(); tokens * HIDDEN],
+    /// An empty state; its buffers grow with the first use and are kept for the next.
+    pub(super) fn new() -> State<E> {
+        State {
+            tokens: 0,
+            lengths: Vec::new(),
+            hidden: Vec::new(),
+            heads: Vec::new(),
+            context: Vec::new(),
             attention: AttentionScratch::new(),
-            full: (tokens >= BLOCK_ROWS).then(|| Block::new(BLOCK_ROWS)).transpose()?,
-            tail: (tail > 0).then(|| Block::new(tail)).transpose()?,
-        })
+            full: None,
+            tail: None,
+        }
+    }
+
+    /// Makes room for these sequences. What the buffers held stays: all of it is overwritten.
+    fn prepare(&mut self, sequences: &[&[u32]]) -> Result<(), LocalError> {
+        self.lengths.clear();
+        self.lengths.extend(sequences.iter().map(|ids| ids.len()));
+        self.tokens = self.lengths.iter().sum();
+        self.hidden.resize(self.tokens * HIDDEN, 0.0);
+        self.heads.resize(3 * self.tokens * HIDDEN, 0.0);
+        self.context.resize(self.tokens * HIDDEN, E::default());
+        let tail = self.tokens % BLOCK_ROWS;
+        if self.tokens >= BLOCK_ROWS && self.full.is_none() {
+            self.full = Some(Block::new(BLOCK_ROWS)?);
+        }
+        if tail > 0 && self.tail.as_ref().is_none_or(|block| block.rows != tail) {
+            self.tail = Some(Block::new(tail)?);
+        }
+        Ok(())
     }
 }
 

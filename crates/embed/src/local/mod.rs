@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use fearless_simd::{Level, dispatch};
 
 use crate::model_files::ModelFiles;
-use encoder::{Encoder, HIDDEN, TOKENS_MAX};
-use product::{Bf16Product, F32Product};
+use encoder::{Encoder, HIDDEN, State, TOKENS_MAX};
+use product::{Bf16Product, F32Product, Product};
 use tokens::{Sequence, WordPieces};
 use weights::Tensors;
 
@@ -204,12 +204,19 @@ struct Step {
 
 impl Shared {
     fn embed(&self, texts: &[&str]) -> Result<Embedded, LocalError> {
-        let sequences = self.tokenise(texts)?;
+        let pieces = &self.word_pieces;
+        let sequences = in_parallel(
+            self.threads,
+            texts.len(),
+            || (),
+            |(), number| pieces.sequence(texts[number]),
+        )?;
         let steps = plan(&sequences, self.threads);
+        let results = match &self.weights {
+            Weights::Bf16(encoder) => self.run(encoder, &steps, &sequences)?,
+            Weights::F32(encoder) => self.run(encoder, &steps, &sequences)?,
+        };
         let mut vectors = vec![0.0; texts.len() * HIDDEN];
-        let results = in_parallel(self.threads, steps.len(), |number| {
-            self.run_step(&steps[number], &sequences)
-        })?;
         for (step, rows) in steps.iter().zip(&results) {
             for (&sequence, row) in step.sequences.iter().zip(rows.chunks_exact(HIDDEN)) {
                 vectors[sequence * HIDDEN..][..HIDDEN].copy_from_slice(row);
@@ -220,28 +227,28 @@ impl Shared {
         Ok(Embedded { vectors, tokens, truncated })
     }
 
-    fn tokenise(&self, texts: &[&str]) -> Result<Vec<Sequence>, LocalError> {
-        in_parallel(self.threads, texts.len(), |number| self.word_pieces.sequence(texts[number]))
-    }
-
-    /// One vector per sequence of the step, in its order.
-    fn run_step(&self, step: &Step, sequences: &[Sequence]) -> Result<Vec<f32>, LocalError> {
-        let ids: Vec<&[u32]> =
-            step.sequences.iter().map(|&number| sequences[number].ids.as_slice()).collect();
-        let mut vectors = vec![0.0; ids.len() * HIDDEN];
-        let output = vectors.as_mut_slice();
+    /// For each step one vector per sequence, in the step's order.
+    fn run<P: Product>(
+        &self,
+        encoder: &Encoder<P>,
+        steps: &[Step],
+        sequences: &[Sequence],
+    ) -> Result<Vec<Vec<f32>>, LocalError> {
         let level = self.level;
-        match &self.weights {
-            Weights::Bf16(encoder) => {
-                // AMX has to be asked for once per thread; elsewhere this does nothing.
-                numkong::capabilities::configure_thread();
-                dispatch!(level, simd => encoder.encode(simd, &ids, output))?;
-            }
-            Weights::F32(encoder) => {
-                dispatch!(level, simd => encoder.encode(simd, &ids, output))?;
-            }
-        }
-        Ok(vectors)
+        let start = || {
+            // AMX has to be asked for once per thread; elsewhere this changes nothing.
+            numkong::capabilities::configure_thread();
+            State::new()
+        };
+        in_parallel(self.threads, steps.len(), start, |state, number| {
+            let step = &steps[number];
+            let ids: Vec<&[u32]> =
+                step.sequences.iter().map(|&number| sequences[number].ids.as_slice()).collect();
+            let mut vectors = vec![0.0; ids.len() * HIDDEN];
+            let output = vectors.as_mut_slice();
+            dispatch!(level, simd => encoder.encode(simd, &ids, state, output))?;
+            Ok(vectors)
+        })
     }
 }
 
@@ -270,25 +277,29 @@ fn plan(sequences: &[Sequence], threads: usize) -> Vec<Step> {
 }
 
 /// `work(0), work(1), .. work(count - 1)` on up to `threads` threads, the calling one included;
-/// results in order, or the first error met.
-fn in_parallel<T: Send>(
+/// results in order, or the first error met. Each thread makes a state with `start` and hands it
+/// to all of its work.
+fn in_parallel<S, T: Send>(
     threads: usize,
     count: usize,
-    work: impl Fn(usize) -> Result<T, LocalError> + Sync,
+    start: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> Result<T, LocalError> + Sync,
 ) -> Result<Vec<T>, LocalError> {
     let threads = threads.min(count);
     if threads <= 1 {
-        return (0..count).map(work).collect();
+        let mut state = start();
+        return (0..count).map(|number| work(&mut state, number)).collect();
     }
     let next = AtomicUsize::new(0);
     let run = || -> Result<Vec<(usize, T)>, LocalError> {
+        let mut state = start();
         let mut done = Vec::new();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= count {
                 return Ok(done);
             }
-            done.push((number, work(number)?));
+            done.push((number, work(&mut state, number)?));
         }
     };
     let mut results = std::thread::scope(|scope| {

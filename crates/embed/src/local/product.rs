@@ -13,7 +13,7 @@ use super::tile::{Output, Panel, Rows, multiply_panel, panel_columns};
 /// Columns of a tile of results. It divides the width of every layer, holds whole attention
 /// heads, and is below twice [`BLOCK_ROWS`](super::encoder::BLOCK_ROWS), which is what makes
 /// `numkong` choose its faster register tiling.
-pub(super) const TILE_COLUMNS: usize = 96;
+pub(super) const TILE_COLUMNS: usize = 192;
 
 /// The number format of a linear layer's input.
 pub(super) trait Element: StorageElement + Copy + Default + Send + Sync {

@@ -15,8 +15,15 @@ use fearless_simd::prelude::*;
 pub(super) const LANES_MAX: usize = 16;
 
 /// Coefficients of `2^f` for `f` in `[-0.5, 0.5]`, constant first; relative error below 2e-9.
-const EXP2: [f32; 7] =
-    [1.0, 0.693_147_2, 0.240_226_46, 0.055_503_286, 0.009_618_489, 0.001_339_993, 0.000_153_458_11];
+const EXP2: [f32; 7] = [
+    1.0,
+    std::f32::consts::LN_2,
+    0.240_226_46,
+    0.055_503_286,
+    0.009_618_489,
+    0.001_339_993,
+    0.000_153_458_11,
+];
 
 /// Numerator, in powers of `x^2`, of the odd rational function that follows the normal
 /// distribution's `cdf(x) - 0.5` for `|x| <= GELU_CLAMP` to 5e-9.
