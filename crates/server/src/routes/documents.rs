@@ -94,7 +94,7 @@ struct DocumentList {
 }
 
 /// Adds a document; one of the same id is replaced.
-#[utoipa::path(post, path = "/libraries/{library_id}/documents", tag = "documents",
+#[utoipa::path(post, operation_id = "add_document", path = "/libraries/{library_id}/documents", tag = "documents",
     params(("library_id" = String, Path, description = "The library")),
     request_body = AddDocument,
     responses((status = 201, description = "Added: durable and visible", body = DocumentAnswer), WriteErrors, EmbeddingErrors))]
@@ -112,7 +112,7 @@ async fn add(
 }
 
 /// Adds a document whose vectors the caller supplies.
-#[utoipa::path(post, path = "/libraries/{library_id}/documents/with-embeddings", tag = "documents",
+#[utoipa::path(post, operation_id = "add_document_with_embeddings", path = "/libraries/{library_id}/documents/with-embeddings", tag = "documents",
     params(("library_id" = String, Path, description = "The library")),
     request_body(content = AddDocument, example = json!({"title": "Two numbers", "chunks": [{"text": "half", "embedding": [0.5, 0.5]}]})),
     responses((status = 201, description = "Added: durable and visible", body = DocumentAnswer), WriteErrors))]
@@ -130,7 +130,7 @@ async fn add_with_embeddings(
 }
 
 /// Replaces the document of this id, or adds it.
-#[utoipa::path(put, path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
+#[utoipa::path(put, operation_id = "put_document", path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
     params(("library_id" = String, Path, description = "The library"), ("document_id" = String, Path, description = "The document")),
     request_body = AddDocument,
     responses(
@@ -206,7 +206,7 @@ async fn read_document_of(
 }
 
 /// Adds up to 1000 documents; each is added whole or not at all.
-#[utoipa::path(post, path = "/libraries/{library_id}/documents/batch", tag = "documents",
+#[utoipa::path(post, operation_id = "add_documents", path = "/libraries/{library_id}/documents/batch", tag = "documents",
     params(("library_id" = String, Path, description = "The library")),
     request_body = AddBatch,
     responses((status = 201, description = "What became of each", body = BatchAnswer), WriteErrors, EmbeddingErrors))]
@@ -220,7 +220,7 @@ async fn add_batch(
 }
 
 /// Adds up to 1000 documents whose vectors the caller supplies.
-#[utoipa::path(post, path = "/libraries/{library_id}/documents/batch-with-embeddings", tag = "documents",
+#[utoipa::path(post, operation_id = "add_documents_with_embeddings", path = "/libraries/{library_id}/documents/batch-with-embeddings", tag = "documents",
     params(("library_id" = String, Path, description = "The library")),
     request_body = AddBatch,
     responses((status = 201, description = "What became of each", body = BatchAnswer), WriteErrors))]
@@ -294,7 +294,7 @@ fn batch_answer(
 }
 
 /// Pages through the documents in the order in which they were added.
-#[utoipa::path(get, path = "/libraries/{library_id}/documents", tag = "documents",
+#[utoipa::path(get, operation_id = "list_documents", path = "/libraries/{library_id}/documents", tag = "documents",
     params(
         ("library_id" = String, Path, description = "The library"),
         ("page" = Option<u64>, Query, description = "From 1 [1]"),
@@ -322,7 +322,7 @@ async fn list(
 }
 
 /// One document.
-#[utoipa::path(get, path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
+#[utoipa::path(get, operation_id = "get_document", path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
     params(
         ("library_id" = String, Path, description = "The library"),
         ("document_id" = String, Path, description = "The document"),
@@ -344,7 +344,7 @@ async fn get(
 }
 
 /// One document, wherever it is.
-#[utoipa::path(get, path = "/documents/{document_id}", tag = "documents",
+#[utoipa::path(get, operation_id = "get_document_anywhere", path = "/documents/{document_id}", tag = "documents",
     params(
         ("document_id" = String, Path, description = "The document"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
@@ -367,7 +367,7 @@ async fn get_anywhere(
 }
 
 /// Deletes a document.
-#[utoipa::path(delete, path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
+#[utoipa::path(delete, operation_id = "delete_document", path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
     params(("library_id" = String, Path, description = "The library"), ("document_id" = String, Path, description = "The document")),
     responses((status = 204, description = "Deleted: durable and gone"), WriteErrors))]
 async fn delete(
@@ -379,7 +379,7 @@ async fn delete(
 }
 
 /// Deletes a document, wherever it is.
-#[utoipa::path(delete, path = "/documents/{document_id}", tag = "documents",
+#[utoipa::path(delete, operation_id = "delete_document_anywhere", path = "/documents/{document_id}", tag = "documents",
     params(("document_id" = String, Path, description = "The document")),
     responses((status = 204, description = "Deleted: durable and gone"), WriteErrors))]
 async fn delete_anywhere(
@@ -407,7 +407,7 @@ async fn delete_one(
 }
 
 /// Deletes up to 1000 documents, wherever they are.
-#[utoipa::path(delete, path = "/documents/batch", tag = "documents",
+#[utoipa::path(delete, operation_id = "delete_documents", path = "/documents/batch", tag = "documents",
     request_body = DeleteBatch,
     responses((status = 200, description = "What became of each", body = BatchAnswer), WriteErrors))]
 async fn delete_batch(

@@ -186,7 +186,7 @@ pub(super) fn json_documents(head: &Value, pages: Pages) -> Response {
 
 /// Writes out every document as NDJSON, one state of the library from first to last. The last line
 /// is `{"status":"complete",...}`; the lines can be sent to `documents/stream` of another library.
-#[utoipa::path(get, path = "/libraries/{library_id}/documents/stream", tag = "streams",
+#[utoipa::path(get, operation_id = "export_documents", path = "/libraries/{library_id}/documents/stream", tag = "streams",
     params(
         ("library_id" = String, Path, description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),

@@ -147,7 +147,7 @@ async fn livez(principal: Principal) -> Json<Value> {
 }
 
 /// Every component and its figures.
-#[utoipa::path(get, path = "/health/detailed", tag = "health", responses(
+#[utoipa::path(get, operation_id = "health_detailed", path = "/health/detailed", tag = "health", responses(
     (status = 200, description = "Components and figures", body = Object)
 ))]
 async fn detailed(_principal: Principal, State(app): State<App>) -> Json<Value> {

@@ -166,7 +166,7 @@ fn read_quantization(r: &mut Reader<'_>) -> Read<()> {
 }
 
 /// Creates a library.
-#[utoipa::path(post, path = "/libraries", tag = "libraries", request_body = CreateLibrary,
+#[utoipa::path(post, operation_id = "create_library", path = "/libraries", tag = "libraries", request_body = CreateLibrary,
     responses((status = 201, description = "Created, durable", body = LibraryAnswer), WriteErrors))]
 async fn create(
     principal: Principal,
@@ -188,7 +188,7 @@ async fn create(
 }
 
 /// Lists the libraries in the order of their creation.
-#[utoipa::path(get, path = "/libraries", tag = "libraries",
+#[utoipa::path(get, operation_id = "list_libraries", path = "/libraries", tag = "libraries",
     params(("min_seq" = Option<u64>, Query, description = "Wait until this write is seen")),
     responses((status = 200, description = "All libraries, without their documents", body = Vec<LibrarySummary>), ReadErrors))]
 async fn list(
@@ -201,7 +201,7 @@ async fn list(
 }
 
 /// One library with its first 100 documents.
-#[utoipa::path(get, path = "/libraries/{library_id}", tag = "libraries",
+#[utoipa::path(get, operation_id = "get_library", path = "/libraries/{library_id}", tag = "libraries",
     params(
         ("library_id" = String, Path, description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
@@ -240,7 +240,7 @@ fn whole_library(
 }
 
 /// Changes a library's name or description.
-#[utoipa::path(patch, path = "/libraries/{library_id}", tag = "libraries",
+#[utoipa::path(patch, operation_id = "update_library", path = "/libraries/{library_id}", tag = "libraries",
     params(("library_id" = String, Path, description = "The library")),
     request_body = PatchLibrary,
     responses((status = 200, description = "The library as it is now", body = LibraryAnswer), WriteErrors))]
@@ -273,7 +273,7 @@ async fn patch(
 }
 
 /// Deletes a library with everything in it.
-#[utoipa::path(delete, path = "/libraries/{library_id}", tag = "libraries",
+#[utoipa::path(delete, operation_id = "delete_library", path = "/libraries/{library_id}", tag = "libraries",
     params(("library_id" = String, Path, description = "The library")),
     responses((status = 204, description = "Deleted"), WriteErrors))]
 async fn delete(
@@ -286,7 +286,7 @@ async fn delete(
 }
 
 /// Figures of a library.
-#[utoipa::path(get, path = "/libraries/{library_id}/statistics", tag = "libraries",
+#[utoipa::path(get, operation_id = "get_library_statistics", path = "/libraries/{library_id}/statistics", tag = "libraries",
     params(
         ("library_id" = String, Path, description = "The library"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),

@@ -101,7 +101,7 @@ fn read_threshold(r: &mut Reader<'_>) -> Read<Option<f32>> {
 }
 
 /// Searches by text.
-#[utoipa::path(post, path = "/libraries/{library_id}/search", tag = "search",
+#[utoipa::path(post, operation_id = "search", path = "/libraries/{library_id}/search", tag = "search",
     params(
         ("library_id" = String, Path, description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
@@ -140,7 +140,7 @@ async fn search_text(
 }
 
 /// Searches by vector.
-#[utoipa::path(post, path = "/libraries/{library_id}/search/embedding", tag = "search",
+#[utoipa::path(post, operation_id = "search_by_embedding", path = "/libraries/{library_id}/search/embedding", tag = "search",
     params(
         ("library_id" = String, Path, description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
