@@ -47,12 +47,9 @@ pub(crate) fn failed<'a>(
 ) -> impl FnOnce(io::Error) -> EngineError + 'a {
     move |error| {
         let detail = format!("cannot {operation} {}: {error}", path.display());
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                EngineError::DiskFull { detail }
-            }
-            _ => EngineError::Storage { detail },
-        }
+        let full =
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if full { EngineError::DiskFull { detail } } else { EngineError::Storage { detail } }
     }
 }
 
@@ -169,11 +166,13 @@ impl Store {
 
     fn open_segment(&self, id: LibraryId, number: u64) -> Result<FileSegment, EngineError> {
         let path = self.segment_path(id, number);
-        let bytes = map(&*self.disk, &path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => EngineError::Damaged {
-                detail: format!("{} is missing; run `arrwdb check`", path.display()),
-            },
-            _ => failed("map", &path)(error),
+        let bytes = map(&*self.disk, &path).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                let detail = format!("{} is missing; restore it or a backup", path.display());
+                EngineError::Damaged { detail }
+            } else {
+                failed("map", &path)(error)
+            }
         })?;
         Ok(FileSegment::open(number, bytes)?)
     }

@@ -34,13 +34,21 @@ pub(crate) struct Writer {
 
 type Reply = oneshot::Sender<Result<WriteDone, EngineError>>;
 
+/// A record on its way to the disk.
+struct Record {
+    seq: Seq,
+    /// The view that has it.
+    view: View,
+    durable: oneshot::Receiver<Result<u64, LogError>>,
+}
+
 /// Something decided whose time to be answered has not come.
 struct InFlight {
     /// The answer when everything before it, and it itself, is durable.
     answer: Result<WriteDone, EngineError>,
     reply: Reply,
-    /// The record it waits for and the view that has it; `None` if it logged nothing.
-    record: Option<(Seq, View, oneshot::Receiver<Result<u64, LogError>>)>,
+    /// The record it waits for; `None` if it logged nothing.
+    record: Option<Record>,
 }
 
 /// What the writer believes.
@@ -127,10 +135,10 @@ impl Writer {
                         let answer = Ok(WriteDone { seq: seen, existed });
                         InFlight { answer, reply, record: None }
                     }
-                    Some(Ok((seq, view, durable))) => {
-                        guess.view = view.clone();
-                        let answer = Ok(WriteDone { seq, existed });
-                        InFlight { answer, reply, record: Some((seq, view, durable)) }
+                    Some(Ok(record)) => {
+                        guess.view = record.view.clone();
+                        let answer = Ok(WriteDone { seq: record.seq, existed });
+                        InFlight { answer, reply, record: Some(record) }
                     }
                     Some(Err(error)) => InFlight { answer: Err(error), reply, record: None },
                 }
@@ -141,12 +149,7 @@ impl Writer {
     }
 
     /// Appends an entry and applies it to the guess.
-    #[expect(clippy::type_complexity, reason = "the three parts of a record in flight")]
-    fn append(
-        &self,
-        guess: &Guess,
-        entry: &LibraryEntry,
-    ) -> Result<(Seq, View, oneshot::Receiver<Result<u64, LogError>>), EngineError> {
+    fn append(&self, guess: &Guess, entry: &LibraryEntry) -> Result<Record, EngineError> {
         let (sender, durable) = oneshot::channel();
         let done = Box::new(move |outcome| drop(sender.send(outcome)));
         self.handle.unapplied.begin(self.log.last_assigned());
@@ -158,13 +161,13 @@ impl Writer {
         // is in the log: a restart applies it, or says what is damaged.
         let next = guess.view.apply(seq, entry)?;
         let next = next.with_memory_merged(guess.frozen, self.upkeep.horizon())?;
-        Ok((seq, next, durable))
+        Ok(Record { seq, view: next, durable })
     }
 
     /// The oldest record in flight is durable, or failed.
     fn settle(&self, guess: &mut Guess, outcome: Result<u64, LogError>) {
         let Some(oldest) = guess.in_flight.front_mut() else { return };
-        let Some((seq, view, _durable)) = oldest.record.take() else { return };
+        let Some(Record { seq, view, durable: _ }) = oldest.record.take() else { return };
         match outcome {
             Ok(durable) => {
                 assert_eq!(durable, seq.get(), "the log answers for the record it was given");
@@ -200,7 +203,7 @@ impl Writer {
             drop(front.reply.send(answer));
         }
         let oldest = guess.in_flight.iter().find_map(|waiting| waiting.record.as_ref());
-        self.handle.advance(oldest.map(|(seq, _view, _durable)| *seq));
+        self.handle.advance(oldest.map(|record| record.seq));
     }
 
     fn change_layout(&self, guess: &mut Guess, layout: Layout) {
@@ -225,7 +228,7 @@ async fn next(
     let settled = async {
         match in_flight.front_mut().and_then(|front| front.record.as_mut()) {
             // The log drops a callback only when it is gone.
-            Some((_seq, _view, durable)) => durable.await.unwrap_or(Err(LogError::Closed)),
+            Some(record) => (&mut record.durable).await.unwrap_or(Err(LogError::Closed)),
             None => std::future::pending().await,
         }
     };

@@ -1,5 +1,6 @@
 //! Random histories against a plain map: S1, S3, S4, S5 and exactness of search, listing and
 //! counts, through merges, checkpoints and restarts.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -232,9 +233,9 @@ impl Subject {
 
 fn check(subject: &Subject, model: &Model) -> Result<(), TestCaseError> {
     let view = &subject.view;
-    prop_assert_eq!(view.documents() as usize, model.arrived.len());
+    prop_assert_eq!(view.documents(), model.arrived.len() as u64);
     let chunks: usize = model.arrived.values().map(|document| document.chunks.len()).sum();
-    prop_assert_eq!(view.chunks() as usize, chunks);
+    prop_assert_eq!(view.chunks(), chunks as u64);
     for n in 0..24 {
         let expected = model.arrived.values().find(|document| document.id == id(n));
         let found = view.document(id(n), true).unwrap();

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrwdb_engine::EngineError;
 use arrwdb_engine::log::memory::MemoryDisk;
+use arrwdb_engine::state::LibraryId;
+use arrwdb_engine::{Engine, EngineError};
 use parking_lot::Mutex;
 
 use crate::subject::*;
@@ -42,32 +43,7 @@ async fn n1_acknowledged_writes_survive_power_failures_at_random_moments() {
         let states = Expected(found.into_iter().map(|state| vec![state]).collect());
         let shared = Arc::new(Mutex::new(states));
         let tasks: Vec<_> = (0..4_u8)
-            .map(|task| {
-                let (engine, shared) = (engine.clone(), shared.clone());
-                let mut random = Random(round * 1000 + u64::from(task) + 1);
-                tokio::spawn(async move {
-                    // Each task has documents of its own, so their order is known.
-                    for step in 0..120 {
-                        let n = (random.next() % 8) as u8 * 4 + task;
-                        let delete = random.next().is_multiple_of(4);
-                        let version = round * 100_000 + step;
-                        let state = (!delete).then_some(version);
-                        shared.lock().0[usize::from(n)].push(state);
-                        let outcome = if delete {
-                            let ids = vec![id(n)];
-                            engine.delete_documents(TENANT, library, ids).await.map(|_done| ())
-                        } else {
-                            let batch = vec![document(n, version)];
-                            engine.put_documents(TENANT, library, batch).await.map(|_done| ())
-                        };
-                        match outcome {
-                            Ok(()) => shared.lock().0[usize::from(n)] = vec![state],
-                            Err(EngineError::Busy { .. }) => {}
-                            Err(other) => panic!("{other}"),
-                        }
-                    }
-                })
-            })
+            .map(|task| tokio::spawn(work(engine.clone(), library, shared.clone(), (round, task))))
             .collect();
         let mut random = Random(round * 77 + 5);
         for _wait in 0..random.next() % 3000 {
@@ -116,4 +92,32 @@ async fn a_restart_reads_what_a_checkpoint_wrote_and_the_log_after_it() {
     let stats = closed.library(TENANT, library, None).await.unwrap().stats();
     assert_eq!(stats.memory_bytes, 0, "closing wrote everything: {stats:?}");
     closed.close().await.unwrap();
+}
+
+/// Puts and deletes at random. Each task has documents of its own, so that their order is known.
+async fn work(
+    engine: Engine,
+    library: LibraryId,
+    shared: Arc<Mutex<Expected>>,
+    (round, task): (u64, u8),
+) {
+    let mut random = Random(round * 1000 + u64::from(task) + 1);
+    for step in 0..120 {
+        let n = (random.next() % 8) as u8 * 4 + task;
+        let version = round * 100_000 + step;
+        let state = (!random.next().is_multiple_of(4)).then_some(version);
+        shared.lock().0[usize::from(n)].push(state);
+        let outcome = match state {
+            None => engine.delete_documents(TENANT, library, vec![id(n)]).await.map(|_done| ()),
+            Some(version) => {
+                let batch = vec![document(n, version)];
+                engine.put_documents(TENANT, library, batch).await.map(|_done| ())
+            }
+        };
+        match outcome {
+            Ok(()) => shared.lock().0[usize::from(n)] = vec![state],
+            Err(EngineError::Busy { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrwdb_engine::embed::deterministic::DeterministicProvider;
+use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{DocumentId, IndexSpec, LibraryId, TenantId};
@@ -30,7 +31,7 @@ pub(crate) fn config() -> EngineConfig {
         history: Duration::ZERO,
         // Small, so that checkpoints happen all the time.
         checkpoint_bytes: 4096,
-        feed_retention: Duration::from_secs(3600),
+        feed_retention: Duration::from_hours(1),
         feed_retention_bytes: 1 << 30,
         disk_free_bytes_min: 0,
     }
@@ -42,7 +43,7 @@ pub(crate) async fn open_with(
 ) -> Result<Engine, EngineError> {
     let parts = EmbedParts {
         local: LocalSource::Custom(Arc::new(DeterministicProvider)),
-        http: arrwdb_engine::embed::http::http_client(&Default::default()).unwrap(),
+        http: http_client(&HttpOptions::default()).unwrap(),
         timer: Arc::new(TokioTimer::new()),
         random: Arc::new(|| 7),
     };

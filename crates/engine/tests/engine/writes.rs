@@ -153,8 +153,11 @@ async fn each_document_of_a_batch_stands_for_itself() {
         .iter()
         .map(|outcome| match outcome {
             Ok(_) => "",
-            Err(EngineError::Blank { field, .. } | EngineError::Invalid { field, .. }) => field,
-            Err(EngineError::Vector { field, .. }) => field,
+            Err(
+                EngineError::Blank { field, .. }
+                | EngineError::Invalid { field, .. }
+                | EngineError::Vector { field, .. },
+            ) => field,
             Err(other) => panic!("{other}"),
         })
         .collect();
