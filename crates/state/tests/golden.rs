@@ -1,0 +1,94 @@
+//! The bytes of every format, pinned: a released version's bytes never change.
+//!
+//! `UPDATE=1 cargo nextest run -p arrwdb-state golden` writes the files anew, which is right only
+//! for a version that was never released.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use arrwdb_state::{
+    Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
+    DocumentRecord, IndexSpec, LibraryEntry, LibraryId, LibrarySpec, ModelName, Seq, TenantId,
+    Timestamp, View,
+};
+
+fn check(name: &str, bytes: &[u8]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let golden = std::fs::read(&path).unwrap();
+    assert!(golden == bytes, "{name}: {} bytes are not the {} pinned", bytes.len(), golden.len());
+}
+
+fn spec() -> LibrarySpec {
+    LibrarySpec {
+        id: LibraryId::from_bytes([1; 16]),
+        tenant: TenantId::new(2),
+        name: "a library".into(),
+        description: Some("of books".into()),
+        created_at: Timestamp::from_micros(1_700_000_000_000_001),
+        index: IndexSpec::BruteForce,
+        model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
+        dimension: 3,
+    }
+}
+
+fn record() -> DocumentRecord {
+    let mut custom = Custom::new();
+    custom.insert("year".into(), serde_json::json!(1998));
+    let chunk = |n: u8| Chunk {
+        id: ChunkId::from_bytes([n; 16]),
+        text: format!("passage {n}"),
+        embedding: vec![f32::from(n), -0.5, 1e-3],
+        created_at: Timestamp::from_micros(3),
+        page_number: (n == 5).then_some(12),
+        custom: if n == 5 { custom.clone() } else { Custom::new() },
+    };
+    let document = Document {
+        id: DocumentId::from_bytes([4; 16]),
+        metadata: DocumentMetadata {
+            title: "A title".into(),
+            author: Some("an author".into()),
+            document_type: "text".into(),
+            source_url: Some("file:///a".into()),
+            tags: vec!["one".into(), "two".into()],
+            custom: custom.clone(),
+            created_at: Timestamp::from_micros(2),
+        },
+        chunks: vec![chunk(5), chunk(6)],
+    };
+    DocumentRecord::new(&document, 3).unwrap()
+}
+
+#[test]
+fn golden_catalog_entries() {
+    let id = spec().id;
+    let at = Timestamp::from_micros(9);
+    let created = CatalogEntry::LibraryCreated(spec());
+    check("library-created-1.bin", &created.encode());
+    let updated =
+        CatalogEntry::LibraryUpdated { id, at, name: "renamed".into(), description: None };
+    check("library-updated-1.bin", &updated.encode());
+    check("library-deleted-1.bin", &CatalogEntry::LibraryDeleted { id, at }.encode());
+    let catalog = Catalog::default().apply(Seq::new(7), &created);
+    check("catalog-1.bin", &catalog.write(|_id| Seq::new(5)));
+}
+
+#[test]
+fn golden_library_entries_and_segment() {
+    let at = Timestamp::from_micros(9);
+    let put = LibraryEntry::DocumentsPut { at, documents: vec![record()] };
+    check("documents-put-1.bin", &put.encode().concat());
+    let ids = vec![DocumentId::from_bytes([4; 16]), DocumentId::from_bytes([7; 16])];
+    let deleted = LibraryEntry::DocumentsDeleted { at, ids };
+    check("documents-deleted-1.bin", &deleted.encode().concat());
+    let view = View::empty(3);
+    let entry = view.decide(Command::Put(vec![record()]), at).unwrap().entry.unwrap();
+    let view = view.apply(Seq::new(11), &entry).unwrap();
+    let merge = view.plan_merge(view.memory_segments(), Seq::START).unwrap();
+    let mut bytes = Vec::new();
+    let summary = merge.write(&mut bytes).unwrap();
+    bytes[..summary.header.len()].copy_from_slice(&summary.header);
+    check("segment-1.seg", &bytes);
+}
