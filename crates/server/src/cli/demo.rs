@@ -58,11 +58,11 @@ const LIBRARY: &str = "demo";
 
 /// Searches whose words are not those of the passages they should find.
 const SEARCHES: [&str; 5] = [
-    "keep two threads from changing the same value at once",
+    "remember the order in which keys were added",
     "show people how far a long task has come",
-    "numbers nobody can guess",
-    "treat a file on disk as if it were already in memory",
+    "split work over all cores",
     "make data smaller before sending it",
+    "keep two threads from changing the same value at once",
 ];
 
 /// Runs the command.

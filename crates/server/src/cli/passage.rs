@@ -49,7 +49,8 @@ pub(crate) fn excerpt(
     columns: usize,
     lines_max: usize,
 ) -> Vec<String> {
-    let lines = wrapped(&harmless(text), columns);
+    // Room for a mark on either side.
+    let lines = wrapped(&harmless(text), columns.saturating_sub(8));
     let hits: Vec<usize> = lines
         .iter()
         .map(|line| pieces(line).filter(|(word, is_word)| *is_word && words.has(word)).count())
@@ -64,12 +65,12 @@ pub(crate) fn excerpt(
     if start > 0
         && let Some(first) = shown.first_mut()
     {
-        *first = clipped(&format!("... {first}"), columns, "");
+        *first = format!("... {first}");
     }
     if end < lines.len()
         && let Some(last) = shown.last_mut()
     {
-        *last = clipped(last, columns.saturating_sub(4), " ...");
+        last.push_str(" ...");
     }
     shown
 }
@@ -86,23 +87,13 @@ pub(crate) fn highlighted(line: &str, words: &QueryWords, colour: Colour) -> Str
     pieces(line).map(piece).collect()
 }
 
-/// `text` cut to `columns`, with `end` after it. "..." marks a cut where `end` is empty.
-pub(crate) fn clipped(text: &str, columns: usize, end: &str) -> String {
+/// `text` cut to `columns`; "..." marks a cut.
+pub(crate) fn clipped(text: &str, columns: usize) -> String {
     if measure_text_width(text) <= columns {
-        return format!("{text}{end}");
+        return text.to_owned();
     }
-    let mark = if end.is_empty() { "..." } else { "" };
-    let room = columns.saturating_sub(mark.len());
-    let mut cut = String::new();
-    for c in text.chars() {
-        let mut longer = cut.clone();
-        longer.push(c);
-        if measure_text_width(&longer) > room {
-            break;
-        }
-        cut = longer;
-    }
-    format!("{}{mark}{end}", cut.trim_end())
+    let head = clipped_exactly(text, columns.saturating_sub(3));
+    format!("{}...", head.trim_end())
 }
 
 /// The line as words and what stands between them, in order.
@@ -148,11 +139,11 @@ fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// The longest beginning of `word` that fits, at least one character.
-fn clipped_exactly(word: &str, columns: usize) -> String {
+/// The longest beginning of `text` that fits, at least one character.
+fn clipped_exactly(text: &str, columns: usize) -> String {
     let mut head = String::new();
     let mut width = 0;
-    for c in word.chars() {
+    for c in text.chars() {
         width += measure_text_width(c.encode_utf8(&mut [0; 4]));
         if width > columns && !head.is_empty() {
             break;
@@ -197,8 +188,8 @@ mod tests {
     fn no_line_is_wider_than_the_terminal() {
         let text =
             "a ".repeat(50) + &"b".repeat(75) + " \u{6f22}\u{5b57}\u{6f22}\u{5b57}\u{6f22}\u{5b57}";
-        for line in excerpt(&text, &QueryWords::new("bbbb"), 10, 50) {
-            assert!(measure_text_width(&line) <= 10, "{line:?}");
+        for line in excerpt(&text, &QueryWords::new("bbbb"), 24, 3) {
+            assert!(measure_text_width(&line) <= 24, "{line:?}");
         }
     }
 

@@ -104,7 +104,7 @@ pub(crate) fn show(terminal: &mut Terminal, query: &str, answer: &Answer) -> Res
     }
     for hit in &answer.results {
         let title = harmless(&hit.document_title).replace('\n', " ");
-        let title = terminal.styled(Style::Strong, &clipped(&title, columns, ""));
+        let title = terminal.styled(Style::Strong, &clipped(&title, columns));
         terminal.line(&format!("{:>6}  {title}", score(hit.distance)))?;
         for line in excerpt(&hit.chunk.text, &words, columns, LINES_MAX) {
             let line = highlighted(&line, &words, terminal.colour());

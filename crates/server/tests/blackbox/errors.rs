@@ -145,7 +145,7 @@ async fn a_library_is_refused_with_every_bad_field() {
         post(json!({ "name": "x", "embedding_dimension": 4097 }), &["/embedding_dimension"]),
         post(json!({ "name": "x", "embedding_model": "no-such-model" }), &["/embedding_model"]),
         post(json!({ "name": "x", "embedding_provider": "nobody" }), &["/embedding_provider"]),
-        post(json!([existing]), &[""]),
+        post(json!([existing]), &["", "/name"]),
         case(Method::POST, "/v1/libraries", "{\"name\":", 422, "JsonInvalidError"),
         case(Method::POST, "/v1/libraries", "", 422, "JsonInvalidError"),
         case(Method::POST, "/v1/libraries", "{} {}", 422, "JsonInvalidError"),

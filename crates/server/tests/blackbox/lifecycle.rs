@@ -118,7 +118,8 @@ async fn a_second_server_on_the_same_directory_is_refused() {
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     let said = format!("{said}{}", String::from_utf8_lossy(&second.stdout));
     assert!(said.contains(&*site.data_dir.to_string_lossy()), "names the directory: {said}");
-    assert!(said.contains("another"), "says why: {said}");
+    assert!(said.contains("locked by process"), "says why: {said}");
+    assert!(said.contains(&server.pid().to_string()), "and who has it: {said}");
     assert!(!said.contains("panicked"), "{said}");
     server.get("/ready").await.expect(200);
 }

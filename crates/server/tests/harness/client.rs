@@ -24,6 +24,8 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     /// Its body.
     pub(crate) body: Vec<u8>,
+    /// Path of the URL that answered, after redirects.
+    pub(crate) path: String,
     request: String,
 }
 
@@ -49,8 +51,9 @@ impl Client {
         let described = format!("{} {}", request.method(), request.url());
         let response = self.http.execute(request).await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let path = response.url().path().to_owned();
         let body = response.bytes().await.ok()?.to_vec();
-        Some(Answer { status, headers, body, request: described })
+        Some(Answer { status, headers, body, path, request: described })
     }
 
     /// Sends a request.
