@@ -17,6 +17,7 @@ mod catalog;
 mod config;
 mod engine;
 mod error;
+mod follow;
 mod handle;
 mod maintenance;
 mod map;
@@ -38,6 +39,7 @@ pub use arrwdb_state as state;
 pub use config::{Clock, EngineConfig, EngineParts, Random};
 pub use engine::{Engine, Health};
 pub use error::EngineError;
+pub use follow::{Change, ChangeEntry, FollowError};
 pub use request::{
     Content, Cursor, DocumentPage, Hit, LibraryOverview, LibraryPatch, NewLibrary, PutChunk,
     PutDocument, PutReceipt, Query, SearchAnswer, SearchRequest, Written,
