@@ -1,0 +1,28 @@
+"""Single queries of faiss's flat index, one when it is asked for: see `src/bin/exact.rs`.
+
+    pip install faiss-cpu numpy
+    python bench/faiss_flat.py DATA.npy QUERIES.npy K
+
+Prints a line about faiss, then answers each line `THREADS QUERY` with the seconds of one search
+and the rows found. Vectors are of unit length, so the inner product is the cosine.
+"""
+
+import sys
+import time
+
+import faiss
+import numpy
+
+data, queries, k = numpy.load(sys.argv[1]), numpy.load(sys.argv[2]), int(sys.argv[3])
+index = faiss.IndexFlatIP(data.shape[1])
+index.add(data)
+del data
+print(f"faiss {faiss.__version__}, IndexFlatIP, {faiss.get_compile_options().strip()}", flush=True)
+for line in sys.stdin:
+    threads, query = map(int, line.split())
+    faiss.omp_set_num_threads(threads)
+    vector = queries[query : query + 1]
+    start = time.perf_counter()
+    _, rows = index.search(vector, k)
+    seconds = time.perf_counter() - start
+    print(seconds, *rows[0], flush=True)
