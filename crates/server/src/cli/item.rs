@@ -2,7 +2,8 @@
 //!
 //! The id follows from the library and the place the document came from, so importing again
 //! replaces instead of duplicating (U2). The line carries two custom metadata keys, [`PATH_KEY`]
-//! and [`HASH_KEY`], by which the next import knows what it has to send.
+//! and [`HASH_KEY`], by which the next import knows what it has to send. A line of an export has
+//! neither added: it is sent as it is, each time.
 
 use std::fmt;
 use std::path::Path;
@@ -81,12 +82,18 @@ impl ItemMaker {
         mut document: Map<String, Value>,
     ) -> Item {
         let path = place.path.to_string_lossy().into_owned();
-        document.remove("id");
-        mark(&mut document, HASH_KEY, None);
-        mark(&mut document, PATH_KEY, Some(&path));
-        let hash = hex(&Sha256::digest(Value::Object(document.clone()).to_string()));
         let id = self.id(&path, key, part);
-        mark(&mut document, HASH_KEY, Some(&hash));
+        document.remove("id");
+        // A line of an export is the document as it was, and stays so.
+        let exported = matches!(key, Key::Given(_)) && document.contains_key("chunks");
+        if !exported {
+            mark(&mut document, HASH_KEY, None);
+            mark(&mut document, PATH_KEY, Some(&path));
+        }
+        let hash = hex(&Sha256::digest(Value::Object(document.clone()).to_string()));
+        if !exported {
+            mark(&mut document, HASH_KEY, Some(&hash));
+        }
         document.insert("id".to_owned(), Value::String(id.to_string()));
         let mut line = Value::Object(document).to_string().into_bytes();
         line.push(b'\n');
