@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrwdb_embed::Embedder;
 use arrwdb_log::disk::{Disk, OsDisk};
-use arrwdb_state::Timestamp;
+use arrwdb_state::{Timestamp, limits};
 
 use crate::system::{OsRandom, SystemClock};
 
@@ -42,6 +42,29 @@ pub struct EngineConfig {
     pub feed_retention_bytes: u64,
     /// Writes are refused while less than this is free on the data directory's disk.
     pub disk_free_bytes_min: u64,
+}
+
+impl EngineConfig {
+    /// The defaults, with all data below `data_dir`: two CPU threads, passages of 1,000 characters,
+    /// an hour of history, a checkpoint every 64 MiB, a week or 4 GiB of the log.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            search_threads: 2,
+            search_queue_max: 1024,
+            chunk_chars: 1000,
+            chunks_per_document_max: limits::CHUNKS_PER_DOCUMENT_MAX,
+            chunk_chars_max: limits::CHUNK_CHARS_MAX,
+            query_chars_max: limits::QUERY_CHARS_MAX,
+            min_seq_wait_max: Duration::from_secs(5),
+            embed_deadline: Duration::from_mins(1),
+            history: Duration::from_hours(1),
+            checkpoint_bytes: 64 << 20,
+            feed_retention: Duration::from_hours(7 * 24),
+            feed_retention_bytes: 4 << 30,
+            disk_free_bytes_min: 256 << 20,
+        }
+    }
 }
 
 /// Wall-clock time, passed in so that a simulation can set it.

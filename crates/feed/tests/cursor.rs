@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
@@ -23,20 +22,9 @@ async fn open(dir: &Path) -> Engine {
     };
     let embedder = Embedder::open(EmbedConfig::default(), parts).await.unwrap();
     let config = EngineConfig {
-        data_dir: dir.to_owned(),
-        search_threads: 1,
-        search_queue_max: 16,
-        chunk_chars: 200,
-        chunks_per_document_max: 100,
-        chunk_chars_max: 1000,
-        query_chars_max: 1000,
-        min_seq_wait_max: Duration::from_secs(5),
-        embed_deadline: Duration::from_secs(30),
-        history: Duration::ZERO,
         checkpoint_bytes: 4096,
-        feed_retention: Duration::from_hours(1),
-        feed_retention_bytes: 1 << 30,
         disk_free_bytes_min: 0,
+        ..EngineConfig::new(dir.to_owned())
     };
     Engine::open(config, EngineParts::system(embedder)).await.unwrap()
 }

@@ -81,20 +81,13 @@ pub(crate) async fn open(disk: &MemoryDisk, seed: u64) -> Result<Engine, Failure
 
 fn config() -> EngineConfig {
     EngineConfig {
-        data_dir: PathBuf::from("/data"),
         search_threads: 1,
-        search_queue_max: 16,
-        chunk_chars: 200,
-        chunks_per_document_max: 100,
-        chunk_chars_max: 1000,
-        query_chars_max: 1000,
-        min_seq_wait_max: Duration::from_secs(5),
-        embed_deadline: Duration::from_secs(30),
         history: Duration::ZERO,
         // Small, so that checkpoints and merges happen in every history.
         checkpoint_bytes: 2048,
         feed_retention: Duration::ZERO,
         feed_retention_bytes: 0,
         disk_free_bytes_min: 0,
+        ..EngineConfig::new(PathBuf::from("/data"))
     }
 }

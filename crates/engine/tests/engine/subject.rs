@@ -19,21 +19,12 @@ pub(crate) const DIMENSION: u32 = 8;
 
 pub(crate) fn config() -> EngineConfig {
     EngineConfig {
-        data_dir: PathBuf::from("/data"),
-        search_threads: 2,
-        search_queue_max: 64,
         chunk_chars: 200,
-        chunks_per_document_max: 1000,
-        chunk_chars_max: 10_000,
-        query_chars_max: 1000,
-        min_seq_wait_max: Duration::from_secs(5),
-        embed_deadline: Duration::from_secs(30),
         history: Duration::ZERO,
         // Small, so that checkpoints happen all the time.
         checkpoint_bytes: 4096,
-        feed_retention: Duration::from_hours(1),
-        feed_retention_bytes: 1 << 30,
         disk_free_bytes_min: 0,
+        ..EngineConfig::new(PathBuf::from("/data"))
     }
 }
 
