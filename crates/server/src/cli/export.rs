@@ -33,8 +33,10 @@ struct End {
 pub(crate) async fn run(args: ExportArgs, terminal: &mut Terminal) -> Result<(), CliError> {
     let client = Client::new(&args.server)?;
     let library = library::find(&client, args.library.as_deref()).await?;
-    let embeddings = if args.embeddings { "?include_embeddings=true" } else { "" };
-    let path = format!("v1/libraries/{}/documents/stream{embeddings}", library.id);
+    let path = format!(
+        "v1/libraries/{}/documents/stream?include_embeddings={}",
+        library.id, args.embeddings
+    );
     let request = client.request(Method::GET, &path)?.header("Accept", "application/x-ndjson");
     let response = client.send(request, "export the library").await?;
     // A bar beside lines on the same screen would garble both.

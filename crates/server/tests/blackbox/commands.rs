@@ -2,22 +2,17 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 
 use serde_json::{Value, json};
 
 use crate::harness::{Server, Site, free_port};
 
-/// Runs the binary against `server`.
-fn arrwdb(site: &Site, server: &Server, arguments: &[&str]) -> Output {
+/// Runs the binary against `server`: whether it succeeded, its output and its remarks.
+fn run(site: &Site, server: &Server, arguments: &[&str]) -> (bool, String, String) {
     let mut command = site.command();
     command.args(arguments).env("ARRWDB_SERVER", &server.url);
-    // The server answers on this test's own runtime threads only where the embedder is asked.
-    command.output().expect("the command runs")
-}
-
-async fn run(site: &Site, server: &Server, arguments: &[&str]) -> (bool, String, String) {
-    let output = tokio::task::block_in_place(|| arrwdb(site, server, arguments));
+    // The embedder that the server asks runs on the other threads of this test's runtime.
+    let output = tokio::task::block_in_place(|| command.output().expect("the command runs"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.success(), text(&output.stdout), text(&output.stderr))
 }
@@ -73,7 +68,7 @@ async fn u2_importing_twice_changes_nothing() {
     let site = Site::new().await;
     let server = site.start().await;
     let docs = corpus(&site);
-    let (ok, _, said) = run(&site, &server, &["import", &docs]).await;
+    let (ok, _, said) = run(&site, &server, &["import", &docs]);
     assert!(!ok, "one line is broken: {said}");
     assert!(said.contains("lines.ndjson:2: not JSON"), "{said}");
     for remark in ["1 file of an unknown type", "1 file not text", "1 file not UTF-8"] {
@@ -92,7 +87,7 @@ async fn u2_importing_twice_changes_nothing() {
     assert_eq!(latin["chunks"][0]["text"], "Caf\u{e9} au lait.");
 
     let embedded = site.provider.as_ref().expect("provider").texts();
-    let (ok, _, said) = run(&site, &server, &["import", &docs]).await;
+    let (ok, _, said) = run(&site, &server, &["import", &docs]);
     assert!(ok, "{said}");
     assert!(
         said.contains("Imported 0 documents") && said.contains("8 documents unchanged"),
@@ -103,7 +98,7 @@ async fn u2_importing_twice_changes_nothing() {
 
     write(&Path::new(&docs).join("notes.txt"), "Parrots talk.\n");
     fs::remove_file(Path::new(&docs).join("page.html")).expect("removed");
-    let (ok, _, said) = run(&site, &server, &["import", "--prune", &docs]).await;
+    let (ok, _, said) = run(&site, &server, &["import", "--prune", &docs]);
     assert!(
         ok && said.contains("Imported 1 document ") && said.contains("1 document gone"),
         "{said}"
@@ -121,20 +116,19 @@ async fn what_was_imported_is_found_and_shown() {
     let site = Site::new().await;
     let server = site.start().await;
     let docs = corpus(&site);
-    let (ok, _, said) = run(&site, &server, &["import", &docs, "--library", "zoo"]).await;
+    let (ok, _, said) = run(&site, &server, &["import", &docs, "--library", "zoo"]);
     assert!(!ok, "{said}");
-    let (ok, shown, said) = run(&site, &server, &["search", "whales", "swim", "-k", "2"]).await;
+    let (ok, shown, said) = run(&site, &server, &["search", "whales", "swim", "-k", "2"]);
     assert!(ok, "{said}");
     let lines: Vec<&str> = shown.lines().collect();
     assert!(lines[0].trim_start().starts_with("0.") && lines[0].ends_with("The Guide"), "{shown}");
     assert!(shown.contains("Whales swim in the sea."), "{shown}");
     assert!(shown.contains("2 passages of \"zoo\""), "{shown}");
     assert!(!shown.contains('\u{1b}'), "no colour in a pipe");
-    let (ok, shown, _) =
-        run(&site, &server, &["search", "honey", "--json", "--library", "zoo"]).await;
+    let (ok, shown, _) = run(&site, &server, &["search", "honey", "--json", "--library", "zoo"]);
     let answer: Value = serde_json::from_str(&shown).expect("JSON");
     assert!(ok && answer["results"][0]["document_title"] == "Row two", "{answer}");
-    let (ok, shown, _) = run(&site, &server, &["search", "xyzzy", "--threshold", "0.0"]).await;
+    let (ok, shown, _) = run(&site, &server, &["search", "xyzzy", "--threshold", "0.0"]);
     assert!(ok && shown.contains("Nothing found."), "{shown}");
 }
 
@@ -150,15 +144,17 @@ async fn an_export_is_imported_as_the_same_documents() {
     }
     let out = site.path("out.ndjson");
     let file = out.to_string_lossy().into_owned();
-    let (ok, shown, said) = run(&site, &server, &["export", "--out", &file, "--embeddings"]).await;
+    let (ok, shown, said) = run(&site, &server, &["export", "--out", &file, "--embeddings"]);
     assert!(ok && shown.is_empty() && said.contains("Exported 30 documents"), "{said}");
     let exported = fs::read_to_string(&out).expect("the file");
     assert_eq!(exported.lines().count(), 30);
-    let (_, shown, _) = run(&site, &server, &["export", "--embeddings", "--library", "test"]).await;
+    let (_, shown, _) = run(&site, &server, &["export", "--embeddings", "--library", "test"]);
     assert_eq!(shown, exported, "the same on standard output");
-    let (ok, _, said) = run(&site, &server, &["import", &file, "--library", "copy"]).await;
+    let (_, slim, _) = run(&site, &server, &["export", "--library", "test"]);
+    assert!(slim.lines().count() == 30 && !slim.contains("embedding"), "vectors if asked for");
+    let (ok, _, said) = run(&site, &server, &["import", &file, "--library", "copy"]);
     assert!(ok, "{said}");
-    let (_, copy, _) = run(&site, &server, &["export", "--embeddings", "--library", "copy"]).await;
+    let (_, copy, _) = run(&site, &server, &["export", "--embeddings", "--library", "copy"]);
     let sorted = |text: &str| {
         let mut lines: Vec<Value> = text
             .lines()
@@ -179,11 +175,11 @@ async fn an_export_is_imported_as_the_same_documents() {
 async fn a_long_file_becomes_several_documents() {
     let site = Site::new().await;
     let server = site.start().await;
-    let text: String =
+    let paragraphs: Vec<String> =
         (0..6000).map(|n| format!("Sentence number {n} of a long text.\n\n")).collect();
-    write(&site.path("long.txt"), &text);
+    write(&site.path("long.txt"), paragraphs.concat());
     let file = site.path("long.txt").to_string_lossy().into_owned();
-    let (ok, _, said) = run(&site, &server, &["import", &file]).await;
+    let (ok, _, said) = run(&site, &server, &["import", &file]);
     assert!(ok, "{said}");
     let stored = documents(&server).await;
     assert_eq!(titles(&stored), ["long (part 1)", "long (part 2)", "long (part 3)"]);
@@ -194,23 +190,23 @@ async fn mistakes_are_told_with_what_to_do() {
     let site = Site::new().await;
     let server = site.start().await;
     let nobody = format!("http://127.0.0.1:{}", free_port());
-    let (ok, _, said) = run(&site, &server, &["search", "x", "--server", &nobody]).await;
+    let (ok, _, said) = run(&site, &server, &["search", "x", "--server", &nobody]);
     assert!(!ok && said.contains("nothing answers at") && said.contains("arrwdb serve"), "{said}");
-    let (ok, _, said) = run(&site, &server, &["search", "x"]).await;
+    let (ok, _, said) = run(&site, &server, &["search", "x"]);
     assert!(!ok && said.contains("arrwdb import"), "{said}");
     server.library().await;
-    let (ok, _, said) = run(&site, &server, &["export", "--library", "nope"]).await;
+    let (ok, _, said) = run(&site, &server, &["export", "--library", "nope"]);
     assert!(!ok && said.contains("no library \"nope\"") && said.contains("\"test\""), "{said}");
-    let (ok, _, said) = run(&site, &server, &["import", "/nowhere/at/all"]).await;
+    let (ok, _, said) = run(&site, &server, &["import", "/nowhere/at/all"]);
     assert!(!ok && said.contains("/nowhere/at/all"), "{said}");
-    let (ok, _, said) = run(&site, &server, &["search", "x", "--server", "localhost"]).await;
+    let (ok, _, said) = run(&site, &server, &["search", "x", "--server", "localhost"]);
     assert!(!ok && said.contains("not a server's URL"), "{said}");
     server.library().await;
-    let (ok, _, said) = run(&site, &server, &["export", "--library", "test"]).await;
+    let (ok, _, said) = run(&site, &server, &["export", "--library", "test"]);
     assert!(!ok && said.contains("2 libraries are named"), "{said}");
-    let (ok, _, said) = run(&site, &server, &["search", "x"]).await;
+    let (ok, _, said) = run(&site, &server, &["search", "x"]);
     assert!(!ok && said.contains("--library"), "{said}");
-    let (ok, shown, _) = run(&site, &server, &["--help"]).await;
+    let (ok, shown, _) = run(&site, &server, &["--help"]);
     assert!(ok);
     for command in ["serve", "demo", "import", "search", "export", "model"] {
         assert!(shown.contains(command), "{command} in {shown}");

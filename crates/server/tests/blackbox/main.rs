@@ -1,5 +1,7 @@
 //! The real binary, asked over HTTP and on its command line as its users do.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[path = "../harness/mod.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod harness;

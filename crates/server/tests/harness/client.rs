@@ -33,7 +33,7 @@ impl Client {
     /// A client of the server at `url`.
     pub(crate) fn new(url: &str) -> Client {
         let options = HttpOptions {
-            read_timeout: Duration::from_secs(120),
+            read_timeout: Duration::from_mins(2),
             proxy: ProxyUse::Never,
             ..HttpOptions::default()
         };

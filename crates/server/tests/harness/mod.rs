@@ -18,7 +18,7 @@ use provider::Provider;
 use tempfile::TempDir;
 
 /// The longest anything may take that is waited for.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// How often a condition is looked at again.
 const POLL: Duration = Duration::from_millis(5);
