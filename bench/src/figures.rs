@@ -1,15 +1,18 @@
 //! Medians, numbers that are the same every time, and how busy the machine is.
 
-/// The middle one; the upper of the two middle ones of an even count. Not a number for none.
+/// The middle one; not a number for none.
 pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    at(values, 0.5)
 }
 
-/// The least; not a number for none.
-pub fn least(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::NAN, f64::min)
+/// The value at a place of the order: 0 is the least, 1 the greatest. Not a number for none.
+pub fn at(values: &[f64], place: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().saturating_sub(1) as f64;
+    let near = |index: &usize| *index as f64 >= (place * last).round();
+    let index = (0..sorted.len()).find(near).unwrap_or(0);
+    sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
 /// The load averages of the last 1, 5 and 15 minutes, as Linux writes them.

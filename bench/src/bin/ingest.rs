@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use arrwdb_bench::Outcome;
-use arrwdb_bench::figures::{Numbers, least, load, median};
+use arrwdb_bench::figures::{Numbers, at, load, median};
 use arrwdb_bench::server::{Server, cpu_seconds, program};
 
 const DIMENSION: usize = 384;
@@ -76,11 +76,11 @@ fn run(chunks: usize, shape: usize, streams: usize, directory: Option<&Path>) ->
          load {}",
         written as f64 / seconds,
         megabytes / seconds,
-        least(&rates),
+        at(&rates, 0.0),
         median(&rates),
         used.cpu,
         median(&used.megabytes),
-        used.megabytes.iter().copied().fold(0.0, f64::max),
+        at(&used.megabytes, 1.0),
         load()
     );
     Ok(())
