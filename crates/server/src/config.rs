@@ -14,6 +14,8 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arrwdb_engine::embed::local::Precision;
+
 pub use flags::{add_flags, read_flags};
 pub use sources::{Origin, Sources, Values};
 pub use table::{Effect, Form, VARIABLES, Variable};
@@ -197,6 +199,10 @@ pub struct EmbeddingConfig {
     pub model: Option<String>,
     /// The default dimension, if named.
     pub dimension: Option<u32>,
+    /// Numbers the local model computes with.
+    pub precision: Precision,
+    /// Threads the local model computes on; one per CPU when absent.
+    pub threads: Option<usize>,
     /// Time a request's texts may take.
     pub timeout: Duration,
     /// Size of the cache on disk; 0 keeps none.
@@ -514,6 +520,12 @@ impl Check<'_> {
             dimension: self
                 .text_opt("EMBEDDING_DIMENSION")
                 .and_then(|_written| u32::try_from(self.whole("EMBEDDING_DIMENSION")).ok()),
+            precision: match self.text("EMBEDDING_PRECISION").to_lowercase().as_str() {
+                "bf16" => Precision::Bf16,
+                "f32" => Precision::F32,
+                _ => Precision::Auto,
+            },
+            threads: self.size_opt("EMBEDDING_THREADS"),
             timeout: self.seconds("EMBEDDING_TIMEOUT_SECONDS"),
             cache_bytes: self.whole("EMBEDDING_CACHE_BYTES"),
             cohere_api_key: self.secret("COHERE_API_KEY"),

@@ -402,9 +402,15 @@ pub(crate) fn push_token(pointer: &mut String, token: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    fn push(seen: &mut String, name: &str, value: &dyn std::fmt::Debug) {
+        write!(seen, "{name}={value:?} ").unwrap();
+    }
 
     /// Reads `{"s": string, "n": whole, "list": [string], "v": vector}` and says what it saw.
     fn read(text: &str) -> Read<(String, Vec<String>)> {
@@ -412,12 +418,12 @@ mod tests {
         let mut seen = String::new();
         reader.object(|r, key| {
             match key {
-                "s" => seen.push_str(&format!("s={:?} ", r.string()?)),
-                "n" => seen.push_str(&format!("n={:?} ", r.whole()?)),
-                "v" => seen.push_str(&format!("v={:?} ", r.vector(4)?)),
+                "s" => push(&mut seen, "s", &r.string()?),
+                "n" => push(&mut seen, "n", &r.whole()?),
+                "v" => push(&mut seen, "v", &r.vector(4)?),
                 "list" => {
                     r.array(|r, index| {
-                        seen.push_str(&format!("{index}={:?} ", r.string()?));
+                        push(&mut seen, &index.to_string(), &r.string()?);
                         Ok(())
                     })?;
                 }

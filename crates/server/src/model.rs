@@ -1,5 +1,6 @@
 //! The embedder as the settings describe it, and the files of its local model.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use arrwdb_engine::embed::{
 };
 use tokio::task::JoinHandle;
 
+use crate::cli::{BarProgress, Bars};
 use crate::config::{Config, EmbeddingConfig, ModelFilesConfig};
 
 /// Why there is no embedder.
@@ -85,11 +87,17 @@ fn settings(config: &Config) -> Result<EmbedConfig, UnknownProvider> {
         provider: embedding.provider.as_deref().map(str::parse).transpose()?,
         model: embedding.model.clone(),
         dimension: embedding.dimension,
+        precision: embedding.precision,
+        threads: embedding.threads.unwrap_or_else(cpus),
         cohere,
         openai: openai(embedding),
         cache,
         ..EmbedConfig::default()
     })
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// OpenAI where there is a key; a server like it, which may want none, where its URL is written.
@@ -156,13 +164,14 @@ impl Opened {
         let (dir, sources) = absent?;
         Some(tokio::spawn(async move {
             let mut pause = FETCH_PAUSE_MIN;
+            let progress = progress();
             loop {
                 let options = FetchOptions {
                     dir: dir.clone(),
                     sources: sources.clone(),
                     http: http.clone(),
                     timeouts: FetchTimeouts::default(),
-                    progress: &LoggedProgress,
+                    progress: &*progress,
                 };
                 let source = match model_files::fetch(options).await {
                     Ok(files) => LocalSource::Files(files),
@@ -186,7 +195,16 @@ impl Opened {
     }
 }
 
-/// Logs the beginning and the end of each file.
+/// Bars for people, log lines for machines.
+fn progress() -> Box<dyn Progress> {
+    if std::io::stderr().is_terminal() {
+        Box::new(BarProgress::new(Bars::Drawn))
+    } else {
+        Box::new(LoggedProgress)
+    }
+}
+
+/// Logs the beginning of each file.
 #[derive(Debug)]
 struct LoggedProgress;
 

@@ -135,9 +135,9 @@ pub struct ExportArgs {
     /// File to write [default: standard output].
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Write each chunk's vector too.
+    /// Leave the vectors out: smaller, but an import embeds the texts again.
     #[arg(long)]
-    pub embeddings: bool,
+    pub no_embeddings: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would print the comment as the help of every command")]
     pub server: ServerArgs,

@@ -35,7 +35,7 @@ pub(crate) async fn run(args: ExportArgs, terminal: &mut Terminal) -> Result<(),
     let library = library::find(&client, args.library.as_deref()).await?;
     let path = format!(
         "v1/libraries/{}/documents/stream?include_embeddings={}",
-        library.id, args.embeddings
+        library.id, !args.no_embeddings
     );
     let request = client.request(Method::GET, &path)?.header("Accept", "application/x-ndjson");
     let response = client.send(request, "export the library").await?;

@@ -238,6 +238,18 @@ pub const VARIABLES: &[Variable] = &[
     used("EMBEDDING_MODEL", Form::Text, "", "Default model [the provider's own]"),
     used("EMBEDDING_DIMENSION", count(1, 4096), "", "Default dimension [the model's own]"),
     used(
+        "EMBEDDING_PRECISION",
+        Form::Word(&["auto", "bf16", "f32"]),
+        "auto",
+        "Numbers the local model computes with; auto is bf16 where the CPU is fast at it",
+    ),
+    used(
+        "EMBEDDING_THREADS",
+        count(1, 1024),
+        "",
+        "Threads the local model computes on [one per CPU]",
+    ),
+    used(
         "EMBEDDING_TIMEOUT_SECONDS",
         count(1, 3600),
         "60",

@@ -1,4 +1,5 @@
 use super::*;
+use std::fmt::Write as _;
 
 fn sources(environment: &[(&str, &str)]) -> Sources {
     Sources {
@@ -133,8 +134,9 @@ fn every_variable_is_in_the_documentation() {
         | variable | default | form | meaning |\n|---|---|---|---|\n"
         .to_owned();
     for variable in VARIABLES {
-        let aliases: String =
+        let aliases: Vec<String> =
             variable.aliases.iter().map(|alias| format!(" (or `{alias}`)")).collect();
+        let aliases = aliases.concat();
         let default = match variable.default {
             "" => String::new(),
             default => format!("`{default}`"),
@@ -143,12 +145,14 @@ fn every_variable_is_in_the_documentation() {
             Effect::Used => "",
             Effect::Accepted => "*accepted:* ",
         };
-        text.push_str(&format!(
-            "| `{}`{aliases} | {default} | {} | {accepted}{} |\n",
+        writeln!(
+            text,
+            "| `{}`{aliases} | {default} | {} | {accepted}{} |",
             variable.name,
             variable.form.describe(),
             variable.about
-        ));
+        )
+        .unwrap();
     }
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(golden, &text).unwrap();

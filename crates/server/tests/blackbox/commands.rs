@@ -144,17 +144,17 @@ async fn an_export_is_imported_as_the_same_documents() {
     }
     let out = site.path("out.ndjson");
     let file = out.to_string_lossy().into_owned();
-    let (ok, shown, said) = run(&site, &server, &["export", "--out", &file, "--embeddings"]);
+    let (ok, shown, said) = run(&site, &server, &["export", "--out", &file]);
     assert!(ok && shown.is_empty() && said.contains("Exported 30 documents"), "{said}");
     let exported = fs::read_to_string(&out).expect("the file");
     assert_eq!(exported.lines().count(), 30);
-    let (_, shown, _) = run(&site, &server, &["export", "--embeddings", "--library", "test"]);
+    let (_, shown, _) = run(&site, &server, &["export", "--library", "test"]);
     assert_eq!(shown, exported, "the same on standard output");
     let (_, slim, _) = run(&site, &server, &["export", "--library", "test"]);
     assert!(slim.lines().count() == 30 && !slim.contains("embedding"), "vectors if asked for");
     let (ok, _, said) = run(&site, &server, &["import", &file, "--library", "copy"]);
     assert!(ok, "{said}");
-    let (_, copy, _) = run(&site, &server, &["export", "--embeddings", "--library", "copy"]);
+    let (_, copy, _) = run(&site, &server, &["export", "--library", "copy"]);
     let sorted = |text: &str| {
         let mut lines: Vec<Value> = text
             .lines()
