@@ -1,8 +1,8 @@
 //! The files of the local model: finding, verifying and fetching them.
 //!
-//! Invariants: D1 a file stands under its name only after its SHA-256 was seen to be the pinned
-//! one. D2 an interrupted fetch leaves nothing but a `.part` file, which the next one starts
-//! over. D3 a source that does not answer costs seconds, and the next one is tried.
+//! A file stands under its name only after its SHA-256 was seen to be the pinned one. An
+//! interrupted fetch leaves nothing but a `.part` file, which the next one starts over. A source
+//! that does not answer costs seconds, and the next one is tried.
 
 mod download;
 mod index;

@@ -29,3 +29,20 @@ pub mod serve;
 mod spool;
 
 pub use principal::Principal;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn v1_no_other_crate_serves_http() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for entry in std::fs::read_dir(crates).unwrap() {
+            let manifest = entry.unwrap().path().join("Cargo.toml");
+            let Ok(text) = std::fs::read_to_string(&manifest) else { continue };
+            let shipped = text.split("[dev-dependencies]").next().unwrap_or_default();
+            let serves = ["axum", "hyper"].iter().any(|name| shipped.contains(name));
+            assert_eq!(serves, text.contains("name = \"arrwdb-server\""), "{}", manifest.display());
+        }
+    }
+}

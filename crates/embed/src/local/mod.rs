@@ -1,10 +1,10 @@
 //! all-MiniLM-L6-v2 in process, on the CPU: texts to unit vectors of 384 dimensions, the same
 //! ones sentence-transformers gives.
 //!
-//! Invariants: M1 every vector has cosine at least 0.9998 (bf16) or 0.99999 (f32) with the
-//! reference's. M2 results stand in the order of the texts and do not depend on how they are
-//! batched or on the number of threads, beyond rounding. M3 memory is bounded by
-//! [`TOKENS_PER_STEP`] per thread beside the texts' own tokens.
+//! Every vector has cosine at least 0.9998 (bf16) or 0.99999 (f32) with the reference's. Results
+//! stand in the order of the texts and do not depend on how they are batched or on the number of
+//! threads, beyond rounding. Memory is bounded by [`TOKENS_PER_STEP`] per thread beside the texts'
+//! own tokens.
 //!
 //! There is no `unsafe` here: vector arithmetic goes through `fearless_simd`, which picks the
 //! CPU's instructions at run time, and bf16 matrix products through `numkong`.

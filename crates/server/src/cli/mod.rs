@@ -4,12 +4,12 @@
 //! only process that ever opens the data directory. `demo` starts a server in this process and
 //! then talks to it the same way. `model` touches the model's files alone.
 //!
-//! - U1: what a program may want to read goes to standard output; progress, remarks and errors go
-//!   to standard error.
-//! - U2: importing twice changes nothing: a document's id follows from where it came from, and a
+//! What a program may want to read goes to standard output; progress, remarks and errors go to
+//! standard error. Memory is bounded by the streams in flight, never by the size of what is moved,
+//! except for one id and hash per document already in the library.
+//!
+//! - **U2** Importing twice changes nothing: a document's id follows from where it came from, and a
 //!   document whose content hash the server already holds is not sent.
-//! - U3: memory is bounded by the streams in flight, never by the size of what is moved, except
-//!   for one id and hash per document already in the library.
 
 mod args;
 mod client;
