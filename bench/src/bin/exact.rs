@@ -6,7 +6,7 @@
 //! searched for the 10 nearest on one thread and on two. A plain read sums all of the segment's
 //! vectors with the same instructions. `PYTHON` is an interpreter that has faiss-cpu and numpy;
 //! with it, `bench/faiss_flat.py` searches a flat index of the same vectors in turns with ours. In
-//! every round each contestant takes one turn with the same query, so that a noisy neighbour
+//! every round each contestant takes one turn with the same query after a short rest, so that a noisy neighbour
 //! disturbs all of them alike. Printed are medians, with medians of the ratio within a round, and
 //! where the quickest tenth of the rounds ends, which on a busy machine is nearer to what a quiet
 //! one does.
@@ -18,7 +18,8 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use arrwdb_bench::Outcome;
 use arrwdb_bench::figures::{Numbers, at, load, median};
@@ -32,6 +33,9 @@ use memmap2::{Mmap, MmapMut};
 const K: usize = 10;
 /// Up to where in the order of times the quickest go.
 const QUICK: f64 = 0.1;
+/// Rest before every search, as between queries that come one by one: whoever has rested is let
+/// on to the processors at once, even on a busy machine.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Rows of one document, and documents of one record.
 const DOCUMENT_ROWS: usize = 100;
 const RECORD_DOCUMENTS: usize = 100;
@@ -63,6 +67,7 @@ fn main() -> Outcome<()> {
             // caches disturbs all of them alike.
             for turn in 0..3 {
                 let contestant = (round + turn) % 3;
+                sleep(PAUSE);
                 let seconds = match (contestant, &mut faiss) {
                     (0, _) => time(|| threads.read(library.vectors())).0,
                     (1, _) => {
