@@ -99,16 +99,15 @@ impl<'a> BodyReader<'a> {
         Ok(Self { bytes, metadata, table: from.offset(), chunks })
     }
 
-    pub(crate) fn chunks(&self) -> usize {
-        self.chunks
-    }
-
     pub(crate) fn title(&self) -> &str {
         &self.metadata.title
     }
 
-    /// The chunk at `index`, which must be below [`Self::chunks`]; its embedding is left empty.
+    /// The chunk at `index`, refused where there is none; its embedding is left empty.
     pub(crate) fn chunk(&self, index: usize) -> Result<Chunk, DecodeError> {
+        if index >= self.chunks {
+            return Err(DecodeError { what: "a chunk for each row", offset: self.table });
+        }
         let mut table = Reader::at(self.bytes, self.table + 4 * index);
         let mut from = Reader::at(self.bytes, table.u32("chunk offset")? as usize);
         let id = ChunkId::new(from.uuid("chunk id")?);
@@ -163,6 +162,13 @@ mod tests {
         let reader = BodyReader::new(&bytes).unwrap();
         assert_eq!(reader.chunk(1).unwrap(), document.chunks[1]);
         assert_eq!(reader.document(document.id).unwrap(), document);
+    }
+
+    #[test]
+    fn a_chunk_beyond_the_last_is_an_error_and_never_a_panic() {
+        let document = sample();
+        let bytes = encode(&document.metadata, &document.chunks);
+        assert!(BodyReader::new(&bytes).unwrap().chunk(2).is_err());
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub enum ManifestError {
     #[error("a segment is not in a file yet")]
     NotInFiles,
     /// A file is not the one that the manifest means.
-    #[error("{file} is not the file that the manifest names; run `arrwdb check`")]
+    #[error("{file} is not the file that the manifest names; restore it or a backup")]
     WrongFile {
         /// Its path.
         file: String,

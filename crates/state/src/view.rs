@@ -158,10 +158,8 @@ impl View {
     ) -> Result<(Chunk, String), Damage> {
         let segment = &*self.segments[place.segment].segment;
         let body = segment.body(place.ordinal)?;
-        let read = BodyReader::new(body).and_then(|body| {
-            assert!((index as usize) < body.chunks(), "chunk {index} of {}", body.chunks());
-            Ok((body.chunk(index as usize)?, body.title().to_owned()))
-        });
+        let read = BodyReader::new(body)
+            .and_then(|body| Ok((body.chunk(index as usize)?, body.title().to_owned())));
         let (mut chunk, title) = read.map_err(|error| segment.undecodable(&error))?;
         if vectors {
             let row = place.head.first_row + index;

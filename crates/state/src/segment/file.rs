@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Damage, Head};
 use crate::codec::{DecodeError, Reader};
 use crate::ids::{DocumentId, Seq};
+use crate::limits::{DIMENSIONS_MAX, SEGMENT_ROWS_MAX};
 
 pub(super) const MAGIC: [u8; 8] = *b"ARRWSEG\0";
 pub(super) const VERSION: u32 = 1;
@@ -32,6 +33,8 @@ pub(super) const HEADER_BYTES: usize = 256;
 pub(super) const BLOCK_BYTES: usize = 64 << 10;
 pub(super) const DOCUMENT_BYTES: usize = 64;
 pub(super) const ALIGNMENT: usize = 64;
+/// No file is larger; so sums of sizes and offsets do not overflow.
+const FILE_BYTES_MAX: usize = 1 << 48;
 
 /// A file's bytes, mapped (or held) for as long as this lives.
 pub trait FileBytes: Send + Sync + std::fmt::Debug {
@@ -181,7 +184,13 @@ impl FileSegment {
                 },
             })
         };
-        read().map_err(|error: DecodeError| self.damage(start + error.offset, error.what))
+        let head =
+            read().map_err(|error: DecodeError| self.damage(start + error.offset, error.what))?;
+        let end = head.first_row.checked_add(head.rows);
+        if head.rows == 0 || end.is_none_or(|end| end > self.rows) {
+            return Err(self.damage(start + 24, "a document's rows lie outside the segment"));
+        }
+        Ok(head)
     }
 
     pub(crate) fn body(&self, ordinal: u32) -> Result<&[u8], Damage> {
@@ -287,6 +296,12 @@ impl Header {
         let dimension = from.u32("dimension")?;
         let rows = from.u32("rows")?;
         let documents = from.u32("documents")?;
+        let sized = (1..=DIMENSIONS_MAX).contains(&dimension)
+            && (1..=SEGMENT_ROWS_MAX).contains(&rows)
+            && (1..=rows).contains(&documents);
+        if !sized {
+            return Err(from.error("a shape within the limits"));
+        }
         let mut offset = |what| from.u64(what).map(|at| usize::try_from(at).unwrap_or(usize::MAX));
         let parts = Parts {
             vectors: offset("vectors")?,
@@ -297,10 +312,11 @@ impl Header {
             checksums: offset("checksums")?,
             end: offset("file bytes")?,
         };
-        let body_bytes = parts.checksums.checked_sub(parts.bodies);
+        let bodies_end = Some(parts.checksums).filter(|end| *end <= FILE_BYTES_MAX);
+        let body_bytes = bodies_end.and_then(|end| end.checked_sub(parts.bodies));
         let body_bytes = body_bytes.ok_or_else(|| from.error("parts in order"))?;
         let shape = Parts::of(dimension as usize, rows as usize, documents as usize, body_bytes);
-        if shape != parts || rows == 0 || documents == 0 {
+        if shape != parts {
             return Err(from.error("parts that fit the shape"));
         }
         from.raw(16, "born range")?;

@@ -22,7 +22,7 @@ use crate::ids::{DocumentId, Seq};
 
 /// Bytes of a file that are not what was written there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file} is damaged at byte {offset}: {what}; run `arrwdb check`")]
+#[error("{file} is damaged at byte {offset}: {what}; restore it or a backup")]
 pub struct Damage {
     /// The file's path.
     pub file: String,
