@@ -74,6 +74,8 @@ pub(crate) struct Inner {
     /// Up to here every record is in manifests and the catalog's snapshot on disk.
     pub(crate) covered: AtomicU64,
     pub(crate) search_permits: Semaphore,
+    /// A permit for each KiB of documents that wait to be durable.
+    pub(crate) write_room: Arc<Semaphore>,
     pub(crate) advanced: watch::Receiver<u64>,
     pub(crate) catalog_writer: Mutex<Option<catalog::Sender>>,
     pub(crate) disk_free_bytes: AtomicU64,
@@ -469,6 +471,10 @@ fn check_description(description: Option<&str>) -> Result<(), EngineError> {
     description
         .map_or(Ok(()), |text| check_chars("/description", text, 0, LIBRARY_DESCRIPTION_CHARS_MAX))
 }
+
+/// KiB of documents, of all libraries, that may wait to be durable: a few of the largest requests,
+/// so that full queues of large documents do not fill the memory.
+pub(crate) const WRITE_ROOM_KIB: u32 = 512 << 10;
 
 /// How long opening may take before it says what it is doing.
 pub(crate) const OPEN_REPORT: Duration = Duration::from_secs(2);

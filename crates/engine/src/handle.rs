@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use arrwdb_state::{Command, LibraryId, Merge, Segment, Seq, View};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::unapplied::Unapplied;
@@ -34,12 +34,19 @@ pub(crate) struct Handle {
     pub(crate) deleted: AtomicBool,
 }
 
+/// A share of the memory that writes may take while they wait.
+pub(crate) type Room = Arc<OwnedSemaphorePermit>;
+
 /// What a library's writer is asked to do.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Change the library.
-    Write { command: Command, reply: oneshot::Sender<Result<WriteDone, EngineError>> },
-    /// Put a merged segment in the place of its inputs.
+    Write {
+        command: Command,
+        /// Kept until the command is answered, whether or not its caller waits.
+        room: Option<Room>,
+        reply: oneshot::Sender<Result<WriteDone, EngineError>>,
+    },
     /// Give the view between two records, and keep its segments as they are until the thaw.
     Freeze { reply: oneshot::Sender<View> },
     /// Put merged segments in the place of their inputs, and end the freeze.
@@ -131,10 +138,14 @@ impl Handle {
     }
 
     /// Hands a command to the writer and waits until it is durable and published, or refused.
-    pub(crate) async fn write(&self, command: Command) -> Result<WriteDone, EngineError> {
+    pub(crate) async fn write(
+        &self,
+        command: Command,
+        room: Option<Room>,
+    ) -> Result<WriteDone, EngineError> {
         let (reply, answer) = oneshot::channel();
         let writer = self.writer.load_full().ok_or_else(|| self.closed())?;
-        writer.try_send(Request::Write { command, reply }).map_err(|error| match error {
+        writer.try_send(Request::Write { command, room, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 EngineError::Busy { what: "the library's write queue", retry_after: RETRY_AFTER }
             }

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::catalog;
 use crate::config::{EngineConfig, EngineParts};
-use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks};
+use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, WRITE_ROOM_KIB};
 use crate::error::EngineError;
 use crate::maintenance::{self, Upkeep};
 use crate::pool::Pool;
@@ -77,6 +77,7 @@ fn start(
         upkeep,
         covered: AtomicU64::new(covered.get()),
         advanced,
+        write_room: Arc::new(Semaphore::new(WRITE_ROOM_KIB as usize)),
         catalog_writer: Mutex::new(Some(catalog_writer)),
         disk_free_bytes: AtomicU64::new(0),
         disk_full: AtomicBool::new(false),
@@ -109,6 +110,7 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
         store.make_dir(&dir)?;
     }
     let Snapshot { catalog, checkpointed, covered } = read_catalog(&store)?;
+    check_log_is_there(&store, covered)?;
     let mut salt = [0; 8];
     parts.random.fill(&mut salt);
     let options = LogOptions {
@@ -135,9 +137,50 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
     }
     let catalog = replay_catalog(&log, catalog, covered)?;
     let mut libraries = open_libraries(&store, &catalog, &checkpointed)?;
+    check_log_reaches(&store, &log, &libraries)?;
     replay(&log, &mut libraries, covered)?;
     remove_orphans(&store, &catalog)?;
     Ok(Recovered { lock, store, log, catalog, covered, libraries })
+}
+
+/// The log has at least one file from the first start on: where there is none, acknowledged
+/// records may have gone with it.
+fn check_log_is_there(store: &Store, covered: Seq) -> Result<(), EngineError> {
+    let dir = store.log_dir();
+    let used = covered > Seq::START || !store.names(&store.libraries_dir())?.is_empty();
+    if !used || store.names(&dir)?.iter().any(|name| name.strip_suffix(".log").is_some()) {
+        return Ok(());
+    }
+    Err(EngineError::Damaged {
+        detail: format!(
+            "{} has no log, but there is data beside it: files are missing; restore them or a \
+             backup",
+            dir.display()
+        ),
+    })
+}
+
+/// A manifest holds durable records only; one that is ahead of the log means that the log's end
+/// is missing, and new records would get numbers that were given before. (Up to the catalog's
+/// snapshot nothing is needed from the log, which goes on after it in any case.)
+fn check_log_reaches(
+    store: &Store,
+    log: &FileLog,
+    libraries: &BTreeMap<LibraryId, Replayed>,
+) -> Result<(), EngineError> {
+    let durable = Seq::new(log.durable());
+    let written =
+        libraries.values().map(|library| library.checkpointed).max().unwrap_or(Seq::START);
+    if written <= durable {
+        return Ok(());
+    }
+    Err(EngineError::Damaged {
+        detail: format!(
+            "the log in {} ends at {durable} but a manifest is of {written}: files are \
+             missing; restore them or a backup",
+            store.log_dir().display()
+        ),
+    })
 }
 
 fn check_version(store: &Store) -> Result<(), EngineError> {

@@ -1,5 +1,7 @@
 //! Before the log: from what a caller sends to records with ids, times and finished vectors.
 
+use std::sync::Arc;
+
 use arrwdb_embed::{InputType, splitter};
 use arrwdb_state::limits::{
     CHUNK_CHARS_MAX, CHUNKS_PER_DOCUMENT_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX,
@@ -13,8 +15,9 @@ use futures_util::future::join_all;
 use serde_json::Value;
 
 use crate::config::EngineConfig;
-use crate::engine::Inner;
-use crate::error::EngineError;
+use crate::engine::{Inner, WRITE_ROOM_KIB};
+use crate::error::{EngineError, RETRY_AFTER};
+use crate::handle::Room;
 use crate::request::{Content, PutChunk, PutDocument, PutReceipt, Written};
 use crate::search::model_of;
 use crate::system::new_uuid;
@@ -83,6 +86,7 @@ impl Inner {
         records: Vec<Result<(DocumentRecord, String), EngineError>>,
     ) -> Result<Written<Outcomes>, EngineError> {
         let handle = self.handle(library)?;
+        let room = self.room(records.iter().flatten().map(|(record, _title)| record))?;
         let mut batches: Vec<Vec<DocumentRecord>> = Vec::new();
         let mut bytes = 0;
         for (record, _title) in records.iter().flatten() {
@@ -98,7 +102,8 @@ impl Inner {
             bytes += record.encoded_bytes();
         }
         let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
-        let writes = batches.into_iter().map(|batch| handle.write(Command::Put(batch)));
+        let writes =
+            batches.into_iter().map(|batch| handle.write(Command::Put(batch), Some(room.clone())));
         let mut seq = Seq::START;
         let mut written = Vec::new();
         for (done, size) in join_all(writes).await.into_iter().zip(sizes) {
@@ -127,6 +132,18 @@ impl Inner {
         Ok(Written { seq, value: outcomes })
     }
 
+    /// The memory that these take until they are durable, or busy.
+    fn room<'a>(
+        &self,
+        records: impl Iterator<Item = &'a DocumentRecord>,
+    ) -> Result<Room, EngineError> {
+        let kib = records.map(DocumentRecord::encoded_bytes).sum::<usize>().div_ceil(1024);
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX).min(WRITE_ROOM_KIB);
+        let full = EngineError::Busy { what: "the memory for writes", retry_after: RETRY_AFTER };
+        let permit = self.write_room.clone().try_acquire_many_owned(kib).map_err(|_full| full)?;
+        Ok(Arc::new(permit))
+    }
+
     pub(crate) async fn delete(
         &self,
         tenant: TenantId,
@@ -135,7 +152,7 @@ impl Inner {
     ) -> Result<Written<Vec<bool>>, EngineError> {
         self.spec(tenant, library, None).await?;
         self.check_disk()?;
-        let done = self.handle(library)?.write(Command::Delete(ids)).await?;
+        let done = self.handle(library)?.write(Command::Delete(ids), None).await?;
         Ok(Written { seq: done.seq, value: done.existed })
     }
 }

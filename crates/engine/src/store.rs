@@ -306,7 +306,7 @@ impl Store {
 
 /// The error of a file whose bytes do not decode.
 pub(crate) fn damaged(path: &Path, error: &arrwdb_state::DecodeError) -> EngineError {
-    let detail = format!("{} is damaged: {error}; run `arrwdb check`", path.display());
+    let detail = format!("{} is damaged: {error}; restore it or a backup", path.display());
     EngineError::Damaged { detail }
 }
 

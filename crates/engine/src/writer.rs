@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Clock;
 use crate::error::EngineError;
-use crate::handle::{Handle, Layout, Request, WriteDone};
+use crate::handle::{Handle, Layout, Request, Room, WriteDone};
 use crate::maintenance::Upkeep;
 
 /// Records of one library that may wait for their sync. More would only wait longer: the log
@@ -32,7 +32,11 @@ pub(crate) struct Writer {
     pub(crate) checkpoint_bytes: u64,
 }
 
-type Reply = oneshot::Sender<Result<WriteDone, EngineError>>;
+/// Who waits for the answer, and the memory that the write takes until then.
+struct Reply {
+    to: oneshot::Sender<Result<WriteDone, EngineError>>,
+    _room: Option<Room>,
+}
 
 /// A record on its way to the disk.
 struct Record {
@@ -88,8 +92,8 @@ impl Writer {
                 open && between.is_none() && !guess.broken && guess.in_flight.len() < IN_FLIGHT_MAX;
             match next(&mut guess.in_flight, &mut requests, listening).await {
                 Event::Asked(None) => open = false,
-                Event::Asked(Some(Request::Write { command, reply })) => {
-                    self.decide(&mut guess, command, reply);
+                Event::Asked(Some(Request::Write { command, room, reply })) => {
+                    self.decide(&mut guess, command, Reply { to: reply, _room: room });
                 }
                 Event::Asked(Some(request)) => between = Some(request),
                 Event::Settled(outcome) => self.settle(&mut guess, outcome),
@@ -101,7 +105,9 @@ impl Writer {
     fn between_records(&self, guess: &mut Guess, request: Request) {
         assert!(guess.in_flight.is_empty(), "nothing is in flight");
         match request {
-            Request::Write { command, reply } => self.decide(guess, command, reply),
+            Request::Write { command, room, reply } => {
+                self.decide(guess, command, Reply { to: reply, _room: room });
+            }
             Request::Freeze { reply } => {
                 guess.frozen = guess.view.applied();
                 // One who has gone does not thaw either.
@@ -122,7 +128,7 @@ impl Writer {
 
     fn decide(&self, guess: &mut Guess, command: Command, reply: Reply) {
         if self.handle.deleted.load(Ordering::SeqCst) {
-            drop(reply.send(Err(EngineError::LibraryNotFound(self.handle.id))));
+            drop(reply.to.send(Err(EngineError::LibraryNotFound(self.handle.id))));
             return;
         }
         let seen = guess.view.applied();
@@ -200,7 +206,7 @@ impl Writer {
                 answer => answer,
             };
             // A caller who left has its write all the same.
-            drop(front.reply.send(answer));
+            drop(front.reply.to.send(answer));
         }
         let oldest = guess.in_flight.iter().find_map(|waiting| waiting.record.as_ref());
         self.handle.advance(oldest.map(|record| record.seq));

@@ -126,3 +126,37 @@ async fn a_second_engine_on_the_same_directory_is_refused() {
     engine.close().await.unwrap();
     open(&disk).await.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_log_is_refused_and_no_new_one_begun() {
+    let disk = MemoryDisk::new();
+    filled(&disk).await;
+    for file in files(&disk, Path::new("/data/log"), "") {
+        disk.remove(&file).unwrap();
+    }
+    let refused = open_with(&disk, config()).await.map(|_engine| ()).unwrap_err();
+    assert!(matches!(refused, EngineError::Damaged { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_ends_before_a_manifest_is_refused() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let library = library(&engine).await;
+    engine.put_documents(TENANT, library, vec![document(1, 0)]).await.unwrap();
+    engine.close().await.unwrap();
+    let path = files(&disk, Path::new("/data/log"), ".log").remove(0);
+    let mut earlier = Vec::new();
+    disk.alter(&path, |bytes| earlier.clone_from(bytes)).unwrap();
+    let engine = open(&disk).await;
+    for version in 1..100 {
+        engine.put_documents(TENANT, library, vec![document(1, version)]).await.unwrap();
+    }
+    engine.close().await.unwrap();
+    disk.alter(&path, |bytes| *bytes = earlier).unwrap();
+    for file in files(&disk, Path::new("/data/catalog"), "catalog-") {
+        disk.remove(&file).unwrap();
+    }
+    let refused = open_with(&disk, config()).await.map(|_engine| ()).unwrap_err();
+    assert!(matches!(refused, EngineError::Damaged { .. }), "{refused}");
+}
