@@ -1,8 +1,8 @@
 //! HTML as one document: the words a browser would show, block by block.
 
-use scraper::node::Node;
-use scraper::{ElementRef, Html};
+mod tree;
 
+use self::tree::{Step, Tree};
 use super::read::Page;
 
 /// Elements open at once that are read; the parser's time grows with the square of the depth.
@@ -32,12 +32,12 @@ pub(crate) fn depth(source: &str) -> usize {
 
 /// The text of a whole page; the title is `<title>`, else the first `<h1>`.
 pub(crate) fn page(source: &str) -> Page {
-    written(&Html::parse_document(source))
+    written(&Tree::of_page(source))
 }
 
 /// The text of a piece of HTML inside other text; the title is its first heading.
 pub(crate) fn fragment(source: &str) -> Page {
-    written(&Html::parse_fragment(source))
+    written(&Tree::of_fragment(source))
 }
 
 /// Elements whose text no reader of the page's content wants.
@@ -53,36 +53,30 @@ const INLINE: [&str; 30] = [
     "sup", "time", "u", "var",
 ];
 
-/// Walks the tree without recursion, so that no nesting depth is too deep.
-fn written(html: &Html) -> Page {
+fn written(tree: &Tree) -> Page {
     let mut writer = Writer::default();
-    for edge in html.tree.root().traverse() {
-        match edge {
-            ego_tree::iter::Edge::Open(node) => match node.value() {
-                Node::Element(element) => writer.open(element.name()),
-                Node::Text(text) => writer.words(text),
-                Node::Document
-                | Node::Fragment
-                | Node::Doctype(_)
-                | Node::Comment(_)
-                | Node::ProcessingInstruction(_) => {}
-            },
-            ego_tree::iter::Edge::Close(node) => {
-                if let Node::Element(element) = node.value() {
-                    writer.close(element.name());
-                }
-            }
-        }
-    }
-    let title = named(html, "title").or(named(html, "h1")).or(named(html, "h2"));
+    tree.walk(|step| match step {
+        Step::Open(name) => writer.open(name),
+        Step::Text(text) => writer.words(text),
+        Step::Close(name) => writer.close(name),
+    });
+    let title = named(tree, "title").or_else(|| named(tree, "h1")).or_else(|| named(tree, "h2"));
     Page { title, text: writer.text }
 }
 
 /// The words of the first element called `name`, if it has any.
-fn named(html: &Html, name: &str) -> Option<String> {
-    let element = html.tree.root().descendants().filter_map(ElementRef::wrap);
-    let words: String =
-        element.filter(|e| e.value().name() == name).take(1).flat_map(|e| e.text()).collect();
+fn named(tree: &Tree, name: &str) -> Option<String> {
+    let mut words = String::new();
+    let (mut open, mut found) = (0_usize, false);
+    tree.walk(|step| match step {
+        Step::Open(element) if element == name && !found => open += 1,
+        Step::Text(text) if open > 0 => words.push_str(text),
+        Step::Close(element) if element == name && open > 0 => {
+            open -= 1;
+            found = open == 0;
+        }
+        Step::Open(_) | Step::Text(_) | Step::Close(_) => {}
+    });
     let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
     (!words.is_empty()).then_some(words)
 }
