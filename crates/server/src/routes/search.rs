@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -100,6 +101,29 @@ fn read_threshold(r: &mut Reader<'_>) -> Read<Option<f32>> {
     Ok(Some(threshold as f32))
 }
 
+/// Refuses what would change the results and is not served: passages that were never filtered must
+/// not pass for filtered ones. `null`, what is empty and `mode: "vector"` change nothing; other
+/// keys are ignored.
+fn refuse_unserved(r: &mut Reader<'_>, key: &str) -> Read<()> {
+    let changes = match key {
+        "mode" => {
+            let mode = r.any()?;
+            !mode.is_null() && mode != "vector"
+        }
+        "filter" | "metadata_filter" | "metadata_filters" => match r.any()? {
+            Value::Null => false,
+            Value::Array(list) => !list.is_empty(),
+            Value::Object(object) => !object.is_empty(),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        },
+        _ => false,
+    };
+    if changes {
+        r.fault("is not available in this version");
+    }
+    Ok(())
+}
+
 /// Searches by text.
 #[utoipa::path(post, operation_id = "search", path = "/libraries/{library_id}/search", tag = "search",
     params(
@@ -123,7 +147,7 @@ async fn search_text(
                 "query" => fields.query = text_within(r, 1, limits.query_chars_max)?,
                 "k" => fields.k = read_k(r, limits.k_max)?,
                 "distance_threshold" => fields.distance_threshold = read_threshold(r)?,
-                _ignored => {}
+                other => refuse_unserved(r, other)?,
             }
             Ok(())
         })?;
@@ -162,7 +186,7 @@ async fn search_embedding(
                 "embedding" => fields.embedding = read_vector(r)?,
                 "k" => fields.k = read_k(r, k_max)?,
                 "distance_threshold" => fields.distance_threshold = read_threshold(r)?,
-                _ignored => {}
+                other => refuse_unserved(r, other)?,
             }
             Ok(())
         })?;
@@ -298,7 +322,7 @@ fn stream_request(app: &App, target: &Target, body: &[u8]) -> Result<SearchReque
                         fields.distance_threshold =
                             read_threshold(r)?.or(fields.distance_threshold);
                     }
-                    _ignored => {}
+                    other => refuse_unserved(r, other)?,
                 }
                 Ok(())
             })?;
@@ -333,4 +357,32 @@ fn stream_query(pairs: &QueryPairs, query_chars_max: usize) -> Result<SearchBody
         ),
     };
     Ok(SearchBody { query, k: k.and_then(|k| usize::try_from(k).ok()), distance_threshold })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_change_results_and_is_not_served_is_refused() {
+        let read = |body: &str| {
+            read_json(body.as_bytes(), |r| r.object(refuse_unserved)).map_err(|p| p.full_detail())
+        };
+        for body in [
+            r#"{"mode": "vector", "filter": {}, "metadata_filters": [], "session_id": 1}"#,
+            r#"{"mode": null, "metadata_filters": null}"#,
+        ] {
+            assert!(read(body).is_ok(), "{body}");
+        }
+        for (body, detail) in [
+            (r#"{"mode": "keyword"}"#, "/mode: is not available in this version"),
+            (r#"{"filter": {"a": 1}}"#, "/filter: is not available in this version"),
+            (
+                r#"{"metadata_filters": [{"field": "a", "operator": "eq", "value": 1}]}"#,
+                "/metadata_filters: is not available in this version",
+            ),
+        ] {
+            assert_eq!(read(body).unwrap_err(), detail);
+        }
+    }
 }
