@@ -1,6 +1,7 @@
 //! `arrwdb`: reads the command line and the environment, and hands over.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use arrwdb_server::{logging, model, serve};
 use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches};
 
 fn main() -> ExitCode {
-    let matches = command_line().get_matches();
+    let matches = command_line().get_matches_from(with_serve(std::env::args_os().collect()));
     let arguments = match Arguments::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
@@ -37,6 +38,18 @@ fn main() -> ExitCode {
 enum PrintConfig {
     Yes,
     No,
+}
+
+/// The arguments with `serve` put before flags that follow no command: `arrwdb --port 8001` starts
+/// the server, as `arrwdb` does.
+fn with_serve(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    const OWN: [&str; 4] = ["--help", "-h", "--version", "-V"];
+    let first = arguments.get(1).and_then(|argument| argument.to_str());
+    if first.is_some_and(|first| first.starts_with("--") && first != "--" && !OWN.contains(&first))
+    {
+        arguments.insert(1, "serve".into());
+    }
+    arguments
 }
 
 /// The commands, with a flag for every setting on `serve`.
@@ -150,4 +163,23 @@ fn demo_server(sources: Sources) -> DemoServer {
 fn complain(text: &str) {
     // Standard error may be closed; there is nobody else to tell.
     std::io::stderr().write_all(format!("arrwdb: {text}\n").as_bytes()).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(arguments: &[&str]) -> Vec<OsString> {
+        with_serve(arguments.iter().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn flags_without_a_command_are_those_of_serve() {
+        let matches = command_line().get_matches_from(given(&["arrwdb", "--port", "8001"]));
+        let serve = matches.subcommand_matches("serve").unwrap();
+        assert_eq!(sources(serve).flags.get("PORT").map(String::as_str), Some("8001"));
+        for same in [&["arrwdb"][..], &["arrwdb", "--version"], &["arrwdb", "demo", "--once"]] {
+            assert_eq!(given(same), same);
+        }
+    }
 }
