@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 
 use crate::problem::{self, Problem};
@@ -43,6 +45,25 @@ pub(crate) async fn admit(
     }
 }
 
+/// As [`admit`], for answers that are made while they are read: the slot is held until the last
+/// byte has left or the client has, so that as many streams as slots are open, and no more.
+pub(crate) async fn admit_stream(
+    State(admission): State<Admission>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Ok(present) = Arc::clone(&admission.present).try_acquire_owned() else { return busy() };
+    let turn = Arc::clone(&admission.working).acquire_owned();
+    let Ok(Ok(turn)) = tokio::time::timeout(WAIT_MAX, turn).await else { return busy() };
+    let held = (present, turn);
+    next.run(request).await.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _open = &held;
+            frame
+        }))
+    })
+}
+
 fn busy() -> Response {
     Problem::new(&problem::BUSY, "too many requests are being worked on")
         .retry_after(Duration::from_secs(1))
@@ -61,5 +82,31 @@ pub(crate) async fn in_time(
             let detail = format!("not done within {} s", limit.as_secs());
             Problem::new(&problem::TIMEOUT, detail).into_response()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_holds_its_slot_until_its_body_is_gone() {
+        let admission = Admission::new(1);
+        let router = Router::new()
+            .route("/", get(|| async { "text" }))
+            .layer(from_fn_with_state(admission.clone(), admit_stream));
+        let request = || Request::new(Body::empty());
+        let open = router.clone().oneshot(request()).await.unwrap();
+        assert_eq!(admission.working.available_permits(), 0);
+        drop(open);
+        assert_eq!(admission.working.available_permits(), 1);
+        let read = router.oneshot(request()).await.unwrap().into_body().collect().await.unwrap();
+        assert_eq!(read.to_bytes(), "text");
+        assert_eq!(admission.present.available_permits(), 2);
     }
 }

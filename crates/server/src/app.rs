@@ -74,15 +74,13 @@ impl App {
 pub fn router(app: &App) -> Router {
     let config = app.config();
     let requests_max = config.load.requests_max;
-    let admitted = |routes: Router<App>, slots: usize| {
-        routes.layer(from_fn_with_state(admission::Admission::new(slots), admission::admit))
-    };
+    let admission = || admission::Admission::new(requests_max);
     let timeout = config.load.request_timeout;
     let plain = api(config, routes::plain).layer(from_fn_with_state(timeout, admission::in_time));
-    let streams = api(config, routes::streams);
-    let mut router = routes::open(config)
-        .merge(admitted(plain, requests_max))
-        .merge(admitted(streams, requests_max));
+    let plain = plain.layer(from_fn_with_state(admission(), admission::admit));
+    let streams = api(config, routes::streams)
+        .layer(from_fn_with_state(admission(), admission::admit_stream));
+    let mut router = routes::open(config).merge(plain).merge(streams);
     if config.surface.docs.is_on() {
         router = router.merge(openapi::pages());
     }
