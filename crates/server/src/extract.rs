@@ -9,7 +9,8 @@ use arrwdb_engine::state::{DocumentId, LibraryId, ParseIdError, Seq};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::request::Parts;
 use http_body_util::BodyExt;
 
@@ -160,6 +161,7 @@ impl FromRequest<App> for WholeBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        check_encoding(request.headers())?;
         let max = app.config().limits.body_bytes_max;
         let announced = request.headers().get(CONTENT_LENGTH);
         let announced = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -171,6 +173,18 @@ impl FromRequest<App> for WholeBody {
         let idle = app.config().load.stream_idle_timeout;
         read_body(request.into_body(), max, idle).await.map(Self)
     }
+}
+
+/// Refuses a body that is compressed: its bytes would be taken for broken JSON.
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let plain = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .all(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"));
+    if plain {
+        return Ok(());
+    }
+    Err(Problem::new(&problem::BODY_ENCODING, "compressed bodies are not read"))
 }
 
 fn too_large(max: usize, actual: u64) -> Problem {

@@ -3,7 +3,7 @@
 //! - **V2** Every error of the engine maps to exactly one kind here, by matches without a wildcard:
 //!   a new variant does not compile until it has a status.
 //!
-//! A [`Problem`] rides in the answer's extensions; the outermost layer ([`crate::envelope`]) adds
+//! A [`Problem`] rides in the answer's extensions; the outermost layer (`envelope`) adds
 //! the request id, renders the body and logs what is not for the public.
 
 use std::time::Duration;
@@ -77,6 +77,8 @@ kinds! {
         "The read asked for a state that is not there yet (min_seq); current_seq says how far it is. Try again shortly.";
     TOO_LARGE = "request-too-large", 413, "Request too large", "RequestTooLargeError",
         "The body is larger than MAX_REQUEST_SIZE. Send less at a time, or use documents/stream, which has no such limit.";
+    BODY_ENCODING = "body-encoding", 415, "Unsupported content encoding", "ContentEncodingError",
+        "The body is compressed. Send it as it is, without Content-Encoding.";
     VALIDATION = "validation", 422, "Validation failed", "ValidationError",
         "One or more fields break a rule; errors lists all of them with JSON Pointers.";
     MALFORMED_JSON = "malformed-json", 422, "Malformed JSON", "JsonInvalidError",
@@ -336,6 +338,8 @@ impl Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     fn body(problem: &Problem) -> Value {
@@ -393,7 +397,8 @@ mod tests {
             .to_owned();
         for kind in KINDS {
             let Kind { status, error_type, about, .. } = kind;
-            text.push_str(&format!("| `{}` | {status} | `{error_type}` | {about} |\n", kind.uri()));
+            let uri = kind.uri();
+            writeln!(text, "| `{uri}` | {status} | `{error_type}` | {about} |").unwrap();
         }
         if std::env::var_os("UPDATE").is_some() {
             std::fs::write(golden, &text).unwrap();

@@ -30,7 +30,7 @@ use super::answers::milliseconds;
 use super::requests::{AddDocument, Form, read_document};
 use super::{NDJSON, seq_header, wants_lines};
 use crate::app::App;
-use crate::extract::{LibraryPath, next_data, read_json};
+use crate::extract::{LibraryPath, check_encoding, next_data, read_json};
 use crate::ndjson::{Line, LineSplitter, LineText};
 use crate::openapi::{EmbeddingErrors, WriteErrors};
 use crate::principal::Principal;
@@ -90,6 +90,7 @@ async fn ingest(
     LibraryPath(library): LibraryPath,
     request: Request,
 ) -> Result<Response, Problem> {
+    check_encoding(request.headers())?;
     // Unknown libraries are refused before anything is read.
     let snapshot = app.engine().library(principal.tenant, library, None).await?;
     let index = snapshot.spec().index.name();
