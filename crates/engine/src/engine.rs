@@ -174,7 +174,8 @@ impl Engine {
         let (model, dimension) = inner.model_for(&new)?;
         let random = &*inner.parts.random;
         let spec = LibrarySpec {
-            id: new.id.unwrap_or_else(|| LibraryId::new(new_uuid(created_at, random))),
+            // Always a new one: records of a deleted library must never meet a library of its id.
+            id: LibraryId::new(new_uuid(created_at, random)),
             tenant,
             name: new.name,
             description: new.description,

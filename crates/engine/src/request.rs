@@ -2,14 +2,12 @@
 
 pub use arrwdb_state::Cursor;
 use arrwdb_state::{
-    Chunk, ChunkId, Custom, Document, DocumentId, IndexSpec, LibraryId, LibrarySpec, Seq, Timestamp,
+    Chunk, ChunkId, Custom, Document, DocumentId, IndexSpec, LibrarySpec, Seq, Timestamp,
 };
 
 /// A library to create.
 #[derive(Debug, Clone)]
 pub struct NewLibrary {
-    /// The caller's id for it; made by the engine when absent.
-    pub id: Option<LibraryId>,
     /// Name, 1 to 255 characters.
     pub name: String,
     /// Description, where given.

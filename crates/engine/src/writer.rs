@@ -14,13 +14,17 @@ use arrwdb_state::{Command, LibraryEntry, Rejection, Seq, View};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Clock;
-use crate::error::EngineError;
+use crate::error::{EngineError, RETRY_AFTER};
 use crate::handle::{Handle, Layout, Request, Room, WriteDone};
 use crate::maintenance::Upkeep;
 
 /// Records of one library that may wait for their sync. More would only wait longer: the log
 /// writes all of them with one sync anyway.
 const IN_FLIGHT_MAX: usize = 256;
+
+/// Checkpoints' worth of unwritten segments that a library may hold in memory. Beyond, the disk does
+/// not keep up (or is full), and writes wait for it instead of filling the memory.
+const BACKLOG_MAX: u64 = 16;
 
 /// The writer of one library.
 pub(crate) struct Writer {
@@ -63,6 +67,9 @@ struct Guess {
     broken: bool,
     /// Segments with rows up to here are left as they are.
     frozen: Seq,
+    /// A record that is in the log and could not be applied: nothing is written after it, and the
+    /// log keeps it for the next start, which applies it or says what is damaged.
+    stopped: Option<(Seq, EngineError)>,
 }
 
 /// What happened.
@@ -75,8 +82,13 @@ impl Writer {
     /// Works until every sender is gone and everything in flight is answered.
     pub(crate) async fn run(self, mut requests: mpsc::Receiver<Request>) {
         let view = View::clone(&self.handle.view());
-        let mut guess =
-            Guess { view, in_flight: VecDeque::new(), broken: false, frozen: Seq::START };
+        let mut guess = Guess {
+            view,
+            in_flight: VecDeque::new(),
+            broken: false,
+            frozen: Seq::START,
+            stopped: None,
+        };
         // Waits until nothing is in flight; meanwhile nothing else is listened to.
         let mut between: Option<Request> = None;
         let mut open = true;
@@ -131,6 +143,16 @@ impl Writer {
             drop(reply.to.send(Err(EngineError::LibraryNotFound(self.handle.id))));
             return;
         }
+        if let Some((_seq, error)) = &guess.stopped {
+            drop(reply.to.send(Err(error.clone())));
+            return;
+        }
+        if guess.view.memory_bytes() > self.checkpoint_bytes.saturating_mul(BACKLOG_MAX) {
+            self.upkeep.want_checkpoint(&self.handle);
+            let what = "the library's backlog of checkpoints";
+            drop(reply.to.send(Err(EngineError::Busy { what, retry_after: RETRY_AFTER })));
+            return;
+        }
         let seen = guess.view.applied();
         let in_flight = match guess.view.decide(command, self.clock.now()) {
             Err(rejection) => InFlight { answer: Err(refused(rejection)), reply, record: None },
@@ -155,7 +177,7 @@ impl Writer {
     }
 
     /// Appends an entry and applies it to the guess.
-    fn append(&self, guess: &Guess, entry: &LibraryEntry) -> Result<Record, EngineError> {
+    fn append(&self, guess: &mut Guess, entry: &LibraryEntry) -> Result<Record, EngineError> {
         let (sender, durable) = oneshot::channel();
         let done = Box::new(move |outcome| drop(sender.send(outcome)));
         self.handle.unapplied.begin(self.log.last_assigned());
@@ -163,11 +185,17 @@ impl Writer {
         // Depending on the last record seen, this one fails if that one does.
         let depends = guess.view.applied().get();
         let seq = Seq::new(self.log.append_after(depends, stream, entry.encode(), done)?);
-        // Only a damaged file can stop this, and `decide` has just read what it reads. The record
-        // is in the log: a restart applies it, or says what is damaged.
-        let next = guess.view.apply(seq, entry)?;
-        let next = next.with_memory_merged(guess.frozen, self.upkeep.horizon())?;
-        Ok(Record { seq, view: next, durable })
+        // Only a damaged file can stop this, and `decide` has just read what it reads.
+        let applied = guess.view.apply(seq, entry);
+        match applied.and_then(|next| next.with_memory_merged(guess.frozen, self.upkeep.horizon()))
+        {
+            Ok(view) => Ok(Record { seq, view, durable }),
+            Err(damage) => {
+                let error = EngineError::from(damage);
+                guess.stopped = Some((seq, error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// The oldest record in flight is durable, or failed.
@@ -198,10 +226,7 @@ impl Writer {
             let answer = match front.answer {
                 // Decided on a guess that did not come true.
                 Ok(done) if guess.broken && done.seq > self.handle.view().applied() => {
-                    Err(EngineError::Busy {
-                        what: "the log",
-                        retry_after: crate::error::RETRY_AFTER,
-                    })
+                    Err(EngineError::Busy { what: "the log", retry_after: RETRY_AFTER })
                 }
                 answer => answer,
             };
@@ -209,7 +234,8 @@ impl Writer {
             drop(front.reply.to.send(answer));
         }
         let oldest = guess.in_flight.iter().find_map(|waiting| waiting.record.as_ref());
-        self.handle.advance(oldest.map(|record| record.seq));
+        let stopped = guess.stopped.as_ref().map(|(seq, _error)| *seq);
+        self.handle.advance(oldest.map(|record| record.seq).or(stopped));
     }
 
     fn change_layout(&self, guess: &mut Guess, layout: Layout) {

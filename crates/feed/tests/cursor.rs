@@ -31,7 +31,6 @@ async fn open(dir: &Path) -> Engine {
 
 async fn library(engine: &Engine) -> LibraryId {
     let new = NewLibrary {
-        id: None,
         name: "followed".into(),
         description: None,
         index: IndexSpec::BruteForce,

@@ -43,7 +43,7 @@ pub enum LogError {
     /// Bytes that were durable are no longer what was written (L4).
     #[error(
         "log file {} is damaged at offset {offset}: {reason}; nothing was changed, \
-         `arrwdb check --repair` saves what is whole",
+         restore the file or a backup",
         file.display()
     )]
     Damaged {

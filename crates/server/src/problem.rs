@@ -90,7 +90,7 @@ kinds! {
     STORAGE = "storage", 500, "Storage failed", "StorageError",
         "The disk or the machine failed; the log of the server has the details under the request id.";
     DAMAGED = "damaged-data", 500, "Damaged data", "DataCorruptionError",
-        "Data on disk is damaged. The log of the server names the file and the offset; arrwdb check examines the directory.";
+        "Data on disk is damaged. The log of the server names the file and the offset; restore the file or a backup.";
     EMBEDDING = "embedding-unavailable", 503, "Embedding service error", "EmbeddingServiceError",
         "Texts could not be turned into vectors: the model or provider is not ready, refused or failed. Nothing was written.";
     BUSY = "busy", 503, "Busy", "BusyError",

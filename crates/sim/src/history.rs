@@ -71,7 +71,6 @@ impl From<EngineError> for Failure {
 
 async fn create(engine: &Engine) -> Result<LibraryId, Failure> {
     let new = NewLibrary {
-        id: None,
         name: "simulated".into(),
         description: None,
         index: IndexSpec::BruteForce,

@@ -16,8 +16,9 @@ const MEMORY_MERGE_BYTES_MAX: u64 = 8 << 20;
 const FILE_MERGE_INPUTS_MIN: usize = 4;
 /// A file is rewritten by itself once one in so many of its rows can be dropped.
 const DROPPABLE_ROWS_DIVISOR: u32 = 4;
-/// Merged files stop growing at this size: larger ones would only move bytes.
-const FILE_MERGE_BYTES_MAX: u64 = 8 << 30;
+/// Merged files stop growing at this size: larger ones would only move bytes, and while a merge
+/// runs, what is written meanwhile stays in memory.
+const FILE_MERGE_BYTES_MAX: u64 = 512 << 20;
 
 impl View {
     /// The view with its newest small segments merged geometrically: each segment in memory is

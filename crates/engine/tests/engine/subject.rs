@@ -54,7 +54,6 @@ pub(crate) async fn open(disk: &MemoryDisk) -> Engine {
 
 pub(crate) async fn library(engine: &Engine) -> LibraryId {
     let new = NewLibrary {
-        id: None,
         name: "a library".into(),
         description: None,
         index: IndexSpec::BruteForce,

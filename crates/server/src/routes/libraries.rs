@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::answers::{LibraryAnswer, LibraryMetadata, LibrarySummary};
 use super::export::{Pages, ask_embeddings, json_documents};
-use super::requests::{read_id, text_within};
+use super::requests::text_within;
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{LibraryPath, MinSeq, QueryPairs, WholeBody, read_json};
@@ -37,9 +37,6 @@ const DOCUMENTS_EMBEDDED_MAX: u64 = 100;
 #[schema(example = json!({"name": "papers", "description": "What I read", "index_type": "brute_force"}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 struct CreateLibrary {
-    /// The library's id; made by the server when absent.
-    #[schema(format = "uuid")]
-    id: Option<String>,
     /// 1 to 255 characters; need not be unique.
     #[schema(min_length = 1, max_length = 255)]
     name: String,
@@ -75,7 +72,6 @@ struct PatchLibrary {
 
 fn read_create(r: &mut Reader<'_>) -> Read<NewLibrary> {
     let mut new = NewLibrary {
-        id: None,
         name: String::new(),
         description: None,
         index: IndexSpec::BruteForce,
@@ -86,7 +82,10 @@ fn read_create(r: &mut Reader<'_>) -> Read<NewLibrary> {
     let mut named = false;
     r.object(|r, key| {
         match key {
-            "id" => new.id = read_id(r)?,
+            "id" => {
+                r.any()?;
+                r.fault("the server makes a library's id");
+            }
             "name" => {
                 let name = text_within(r, 1, limits::LIBRARY_NAME_CHARS_MAX)?;
                 named = name.is_some() || r.has_own_fault();

@@ -19,6 +19,8 @@ pub struct MemorySegment {
     bodies: Vec<Bytes>,
     /// Ordinals in the order of (id, ordinal).
     by_id: Vec<u32>,
+    /// What it takes, kept because it is asked for at every record.
+    bytes: u64,
 }
 
 impl MemorySegment {
@@ -46,10 +48,7 @@ impl MemorySegment {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        let bodies: usize = self.bodies.iter().map(Bytes::len).sum();
-        let per_document = size_of::<Head>() + size_of::<Bytes>() + size_of::<u32>();
-        let floats = self.vectors.len() + self.inverse_norms.len();
-        (bodies + per_document * self.heads.len() + 4 * floats) as u64
+        self.bytes
     }
 
     pub(crate) fn head(&self, ordinal: u32) -> Head {
@@ -102,6 +101,7 @@ impl Builder {
                 heads: Vec::with_capacity(documents),
                 bodies: Vec::with_capacity(documents),
                 by_id: Vec::new(),
+                bytes: 0,
             },
         }
     }
@@ -124,6 +124,10 @@ impl Builder {
         segment.by_id = (0..segment.documents()).collect();
         let heads = &segment.heads;
         segment.by_id.sort_by_key(|ordinal| (heads[*ordinal as usize].id, *ordinal));
+        let bodies: usize = segment.bodies.iter().map(Bytes::len).sum();
+        let per_document = size_of::<Head>() + size_of::<Bytes>() + size_of::<u32>();
+        let floats = segment.vectors.len() + segment.inverse_norms.len();
+        segment.bytes = (bodies + per_document * segment.heads.len() + 4 * floats) as u64;
         segment
     }
 }
