@@ -168,6 +168,7 @@ impl FromRequest<App> for WholeBody {
         if let Some(announced) = announced
             && usize::try_from(announced).unwrap_or(usize::MAX) > max
         {
+            discard(&mut request.into_body()).await;
             return Err(too_large(max, announced));
         }
         let idle = app.config().load.stream_idle_timeout;
@@ -194,12 +195,34 @@ fn too_large(max: usize, actual: u64) -> Problem {
         .with("actual_size_bytes", actual)
 }
 
+/// What is read and thrown away of a body that is refused, at most.
+const DISCARD_BYTES_MAX: usize = 16 << 20;
+/// How long that may take.
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Reads some of what is left of a refused body. A client that is still sending when the connection
+/// is closed gets a reset in place of the answer.
+async fn discard(body: &mut Body) {
+    let discarded = async {
+        let mut bytes = 0;
+        while let Ok(Some(data)) = next_data(body, DISCARD_TIME_MAX).await {
+            bytes += data.len();
+            if bytes > DISCARD_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Whoever sends on for longer has to live with the reset.
+    tokio::time::timeout(DISCARD_TIME_MAX, discarded).await.unwrap_or_default();
+}
+
 async fn read_body(mut body: Body, max: usize, idle: Duration) -> Result<Bytes, Problem> {
     let mut whole: Option<Bytes> = None;
     let mut parts = BytesMut::new();
     while let Some(data) = next_data(&mut body, idle).await? {
         let size = parts.len() + whole.as_ref().map_or(0, Bytes::len) + data.len();
         if size > max {
+            discard(&mut body).await;
             return Err(too_large(max, size as u64));
         }
         match whole.take() {
