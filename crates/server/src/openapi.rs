@@ -173,7 +173,7 @@ fn info() -> Info {
 
 /// The whole document.
 pub fn document() -> OpenApi {
-    let mut base = OpenApiBuilder::new().info(info()).build();
+    let mut base = OpenApiBuilder::new().info(info()).tags(Some(tags())).build();
     let components = base.components.get_or_insert_default();
     for (name, schema) in
         [("Problem", ProblemSchema::schema()), ("FieldFault", FieldFault::schema())]
@@ -181,6 +181,21 @@ pub fn document() -> OpenApi {
         components.schemas.insert(name.to_owned(), schema);
     }
     utoipa_axum::router::OpenApiRouter::with_openapi(base).merge(routes::described()).into_openapi()
+}
+
+/// The groups of operations in the order in which a newcomer needs them.
+fn tags() -> Vec<utoipa::openapi::Tag> {
+    let about = [
+        ("libraries", "Collections of documents that are searched together."),
+        ("documents", "Texts, or vectors with their texts, in and out."),
+        ("search", "The nearest passages."),
+        ("health", "Whether the server works, and its figures."),
+        ("root", "What this server is, and what its errors mean."),
+    ];
+    let tag = |(name, about)| {
+        utoipa::openapi::tag::TagBuilder::new().name(name).description(Some(about)).build()
+    };
+    about.map(tag).into()
 }
 
 /// The document as the committed golden has it.
