@@ -11,9 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
-use crate::handle::Handle;
+use crate::handle::{Counts, Handle};
 use crate::request::Written;
-use crate::writer::Writer;
 
 /// Requests that may wait for the catalog's writer.
 const QUEUE_MAX: usize = 1024;
@@ -78,7 +77,7 @@ async fn apply(
     engine.catalog_unapplied.advance(None);
     match &entry {
         CatalogEntry::LibraryCreated(spec) => {
-            engine.open_library(spec.id, View::empty(spec.dimension), Seq::START);
+            engine.add_library(spec.id, View::empty(spec.dimension));
         }
         CatalogEntry::LibraryUpdated { .. } => {}
         CatalogEntry::LibraryDeleted { id, .. } => close(engine, *id),
@@ -95,25 +94,18 @@ fn close(engine: &Inner, id: LibraryId) {
     let mut handles = engine.handles.load_full();
     if let Some(handle) = Arc::make_mut(&mut handles).remove(&id) {
         handle.deleted.store(true, Ordering::SeqCst);
-        handle.close();
+        handle.shut();
     }
     engine.handles.store(handles);
     engine.upkeep.remove_library(id);
 }
 
 impl Inner {
-    /// Makes a library reachable and starts its writer. Only the catalog's writer, and opening
-    /// before there is one, do this.
-    pub(crate) fn open_library(&self, id: LibraryId, view: View, checkpointed: Seq) {
-        let (handle, requests) = Handle::new(id, view, checkpointed);
-        let writer = Writer {
-            handle: handle.clone(),
-            log: self.log.clone(),
-            clock: self.parts.clock.clone(),
-            upkeep: self.upkeep.clone(),
-            checkpoint_bytes: self.config.checkpoint_bytes,
-        };
-        self.writers.spawn(writer.run(requests));
+    /// Makes a new library reachable, open. Only the catalog's writer does this.
+    fn add_library(&self, id: LibraryId, view: View) {
+        let handle = Arc::new(Handle::closed(id, Counts::of(&view), &self.gauges));
+        handle.last_used.store(self.upkeep.now(), Ordering::Relaxed);
+        self.start_writer(&handle, view);
         let mut handles = self.handles.load_full();
         Arc::make_mut(&mut handles).insert(id, handle);
         self.handles.store(handles);

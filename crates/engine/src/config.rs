@@ -36,17 +36,23 @@ pub struct EngineConfig {
     pub history: Duration,
     /// A library whose unwritten segments hold more than this is checkpointed.
     pub checkpoint_bytes: u64,
+    /// A library that nobody has used for this long is closed.
+    pub library_idle: Duration,
+    /// Bytes that libraries may hold in memory, all together; writes beyond are refused as busy.
+    pub memory_budget_bytes: u64,
     /// Log kept for the feed: seconds.
     pub feed_retention: Duration,
     /// Log kept for the feed: bytes.
     pub feed_retention_bytes: u64,
+    /// Bytes a second at which files are read through to find damage; 0 never reads them.
+    pub scrub_bytes_per_second: u64,
     /// Writes are refused while less than this is free on the data directory's disk.
     pub disk_free_bytes_min: u64,
 }
 
 impl EngineConfig {
     /// The defaults, with all data below `data_dir`: two CPU threads, passages of 1,000 characters,
-    /// an hour of history, a checkpoint every 64 MiB, a week or 4 GiB of the log.
+    /// an hour of history, a checkpoint every 64 MiB, 2 GiB of memory, a week or 4 GiB of the log.
     pub fn new(data_dir: PathBuf) -> Self {
         Self {
             data_dir,
@@ -60,8 +66,11 @@ impl EngineConfig {
             embed_deadline: Duration::from_mins(1),
             history: Duration::from_hours(1),
             checkpoint_bytes: 64 << 20,
+            library_idle: Duration::from_mins(10),
+            memory_budget_bytes: 2 << 30,
             feed_retention: Duration::from_hours(7 * 24),
             feed_retention_bytes: 4 << 30,
+            scrub_bytes_per_second: 8 << 20,
             disk_free_bytes_min: 256 << 20,
         }
     }

@@ -17,13 +17,15 @@ use tokio::sync::{Semaphore, watch};
 use crate::catalog::{self, change};
 use crate::config::{EngineConfig, EngineParts};
 use crate::error::EngineError;
-use crate::handle::{Handle, Handles};
+use crate::handle::{Counts, Handle, Handles};
 use crate::maintenance::Upkeep;
+use crate::memory::Gauges;
 use crate::pool::Pool;
 use crate::put::Outcomes;
 use crate::request::{
     LibraryOverview, LibraryPatch, NewLibrary, PutDocument, SearchAnswer, SearchRequest, Written,
 };
+use crate::scrub::ScrubReport;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::system::new_uuid;
@@ -48,14 +50,20 @@ pub struct Health {
     pub durable: Seq,
     /// Libraries of all tenants.
     pub libraries: u64,
+    /// Those of them that are open: used lately, or not yet in files whole.
+    pub libraries_open: u64,
     /// Live documents of all libraries.
     pub documents: u64,
     /// Live chunks of all libraries.
     pub chunks: u64,
-    /// Bytes of segments in memory, of all libraries.
+    /// Bytes that open libraries hold in memory.
     pub memory_bytes: u64,
+    /// Bytes that they may hold.
+    pub memory_budget_bytes: u64,
     /// Log figures.
     pub log_stats: LogStats,
+    /// What the background scrub has read through and found.
+    pub scrub: ScrubReport,
 }
 
 /// Everything the engine's tasks share.
@@ -69,6 +77,9 @@ pub(crate) struct Inner {
     pub(crate) catalog: ArcSwap<Catalog>,
     pub(crate) catalog_unapplied: Unapplied,
     pub(crate) handles: ArcSwap<Handles>,
+    pub(crate) gauges: Gauges,
+    /// A permit for each library that is being opened.
+    pub(crate) opening: Semaphore,
     pub(crate) writers: Tasks,
     pub(crate) upkeep: Upkeep,
     /// Up to here every record is in manifests and the catalog's snapshot on disk.
@@ -76,10 +87,12 @@ pub(crate) struct Inner {
     pub(crate) search_permits: Semaphore,
     /// A permit for each KiB of documents that wait to be durable.
     pub(crate) write_room: Arc<Semaphore>,
+    pub(crate) write_room_kib: u32,
     pub(crate) advanced: watch::Receiver<u64>,
     pub(crate) catalog_writer: Mutex<Option<catalog::Sender>>,
     pub(crate) disk_free_bytes: AtomicU64,
     pub(crate) disk_full: AtomicBool,
+    pub(crate) scrubbed: Mutex<ScrubReport>,
     pub(crate) lock: Mutex<Option<DirLock>>,
 }
 
@@ -114,7 +127,7 @@ impl Engine {
         drop(inner.catalog_writer.lock().take());
         inner.upkeep.close().await;
         for handle in inner.handles.load().values() {
-            handle.close();
+            handle.shut();
         }
         inner.writers.join().await;
         let log = inner.log.clone();
@@ -127,12 +140,19 @@ impl Engine {
         }
     }
 
+    /// Writes what libraries hold in memory to files and closes them; each opens again when it is
+    /// used, and one that is written to meanwhile stays open. Idle libraries are closed without
+    /// this; it is for a program that knows that it rests now.
+    pub async fn close_libraries(&self) {
+        self.0.upkeep.close_libraries().await;
+    }
+
     /// Whether everything works. O(libraries).
     pub fn health(&self) -> Health {
         let inner = &self.0;
         let log_stats = inner.log.stats();
         let handles = inner.handles.load();
-        let views = || handles.values().map(|handle| handle.view());
+        let counts = || handles.values().map(|handle| handle.counts());
         let poisoned = "a write or sync failed; start the server again";
         let full = || format!("less than {} bytes are free", inner.config.disk_free_bytes_min);
         let disk_full = inner.disk_full.load(Ordering::Relaxed);
@@ -143,10 +163,13 @@ impl Engine {
             disk_free_bytes: inner.disk_free_bytes.load(Ordering::Relaxed),
             durable: self.durable(),
             libraries: handles.len() as u64,
-            documents: views().map(|view| view.documents()).sum(),
-            chunks: views().map(|view| view.chunks()).sum(),
-            memory_bytes: views().map(|view| view.memory_bytes()).sum(),
+            libraries_open: inner.gauges.open.total(),
+            documents: counts().map(|counts| counts.documents).sum(),
+            chunks: counts().map(|counts| counts.chunks).sum(),
+            memory_bytes: inner.gauges.memory.total(),
+            memory_budget_bytes: inner.config.memory_budget_bytes,
             log_stats,
+            scrub: inner.scrubbed.lock().clone(),
         }
     }
 
@@ -200,13 +223,9 @@ impl Engine {
             .iter()
             .filter(|spec| spec.tenant == tenant)
             .map(|spec| {
-                let view = handles.get(&spec.id).map(|handle| handle.view());
-                let count = |of: fn(&arrwdb_state::View) -> u64| view.as_deref().map_or(0, of);
-                LibraryOverview {
-                    spec: LibrarySpec::clone(spec),
-                    documents: count(arrwdb_state::View::documents),
-                    chunks: count(arrwdb_state::View::chunks),
-                }
+                let counts = handles.get(&spec.id).map(|handle| handle.counts());
+                let Counts { documents, chunks, .. } = counts.unwrap_or(Counts::nothing());
+                LibraryOverview { spec: LibrarySpec::clone(spec), documents, chunks }
             })
             .collect();
         overviews.sort_by_key(|overview| (overview.spec.created_at, overview.spec.id));
@@ -279,16 +298,20 @@ impl Engine {
         id: DocumentId,
         min_seq: Option<Seq>,
     ) -> Result<Option<LibraryId>, EngineError> {
-        for overview in self.libraries(tenant, min_seq).await? {
-            let library = overview.spec.id;
-            match self.0.snapshot(tenant, library, min_seq).await {
-                Ok(snapshot) if snapshot.view.contains(id)? => return Ok(Some(library)),
-                // Deleted since it was listed: not there either.
-                Ok(_) | Err(EngineError::LibraryNotFound(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
+        Ok(self.locate_documents(tenant, vec![id], min_seq).await?.pop().flatten())
+    }
+
+    /// Which of the tenant's libraries holds each document, as [`Engine::locate_document`]; one
+    /// look into each library for all of them.
+    pub async fn locate_documents(
+        &self,
+        tenant: TenantId,
+        ids: Vec<DocumentId>,
+        min_seq: Option<Seq>,
+    ) -> Result<Vec<Option<LibraryId>>, EngineError> {
+        let libraries = self.libraries(tenant, min_seq).await?;
+        let libraries = libraries.into_iter().map(|overview| overview.spec.id).collect();
+        self.0.locate(libraries, ids, min_seq).await
     }
 
     /// The nearest passages.
@@ -376,7 +399,7 @@ impl Inner {
     }
 
     pub(crate) async fn snapshot(
-        &self,
+        self: &Arc<Self>,
         tenant: TenantId,
         id: LibraryId,
         min_seq: Option<Seq>,
@@ -386,11 +409,15 @@ impl Inner {
         if let Some(wanted) = min_seq {
             self.wait_for(&handle, wanted).await?;
         }
-        Ok(Snapshot { spec, view: handle.view() })
+        Ok(Snapshot { spec, view: self.opened(&handle).await?.view() })
     }
 
     /// Waits, for a bounded time, until a library is at `wanted`.
-    async fn wait_for(&self, handle: &Handle, wanted: Seq) -> Result<(), EngineError> {
+    pub(crate) async fn wait_for(
+        &self,
+        handle: &Handle,
+        wanted: Seq,
+    ) -> Result<(), EngineError> {
         let mut advanced = self.advanced.clone();
         let reached = async {
             loop {
@@ -474,8 +501,11 @@ fn check_description(description: Option<&str>) -> Result<(), EngineError> {
 }
 
 /// KiB of documents, of all libraries, that may wait to be durable: a few of the largest requests,
-/// so that full queues of large documents do not fill the memory.
-pub(crate) const WRITE_ROOM_KIB: u32 = 512 << 10;
+/// so that full queues of large documents do not fill the memory; less where the memory budget is
+/// small.
+pub(crate) fn write_room_kib(memory_budget_bytes: u64) -> u32 {
+    u32::try_from(memory_budget_bytes / 4 / 1024).unwrap_or(u32::MAX).clamp(1 << 10, 512 << 10)
+}
 
 /// How long opening may take before it says what it is doing.
 pub(crate) const OPEN_REPORT: Duration = Duration::from_secs(2);

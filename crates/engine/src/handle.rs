@@ -1,4 +1,5 @@
-//! An open library: what is published of it, and the way to its writer.
+//! A library as the engine holds it: open, with a published view and a writer, or closed, with no
+//! more than its counts. [`crate::residence`] opens and closes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,32 +7,91 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use arrwdb_state::{Command, LibraryId, Merge, Segment, Seq, View};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::error::{EngineError, RETRY_AFTER};
+use crate::memory::{Gauges, Share};
 use crate::unapplied::Unapplied;
 
 /// Requests that may wait for one library's writer.
 pub(crate) const WRITER_QUEUE_MAX: usize = 1024;
 
-/// All open libraries. Copied on change, so that reading it takes no lock.
+/// What an open library takes besides its segments in memory: its writer, the lists of its files.
+/// Counted, so that many open libraries weigh on the memory budget.
+pub(crate) const OPEN_BYTES: u64 = 32 << 10;
+
+/// All libraries. Copied on change, so that reading it takes no lock.
 pub(crate) type Handles = BTreeMap<LibraryId, Arc<Handle>>;
 
-/// An open library.
+/// A library, open or closed.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) id: LibraryId,
-    published: ArcSwap<View>,
+    residence: ArcSwap<Residence>,
+    /// Held on the thread that opens the library, so that it is opened once.
+    pub(crate) opening: Mutex<()>,
     pub(crate) unapplied: Unapplied,
+    /// Told of every record that is published, and of opening and closing.
     pub(crate) progress: Notify,
-    /// `None` once the library is closed: its writer then ends, as it holds this handle itself.
-    writer: ArcSwapOption<mpsc::Sender<Request>>,
     /// The last record that a manifest on disk covers.
     checkpointed: AtomicU64,
     /// Set while a checkpoint is asked for and has not begun.
     pub(crate) checkpoint_wanted: AtomicBool,
     /// Set once the library is deleted.
     pub(crate) deleted: AtomicBool,
+    /// Set once it takes no more requests: deleted, or the engine closes.
+    shut: AtomicBool,
+    /// The tick of upkeep at which it was last asked for something.
+    pub(crate) last_used: AtomicU64,
+    /// What it holds in memory, as part of the engine's sum.
+    memory: Share,
+    /// One while it is open, as part of how many are.
+    opened: Share,
+}
+
+/// Whether a library is open.
+#[derive(Debug)]
+pub(crate) enum Residence {
+    Open(Arc<Open>),
+    /// Everything is in files.
+    Closed(Counts),
+}
+
+/// What an open library has.
+#[derive(Debug)]
+pub(crate) struct Open {
+    published: ArcSwap<View>,
+    /// `None` while the library closes, and once it takes no more requests: its writer then ends,
+    /// as it holds the library itself.
+    writer: ArcSwapOption<mpsc::Sender<Request>>,
+}
+
+impl Open {
+    /// The newest view whose every record is durable.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.published.load_full()
+    }
+}
+
+/// What is known of a closed library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// The last record of it, which its manifest covers.
+    pub(crate) applied: Seq,
+    pub(crate) documents: u64,
+    pub(crate) chunks: u64,
+}
+
+impl Counts {
+    pub(crate) fn of(view: &View) -> Self {
+        Self { applied: view.applied(), documents: view.documents(), chunks: view.chunks() }
+    }
+
+    /// Those of a library that never had anything.
+    pub(crate) fn nothing() -> Self {
+        Self { applied: Seq::START, documents: 0, chunks: 0 }
+    }
 }
 
 /// A share of the memory that writes may take while they wait.
@@ -51,6 +111,9 @@ pub(crate) enum Request {
     Freeze { reply: oneshot::Sender<View> },
     /// Put merged segments in the place of their inputs, and end the freeze.
     Thaw { layouts: Vec<Layout>, done: oneshot::Sender<()> },
+    /// Close the library, if everything is in files when all that was asked for is done. The
+    /// answer says whether it is closed.
+    Close { closed: oneshot::Sender<bool> },
 }
 
 /// A merge that was written, to be done in the live view.
@@ -70,34 +133,65 @@ pub(crate) struct WriteDone {
 }
 
 impl Handle {
-    pub(crate) fn new(
-        id: LibraryId,
-        view: View,
-        checkpointed: Seq,
-    ) -> (Arc<Self>, mpsc::Receiver<Request>) {
-        let (writer, requests) = mpsc::channel(WRITER_QUEUE_MAX);
-        let handle = Self {
+    /// A library that is closed.
+    pub(crate) fn closed(id: LibraryId, counts: Counts, gauges: &Gauges) -> Self {
+        Self {
             id,
-            published: ArcSwap::from_pointee(view),
+            residence: ArcSwap::from_pointee(Residence::Closed(counts)),
+            opening: Mutex::new(()),
             unapplied: Unapplied::nothing(),
             progress: Notify::new(),
-            writer: ArcSwapOption::from_pointee(writer),
-            checkpointed: AtomicU64::new(checkpointed.get()),
+            checkpointed: AtomicU64::new(counts.applied.get()),
             checkpoint_wanted: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
-        };
-        (Arc::new(handle), requests)
+            shut: AtomicBool::new(false),
+            last_used: AtomicU64::new(0),
+            memory: gauges.memory.share(),
+            opened: gauges.open.share(),
+        }
     }
 
-    /// The newest view whose every record is durable.
-    pub(crate) fn view(&self) -> Arc<View> {
-        self.published.load_full()
+    /// Makes a closed library open with this view. The caller starts the writer.
+    pub(crate) fn open(&self, view: View) -> (Arc<Open>, mpsc::Receiver<Request>) {
+        let (writer, requests) = mpsc::channel(WRITER_QUEUE_MAX);
+        self.memory.set(OPEN_BYTES + view.memory_bytes());
+        self.opened.set(1);
+        let open = Arc::new(Open {
+            published: ArcSwap::from_pointee(view),
+            writer: ArcSwapOption::from_pointee(writer),
+        });
+        self.residence.store(Arc::new(Residence::Open(open.clone())));
+        self.shut_again(&open);
+        self.progress.notify_waiters();
+        (open, requests)
+    }
+
+    /// The open library; else what is known of it.
+    pub(crate) fn residence(&self) -> Result<Arc<Open>, Counts> {
+        match &**self.residence.load() {
+            Residence::Open(open) => Ok(open.clone()),
+            Residence::Closed(counts) => Err(*counts),
+        }
+    }
+
+    /// What it holds at this moment.
+    pub(crate) fn counts(&self) -> Counts {
+        match &**self.residence.load() {
+            Residence::Open(open) => Counts::of(&open.published.load()),
+            Residence::Closed(counts) => *counts,
+        }
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory.get()
     }
 
     /// Makes `view` the one that readers get. Only the writer calls this.
-    pub(crate) fn publish(&self, view: View) {
-        assert!(view.applied() >= self.published.load().applied(), "N2: published only advances");
-        self.published.store(Arc::new(view));
+    pub(crate) fn publish(&self, open: &Open, view: View) {
+        assert!(view.applied() >= open.published.load().applied(), "N2: published only advances");
+        self.memory.set(OPEN_BYTES + view.memory_bytes());
+        open.published.store(Arc::new(view));
     }
 
     /// Says which record is now the oldest one that is appended and not published.
@@ -126,7 +220,7 @@ impl Handle {
     pub(crate) fn covered(&self, durable: u64) -> u64 {
         // Read in this order: a record that becomes unapplied later is above `durable`.
         let published_to = self.unapplied.published_to();
-        let applied = self.view().applied().get();
+        let applied = self.counts().applied.get();
         let checkpointed = self.checkpointed.load(Ordering::SeqCst);
         let written = if applied > checkpointed { checkpointed } else { durable };
         written.min(published_to)
@@ -134,34 +228,40 @@ impl Handle {
 
     /// Whether a manifest on disk has everything that is published.
     pub(crate) fn is_clean(&self) -> bool {
-        self.view().applied().get() <= self.checkpointed.load(Ordering::SeqCst)
+        self.counts().applied.get() <= self.checkpointed.load(Ordering::SeqCst)
     }
 
-    /// Hands a command to the writer and waits until it is durable and published, or refused.
-    pub(crate) async fn write(
+    /// Hands a command to the writer, which answers when it is durable and published, or refused.
+    pub(crate) fn send(
         &self,
+        open: &Open,
         command: Command,
         room: Option<Room>,
-    ) -> Result<WriteDone, EngineError> {
+    ) -> Result<Answer, NotSent> {
         let (reply, answer) = oneshot::channel();
-        let writer = self.writer.load_full().ok_or_else(|| self.closed())?;
-        writer.try_send(Request::Write { command, room, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
-                EngineError::Busy { what: "the library's write queue", retry_after: RETRY_AFTER }
+        let Some(writer) = open.writer.load_full() else { return Err(NotSent::Closing(command)) };
+        match writer.try_send(Request::Write { command, room, reply }) {
+            Ok(()) => Ok(answer),
+            Err(mpsc::error::TrySendError::Closed(Request::Write { command, .. })) => {
+                Err(NotSent::Closing(command))
             }
-            mpsc::error::TrySendError::Closed(_) => self.closed(),
-        })?;
-        drop(writer);
-        answer.await.map_err(|_writer_gone| self.closed())?
+            Err(_full) => Err(NotSent::Refused(EngineError::Busy {
+                what: "the library's write queue",
+                retry_after: RETRY_AFTER,
+            })),
+        }
+    }
+
+    /// What a writer answered; it is gone without an answer only with its library.
+    pub(crate) async fn answer(&self, answer: Answer) -> Result<WriteDone, EngineError> {
+        answer.await.unwrap_or_else(|_writer_gone| Err(self.gone()))
     }
 
     /// The view between two records; its segments are not merged in memory until
-    /// [`Handle::thaw`]. `None` if the library is closed.
+    /// [`Handle::thaw`]. `None` if the library is closed, and so all in files.
     pub(crate) async fn freeze(&self) -> Option<View> {
         let (reply, answer) = oneshot::channel();
-        let writer = self.writer.load_full()?;
-        writer.send(Request::Freeze { reply }).await.ok()?;
-        drop(writer);
+        self.ask(Request::Freeze { reply }).await.ok()?;
         answer.await.ok()
     }
 
@@ -169,20 +269,72 @@ impl Handle {
     /// is done, or the library is closed.
     pub(crate) async fn thaw(&self, layouts: Vec<Layout>) {
         let (done, finished) = oneshot::channel();
-        let Some(writer) = self.writer.load_full() else { return };
-        if writer.send(Request::Thaw { layouts, done }).await.is_ok() {
-            drop(writer);
+        if self.ask(Request::Thaw { layouts, done }).await.is_ok() {
             // The writer answers, or is gone with its library.
             finished.await.unwrap_or_default();
         }
     }
 
-    /// Lets the writer finish what it was asked for and end.
-    pub(crate) fn close(&self) {
-        self.writer.store(None);
+    /// Closes the library if all of it is in files; whether it is closed now.
+    pub(crate) async fn try_close(&self) -> bool {
+        let (closed, answer) = oneshot::channel();
+        match self.ask(Request::Close { closed }).await {
+            Ok(()) => answer.await.unwrap_or(false),
+            Err(NoWriter) => self.residence().is_err(),
+        }
     }
 
-    fn closed(&self) -> EngineError {
+    async fn ask(&self, request: Request) -> Result<(), NoWriter> {
+        let open = self.residence().map_err(|_closed| NoWriter)?;
+        let writer = open.writer.load_full().ok_or(NoWriter)?;
+        writer.send(request).await.map_err(|_ended| NoWriter)
+    }
+
+    /// Called by the writer: nobody new gets in from here on. What slipped in before is still in
+    /// the queue.
+    pub(crate) fn begin_close(&self, open: &Open) {
+        open.writer.store(None);
+    }
+
+    /// Called by the writer when its queue is empty: closes, if everything is in files, else gives
+    /// a new queue to go on with.
+    pub(crate) fn end_close(&self, open: &Open) -> Option<mpsc::Receiver<Request>> {
+        if self.is_clean() && self.unapplied.is_nothing() {
+            self.residence.store(Arc::new(Residence::Closed(self.counts())));
+            self.memory.set(0);
+            self.opened.set(0);
+            self.progress.notify_waiters();
+            return None;
+        }
+        let (writer, requests) = mpsc::channel(WRITER_QUEUE_MAX);
+        open.writer.store(Some(Arc::new(writer)));
+        self.shut_again(open);
+        self.progress.notify_waiters();
+        Some(requests)
+    }
+
+    /// Takes no more requests; lets the writer finish what it was asked for and end.
+    pub(crate) fn shut(&self) {
+        self.shut.store(true, Ordering::SeqCst);
+        if let Ok(open) = self.residence() {
+            self.shut_again(&open);
+        }
+        self.progress.notify_waiters();
+    }
+
+    /// After a writer was given: whoever shut the library before did not see it.
+    fn shut_again(&self, open: &Open) {
+        if self.shut.load(Ordering::SeqCst) {
+            open.writer.store(None);
+        }
+    }
+
+    /// Refuses if the library takes no more requests.
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
+        if self.shut.load(Ordering::SeqCst) { Err(self.gone()) } else { Ok(()) }
+    }
+
+    fn gone(&self) -> EngineError {
         if self.deleted.load(Ordering::SeqCst) {
             EngineError::LibraryNotFound(self.id)
         } else {
@@ -190,3 +342,16 @@ impl Handle {
         }
     }
 }
+
+/// Where a writer's answer comes.
+pub(crate) type Answer = oneshot::Receiver<Result<WriteDone, EngineError>>;
+
+/// Why a command did not reach a writer.
+pub(crate) enum NotSent {
+    /// The library closes, or is closed. Here the command is again.
+    Closing(Command),
+    Refused(EngineError),
+}
+
+/// The library has no writer: it is closed, or being closed.
+struct NoWriter;

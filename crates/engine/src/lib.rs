@@ -21,11 +21,14 @@ mod follow;
 mod handle;
 mod maintenance;
 mod map;
+mod memory;
 mod open;
 mod pool;
 mod put;
 mod request;
+mod residence;
 mod retention;
+mod scrub;
 mod search;
 mod snapshot;
 mod store;
@@ -44,5 +47,6 @@ pub use request::{
     Content, Cursor, DocumentPage, Hit, LibraryOverview, LibraryPatch, NewLibrary, PutChunk,
     PutDocument, PutReceipt, Query, SearchAnswer, SearchRequest, Written,
 };
+pub use scrub::ScrubReport;
 pub use snapshot::{Embeddings, Snapshot, StorageStats};
 pub use system::{OsRandom, SystemClock};

@@ -4,16 +4,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrwdb_state::{LibraryId, Manifest, Seq, Timestamp, View};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::engine::Inner;
 use crate::error::EngineError;
 use crate::handle::{Handle, Layout};
+use crate::residence::OPEN_LIBRARIES_MAX;
 use crate::retention;
+use crate::scrub::Scrub;
 
 /// Tasks that may wait. A checkpoint that finds the queue full is asked for again by the next
 /// write; a directory left behind is removed at the next start.
@@ -23,6 +26,10 @@ const TICK: Duration = Duration::from_secs(5);
 /// A quiet library's records are not left in the log beyond this many bytes of it: its library is
 /// checkpointed so that a start has no more than that to replay.
 const REPLAY_BYTES_MAX: u64 = 256 << 20;
+/// Idle libraries closed in one tick at most, so that their checkpoints do not crowd out others.
+const CLOSED_PER_TICK: usize = 128;
+/// How long closing writes checkpoints.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Samples of (time, sequence) kept for the history horizon, at most.
 const SAMPLES_MAX: usize = 4096;
 
@@ -30,6 +37,10 @@ const SAMPLES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(crate) enum Task {
     Checkpoint(Arc<Handle>),
+    /// Write and close libraries until the memory is well below its budget.
+    Relieve,
+    /// Write and close every library that is not written to meanwhile.
+    CloseLibraries(oneshot::Sender<()>),
     RemoveLibrary(LibraryId),
     /// Checkpoint everything and stop.
     Close(oneshot::Sender<()>),
@@ -40,12 +51,20 @@ pub(crate) enum Task {
 pub(crate) struct Upkeep {
     tasks: mpsc::Sender<Task>,
     horizon: Arc<AtomicU64>,
+    ticks: Arc<AtomicU64>,
+    relief_wanted: Arc<AtomicBool>,
 }
 
 impl Upkeep {
     pub(crate) fn new() -> (Self, mpsc::Receiver<Task>) {
         let (tasks, receiver) = mpsc::channel(QUEUE_MAX);
-        (Self { tasks, horizon: Arc::new(AtomicU64::new(0)) }, receiver)
+        let upkeep = Self {
+            tasks,
+            horizon: Arc::default(),
+            ticks: Arc::default(),
+            relief_wanted: Arc::default(),
+        };
+        (upkeep, receiver)
     }
 
     /// Rows that died at or before this are beyond the history that is kept.
@@ -62,16 +81,39 @@ impl Upkeep {
         }
     }
 
+    /// Ticks since the start, to tell how long a library has not been used.
+    pub(crate) fn now(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Asks for memory to be freed, unless that is asked for already.
+    pub(crate) fn want_relief(&self) {
+        if !self.relief_wanted.swap(true, Ordering::SeqCst)
+            && self.tasks.try_send(Task::Relieve).is_err()
+        {
+            self.relief_wanted.store(false, Ordering::SeqCst);
+        }
+    }
+
     pub(crate) fn remove_library(&self, id: LibraryId) {
         if self.tasks.try_send(Task::RemoveLibrary(id)).is_err() {
             tracing::warn!(library = %id, "its files are removed at the next start");
         }
     }
 
+    /// Writes and closes libraries; returns when that is done.
+    pub(crate) async fn close_libraries(&self) {
+        self.do_and_wait(Task::CloseLibraries).await;
+    }
+
     /// Checkpoints everything; returns when that is done.
     pub(crate) async fn close(&self) {
+        self.do_and_wait(Task::Close).await;
+    }
+
+    async fn do_and_wait(&self, task: fn(oneshot::Sender<()>) -> Task) {
         let (done, finished) = oneshot::channel();
-        if self.tasks.send(Task::Close(done)).await.is_ok() {
+        if self.tasks.send(task(done)).await.is_ok() {
             // Dropped without an answer means that it has stopped, which is what is waited for.
             finished.await.unwrap_or_default();
         }
@@ -81,6 +123,7 @@ impl Upkeep {
 /// Works until it is told to close.
 pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
     let mut samples = Samples::default();
+    let mut scrub = Scrub::default();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -88,14 +131,24 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
             _instant = tick.tick() => {
                 samples.take(&engine);
                 engine.look_at_disk();
+                engine.upkeep.ticks.fetch_add(1, Ordering::Relaxed);
+                close_idle(&engine).await;
                 if let Err(error) = ease_log(&engine).await {
                     tracing::error!(%error, "cannot trim the log");
                 }
+                scrub.step(&engine, TICK).await;
             }
             task = tasks.recv() => match task {
                 None => return,
                 Some(Task::Checkpoint(handle)) => {
                     report(&handle, checkpoint(&engine, &handle).await);
+                }
+                Some(Task::Relieve) => relieve(&engine).await,
+                Some(Task::CloseLibraries(done)) => {
+                    for handle in engine.handles.load_full().values() {
+                        close_library(&engine, handle).await;
+                    }
+                    done.send(()).unwrap_or_default();
                 }
                 Some(Task::RemoveLibrary(id)) => {
                     let store = engine.store.clone();
@@ -120,14 +173,78 @@ fn report(handle: &Handle, outcome: Result<(), EngineError>) {
     }
 }
 
+/// Writes what is in memory only, the libraries with the most of it first, for a bounded time: what
+/// is left is replayed from the log at the next start.
 async fn checkpoint_all(engine: &Arc<Inner>) {
-    for handle in engine.handles.load_full().values() {
+    let until = Instant::now() + CLOSE_TIME_MAX;
+    let mut dirty: Vec<Arc<Handle>> = engine.handles.load_full().values().cloned().collect();
+    dirty.retain(|handle| !handle.is_clean());
+    dirty.sort_by_key(|handle| std::cmp::Reverse(handle.memory_bytes()));
+    let mut left = dirty.len();
+    for handle in dirty {
+        if Instant::now() > until {
+            tracing::info!(libraries = left, "the next start replays them from the log");
+            break;
+        }
+        report(&handle, checkpoint(engine, &handle).await);
+        left -= 1;
+    }
+    if let Err(error) = ease_log(engine).await {
+        tracing::error!(%error, "cannot trim the log");
+    }
+}
+
+/// Closes libraries that nobody has used for a while, at a paced rate.
+async fn close_idle(engine: &Arc<Inner>) {
+    let ticks = engine.config.library_idle.as_secs().div_ceil(TICK.as_secs());
+    let before = engine.upkeep.now().saturating_sub(ticks);
+    let handles = engine.handles.load_full();
+    let idle = handles.values().filter(|handle| handle.residence().is_ok());
+    let idle = idle.filter(|handle| handle.last_used.load(Ordering::Relaxed) < before);
+    for handle in idle.take(CLOSED_PER_TICK) {
+        close_library(engine, handle).await;
+    }
+}
+
+/// Checkpoints a library and closes it; one that is written to meanwhile stays open.
+async fn close_library(engine: &Arc<Inner>, handle: &Arc<Handle>) {
+    if handle.residence().is_err() {
+        return;
+    }
+    if !handle.is_clean() {
+        report(handle, checkpoint(engine, handle).await);
+    }
+    if handle.is_clean() && handle.try_close().await {
+        tracing::debug!(library = %handle.id, "closed");
+    }
+}
+
+/// Frees memory: checkpoints the libraries that hold the most of it, then closes those that were
+/// not used for the longest time, until half of the budget and of the open libraries are left.
+async fn relieve(engine: &Arc<Inner>) {
+    engine.upkeep.relief_wanted.store(false, Ordering::SeqCst);
+    let high = || {
+        engine.gauges.memory.total() > engine.config.memory_budget_bytes / 2
+            || engine.gauges.open.total() > OPEN_LIBRARIES_MAX / 2
+    };
+    let handles = engine.handles.load_full();
+    let mut open: Vec<&Arc<Handle>> =
+        handles.values().filter(|handle| handle.residence().is_ok()).collect();
+    open.sort_by_key(|handle| std::cmp::Reverse(handle.memory_bytes()));
+    for handle in &open {
+        if engine.gauges.memory.total() <= engine.config.memory_budget_bytes / 2 {
+            break;
+        }
         if !handle.is_clean() {
             report(handle, checkpoint(engine, handle).await);
         }
     }
-    if let Err(error) = ease_log(engine).await {
-        tracing::error!(%error, "cannot trim the log");
+    open.sort_by_key(|handle| handle.last_used.load(Ordering::Relaxed));
+    for handle in open {
+        if !high() {
+            break;
+        }
+        close_library(engine, handle).await;
     }
 }
 

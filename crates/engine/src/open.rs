@@ -17,10 +17,13 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::catalog;
 use crate::config::{EngineConfig, EngineParts};
-use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, WRITE_ROOM_KIB};
+use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, write_room_kib};
 use crate::error::EngineError;
+use crate::handle::{Counts, Handle, Handles};
 use crate::maintenance::{self, Upkeep};
+use crate::memory::Gauges;
 use crate::pool::Pool;
+use crate::residence::OPENING_MAX;
 use crate::store::{Store, damaged};
 use crate::unapplied::Unapplied;
 
@@ -34,13 +37,16 @@ struct Recovered {
     log: FileLog,
     catalog: Catalog,
     covered: Seq,
-    libraries: BTreeMap<LibraryId, Replayed>,
+    libraries: BTreeMap<LibraryId, Found>,
 }
 
-/// A library's manifest with the log after it applied.
-struct Replayed {
-    view: View,
-    checkpointed: Seq,
+/// A library as it was found.
+struct Found {
+    dimension: u32,
+    /// What its manifest says.
+    counts: Counts,
+    /// The manifest's files with the log after them applied, if the log has more of it.
+    replayed: Option<View>,
 }
 
 pub(crate) async fn open(config: EngineConfig, parts: EngineParts) -> Result<Engine, EngineError> {
@@ -63,6 +69,7 @@ fn start(
     }));
     let (upkeep, tasks) = Upkeep::new();
     let (catalog_writer, requests) = catalog::channel();
+    let write_room_kib = write_room_kib(config.memory_budget_bytes);
     let inner = Arc::new(Inner {
         pool: Pool::new(config.search_threads)?,
         search_permits: Semaphore::new(config.search_queue_max.max(1)),
@@ -73,20 +80,30 @@ fn start(
         catalog: ArcSwap::from_pointee(catalog),
         catalog_unapplied: Unapplied::nothing(),
         handles: ArcSwap::default(),
+        gauges: Gauges::default(),
+        opening: Semaphore::new(OPENING_MAX),
         writers: Tasks::default(),
         upkeep,
         covered: AtomicU64::new(covered.get()),
         advanced,
-        write_room: Arc::new(Semaphore::new(WRITE_ROOM_KIB as usize)),
+        write_room: Arc::new(Semaphore::new(write_room_kib as usize)),
+        write_room_kib,
         catalog_writer: Mutex::new(Some(catalog_writer)),
         disk_free_bytes: AtomicU64::new(0),
         disk_full: AtomicBool::new(false),
+        scrubbed: Mutex::default(),
         lock: Mutex::new(Some(lock)),
     });
     inner.look_at_disk();
-    for (id, replayed) in libraries {
-        inner.open_library(id, replayed.view, replayed.checkpointed);
+    let mut handles = Handles::new();
+    for (id, found) in libraries {
+        let handle = Arc::new(Handle::closed(id, found.counts, &inner.gauges));
+        if let Some(view) = found.replayed {
+            inner.start_writer(&handle, view);
+        }
+        handles.insert(id, handle);
     }
+    inner.handles.store(Arc::new(handles));
     spawn(&inner, tasks, requests);
     Ok(Engine(inner))
 }
@@ -136,9 +153,9 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
         });
     }
     let catalog = replay_catalog(&log, catalog, covered)?;
-    let mut libraries = open_libraries(&store, &catalog, &checkpointed)?;
+    let mut libraries = find_libraries(&store, &catalog, &checkpointed)?;
     check_log_reaches(&store, &log, &libraries)?;
-    replay(&log, &mut libraries, covered)?;
+    replay(&store, &log, &mut libraries, covered)?;
     remove_orphans(&store, &catalog)?;
     Ok(Recovered { lock, store, log, catalog, covered, libraries })
 }
@@ -166,11 +183,11 @@ fn check_log_is_there(store: &Store, covered: Seq) -> Result<(), EngineError> {
 fn check_log_reaches(
     store: &Store,
     log: &FileLog,
-    libraries: &BTreeMap<LibraryId, Replayed>,
+    libraries: &BTreeMap<LibraryId, Found>,
 ) -> Result<(), EngineError> {
     let durable = Seq::new(log.durable());
     let written =
-        libraries.values().map(|library| library.checkpointed).max().unwrap_or(Seq::START);
+        libraries.values().map(|library| library.counts.applied).max().unwrap_or(Seq::START);
     if written <= durable {
         return Ok(());
     }
@@ -238,23 +255,23 @@ fn replay_catalog(log: &FileLog, catalog: Catalog, covered: Seq) -> Result<Catal
     Ok(catalog)
 }
 
-fn open_libraries(
+/// Reads every library's newest manifest. Its files are opened when the log has more of it, else
+/// on first use.
+fn find_libraries(
     store: &Store,
     catalog: &Catalog,
     checkpointed: &BTreeMap<LibraryId, Seq>,
-) -> Result<BTreeMap<LibraryId, Replayed>, EngineError> {
+) -> Result<BTreeMap<LibraryId, Found>, EngineError> {
     let mut libraries = BTreeMap::new();
     for spec in catalog.iter() {
+        let manifest = store.read_manifest(spec.id)?;
+        let counts = manifest.map_or(Counts::nothing(), |manifest| Counts {
+            applied: manifest.applied,
+            documents: manifest.documents(),
+            chunks: manifest.chunks(),
+        });
         let least = checkpointed.get(&spec.id).copied().unwrap_or(Seq::START);
-        let replayed = match store.read_manifest(spec.id)? {
-            None => Replayed { view: View::empty(spec.dimension), checkpointed: Seq::START },
-            Some(manifest) => {
-                store.sweep(&manifest)?;
-                let checkpointed = manifest.applied;
-                Replayed { view: store.open_manifest(manifest)?, checkpointed }
-            }
-        };
-        if replayed.checkpointed < least {
+        if counts.applied < least {
             return Err(EngineError::Damaged {
                 detail: format!(
                     "{} has no manifest at {least} or later, which it had: files are missing; \
@@ -263,7 +280,8 @@ fn open_libraries(
                 ),
             });
         }
-        libraries.insert(spec.id, replayed);
+        let dimension = spec.dimension;
+        libraries.insert(spec.id, Found { dimension, counts, replayed: None });
     }
     Ok(libraries)
 }
@@ -271,19 +289,29 @@ fn open_libraries(
 /// Applies what the log has beyond each library's manifest. Records of libraries that are not in
 /// the catalog (deleted) mean nothing.
 fn replay(
+    store: &Store,
     log: &FileLog,
-    libraries: &mut BTreeMap<LibraryId, Replayed>,
+    libraries: &mut BTreeMap<LibraryId, Found>,
     covered: Seq,
 ) -> Result<(), EngineError> {
     let started = Instant::now();
     let (mut records, mut reported) = (0_u64, Instant::now());
     for record in log.read(covered.get())? {
         let record = record?;
-        let Some(library) = libraries.get_mut(&LibraryId::from_bytes(record.stream.0)) else {
+        let id = LibraryId::from_bytes(record.stream.0);
+        let Some(library) = libraries.get_mut(&id) else {
             continue;
         };
-        if record.seq > library.view.applied().get() {
-            apply(library, &record)?;
+        if record.seq > library.counts.applied.get() {
+            let view = match library.replayed.take() {
+                Some(view) => view,
+                None => {
+                    let view = store.open_library(id, library.dimension)?;
+                    store.sweep_library(id)?;
+                    view
+                }
+            };
+            library.replayed = Some(apply(&view, &record)?);
             records += 1;
         }
         if reported.elapsed() > OPEN_REPORT {
@@ -298,16 +326,12 @@ fn replay(
     Ok(())
 }
 
-fn apply(library: &mut Replayed, record: &Record) -> Result<(), EngineError> {
+fn apply(view: &View, record: &Record) -> Result<View, EngineError> {
     let entry =
         LibraryEntry::decode(&record.payload).map_err(|error| undecodable(record.seq, &error))?;
     // Nobody can ask for the past of before the start, so rows that died are dropped at once.
-    let horizon = library.view.applied();
-    library.view = library
-        .view
-        .apply(Seq::new(record.seq), &entry)?
-        .with_memory_merged(Seq::START, horizon)?;
-    Ok(())
+    let horizon = view.applied();
+    Ok(view.apply(Seq::new(record.seq), &entry)?.with_memory_merged(Seq::START, horizon)?)
 }
 
 fn remove_orphans(store: &Store, catalog: &Catalog) -> Result<(), EngineError> {

@@ -11,11 +11,10 @@ use arrwdb_state::{
     Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord,
     LibraryId, LibrarySpec, RecordError, Seq, TenantId, Timestamp,
 };
-use futures_util::future::join_all;
 use serde_json::Value;
 
 use crate::config::EngineConfig;
-use crate::engine::{Inner, WRITE_ROOM_KIB};
+use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::handle::Room;
 use crate::request::{Content, PutChunk, PutDocument, PutReceipt, Written};
@@ -31,7 +30,7 @@ pub(crate) type Outcomes = Vec<Result<PutReceipt, EngineError>>;
 
 impl Inner {
     pub(crate) async fn put(
-        &self,
+        self: &Arc<Self>,
         tenant: TenantId,
         library: LibraryId,
         documents: Vec<PutDocument>,
@@ -81,7 +80,7 @@ impl Inner {
 
     /// Logs the records in a few commands and waits for all of them.
     async fn log_records(
-        &self,
+        self: &Arc<Self>,
         library: LibraryId,
         records: Vec<Result<(DocumentRecord, String), EngineError>>,
     ) -> Result<Written<Outcomes>, EngineError> {
@@ -102,11 +101,10 @@ impl Inner {
             bytes += record.encoded_bytes();
         }
         let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
-        let writes =
-            batches.into_iter().map(|batch| handle.write(Command::Put(batch), Some(room.clone())));
+        let commands = batches.into_iter().map(Command::Put).collect();
         let mut seq = Seq::START;
         let mut written = Vec::new();
-        for (done, size) in join_all(writes).await.into_iter().zip(sizes) {
+        for (done, size) in self.write(&handle, commands, Some(room)).await.into_iter().zip(sizes) {
             match done {
                 Ok(done) => {
                     seq = seq.max(done.seq);
@@ -128,7 +126,7 @@ impl Inner {
                 Ok(PutReceipt { id: record.id(), title, chunks: record.chunks(), replaced })
             })
             .collect();
-        let seq = if seq == Seq::START { handle.view().applied() } else { seq };
+        let seq = if seq == Seq::START { handle.counts().applied } else { seq };
         Ok(Written { seq, value: outcomes })
     }
 
@@ -138,21 +136,23 @@ impl Inner {
         records: impl Iterator<Item = &'a DocumentRecord>,
     ) -> Result<Room, EngineError> {
         let kib = records.map(DocumentRecord::encoded_bytes).sum::<usize>().div_ceil(1024);
-        let kib = u32::try_from(kib).unwrap_or(u32::MAX).min(WRITE_ROOM_KIB);
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX).min(self.write_room_kib);
         let full = EngineError::Busy { what: "the memory for writes", retry_after: RETRY_AFTER };
         let permit = self.write_room.clone().try_acquire_many_owned(kib).map_err(|_full| full)?;
         Ok(Arc::new(permit))
     }
 
     pub(crate) async fn delete(
-        &self,
+        self: &Arc<Self>,
         tenant: TenantId,
         library: LibraryId,
         ids: Vec<DocumentId>,
     ) -> Result<Written<Vec<bool>>, EngineError> {
         self.spec(tenant, library, None).await?;
         self.check_disk()?;
-        let done = self.handle(library)?.write(Command::Delete(ids), None).await?;
+        let handle = self.handle(library)?;
+        let mut done = self.write(&handle, vec![Command::Delete(ids)], None).await;
+        let done = done.pop().unwrap_or(Err(EngineError::Closed))?;
         Ok(Written { seq: done.seq, value: done.existed })
     }
 }

@@ -17,7 +17,7 @@ const INLINE_BYTES_MAX: u64 = 512 << 10;
 
 impl Inner {
     pub(crate) async fn search(
-        &self,
+        self: &Arc<Self>,
         tenant: TenantId,
         library: LibraryId,
         request: SearchRequest,

@@ -164,7 +164,7 @@ impl Store {
         Ok(Some(Arc::new(Segment::File(self.open_segment(id, number)?))))
     }
 
-    fn open_segment(&self, id: LibraryId, number: u64) -> Result<FileSegment, EngineError> {
+    pub(crate) fn open_segment(&self, id: LibraryId, number: u64) -> Result<FileSegment, EngineError> {
         let path = self.segment_path(id, number);
         let bytes = map(&*self.disk, &path).map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
@@ -207,6 +207,22 @@ impl Store {
         Ok(Some(manifest))
     }
 
+    /// A library as its newest manifest and its files have it; empty, if it has none.
+    pub(crate) fn open_library(&self, id: LibraryId, dimension: u32) -> Result<View, EngineError> {
+        let Some(manifest) = self.read_manifest(id)? else { return Ok(View::empty(dimension)) };
+        if manifest.dimension != dimension {
+            return Err(EngineError::Damaged {
+                detail: format!(
+                    "the manifest in {} has {} dimensions but the catalog says {dimension}; \
+                     restore them or a backup",
+                    self.library_dir(id).display(),
+                    manifest.dimension
+                ),
+            });
+        }
+        self.open_manifest(manifest)
+    }
+
     /// Opens the files of a manifest.
     pub(crate) fn open_manifest(&self, manifest: Manifest) -> Result<View, EngineError> {
         let id = manifest.library;
@@ -216,6 +232,11 @@ impl Store {
             .map(|segment| self.open_segment(id, segment.number))
             .collect::<Result<Vec<_>, _>>()?;
         manifest.open(files).map_err(|error| EngineError::Damaged { detail: error.to_string() })
+    }
+
+    /// Removes what a stopped checkpoint left of a library that nobody checkpoints now.
+    pub(crate) fn sweep_library(&self, id: LibraryId) -> Result<(), EngineError> {
+        self.read_manifest(id)?.map_or(Ok(()), |manifest| self.sweep(&manifest))
     }
 
     /// Removes what the manifest on disk does not name: older manifests, merged segments, and

@@ -30,6 +30,11 @@ impl Unapplied {
         self.0.store(oldest.map_or(NOTHING, Seq::get), Ordering::SeqCst);
     }
 
+    /// Whether nothing is.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == NOTHING
+    }
+
     /// Every record up to this number is published, given that those up to it are durable.
     pub(crate) fn published_to(&self) -> u64 {
         self.0.load(Ordering::SeqCst).saturating_sub(1)

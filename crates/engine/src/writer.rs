@@ -15,8 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Clock;
 use crate::error::{EngineError, RETRY_AFTER};
-use crate::handle::{Handle, Layout, Request, Room, WriteDone};
+use crate::handle::{Handle, Layout, Open, Request, Room, WriteDone};
 use crate::maintenance::Upkeep;
+use crate::memory::Gauge;
 
 /// Records of one library that may wait for their sync. More would only wait longer: the log
 /// writes all of them with one sync anyway.
@@ -29,9 +30,13 @@ const BACKLOG_MAX: u64 = 16;
 /// The writer of one library.
 pub(crate) struct Writer {
     pub(crate) handle: Arc<Handle>,
+    pub(crate) open: Arc<Open>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) upkeep: Upkeep,
+    /// What all libraries hold in memory, and may.
+    pub(crate) memory: Gauge,
+    pub(crate) memory_bytes_max: u64,
     /// A library whose segments in memory hold more than this is checkpointed.
     pub(crate) checkpoint_bytes: u64,
 }
@@ -79,9 +84,10 @@ enum Event {
 }
 
 impl Writer {
-    /// Works until every sender is gone and everything in flight is answered.
+    /// Works until the library is closed, or takes no more requests, and everything in flight is
+    /// answered.
     pub(crate) async fn run(self, mut requests: mpsc::Receiver<Request>) {
-        let view = View::clone(&self.handle.view());
+        let view = View::clone(&self.open.view());
         let mut guess = Guess {
             view,
             in_flight: VecDeque::new(),
@@ -91,8 +97,21 @@ impl Writer {
         };
         // Waits until nothing is in flight; meanwhile nothing else is listened to.
         let mut between: Option<Request> = None;
+        let mut closing: Option<oneshot::Sender<bool>> = None;
         let mut open = true;
-        while open || !guess.in_flight.is_empty() || between.is_some() {
+        loop {
+            let busy = open || between.is_some() || !guess.in_flight.is_empty();
+            match closing.take() {
+                Some(closed) if !busy => {
+                    let again = self.handle.end_close(&self.open);
+                    // One who has gone does not mind.
+                    closed.send(again.is_none()).unwrap_or_default();
+                    let Some(again) = again else { return };
+                    (requests, open) = (again, true);
+                }
+                _ if !busy => return,
+                still => closing = still,
+            }
             if guess.in_flight.is_empty() {
                 guess.broken = false;
                 if let Some(request) = between.take() {
@@ -106,6 +125,12 @@ impl Writer {
                 Event::Asked(None) => open = false,
                 Event::Asked(Some(Request::Write { command, room, reply })) => {
                     self.decide(&mut guess, command, Reply { to: reply, _room: room });
+                }
+                Event::Asked(Some(Request::Close { closed })) => {
+                    // What slipped in before is still received; then there is no more.
+                    self.handle.begin_close(&self.open);
+                    requests.close();
+                    closing = Some(closed);
                 }
                 Event::Asked(Some(request)) => between = Some(request),
                 Event::Settled(outcome) => self.settle(&mut guess, outcome),
@@ -135,6 +160,7 @@ impl Writer {
                 // The one who asked may be gone; the layout holds all the same.
                 done.send(()).unwrap_or_default();
             }
+            Request::Close { closed } => closed.send(false).unwrap_or_default(),
         }
     }
 
@@ -147,9 +173,7 @@ impl Writer {
             drop(reply.to.send(Err(error.clone())));
             return;
         }
-        if guess.view.memory_bytes() > self.checkpoint_bytes.saturating_mul(BACKLOG_MAX) {
-            self.upkeep.want_checkpoint(&self.handle);
-            let what = "the library's backlog of checkpoints";
+        if let Err(what) = self.room(&guess.view, &command) {
             drop(reply.to.send(Err(EngineError::Busy { what, retry_after: RETRY_AFTER })));
             return;
         }
@@ -174,6 +198,22 @@ impl Writer {
         };
         guess.in_flight.push_back(in_flight);
         self.answer_settled(guess);
+    }
+
+    /// Whether there is memory for what a command adds; else what is full.
+    fn room(&self, view: &View, command: &Command) -> Result<(), &'static str> {
+        if matches!(command, Command::Delete(_)) {
+            return Ok(());
+        }
+        if view.memory_bytes() > self.checkpoint_bytes.saturating_mul(BACKLOG_MAX) {
+            self.upkeep.want_checkpoint(&self.handle);
+            return Err("the library's backlog of checkpoints");
+        }
+        let held = self.memory.total();
+        if held > self.memory_bytes_max / 2 {
+            self.upkeep.want_relief();
+        }
+        if held > self.memory_bytes_max { Err("the memory budget") } else { Ok(()) }
     }
 
     /// Appends an entry and applies it to the guess.
@@ -206,7 +246,7 @@ impl Writer {
             Ok(durable) => {
                 assert_eq!(durable, seq.get(), "the log answers for the record it was given");
                 let memory_bytes = view.memory_bytes();
-                self.handle.publish(view);
+                self.handle.publish(&self.open, view);
                 if memory_bytes > self.checkpoint_bytes {
                     self.upkeep.want_checkpoint(&self.handle);
                 }
@@ -214,7 +254,7 @@ impl Writer {
             Err(error) => {
                 oldest.answer = Err(error.into());
                 guess.broken = true;
-                guess.view = View::clone(&self.handle.view());
+                guess.view = View::clone(&self.open.view());
             }
         }
         self.answer_settled(guess);
@@ -225,7 +265,7 @@ impl Writer {
         while let Some(front) = guess.in_flight.pop_front_if(|front| front.record.is_none()) {
             let answer = match front.answer {
                 // Decided on a guess that did not come true.
-                Ok(done) if guess.broken && done.seq > self.handle.view().applied() => {
+                Ok(done) if guess.broken && done.seq > self.open.view().applied() => {
                     Err(EngineError::Busy { what: "the log", retry_after: RETRY_AFTER })
                 }
                 answer => answer,
@@ -244,7 +284,7 @@ impl Writer {
         if let Some(view) = guess.view.with_merge(&layout.merge, layout.output) {
             assert_eq!(view.digest(), digest, "S5: a merge keeps the digest");
             guess.view = view.clone();
-            self.handle.publish(view);
+            self.handle.publish(&self.open, view);
         } else {
             tracing::error!(library = %self.handle.id, "a checkpoint does not fit; memory is kept");
         }

@@ -253,6 +253,12 @@ pub struct StorageConfig {
     pub history: Duration,
     /// Bytes a library holds in memory before it is written to segment files.
     pub checkpoint_bytes: u64,
+    /// How long a library may be idle before it is closed.
+    pub library_idle: Duration,
+    /// Bytes that libraries may hold in memory; half of the machine's when absent.
+    pub memory_budget_bytes: Option<u64>,
+    /// Rate at which files are read through to find damage.
+    pub scrub_bytes_per_second: u64,
     /// Writes are refused while less is free.
     pub disk_free_bytes_min: u64,
     /// Age to which the log is kept for the feed.
@@ -441,6 +447,9 @@ impl Check<'_> {
             min_seq_wait_max: Duration::from_millis(self.whole("MIN_SEQ_WAIT_MILLISECONDS")),
             history: self.seconds("HISTORY_SECONDS"),
             checkpoint_bytes: self.whole("CHECKPOINT_BYTES"),
+            library_idle: self.seconds("LIBRARY_IDLE_SECONDS"),
+            memory_budget_bytes: self.size_opt("MEMORY_BUDGET_BYTES").map(|bytes| bytes as u64),
+            scrub_bytes_per_second: self.whole("SCRUB_BYTES_PER_SECOND"),
             disk_free_bytes_min: self.whole("DISK_FREE_BYTES_MIN"),
             feed_retention: self.seconds("EVENT_RETENTION_SECONDS"),
             feed_retention_bytes: self.whole("EVENT_RETENTION_BYTES"),

@@ -170,7 +170,10 @@ fn engine_gauges(app: &App) {
         ("arrwdb_log_ok", u64::from(health.log.is_ok())),
         ("arrwdb_data_dir_ok", u64::from(health.data_dir.is_ok())),
         ("arrwdb_embedding_ready", u64::from(health.embedding.ready)),
-        ("arrwdb_memory_segments_bytes", health.memory_bytes),
+        ("arrwdb_libraries_open", health.libraries_open),
+        ("arrwdb_memory_bytes", health.memory_bytes),
+        ("arrwdb_memory_budget_bytes", health.memory_budget_bytes),
+        ("arrwdb_scrub_damaged", health.scrub.damaged),
         ("arrwdb_log_files", health.log_stats.files),
         ("arrwdb_log_bytes", health.log_stats.bytes),
         ("arrwdb_log_queued_records", health.log_stats.queued_records),
@@ -179,6 +182,9 @@ fn engine_gauges(app: &App) {
     ] {
         gauge(name, value);
     }
+    metrics::counter!("arrwdb_scrub_passes_total").absolute(health.scrub.passes);
+    metrics::counter!("arrwdb_scrub_files_total").absolute(health.scrub.files);
+    metrics::counter!("arrwdb_scrub_bytes_total").absolute(health.scrub.bytes);
     metrics::counter!("arrwdb_log_syncs_total").absolute(health.log_stats.syncs);
     metrics::counter!("arrwdb_log_records_total").absolute(health.log_stats.records);
     metrics::gauge!("arrwdb_log_sync_seconds_total").set(health.log_stats.sync_total.as_secs_f64());

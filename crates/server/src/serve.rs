@@ -10,6 +10,7 @@ use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts};
 use crate::app::{App, router};
 use crate::config::Config;
 use crate::connections;
+use crate::machine;
 use crate::metrics::Metrics;
 use crate::model::{self, ModelError};
 
@@ -116,6 +117,9 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
         embed_deadline: config.embedding.timeout,
         history: storage.history,
         checkpoint_bytes: storage.checkpoint_bytes,
+        library_idle: storage.library_idle,
+        memory_budget_bytes: storage.memory_budget_bytes.unwrap_or(machine::memory_bytes() / 2),
+        scrub_bytes_per_second: storage.scrub_bytes_per_second,
         feed_retention: storage.feed_retention,
         feed_retention_bytes: storage.feed_retention_bytes,
         disk_free_bytes_min: storage.disk_free_bytes_min,

@@ -99,6 +99,16 @@ impl Manifest {
         })
     }
 
+    /// Live documents.
+    pub fn documents(&self) -> u64 {
+        self.documents
+    }
+
+    /// Live chunks.
+    pub fn chunks(&self) -> u64 {
+        self.chunks
+    }
+
     /// The library, given its opened files in the manifest's order.
     pub fn open(self, files: Vec<FileSegment>) -> Result<View, ManifestError> {
         assert_eq!(files.len(), self.segments.len(), "one file for each segment");

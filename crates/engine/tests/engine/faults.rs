@@ -8,7 +8,7 @@ use arrwdb_engine::log::memory::MemoryDisk;
 
 use crate::subject::*;
 
-async fn filled(disk: &MemoryDisk) -> arrwdb_engine::state::LibraryId {
+pub(crate) async fn filled(disk: &MemoryDisk) -> arrwdb_engine::state::LibraryId {
     let engine = open(disk).await;
     let library = library(&engine).await;
     for version in 0..100 {
@@ -79,7 +79,7 @@ async fn after_a_failed_sync_nothing_is_written_until_the_next_start() {
 }
 
 /// Files below a directory whose names end like this.
-fn files(disk: &MemoryDisk, dir: &Path, suffix: &str) -> Vec<PathBuf> {
+pub(crate) fn files(disk: &MemoryDisk, dir: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for name in disk.list(dir).unwrap_or_default() {
         let path = dir.join(&name);
@@ -97,7 +97,7 @@ async fn a_damaged_or_missing_file_is_refused_by_name() {
     for kind in ["manifest-", "catalog-", ".seg", "VERSION"] {
         for missing in [false, true] {
             let disk = MemoryDisk::new();
-            filled(&disk).await;
+            let library = filled(&disk).await;
             let found = files(&disk, Path::new("/data"), kind);
             assert!(!found.is_empty(), "{kind}");
             let path = &found[0];
@@ -107,6 +107,13 @@ async fn a_damaged_or_missing_file_is_refused_by_name() {
                 disk.alter(path, |bytes| bytes[20] ^= 1).unwrap();
             }
             let opened = open_with(&disk, config()).await;
+            // A segment is looked at when its library is used first.
+            let opened = match opened {
+                Ok(engine) if kind == ".seg" => {
+                    engine.library(TENANT, library, None).await.map(|_snapshot| engine)
+                }
+                other => other,
+            };
             match opened {
                 Err(EngineError::Damaged { detail }) => {
                     assert!(detail.contains("/data"), "{kind} {missing}: {detail}");

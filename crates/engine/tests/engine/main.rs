@@ -3,5 +3,7 @@
 
 mod crash;
 mod faults;
+mod residence;
+mod scrub;
 mod subject;
 mod writes;

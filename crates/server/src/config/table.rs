@@ -212,6 +212,24 @@ pub const VARIABLES: &[Variable] = &[
         "Bytes a library holds in memory before it is written to segment files",
     ),
     used(
+        "LIBRARY_IDLE_SECONDS",
+        count(5, YEAR),
+        "600",
+        "A library that nobody uses for this long is closed, and opened again on use",
+    ),
+    used(
+        "MEMORY_BUDGET_BYTES",
+        count(64 << 20, TEBIBYTE),
+        "",
+        "Bytes that libraries may hold in memory; writes beyond wait [half of the memory]",
+    ),
+    used(
+        "SCRUB_BYTES_PER_SECOND",
+        count(0, TEBIBYTE),
+        "8388608",
+        "Rate at which files are read through to find damage; 0 never does",
+    ),
+    used(
         "DISK_FREE_BYTES_MIN",
         count(0, TEBIBYTE),
         "268435456",

@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 
 use super::root::API_VERSION;
 use crate::app::App;
+use super::answers::rfc3339;
 use crate::principal::Principal;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -153,8 +154,9 @@ async fn livez(principal: Principal) -> Json<Value> {
 async fn detailed(_principal: Principal, State(app): State<App>) -> Json<Value> {
     let health = app.engine().health();
     let writable = health.data_dir.is_ok() && health.log.is_ok();
+    let sound = writable && health.scrub.damaged == 0;
     Json(json!({
-        "status": if writable { "healthy" } else { "degraded" },
+        "status": if sound { "healthy" } else { "degraded" },
         "version": API_VERSION,
         "server_version": env!("CARGO_PKG_VERSION"),
         "timestamp": now(),
@@ -170,7 +172,7 @@ async fn detailed(_principal: Principal, State(app): State<App>) -> Json<Value> 
             "embedding_service": if health.embedding.ready { "healthy" } else { "unavailable" },
             "vector_store": if writable { "healthy" } else { "degraded" },
             "libraries_count": health.libraries,
-            "persistence": if writable { "healthy" } else { "warning" },
+            "persistence": if sound { "healthy" } else { "warning" },
             "data_dir_writable": health.data_dir.is_ok(),
         },
         "components": components(&health),
@@ -183,11 +185,25 @@ fn components(health: &Health) -> Value {
             "status": if health.log.is_ok() { "running" } else { "error" },
             "error": health.log.as_ref().err(),
             "durable_seq": health.durable.get(),
+            "files": health.log_stats.files,
+            "bytes": health.log_stats.bytes,
         },
         "storage": {
             "disk_free_bytes": health.disk_free_bytes,
             "documents": health.documents,
             "chunks": health.chunks,
+            "libraries_open": health.libraries_open,
+            "memory_bytes": health.memory_bytes,
+            "memory_budget_bytes": health.memory_budget_bytes,
+        },
+        "scrub": {
+            "status": if health.scrub.damaged == 0 { "sound" } else { "damage_found" },
+            "passes": health.scrub.passes,
+            "completed_at": health.scrub.completed_at.map(rfc3339),
+            "files": health.scrub.files,
+            "bytes": health.scrub.bytes,
+            "damaged": health.scrub.damaged,
+            "findings": health.scrub.findings,
         },
         "embedding_service": embedding_component(health),
         "event_bus": {"status": "not_available", "running": false, "subscribers": 0},

@@ -1,0 +1,221 @@
+//! Libraries that are closed and opened again behind their users' backs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrwdb_engine::log::disk::Disk;
+use arrwdb_engine::log::memory::MemoryDisk;
+use arrwdb_engine::state::LibraryId;
+use arrwdb_engine::{Engine, EngineConfig, EngineError};
+
+use crate::faults::files;
+use crate::subject::*;
+
+async fn put(engine: &Engine, library: LibraryId, n: u8, version: u64) {
+    loop {
+        match engine.put_documents(TENANT, library, vec![document(n, version)]).await {
+            Ok(written) => {
+                written.value.into_iter().for_each(|outcome| drop(outcome.unwrap()));
+                return;
+            }
+            // Until the upkeep has made room.
+            Err(EngineError::Busy { .. }) => tokio::task::yield_now().await,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+async fn digest(engine: &Engine, library: LibraryId) -> u128 {
+    engine.library(TENANT, library, None).await.unwrap().stats().digest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_library_takes_no_memory_and_is_as_it_was_when_it_is_used_again() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let mut libraries = Vec::new();
+    for n in 0..3 {
+        let library = library(&engine).await;
+        for version in 0..20 {
+            put(&engine, library, n * 8 + (version % 5) as u8, version).await;
+        }
+        libraries.push((library, digest(&engine, library).await));
+    }
+    let before = versions(&engine, libraries[1].0).await;
+    assert_eq!(engine.health().libraries_open, 3);
+    engine.close_libraries().await;
+    let health = engine.health();
+    assert_eq!((health.libraries_open, health.memory_bytes), (0, 0));
+    assert_eq!((health.libraries, health.documents), (3, 15));
+    let listed = engine.libraries(TENANT, None).await.unwrap();
+    assert!(listed.iter().all(|library| library.documents == 5), "counted without opening");
+    assert_eq!(engine.health().libraries_open, 0);
+
+    // Where a document is can be found without opening libraries for good.
+    let found = engine.locate_documents(TENANT, vec![id(9), id(99)], None).await.unwrap();
+    assert_eq!(found, [Some(libraries[1].0), None]);
+    assert_eq!(engine.health().libraries_open, 0);
+
+    assert_eq!(versions(&engine, libraries[1].0).await, before);
+    assert_eq!(engine.health().libraries_open, 1);
+    let hits = engine
+        .search(TENANT, libraries[2].0, nearest(vector(17, 16, 0), 1), None)
+        .await
+        .unwrap()
+        .hits;
+    assert_eq!(hits[0].document_id, id(17));
+    for (library, digest_before) in &libraries {
+        assert_eq!(digest(&engine, *library).await, *digest_before);
+    }
+    put(&engine, libraries[0].0, 30, 7).await;
+    assert_eq!(versions(&engine, libraries[0].0).await[30], Some(7));
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_opens_only_what_the_log_has_more_of() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let (quiet, busy) = (library(&engine).await, library(&engine).await);
+    put(&engine, quiet, 1, 1).await;
+    put(&engine, busy, 2, 2).await;
+    engine.close_libraries().await;
+    put(&engine, busy, 3, 3).await;
+    let digests = (digest(&engine, quiet).await, digest(&engine, busy).await);
+    // As if the machine had stopped here.
+    let engine = open(&disk.crash(|| false)).await;
+    assert_eq!(engine.health().libraries_open, 1);
+    assert_eq!((digest(&engine, quiet).await, digest(&engine, busy).await), digests);
+    engine.close().await.unwrap();
+    let engine = open(&disk.crash(|| true)).await;
+    assert_eq!(digest(&engine, busy).await, digests.1);
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writes_and_reads_that_race_with_closing_lose_nothing() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let library = library(&engine).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let closer = tokio::spawn({
+        let (engine, done) = (engine.clone(), done.clone());
+        async move {
+            let mut closed = 0;
+            while !done.load(Ordering::SeqCst) {
+                engine.close_libraries().await;
+                closed += u64::from(engine.health().libraries_open == 0);
+                tokio::task::yield_now().await;
+            }
+            closed
+        }
+    });
+    let mut writers = Vec::new();
+    for n in 0..8 {
+        let engine = engine.clone();
+        writers.push(tokio::spawn(async move {
+            for version in 0..60 {
+                put(&engine, library, n, version).await;
+                assert_eq!(versions(&engine, library).await[usize::from(n)], Some(version));
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    done.store(true, Ordering::SeqCst);
+    assert!(closer.await.unwrap() > 0, "it was closed in between");
+    let before = versions(&engine, library).await;
+    assert_eq!(&before[..8], [Some(59); 8]);
+    engine.close().await.unwrap();
+    let engine = open(&disk).await;
+    assert_eq!(versions(&engine, library).await, before);
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_library_whose_files_are_damaged_or_gone_is_refused_by_name_and_others_work() {
+    for missing in [false, true] {
+        let disk = MemoryDisk::new();
+        let engine = open(&disk).await;
+        let (sound, damaged) = (library(&engine).await, library(&engine).await);
+        put(&engine, sound, 1, 1).await;
+        put(&engine, damaged, 2, 2).await;
+        engine.close().await.unwrap();
+        let dir = Path::new("/data/libraries").join(damaged.to_string());
+        let path = files(&disk, &dir, ".seg").remove(0);
+        if missing {
+            disk.remove(&path).unwrap();
+        } else {
+            disk.alter(&path, |bytes| bytes[20] ^= 1).unwrap();
+        }
+        let engine = open(&disk).await;
+        let refused = engine.library(TENANT, damaged, None).await.map(drop).unwrap_err();
+        let detail = match refused {
+            EngineError::Damaged { detail } => detail,
+            other => panic!("{other}"),
+        };
+        assert!(detail.contains(&path.display().to_string()), "{detail}");
+        let refused = engine.put_documents(TENANT, damaged, vec![document(3, 3)]).await;
+        assert!(matches!(refused.unwrap_err(), EngineError::Damaged { .. }));
+        assert_eq!(versions(&engine, sound).await[1], Some(1));
+        engine.delete_library(TENANT, damaged).await.unwrap();
+        engine.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_library_deleted_while_it_opens_is_gone() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    for round in 0..30 {
+        let library = library(&engine).await;
+        put(&engine, library, 1, round).await;
+        engine.close_libraries().await;
+        let reader = tokio::spawn({
+            let engine = engine.clone();
+            async move { engine.library(TENANT, library, None).await.map(drop) }
+        });
+        engine.delete_library(TENANT, library).await.unwrap();
+        match reader.await.unwrap() {
+            Ok(()) | Err(EngineError::LibraryNotFound(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+        let gone = engine.put_documents(TENANT, library, vec![document(1, 0)]).await.unwrap_err();
+        assert!(matches!(gone, EngineError::LibraryNotFound(_)), "{gone}");
+    }
+    engine.close().await.unwrap();
+    assert!(files(&disk, Path::new("/data/libraries"), ".seg").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_libraries_stay_within_the_memory_budget_and_every_write_gets_in() {
+    let disk = MemoryDisk::new();
+    // Nothing is checkpointed for its own size; only the budget makes room.
+    let config = EngineConfig {
+        checkpoint_bytes: 1 << 30,
+        memory_budget_bytes: 1 << 20,
+        ..config()
+    };
+    let budget = config.memory_budget_bytes;
+    let engine = open_with(&disk, config).await.unwrap();
+    let mut libraries = Vec::new();
+    for _ in 0..40 {
+        libraries.push(library(&engine).await);
+    }
+    let mut most = 0;
+    for version in 0..60 {
+        for library in &libraries {
+            put(&engine, *library, (version % 32) as u8, version).await;
+        }
+        most = most.max(engine.health().memory_bytes);
+    }
+    // A write that is let in at the limit adds its own bytes, and its library's being open.
+    assert!(most <= budget + (64 << 10), "{most} of {budget}");
+    assert!(most > budget / 2, "{most}: the budget was never near");
+    for library in &libraries {
+        assert_eq!(versions(&engine, *library).await.iter().flatten().count(), 32);
+    }
+    engine.close().await.unwrap();
+}
