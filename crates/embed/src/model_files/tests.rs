@@ -326,3 +326,12 @@ async fn a_fetch_leaves_the_runtime_to_others() {
     fetched.unwrap();
     assert_eq!(fs::read(dir.path().join("first.txt")).unwrap(), b"hello");
 }
+
+#[tokio::test]
+async fn a_fetch_can_be_left_to_a_task() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, base) = (dir.path().to_owned(), serve(good).await);
+    let task = tokio::spawn(async move { run(&path, vec![Source::Url(base)], &()).await });
+    task.await.unwrap().unwrap();
+    assert_eq!(fs::read(dir.path().join("second.txt")).unwrap(), b"world");
+}
