@@ -44,13 +44,13 @@ fn report(models: &Models<'_>, passages: &[String]) -> Result<(), Box<dyn Error>
         for threads in [1, 2] {
             for batch in BATCHES {
                 let texts = first(passages, batch);
-                let times = repeat(&models[&(name, threads)], &texts, Duration::from_secs(2))?;
-                let rate = batch as f64 / median(&times);
+                let runs = repeat(&models[&(name, threads)], &texts, Duration::from_secs(2))?;
+                let rate = batch as f64 / median(&runs.times);
                 println!("{name} {threads} threads, batches of {batch}: {rate:.1} passages/s");
             }
         }
-        let times = repeat(&models[&(name, 1)], &[QUERY], Duration::from_secs(2))?;
-        println!("{name} a short query: {:.2} ms at the median", median(&times) * 1e3);
+        let runs = repeat(&models[&(name, 1)], &[QUERY], Duration::from_secs(2))?;
+        println!("{name} a short query: {:.2} ms at the median", median(&runs.times) * 1e3);
     }
     Ok(())
 }
@@ -73,10 +73,9 @@ fn serve(models: &Models<'_>, passages: &[String]) -> Result<(), Box<dyn Error>>
         };
         let [precision, threads, _, seconds] = words else { return Err("not a command".into()) };
         let model = models.get(&(*precision, threads.parse()?)).ok_or("no such model")?;
-        let cpu_before = cpu_seconds()?;
-        let times = repeat(model, &texts, Duration::from_secs_f64(seconds.parse()?))?;
-        let cpu = (cpu_seconds()? - cpu_before) / times.len() as f64;
-        println!("{}", serde_json::json!({ "wall_s": median(&times), "cpu_s": cpu }));
+        let runs = repeat(model, &texts, Duration::from_secs_f64(seconds.parse()?))?;
+        let cpu = runs.cpu / runs.times.len() as f64;
+        println!("{}", serde_json::json!({ "wall_s": median(&runs.times), "cpu_s": cpu }));
     }
     Ok(())
 }
@@ -85,17 +84,25 @@ fn first(passages: &[String], count: usize) -> Vec<&str> {
     passages.iter().map(String::as_str).cycle().take(count).collect()
 }
 
-/// Seconds of each of the runs that fit into `span`, three at least, after one to warm up.
-fn repeat(model: &LocalModel, texts: &[&str], span: Duration) -> Result<Vec<f64>, Box<dyn Error>> {
+/// What some runs took.
+struct Runs {
+    /// Seconds of each by the clock.
+    times: Vec<f64>,
+    /// Seconds of processor time of all of them.
+    cpu: f64,
+}
+
+/// The runs that fit into `span`, three at least, after one to warm up that counts nowhere.
+fn repeat(model: &LocalModel, texts: &[&str], span: Duration) -> Result<Runs, Box<dyn Error>> {
     model.embed(texts)?;
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), cpu_seconds()?);
     let mut times = Vec::new();
     while times.len() < 3 || start.elapsed() < span {
         let run = Instant::now();
         model.embed(texts)?;
         times.push(run.elapsed().as_secs_f64());
     }
-    Ok(times)
+    Ok(Runs { times, cpu: cpu_seconds()? - cpu })
 }
 
 fn median(times: &[f64]) -> f64 {

@@ -98,6 +98,13 @@ impl Provider for Cohere {
         }
     }
 
+    fn variant(&self) -> String {
+        // Both versions of the call give the same vectors; a stand-in for Cohere may give others.
+        let host = self.endpoint.host();
+        let is_cohere = [".cohere.ai", ".cohere.com"].iter().any(|name| host.ends_with(name));
+        if is_cohere { String::new() } else { host.to_owned() }
+    }
+
     fn embed<'a>(
         &'a self,
         model: &'a ModelSpec,
@@ -131,7 +138,7 @@ impl Cohere {
             compression: None,
             input_type: input_type(input),
         };
-        let answer: Answer<Vec<Vec<f32>>> = self.endpoint.post(&request).await?;
+        let answer: Answer<Vec<Vec<f32>>> = self.endpoint.post(&request, texts).await?;
         Ok((answer.embeddings, answer.meta))
     }
 
@@ -152,7 +159,7 @@ impl Cohere {
             truncate: "END",
             output_dimension: computes.then_some(model.dimension),
         };
-        let answer: Answer<ByType> = self.endpoint.post(&request).await?;
+        let answer: Answer<ByType> = self.endpoint.post(&request, texts).await?;
         Ok((answer.embeddings.float, answer.meta))
     }
 }

@@ -22,6 +22,10 @@ impl Provider for DeterministicProvider {
         }
     }
 
+    fn variant(&self) -> String {
+        "deterministic".to_owned()
+    }
+
     fn embed<'a>(
         &'a self,
         model: &'a ModelSpec,

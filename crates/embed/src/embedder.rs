@@ -13,22 +13,23 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::cache::{Cache, CacheKey};
-use crate::cohere::Cohere;
 use crate::config::{EmbedConfig, EmbedLimits};
 use crate::error::{EmbedError, OpenError};
-use crate::lane::{Lane, LaneLimits, LaneParts, Request};
-use crate::local::{LocalModel, Precision};
-use crate::local_provider;
+use crate::lane::{Lane, LaneParts, Request};
+use crate::local::LocalModel;
 use crate::model_files::ModelFiles;
 use crate::models::{DIMENSION_MAX, ModelRequest, ModelSpec, ProviderKind};
-use crate::openai::OpenAi;
 use crate::provider::{InputType, Provider};
 use crate::resolve::Resolver;
+use crate::slots::{Slot, cohere_slot, local_slot, openai_slot};
 use crate::stats::{Counters, EmbedStats};
 use crate::timer::{Random, Timer};
 
 /// The most texts of one caller that are queued at a time; the rest of a larger request follows.
 const REQUEST_TEXTS_MAX: usize = 1_024;
+
+/// Bytes of texts that are hashed without a detour: half a millisecond.
+const HASHED_AT_ONCE_BYTES_MAX: usize = 256 << 10;
 
 /// Where the local model comes from.
 #[derive(Clone, Debug)]
@@ -100,9 +101,6 @@ struct Inner {
     closed: AtomicBool,
 }
 
-/// A provider's lane, or why there is none.
-type Slot = Result<Lane, String>;
-
 impl fmt::Debug for Embedder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Embedder").field("default", &self.0.default).finish_non_exhaustive()
@@ -170,26 +168,26 @@ impl Embedder {
         if self.0.closed.load(Ordering::Acquire) {
             return Err(EmbedError::Closed);
         }
-        let until = self.0.shared.timer.now() + deadline;
         let lane = self.0.lane(model)?;
         check_texts(model, &lane, &texts)?;
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut answer, missing) = self.0.look_up(model, input, texts).await;
-        if missing.texts.is_empty() {
-            return Ok(answer.vectors);
-        }
-        let _admission = lane.admit(missing.texts.len().min(REQUEST_TEXTS_MAX))?;
-        let work = self.0.embed_missing(&lane, &mut answer, missing, until);
+        let until = self.0.shared.timer.now().saturating_add(deadline);
+        // Looking into the cache counts as well: its files may lie on a disk that hangs.
+        let work = async {
+            let (mut answer, missing) = self.0.look_up(&lane, model, input, texts).await?;
+            if !missing.texts.is_empty() {
+                let _admission = lane.admit(missing.texts.len().min(REQUEST_TEXTS_MAX))?;
+                self.0.embed_missing(&lane, &mut answer, missing, until).await?;
+            }
+            Ok(answer.vectors)
+        };
         tokio::select! {
             biased;
-            done = work => done?,
-            () = self.0.shared.timer.sleep(until.saturating_sub(self.0.shared.timer.now())) => {
-                return Err(EmbedError::Deadline { deadline });
-            }
+            done = work => done,
+            () = self.0.shared.timer.sleep(deadline) => Err(EmbedError::Deadline { deadline }),
         }
-        Ok(answer.vectors)
     }
 
     /// Puts another local model in place of the present one: how a model that was still being
@@ -197,7 +195,13 @@ impl Embedder {
     /// end as they would have, and those queued behind them with them.
     pub async fn replace_local(&self, source: LocalSource) -> Result<(), OpenError> {
         let slot = local_slot(source, &self.0.config, &self.0.shared).await?;
-        *self.0.local.lock() = slot;
+        self.0.local.lock().clone_from(&slot);
+        // Whoever closes looks for the model only once.
+        if self.0.closed.load(Ordering::SeqCst)
+            && let Ok(lane) = slot
+        {
+            lane.close().await;
+        }
         Ok(())
     }
 
@@ -227,7 +231,7 @@ impl Embedder {
     /// Answers everyone who waits with [`EmbedError::Closed`], abandons running calls and writes
     /// the cache's last entries. Further calls fail; closing again does nothing.
     pub async fn close(&self) {
-        self.0.closed.store(true, Ordering::Release);
+        self.0.closed.store(true, Ordering::SeqCst);
         for kind in ProviderKind::ALL {
             if let Ok(lane) = self.0.slot(kind) {
                 lane.close().await;
@@ -286,12 +290,12 @@ impl Inner {
     /// Fills in what the cache has, and gathers the rest, equal texts once.
     async fn look_up(
         &self,
+        lane: &Lane,
         model: &ModelSpec,
         input: InputType,
         texts: Vec<String>,
-    ) -> (Rows, Missing) {
-        let keys: Vec<CacheKey> =
-            texts.iter().map(|text| CacheKey::new(model, input, text)).collect();
+    ) -> Result<(Rows, Missing), EmbedError> {
+        let (texts, keys) = keys(lane, model, input, texts).await?;
         let found = self.shared.cache.get(&keys, model.dimension).await;
         let width = usize::try_from(model.dimension).unwrap_or(usize::MAX);
         let mut rows = Rows { vectors: vec![0.0; texts.len() * width], width };
@@ -321,7 +325,7 @@ impl Inner {
             stats.cache_hits += hits;
             stats.cache_misses += u64::try_from(missing.texts.len()).unwrap_or(u64::MAX);
         });
-        (rows, missing)
+        Ok((rows, missing))
     }
 
     /// Embeds what is missing, a bounded number of texts at a time.
@@ -342,8 +346,7 @@ impl Inner {
                 keys: keys.by_ref().take(rows.len()).collect(),
                 deadline: until,
             };
-            // A reply that is dropped unsent belongs to a lane that is gone.
-            let vectors = lane.submit(request).await.unwrap_or(Err(EmbedError::Closed));
+            let vectors = lane.submit(request).vectors().await;
             let vectors = vectors.map_err(|error| at_row(error, rows))?;
             for (rows, vector) in rows.iter().zip(vectors.chunks_exact(answer.width)) {
                 for &row in rows {
@@ -353,6 +356,27 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// The texts' cache keys. Hashing a large request takes its time, and so has a thread for that.
+async fn keys(
+    lane: &Lane,
+    model: &ModelSpec,
+    input: InputType,
+    texts: Vec<String>,
+) -> Result<(Vec<String>, Vec<CacheKey>), EmbedError> {
+    let (model, variant) = (model.clone(), lane.variant().to_owned());
+    let bytes: usize = texts.iter().map(String::len).sum();
+    let hash = move || {
+        let key = |text: &String| CacheKey::new(&model, &variant, input, text);
+        let keys = texts.iter().map(key).collect();
+        (texts, keys)
+    };
+    if bytes <= HASHED_AT_ONCE_BYTES_MAX {
+        return Ok(hash());
+    }
+    // Only a runtime that ends runs no more work.
+    tokio::task::spawn_blocking(hash).await.map_err(|_ended| EmbedError::Closed)
 }
 
 /// An index in an error of a lane, as the caller counts.
@@ -395,88 +419,5 @@ fn check_limits(limits: &EmbedLimits) -> Result<(), OpenError> {
     match least.into_iter().find(|&(_, value, min)| value < min) {
         Some((name, value, min)) => Err(OpenError::Limit { name, value, min }),
         None => Ok(()),
-    }
-}
-
-async fn local_slot(
-    source: LocalSource,
-    config: &EmbedConfig,
-    shared: &LaneParts,
-) -> Result<Slot, OpenError> {
-    let model = match source {
-        LocalSource::Unavailable(reason) => return Ok(Err(reason)),
-        LocalSource::Custom(provider) => {
-            return Ok(Ok(Lane::new(provider, lane_limits(&config.limits), shared.clone())));
-        }
-        LocalSource::Ready(model) => model,
-        LocalSource::Files(files) => match load(files, config.precision, config.threads).await {
-            Ok(model) => Arc::new(model),
-            Err(reason) => {
-                tracing::warn!(%reason, "the local model cannot be used");
-                return Ok(Err(reason));
-            }
-        },
-    };
-    let threads = u64::try_from(config.threads.max(1)).unwrap_or(1);
-    let piece_tokens_max = u64::from(config.limits.local_piece_tokens_max).saturating_mul(threads);
-    let provider = Arc::new(local_provider::start(&model, piece_tokens_max)?);
-    Ok(Ok(Lane::new(provider, lane_limits(&config.limits), shared.clone())))
-}
-
-/// Reads the model's files on a thread that may block.
-async fn load(
-    files: ModelFiles,
-    precision: Precision,
-    threads: usize,
-) -> Result<LocalModel, String> {
-    tokio::task::spawn_blocking(move || LocalModel::load(&files, precision, threads))
-        .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())
-}
-
-fn cohere_slot(
-    config: &EmbedConfig,
-    http: &reqwest::Client,
-    shared: &LaneParts,
-) -> Result<Slot, OpenError> {
-    let Some(cohere) = &config.cohere else {
-        return Ok(Err("COHERE_API_KEY is not set".to_owned()));
-    };
-    let provider = Arc::new(Cohere::new(cohere, http.clone())?);
-    Ok(Ok(Lane::new(provider, remote_limits(&config.limits), shared.clone())))
-}
-
-fn openai_slot(
-    config: &EmbedConfig,
-    http: &reqwest::Client,
-    shared: &LaneParts,
-) -> Result<Slot, OpenError> {
-    let Some(openai) = &config.openai else {
-        return Ok(Err("no OpenAI-compatible server is configured".to_owned()));
-    };
-    let provider = Arc::new(OpenAi::new(openai, http.clone())?);
-    Ok(Ok(Lane::new(provider, remote_limits(&config.limits), shared.clone())))
-}
-
-/// The bounds of a lane whose calls go over the network.
-fn remote_limits(limits: &EmbedLimits) -> LaneLimits {
-    LaneLimits {
-        calls_max: limits.calls_concurrent_max,
-        call_timeout: Some(limits.call_timeout),
-        ..lane_limits(limits)
-    }
-}
-
-/// The bounds of a lane whose calls are computed here, one at a time.
-fn lane_limits(limits: &EmbedLimits) -> LaneLimits {
-    LaneLimits {
-        calls_max: 1,
-        queue_texts_max: limits.queue_texts_max,
-        batch_window: limits.batch_window,
-        retries_max: limits.retries_max,
-        backoff_min: limits.backoff_min,
-        backoff_max: limits.backoff_max,
-        call_timeout: None,
     }
 }

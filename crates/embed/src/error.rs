@@ -58,19 +58,19 @@ pub enum EmbedError {
         reason: String,
     },
     /// Too many texts are waiting; nothing was queued.
-    #[error("too many texts are waiting to be embedded")]
+    #[error("too many texts are waiting to be embedded: try again in {retry_after:?}")]
     Busy {
         /// When to try again.
         retry_after: Duration,
     },
     /// The provider refused for its rate limit, and the deadline left no time to wait for it.
-    #[error("the embedding provider's rate limit is reached")]
+    #[error("the embedding provider's rate limit is reached: try again in {retry_after:?}")]
     RateLimited {
         /// When to try again, as far as the provider said.
         retry_after: Duration,
     },
     /// The caller's deadline passed first.
-    #[error("no vectors within {deadline:?}")]
+    #[error("no vectors within {deadline:?}: send fewer texts at a time, or try again later")]
     Deadline {
         /// The time that was allowed.
         deadline: Duration,

@@ -5,7 +5,8 @@
 //!
 //! - E1: vectors are finite, of the model's dimension, and none is all zeros.
 //! - E2: concurrency, queues, retries and waiting are bounded; deadlines hold.
-//! - E3: a cached vector is found by provider, model, input type, dimension and hash of the text.
+//! - E3: a cached vector is found by provider, model, input type, dimension and hash of the text,
+//!   and by what else it depends on ([`Provider::variant`]: number format, server).
 
 mod cache;
 mod cohere;
@@ -23,6 +24,7 @@ mod openai;
 mod provider;
 mod remote;
 mod resolve;
+mod slots;
 pub mod splitter;
 mod stats;
 mod thread;

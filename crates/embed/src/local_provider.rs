@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::OpenError;
-use crate::local::LocalModel;
+use crate::local::{LocalModel, Precision};
 use crate::provider::ProviderLimits;
 use crate::thread::{Compute, ThreadProvider};
 
@@ -15,6 +15,13 @@ struct LocalCompute(Arc<LocalModel>);
 impl Compute for LocalCompute {
     fn dimension(&self) -> usize {
         self.0.dimension()
+    }
+
+    fn variant(&self) -> &'static str {
+        match self.0.precision() {
+            Precision::F32 => "f32",
+            Precision::Auto | Precision::Bf16 => "bf16",
+        }
     }
 
     fn compute(&mut self, texts: &[&str]) -> Result<(Vec<f32>, u64), String> {

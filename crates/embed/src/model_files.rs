@@ -1,8 +1,10 @@
 //! The files of the local model: finding, verifying and fetching them.
 //!
 //! A file stands under its name only after its SHA-256 was seen to be the pinned one. An
-//! interrupted fetch leaves nothing but a `.part` file, which the next one starts over. A source
-//! that does not answer costs seconds, and the next one is tried.
+//! interrupted fetch leaves nothing but `.part` files, which the next one removes. A source that
+//! does not answer costs seconds, and the next one is tried.
+//!
+//! Files are read, hashed and written on threads that may block, never on the runtime's own.
 
 mod download;
 mod index;
@@ -13,10 +15,12 @@ mod tests;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use download::Fetcher;
-use sink::digest_of;
+use download::{Fetcher, PACKAGE_PART};
+use sink::{digest_of, part_of};
+use tokio::sync::oneshot;
 
 /// The model hub's folder of the official files.
 pub const HUB_URL: &str =
@@ -68,6 +72,20 @@ impl ModelFiles {
             tokenizer: dir.join(TOKENIZER.name),
         }
     }
+
+    /// Reads both files and compares them with the pins. Takes about a tenth of a second.
+    pub(crate) fn verify(&self) -> Result<(), VerifyError> {
+        for (path, pin) in [(&self.model, MODEL), (&self.tokenizer, TOKENIZER)] {
+            let digest = File::open(path).and_then(digest_of);
+            let found =
+                digest.map_err(|source| VerifyError::Read { path: path.clone(), source })?;
+            if found != pin.sha256 {
+                let path = path.clone();
+                return Err(VerifyError::Differs { path, expected: pin.sha256, found });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Where the files lie unless the operator says otherwise. `cache_home` is the user's cache
@@ -84,15 +102,9 @@ pub fn locate(dir: &Path) -> io::Result<Option<ModelFiles>> {
 
 /// Reads both files in `dir` and compares them with the pins. Takes about a tenth of a second.
 pub fn verify(dir: &Path) -> Result<ModelFiles, VerifyError> {
-    for pin in [MODEL, TOKENIZER] {
-        let path = dir.join(pin.name);
-        let digest = File::open(&path).and_then(digest_of);
-        let digest = digest.map_err(|source| VerifyError::Read { path: path.clone(), source })?;
-        if digest != pin.sha256 {
-            return Err(VerifyError::Differs { path, expected: pin.sha256, found: digest });
-        }
-    }
-    Ok(ModelFiles::in_dir(dir))
+    let files = ModelFiles::in_dir(dir);
+    files.verify()?;
+    Ok(files)
 }
 
 fn has_size(dir: &Path, pin: Pin) -> io::Result<bool> {
@@ -115,7 +127,10 @@ pub enum VerifyError {
         source: io::Error,
     },
     /// A file is not the pinned one.
-    #[error("{path} has SHA-256 {found} instead of {expected}")]
+    #[error(
+        "{path} is not the published file: its SHA-256 is {found} instead of {expected}. Delete \
+         it and run `arrwdb model fetch`"
+    )]
     Differs {
         /// The file.
         path: PathBuf,
@@ -286,7 +301,10 @@ pub struct Attempt {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The target folder cannot be used.
-    #[error("cannot use the folder {path}: {source}")]
+    #[error(
+        "cannot write the model's files to {path}: {source}. Make it writable or set MODEL_DIR to \
+         a folder that is"
+    )]
     Target {
         /// The folder or the lock file in it.
         path: PathBuf,
@@ -331,20 +349,22 @@ pub async fn fetch(options: FetchOptions<'_>) -> Result<ModelFiles, FetchError> 
 /// [`fetch`] for any files.
 pub(crate) async fn fetch_pinned(
     options: FetchOptions<'_>,
-    pins: &[Pin],
+    pins: &'static [Pin],
 ) -> Result<(), FetchError> {
-    let dir = &options.dir;
-    let target = |source| FetchError::Target { path: dir.clone(), source };
-    fs::create_dir_all(dir).map_err(target)?;
-    let _lock = lock(dir).await.map_err(target)?;
+    let target = |source| FetchError::Target { path: options.dir.clone(), source };
+    // What is there needs no lock, which a folder that is only for reading could not hold.
+    if missing(&options.dir, pins).await.map_err(target)?.is_empty() {
+        return Ok(());
+    }
+    let lock = lock(&options.dir).await.map_err(target)?;
     let mut attempts = Vec::new();
     for source in &options.sources {
-        let missing = missing(dir, pins).map_err(target)?;
+        let missing = missing(&options.dir, pins).await.map_err(target)?;
         if missing.is_empty() {
             return Ok(());
         }
         let name = source.name();
-        let fetcher = Fetcher { options: &options, source: &name };
+        let fetcher = Fetcher { options: &options, source: &name, lock: &lock };
         match fetcher.fetch_from(source, &missing).await {
             Ok(()) => return Ok(()),
             Err(reason) => {
@@ -353,29 +373,64 @@ pub(crate) async fn fetch_pinned(
             }
         }
     }
-    if missing(dir, pins).map_err(target)?.is_empty() {
+    if missing(&options.dir, pins).await.map_err(target)?.is_empty() {
         return Ok(());
     }
-    Err(FetchError::NoSource { dir: dir.clone(), attempts })
+    Err(FetchError::NoSource { dir: options.dir.clone(), attempts })
 }
 
-fn missing(dir: &Path, pins: &[Pin]) -> io::Result<Vec<Pin>> {
-    let mut missing = Vec::new();
-    for &pin in pins {
-        if !has_size(dir, pin)? {
-            missing.push(pin);
+/// The files that are not in `dir` as they should be.
+async fn missing(dir: &Path, pins: &'static [Pin]) -> io::Result<Vec<Pin>> {
+    let dir = dir.to_owned();
+    blocking(move || {
+        let mut missing = Vec::new();
+        for &pin in pins {
+            let is_there = has_size(&dir, pin)?
+                && File::open(dir.join(pin.name)).and_then(digest_of)? == pin.sha256;
+            if !is_there {
+                missing.push(pin);
+            }
+        }
+        Ok(missing)
+    })
+    .await
+}
+
+/// Does file work on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// Held while files are being fetched. Whatever writes to the folder holds a share of it, for
+/// work on another thread may go on for a while when the fetch itself is dropped.
+type Lock = Arc<File>;
+
+/// Makes the folder, waits until no other process fetches into it, and removes what an
+/// interrupted fetch left there. The lock ends with the last share of the returned file.
+async fn lock(dir: &Path) -> io::Result<Lock> {
+    let dir = dir.to_owned();
+    let (reply, locked) = oneshot::channel();
+    // Not one of the runtime's threads: a runtime waits for those when it ends, and this one may
+    // wait for as long as another process downloads.
+    std::thread::Builder::new().name("model-lock".to_owned()).spawn(move || {
+        // Whoever asked may be gone; then the lock ends at once.
+        drop(reply.send(lock_now(&dir)));
+    })?;
+    locked.await.map_err(io::Error::other)?
+}
+
+fn lock_now(dir: &Path) -> io::Result<Lock> {
+    fs::create_dir_all(dir)?;
+    let path = dir.join(".fetch.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    file.lock()?;
+    for part in [part_of(MODEL), part_of(TOKENIZER), PACKAGE_PART.to_owned()] {
+        match fs::remove_file(dir.join(part)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
         }
     }
-    Ok(missing)
-}
-
-/// Waits until no other process fetches into `dir`. The lock ends with the returned file.
-async fn lock(dir: &Path) -> io::Result<File> {
-    let path = dir.join(".fetch.lock");
-    let locked = tokio::task::spawn_blocking(move || {
-        let file = File::options().create(true).truncate(false).write(true).open(path)?;
-        file.lock()?;
-        Ok(file)
-    });
-    locked.await.map_err(io::Error::other)?
+    Ok(Arc::new(file))
 }

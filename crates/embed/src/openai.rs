@@ -149,6 +149,14 @@ impl Provider for OpenAi {
         }
     }
 
+    fn variant(&self) -> String {
+        // Two servers may know different models by one name.
+        match self.host {
+            Host::OpenAi => String::new(),
+            Host::Other => self.endpoint.address(),
+        }
+    }
+
     fn embed<'a>(
         &'a self,
         model: &'a ModelSpec,
@@ -166,7 +174,7 @@ impl Provider for OpenAi {
                 },
                 dimensions: self.dimensions(model),
             };
-            let answer: Answer = self.endpoint.post(&request).await?;
+            let answer: Answer = self.endpoint.post(&request, texts).await?;
             let tokens = answer.usage.and_then(|usage| usage.total_tokens.or(usage.prompt_tokens));
             let mut vectors = in_order(answer.data, texts.len())?;
             if request.dimensions.is_some() {

@@ -52,6 +52,13 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// How much one call takes.
     fn limits(&self) -> ProviderLimits;
 
+    /// What a vector depends on beside model, dimension and input type: the server, the number
+    /// format. The cache never serves one variant's vector for another (E3). Empty where there
+    /// is nothing of the kind.
+    fn variant(&self) -> String {
+        String::new()
+    }
+
     /// Embeds `texts` (at least one). Dropping the future abandons the call.
     fn embed<'a>(
         &'a self,

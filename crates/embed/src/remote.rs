@@ -3,6 +3,7 @@
 //! Keys travel in one header that is marked sensitive, and are struck from every message.
 
 use std::error::Error as _;
+use std::fmt;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -12,8 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Secret;
 use crate::error::{EmbedError, OpenError};
-use crate::lane::rate_limit_wait;
-use crate::models::ProviderKind;
+use crate::models::{DIMENSION_MAX, ProviderKind};
 use crate::provider::{CallError, Retry};
 
 /// The most bytes of an answer: 2,048 vectors of 4,096 values written as text are smaller.
@@ -25,20 +25,39 @@ const DETAIL_CHARS_MAX: usize = 300;
 /// The most bytes of a failure's body that are looked at.
 const FAILURE_BYTES_MAX: usize = 16 << 10;
 
+/// How OpenAI calls an account without means.
+const SPENT: &str = "insufficient_quota";
+
+/// Bytes of a value written as JSON, the space around it included.
+const VALUE_BYTES_MAX: usize = 32;
+
+/// Bytes of an answer that are parsed without a detour: a few milliseconds.
+const PARSED_AT_ONCE_BYTES_MAX: usize = 256 << 10;
+
+/// When a caller is told to come back if the provider refused for its rate and gave no time.
+const RATE_LIMIT_RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// The longest wait that a provider may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// Where and as whom a provider is called.
-#[derive(Debug)]
 pub(crate) struct Endpoint {
     http: reqwest::Client,
+    /// May hold credentials: not to be shown.
     url: Url,
     key: Option<Secret>,
     authorization: Option<HeaderValue>,
 }
 
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Endpoint").field("host", &self.host()).finish_non_exhaustive()
+    }
+}
+
 impl Endpoint {
-    /// `base` and `path` make the URL; `scheme` stands before the key in the header.
+    /// `base` and `path` make the URL, a query of `base` stays behind them; `scheme` stands before
+    /// the key in the header.
     pub(crate) fn new(
         http: reqwest::Client,
         provider: ProviderKind,
@@ -46,11 +65,17 @@ impl Endpoint {
         credentials: Option<(&str, &Secret)>,
     ) -> Result<Self, OpenError> {
         let bad = |reason: String| OpenError::BaseUrl { provider, reason };
-        let url = Url::parse(&format!("{}/{path}", base.trim_end_matches('/')))
-            .map_err(|error| bad(error.to_string()))?;
+        let mut url = Url::parse(base.trim()).map_err(|error| bad(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(bad(format!("its scheme is {:?}", url.scheme())));
+            return Err(bad(format!("its scheme is {:?} instead of http or https", url.scheme())));
         }
+        if credentials.is_some() && (!url.username().is_empty() || url.password().is_some()) {
+            // Both would be sent as the one header there is.
+            let reason = "it holds a user name or password beside the key: leave one of them out";
+            return Err(bad(reason.to_owned()));
+        }
+        url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
+        url.set_fragment(None);
         let authorization = credentials
             .map(|(scheme, key)| HeaderValue::try_from(format!("{scheme} {}", key.expose())))
             .transpose()
@@ -68,10 +93,17 @@ impl Endpoint {
         self.url.host_str().unwrap_or_default()
     }
 
-    /// Sends `body` and reads the answer.
-    pub(crate) async fn post<T: DeserializeOwned>(
+    /// Where it is called, without credentials and query.
+    pub(crate) fn address(&self) -> String {
+        let port = self.url.port().map_or_else(String::new, |port| format!(":{port}"));
+        format!("{}://{}{port}{}", self.url.scheme(), self.host(), self.url.path())
+    }
+
+    /// Sends `body`, which holds `texts`, and reads the answer.
+    pub(crate) async fn post<T: DeserializeOwned + Send + 'static>(
         &self,
         body: &impl Serialize,
+        texts: &[String],
     ) -> Result<T, CallError> {
         let body = serde_json::to_vec(body)
             .map_err(|error| failed(None, format!("request not written: {error}"), Retry::Never))?;
@@ -82,22 +114,41 @@ impl Endpoint {
         }
         let answer = request.send().await.map_err(|error| self.transport(error))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
+        let moved = self.moved(answer.url());
         if !status.is_success() {
             // What the failure says about itself is a courtesy: half of it will do.
-            let body = read(answer, FAILURE_BYTES_MAX).await.unwrap_or_default();
-            return Err(self.refusal(status, &headers, &body));
+            let (Ok(body) | Err(ReadError { body, .. })) = read(answer, FAILURE_BYTES_MAX).await;
+            return Err(self.refusal(status, &headers, &body, &moved));
         }
-        let body = read(answer, ANSWER_BYTES_MAX).await.map_err(|error| match error {
-            ReadError::Transport(error) => self.transport(error),
-            ReadError::TooLarge => {
-                let detail = format!("its answer is larger than {ANSWER_BYTES_MAX} bytes");
-                failed(Some(status), detail, Retry::Never)
+        let bytes_max = answer_bytes_max(texts);
+        let body = read(answer, bytes_max).await.map_err(|error| {
+            if let Some(cause) = error.cause {
+                return self.transport(cause);
             }
+            let detail = format!("its answer is larger than {bytes_max} bytes{moved}");
+            failed(Some(status), detail, Retry::Never)
         })?;
-        serde_json::from_slice(&body).map_err(|error| {
+        parse(body).await.map_err(|error| {
             let detail = format!("its answer is not what was expected: {error}");
-            failed(Some(status), self.clean(&detail), Retry::Never)
+            failed(Some(status), self.clean(&detail) + &moved, Retry::Never)
         })
+    }
+
+    /// What to say about a call that was redirected; nothing if it was not. Redirects that turn a
+    /// call into the fetch of a page fail in ways that say nothing about their cause.
+    fn moved(&self, to: &Url) -> String {
+        let place = |url: &Url| {
+            let host = url.host_str().unwrap_or_default().to_owned();
+            (url.scheme().to_owned(), host, url.port_or_known_default(), url.path().to_owned())
+        };
+        if place(&self.url) == place(to) {
+            return String::new();
+        }
+        let (scheme, host, _, path) = place(to);
+        format!(
+            " (the call was redirected to {scheme}://{host}{path}: set the base URL to where the \
+             service is)"
+        )
     }
 
     /// The call did not come through.
@@ -116,15 +167,24 @@ impl Endpoint {
     }
 
     /// The provider answered that it would not.
-    fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> CallError {
+    fn refusal(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        moved: &str,
+    ) -> CallError {
         let asked = retry_after(headers);
         let later = asked.map_or(Retry::Backoff, Retry::After);
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            let retry_after = rate_limit_wait(asked);
+        // A quota that is used up is told by the same status, and no waiting helps.
+        if status == StatusCode::TOO_MANY_REQUESTS && !is_spent(body) {
+            let retry_after = asked.unwrap_or(RATE_LIMIT_RETRY_AFTER);
             return CallError { error: EmbedError::RateLimited { retry_after }, retry: later };
         }
         let retry = match status.as_u16() {
-            408 | 500 | 502 | 503 | 504 | 529 => later,
+            // Not implemented, HTTP version, and a network that wants a login: they stay.
+            501 | 505 | 511 => Retry::Never,
+            408 | 425 | 500..=599 => later,
             // Cohere's 498 is a text it blocked.
             400 | 413 | 422 | 498 => Retry::Apart,
             _ => Retry::Never,
@@ -132,7 +192,7 @@ impl Endpoint {
         let said = self.clean(&message(body));
         let reason = status.canonical_reason().unwrap_or("no reason");
         let detail = if said.is_empty() { reason.to_owned() } else { format!("{reason}: {said}") };
-        failed(Some(status), detail, retry)
+        failed(Some(status), detail + moved, retry)
     }
 
     /// Printable, short and without the key.
@@ -153,20 +213,56 @@ fn failed(status: Option<StatusCode>, detail: String, retry: Retry) -> CallError
     CallError { error: EmbedError::Provider { status, detail }, retry }
 }
 
-enum ReadError {
-    Transport(reqwest::Error),
-    TooLarge,
+/// An answer that was not read to its end.
+struct ReadError {
+    /// What came of it, at most as much as was asked for.
+    body: Vec<u8>,
+    /// `None` if it is larger than was asked for.
+    cause: Option<reqwest::Error>,
 }
 
 async fn read(mut answer: reqwest::Response, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(ReadError::Transport)? {
-        if body.len() + chunk.len() > bytes_max {
-            return Err(ReadError::TooLarge);
+    loop {
+        match answer.chunk().await {
+            Ok(None) => return Ok(body),
+            Ok(Some(chunk)) => {
+                let room = bytes_max - body.len();
+                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk[..]));
+                if chunk.len() > room {
+                    return Err(ReadError { body, cause: None });
+                }
+            }
+            Err(error) => return Err(ReadError { body, cause: Some(error) }),
         }
-        body.extend_from_slice(&chunk);
     }
-    Ok(body)
+}
+
+/// The most bytes of an answer for `texts`, which some providers repeat: so that no server, by
+/// error or by intent, takes much more memory than its vectors need.
+fn answer_bytes_max(texts: &[String]) -> usize {
+    let vector = DIMENSION_MAX as usize * VALUE_BYTES_MAX;
+    // A byte of a text may be written as six (`\u0000`).
+    let bytes = texts.iter().map(|text| vector.saturating_add(text.len().saturating_mul(6)));
+    bytes.fold(1 << 20, usize::saturating_add).min(ANSWER_BYTES_MAX)
+}
+
+/// Parses an answer, a large one on a thread that may take its time.
+async fn parse<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> Result<T, String> {
+    let is_small = body.len() <= PARSED_AT_ONCE_BYTES_MAX;
+    let parse = move || serde_json::from_slice(&body).map_err(|error| error.to_string());
+    if is_small {
+        return parse();
+    }
+    tokio::task::spawn_blocking(parse).await.map_err(|error| error.to_string())?
+}
+
+/// Whether a refusal for too many requests is one for an account without means.
+fn is_spent(body: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
+    ["/error/code", "/error/type"]
+        .into_iter()
+        .any(|pointer| value.pointer(pointer).and_then(|code| code.as_str()) == Some(SPENT))
 }
 
 /// The words in a failure's body: `message`, `error`, `error.message` or `detail` of a JSON
@@ -235,18 +331,48 @@ mod tests {
         assert_eq!(message(b""), "");
     }
 
+    fn endpoint(base: &str, key: Option<&Secret>) -> Result<Endpoint, OpenError> {
+        let http = crate::http::http_client(&crate::http::HttpOptions::default()).expect("client");
+        let credentials = key.map(|key| ("Bearer", key));
+        Endpoint::new(http, ProviderKind::OpenAi, (base, "embeddings"), credentials)
+    }
+
+    #[test]
+    fn a_base_url_may_have_a_path_a_query_and_slashes() {
+        let check = |base: &str, expected: &str| {
+            assert_eq!(endpoint(base, None).expect("endpoint").url.as_str(), expected, "{base}");
+        };
+        check("http://h", "http://h/embeddings");
+        check(" http://h/ ", "http://h/embeddings");
+        check("http://h:81/a%20b/v1//", "http://h:81/a%20b/v1/embeddings");
+        check("https://h/v1?api-version=2024-06", "https://h/v1/embeddings?api-version=2024-06");
+        check("https://h/v1#top", "https://h/v1/embeddings");
+        assert!(matches!(endpoint("data:x", None), Err(OpenError::BaseUrl { .. })));
+    }
+
+    #[test]
+    fn a_password_in_a_base_url_is_not_shown_and_excludes_a_key() {
+        let base = "http://user:hunter2@h/v1";
+        let alone = endpoint(base, None).expect("endpoint");
+        assert!(!format!("{alone:?}").contains("hunter2"));
+        assert_eq!(alone.address(), "http://h/v1/embeddings");
+        let refused = endpoint(base, Some(&Secret::new("key"))).expect_err("two credentials");
+        assert!(!refused.to_string().contains("hunter2"), "{refused}");
+    }
+
+    #[test]
+    fn an_answer_has_room_for_its_vectors_and_little_else() {
+        let texts = |count| vec!["x".to_owned(); count];
+        assert!(answer_bytes_max(&texts(1)) < 2 << 20);
+        assert!(answer_bytes_max(&texts(96)) > 96 * 4_096 * 24);
+        assert_eq!(answer_bytes_max(&texts(1 << 20)), ANSWER_BYTES_MAX);
+    }
+
     #[test]
     fn a_message_never_holds_the_key() {
         let key = Secret::new("sk-very-secret");
-        let http = crate::http::http_client(&crate::http::HttpOptions::default()).expect("client");
-        let endpoint = Endpoint::new(
-            http,
-            ProviderKind::OpenAi,
-            ("http://localhost/v1/", "embeddings"),
-            Some(("Bearer", &key)),
-        )
-        .expect("endpoint");
-        assert_eq!(endpoint.url.as_str(), "http://localhost/v1/embeddings");
+        let endpoint = endpoint("http://localhost/v1/", Some(&key)).expect("endpoint");
+        assert_eq!(endpoint.address(), "http://localhost/v1/embeddings");
         assert_eq!(endpoint.clean("bad key\nsk-very-secret!"), "bad key ***!");
         assert!(!format!("{endpoint:?}").contains("sk-very-secret"));
     }

@@ -24,6 +24,9 @@ pub(crate) trait Compute: Send + 'static {
     /// Values per vector, at least 1.
     fn dimension(&self) -> usize;
 
+    /// What the vectors depend on beside the model.
+    fn variant(&self) -> &'static str;
+
     /// The vectors of `texts`, row-major and in order, and the tokens they took.
     fn compute(&mut self, texts: &[&str]) -> Result<(Vec<f32>, u64), String>;
 }
@@ -32,6 +35,7 @@ pub(crate) trait Compute: Send + 'static {
 pub(crate) struct ThreadProvider {
     pieces: SyncSender<Piece>,
     limits: ProviderLimits,
+    variant: &'static str,
 }
 
 struct Piece {
@@ -53,12 +57,13 @@ impl ThreadProvider {
         compute: impl Compute,
         limits: ProviderLimits,
     ) -> Result<ThreadProvider, OpenError> {
+        let variant = compute.variant();
         let (pieces, queue) = sync_channel(PIECES_MAX);
         std::thread::Builder::new()
             .name("embed".to_owned())
             .spawn(move || work(compute, &queue))
             .map_err(OpenError::Thread)?;
-        Ok(ThreadProvider { pieces, limits })
+        Ok(ThreadProvider { pieces, limits, variant })
     }
 }
 
@@ -86,6 +91,10 @@ fn work(mut compute: impl Compute, queue: &Receiver<Piece>) {
 impl Provider for ThreadProvider {
     fn limits(&self) -> ProviderLimits {
         self.limits
+    }
+
+    fn variant(&self) -> String {
+        self.variant.to_owned()
     }
 
     fn embed<'a>(
@@ -135,6 +144,10 @@ mod tests {
     impl Compute for Lengths {
         fn dimension(&self) -> usize {
             2
+        }
+
+        fn variant(&self) -> &'static str {
+            ""
         }
 
         fn compute(&mut self, texts: &[&str]) -> Result<(Vec<f32>, u64), String> {

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use arrwdb_embed::http::{HttpOptions, http_client};
 use arrwdb_embed::local::{Embedded, LocalModel, Precision};
 use arrwdb_embed::model_files::{self, FetchOptions, FetchTimeouts, ModelFiles, Source};
+use arrwdb_embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 
 const DIMENSION: usize = 384;
 
@@ -137,4 +138,56 @@ fn every_sequence_length_works() {
         let exact = reference.embed(&[&text]).expect("a vector");
         assert!(cosine(&ours.vectors, &exact.vectors) > 0.9995, "{words} words");
     }
+}
+
+#[test]
+fn m3_the_end_of_a_long_text_is_not_read_and_its_beginning_counts() {
+    let model = model(Precision::Auto, 1);
+    let prose = "The ship, sailing north; caf\u{e9}s [SEP] na\u{ef}ve e\u{301}t\u{e9} 3.14! ";
+    let ideographs = "\u{4e16}\u{754c}\u{3002}\u{6771}\u{4eac}";
+    let wide = format!("{}{}", " \n\u{a0}".repeat(9_000), prose.repeat(60));
+    let word = format!("{} {}", "x".repeat(30_000), prose.repeat(60));
+    for text in [prose.repeat(3_000), ideographs.repeat(8_000), wide, word] {
+        let ours = model.embed(&[&text]).expect("a vector");
+        assert_eq!((ours.tokens, ours.truncated), (256, 1));
+        // Whatever follows changes nothing, and what stands at the beginning does.
+        let longer = model.embed(&[&format!("{text} and so on")]).expect("a vector");
+        assert_eq!(ours.vectors, longer.vectors);
+        let other = model.embed(&[&format!("Bread and butter. {text}")]).expect("a vector");
+        assert_ne!(ours.vectors, other.vectors);
+        assert!(model.count_tokens(&text).expect("a count") > 256);
+    }
+    // The reference's own vectors of passages longer than the model takes hold in `m1`.
+    let blank = format!("short{}", " ".repeat(100_000));
+    let ours = model.embed(&[&blank]).expect("a vector");
+    assert_eq!((ours.tokens, ours.truncated), (3, 0));
+}
+
+#[test]
+fn a_model_that_is_not_the_published_one_is_not_used() {
+    let dir = tempfile::tempdir().expect("directory");
+    for path in [&files().model, &files().tokenizer] {
+        let name = path.file_name().expect("a name");
+        std::fs::copy(path, dir.path().join(name)).expect("copied");
+    }
+    // One weight of the last tensor: a file that loads, of a model that nobody published.
+    let path = dir.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).expect("read");
+    *bytes.last_mut().expect("bytes") ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    let found = model_files::locate(dir.path()).expect("located").expect("files of the right size");
+    assert!(LocalModel::load(&found, Precision::Auto, 1).is_ok(), "it would load");
+    let parts = EmbedParts {
+        local: LocalSource::Files(found),
+        http: http_client(&HttpOptions::default()).expect("an HTTP client"),
+        timer: std::sync::Arc::new(TokioTimer::new()),
+        random: std::sync::Arc::new(|| 0),
+    };
+    let builder = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let opened =
+        builder.expect("a runtime").block_on(Embedder::open(EmbedConfig::default(), parts));
+    let status = opened.expect("open").status();
+    assert!(!status.ready);
+    let note = status.note.expect("a reason");
+    assert!(note.contains("arrwdb model fetch"), "{note}");
 }

@@ -39,10 +39,15 @@ pub(crate) const ENTRY_BYTES_MAX: u64 =
 const YOUNG: &str = "embeddings-young.bin";
 const OLD: &str = "embeddings-old.bin";
 
-/// One file and where its entries are.
+/// Entries of one file: bounds what their index takes in memory, which for tiny vectors would be
+/// more than the file.
+const ENTRIES_MAX: usize = 1 << 18;
+
+/// One file and where its entries are. Locks on it are never held while the disk works, for the
+/// runtime's threads take them too.
 #[derive(Debug)]
 struct Segment {
-    file: File,
+    file: Arc<File>,
     /// First byte and number of values of each entry.
     entries: HashMap<CacheKey, (u64, u32)>,
     bytes: u64,
@@ -54,6 +59,8 @@ pub(crate) struct Files {
     dir: PathBuf,
     /// Of one file: half of what both may take.
     segment_bytes_max: u64,
+    /// Of one file.
+    entries_max: usize,
     pair: RwLock<Pair>,
     bytes: AtomicU64,
 }
@@ -78,6 +85,7 @@ impl Files {
         Files {
             dir: dir.to_owned(),
             segment_bytes_max: bytes_max / 2,
+            entries_max: ENTRIES_MAX,
             pair: RwLock::default(),
             bytes: AtomicU64::new(0),
         }
@@ -86,14 +94,20 @@ impl Files {
     /// Reads which entries there are. Until it returns, every look-up is a miss.
     pub(crate) fn load(&self) -> io::Result<()> {
         std::fs::create_dir_all(&self.dir)?;
-        let old = Segment::open(&self.dir.join(OLD), self.segment_bytes_max)?;
-        let young = Segment::open(&self.dir.join(YOUNG), self.segment_bytes_max)?;
+        let open =
+            |name| Segment::open(&self.dir.join(name), self.segment_bytes_max, self.entries_max);
+        let (old, young) = (open(OLD)?, open(YOUNG)?);
         self.bytes.store(old.bytes + young.bytes, Ordering::Relaxed);
         *self.pair.write() = Pair {
             young: Some(Arc::new(RwLock::new(young))),
             old: Some(Arc::new(RwLock::new(old))),
         };
         Ok(())
+    }
+
+    /// Where the files are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Bytes of both files.
@@ -117,18 +131,20 @@ impl Files {
             let pair = self.pair.read();
             (pair.young.clone(), pair.old.clone())
         };
-        let read = |segment: Option<Arc<RwLock<Segment>>>| {
+        let find = |segment: Option<Arc<RwLock<Segment>>>| {
             let segment = segment?;
-            let found = segment.read().read(key, dimension);
+            let place = segment.read().place(key);
+            let (file, at, values) = place?;
+            let found = (values == dimension).then(|| read(&file, key, at, values)).flatten();
             if found.is_none() {
                 segment.write().entries.remove(key);
             }
             found
         };
-        if let Some(vector) = read(young) {
+        if let Some(vector) = find(young) {
             return Some(Found { vector, is_old: false });
         }
-        Some(Found { vector: read(old)?, is_old: true })
+        Some(Found { vector: find(old)?, is_old: true })
     }
 
     /// Appends an entry unless the young file has it. Called by one thread only.
@@ -139,12 +155,18 @@ impl Files {
         if young.read().entries.contains_key(key) {
             return Ok(());
         }
-        let full = young.read().bytes + length > self.segment_bytes_max;
+        let full = {
+            let young = young.read();
+            young.bytes + length > self.segment_bytes_max || young.entries.len() >= self.entries_max
+        };
         let young = if full { self.rotate()? } else { young };
         // The index learns of the entry after its bytes are there; readers are not held up by
         // the write itself.
-        let at = young.read().bytes;
-        young.read().file.write_all_at(&entry, at)?;
+        let (file, at) = {
+            let young = young.read();
+            (Arc::clone(&young.file), young.bytes)
+        };
+        file.write_all_at(&entry, at)?;
         let values = u32::try_from(vector.len()).unwrap_or(u32::MAX);
         let mut segment = young.write();
         segment.entries.insert(*key, (at, values));
@@ -170,10 +192,10 @@ impl Files {
 
 impl Segment {
     /// Opens or creates a file; one that is not ours, or larger than allowed, is begun anew.
-    fn open(path: &Path, bytes_max: u64) -> io::Result<Segment> {
+    fn open(path: &Path, bytes_max: u64, entries_max: usize) -> io::Result<Segment> {
         let opened = OpenOptions::new().read(true).write(true).open(path);
         match opened {
-            Ok(file) => match Segment::scan(file, bytes_max)? {
+            Ok(file) => match Segment::scan(file, bytes_max, entries_max)? {
                 Some(segment) => Ok(segment),
                 None => Segment::create(path),
             },
@@ -187,11 +209,11 @@ impl Segment {
         let mut file = options.read(true).write(true).create(true).truncate(true).open(path)?;
         file.write_all(MAGIC)?;
         let bytes = u64::try_from(MAGIC.len()).unwrap_or(u64::MAX);
-        Ok(Segment { file, entries: HashMap::new(), bytes })
+        Ok(Segment { file: Arc::new(file), entries: HashMap::new(), bytes })
     }
 
     /// Walks over the entries' heads. What follows the last sensible one is overwritten later.
-    fn scan(file: File, bytes_max: u64) -> io::Result<Option<Segment>> {
+    fn scan(file: File, bytes_max: u64, entries_max: usize) -> io::Result<Option<Segment>> {
         let length = file.metadata()?.len();
         let mut reader = BufReader::with_capacity(1 << 16, &file);
         let mut magic = [0; MAGIC.len()];
@@ -201,7 +223,7 @@ impl Segment {
         let mut entries = HashMap::new();
         let mut at = u64::try_from(MAGIC.len()).unwrap_or(u64::MAX);
         let mut head = [0; HEAD_BYTES];
-        while fill(&mut reader, &mut head)? {
+        while entries.len() < entries_max && fill(&mut reader, &mut head)? {
             let Some((key, values)) = decode_head(&head) else { break };
             let rest = 4 * i64::from(values) + 4;
             let end = at + entry_bytes(values);
@@ -215,18 +237,21 @@ impl Segment {
         drop(reader);
         // Cut off what makes no sense, so that no stale entry can follow a new one.
         file.set_len(at)?;
-        Ok(Some(Segment { file, entries, bytes: at }))
+        Ok(Some(Segment { file: Arc::new(file), entries, bytes: at }))
     }
 
-    fn read(&self, key: &CacheKey, dimension: u32) -> Option<Vec<f32>> {
+    /// Where an entry is, and its number of values.
+    fn place(&self, key: &CacheKey) -> Option<(Arc<File>, u64, u32)> {
         let &(at, values) = self.entries.get(key)?;
-        if values != dimension {
-            return None;
-        }
-        let mut entry = vec![0; usize::try_from(entry_bytes(values)).ok()?];
-        self.file.read_exact_at(&mut entry, at).ok()?;
-        decode(key, &entry)
+        Some((Arc::clone(&self.file), at, values))
     }
+}
+
+/// The vector of an entry of so many values, if it reads back as it was written.
+fn read(file: &File, key: &CacheKey, at: u64, values: u32) -> Option<Vec<f32>> {
+    let mut entry = vec![0; usize::try_from(entry_bytes(values)).ok()?];
+    file.read_exact_at(&mut entry, at).ok()?;
+    decode(key, &entry)
 }
 
 /// Fills the buffer; false at the end of the file.

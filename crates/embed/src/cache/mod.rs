@@ -1,7 +1,7 @@
 //! Vectors of texts seen before.
 //!
-//! - E3: found by provider, model, input type, dimension and hash of the text, and by nothing
-//!   less. No text, and nothing that a text can be read from, is stored.
+//! - E3: found by provider, variant, model, input type, dimension and hash of the text, and by
+//!   nothing less. No text, and nothing that a text can be read from, is stored.
 //! - Bounded in memory and on disk. Damage is a miss, never an error.
 //! - Storing never waits: a vector goes to memory at once and to the thread that writes the files
 //!   by a short queue; when that is full, the file does without.
@@ -27,15 +27,17 @@ const QUEUE_ENTRIES_MAX: usize = 256;
 /// What an entry takes in memory beside its values.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
 
-/// Raised when the same text would get another key.
+/// Raised when the same text would get another key: one for each shape of what is hashed.
 const KEY_VERSION: u8 = 1;
+const KEY_VERSION_WITH_VARIANT: u8 = 2;
 
 /// E3: everything a vector depends on, hashed. Nothing of the text can be read from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CacheKey(pub(crate) [u8; 32]);
 
 impl CacheKey {
-    pub(crate) fn new(model: &ModelSpec, input: InputType, text: &str) -> Self {
+    /// The key of `text`; `variant` is its provider's.
+    pub(crate) fn new(model: &ModelSpec, variant: &str, input: InputType, text: &str) -> Self {
         let mut hash = Sha256::new();
         let input: u8 = match input {
             InputType::Document => 1,
@@ -43,11 +45,16 @@ impl CacheKey {
         };
         let (provider, name) = (model.provider.name(), model.model.as_bytes());
         // Every field has a fixed length or its length before it, so that no two run together.
-        hash.update([KEY_VERSION, input, u8::try_from(provider.len()).unwrap_or(u8::MAX)]);
+        let version = if variant.is_empty() { KEY_VERSION } else { KEY_VERSION_WITH_VARIANT };
+        hash.update([version, input, u8::try_from(provider.len()).unwrap_or(u8::MAX)]);
         hash.update(provider);
         hash.update(model.dimension.to_le_bytes());
         hash.update(u64::try_from(name.len()).unwrap_or(u64::MAX).to_le_bytes());
         hash.update(name);
+        if !variant.is_empty() {
+            hash.update(u64::try_from(variant.len()).unwrap_or(u64::MAX).to_le_bytes());
+            hash.update(variant);
+        }
         hash.update(text);
         CacheKey(hash.finalize().into())
     }
@@ -197,7 +204,7 @@ impl Disk {
         match thread {
             Ok(thread) => Some(Disk { files, writer: Mutex::new(Some(Writer { queue, thread })) }),
             Err(error) => {
-                tracing::warn!(%error, "embeddings are not cached on disk");
+                tracing::warn!(%error, "embeddings are cached in memory only");
                 None
             }
         }
@@ -218,12 +225,14 @@ impl Disk {
 /// embedder: what is in the files already can still be read.
 fn write_files(files: &Files, entries: &Receiver<(CacheKey, Arc<[f32]>)>) {
     if let Err(error) = files.load() {
-        tracing::warn!(%error, "embeddings are not cached on disk");
+        let dir = files.dir().display();
+        tracing::warn!(%error, %dir, "embeddings are cached in memory only: make the directory writable and restart");
         return;
     }
     while let Ok((key, vector)) = entries.recv() {
         if let Err(error) = files.append(&key, &vector) {
-            tracing::warn!(%error, "embeddings are no longer cached on disk");
+            let dir = files.dir().display();
+            tracing::warn!(%error, %dir, "no more embeddings are cached on disk: make room there and restart");
             return;
         }
     }

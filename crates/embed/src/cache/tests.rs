@@ -8,7 +8,7 @@ fn spec(provider: ProviderKind, model: &str, dimension: u32) -> ModelSpec {
 #[test]
 fn e3_the_key_depends_on_every_part_and_on_nothing_else() {
     let base = spec(ProviderKind::Local, "m", 8);
-    let key = |model: &ModelSpec, input, text| CacheKey::new(model, input, text);
+    let key = |model: &ModelSpec, input, text| CacheKey::new(model, "", input, text);
     let same = key(&base, InputType::Document, "text");
     assert_eq!(same, key(&base.clone(), InputType::Document, "text"));
     let others = [
@@ -19,6 +19,9 @@ fn e3_the_key_depends_on_every_part_and_on_nothing_else() {
         key(&base, InputType::Document, "Text"),
         // The border between name and text counts.
         key(&spec(ProviderKind::Local, "mt", 8), InputType::Document, "ext"),
+        CacheKey::new(&base, "f32", InputType::Document, "text"),
+        CacheKey::new(&base, "bf16", InputType::Document, "text"),
+        CacheKey::new(&base, "f32t", InputType::Document, "ext"),
     ];
     for (number, other) in others.iter().enumerate() {
         assert_ne!(same, *other, "{number}");
@@ -29,7 +32,7 @@ fn e3_the_key_depends_on_every_part_and_on_nothing_else() {
 #[test]
 fn e3_the_key_of_a_stored_vector_never_changes() {
     let model = spec(ProviderKind::Cohere, "embed-english-v3.0", 1_024);
-    let key = CacheKey::new(&model, InputType::Query, "red apple");
+    let key = CacheKey::new(&model, "", InputType::Query, "red apple");
     let start = [0x70, 0x26, 0xb3, 0xc2, 0xc4, 0x6d, 0xbb, 0xcf];
     assert_eq!(key.0[..8], start);
 }
@@ -40,7 +43,7 @@ async fn memory_stays_within_its_bound() {
     let cache = Cache::open(&config);
     let model = spec(ProviderKind::Local, "m", 128);
     for number in 0..10_000 {
-        let key = CacheKey::new(&model, InputType::Document, &format!("text {number}"));
+        let key = CacheKey::new(&model, "", InputType::Document, &format!("text {number}"));
         cache.put(&key, &[0.5; 128]);
         assert!(cache.memory_bytes() <= 64 << 10);
     }
@@ -56,7 +59,7 @@ async fn what_is_used_in_the_old_file_moves_to_the_young_one() {
         memory_bytes_max: 0,
     };
     let model = spec(ProviderKind::Local, "m", 1_024);
-    let key = |number: u32| CacheKey::new(&model, InputType::Document, &number.to_string());
+    let key = |number: u32| CacheKey::new(&model, "", InputType::Document, &number.to_string());
     let wait_for = async |cache: &Cache, number: u32| {
         let disk = cache.0.disk.as_ref().expect("files");
         while !disk.files.has(&key(number)) {

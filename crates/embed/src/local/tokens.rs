@@ -1,12 +1,15 @@
 //! Texts to word pieces, by the model's own `tokenizer.json`.
 
-use tokenizers::Tokenizer;
+use tokenizers::{Encoding, Tokenizer};
 
 use super::LocalError;
 use super::encoder::{TOKENS_MAX, VOCABULARY};
 
 /// The token that ends every sequence.
 const SEPARATOR: &str = "[SEP]";
+
+/// Bytes of a text that are looked at first: more than [`TOKENS_MAX`] tokens of any prose.
+const HEAD_BYTES: usize = 4_096;
 
 /// The model's tokenizer, without the padding and truncation its file asks for.
 pub(super) struct WordPieces {
@@ -41,12 +44,18 @@ impl WordPieces {
     }
 
     /// The ids of `text` between the special tokens, cut to what the model takes: the end of a
-    /// longer text is left out.
+    /// longer text is left out. Of a long text, no more is read than that takes: a query must not
+    /// wait for the words of a book that are then thrown away.
     pub(super) fn sequence(&self, text: &str) -> Result<Sequence, LocalError> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, true)
-            .map_err(|error| LocalError::Tokenizer { reason: error.to_string() })?;
+        let mut size = HEAD_BYTES;
+        let encoding = loop {
+            let head = head(text, size);
+            let encoding = self.encode(head)?;
+            if head.len() == text.len() || encoding.len() > TOKENS_MAX {
+                break encoding;
+            }
+            size = size.saturating_mul(4);
+        };
         let mut ids = encoding.get_ids().to_vec();
         let truncated = ids.len() > TOKENS_MAX;
         if truncated {
@@ -58,10 +67,52 @@ impl WordPieces {
 
     /// Tokens of `text`, special tokens included, before any cut.
     pub(super) fn count(&self, text: &str) -> Result<usize, LocalError> {
-        let encoding = self
-            .tokenizer
+        Ok(self.encode(text)?.len())
+    }
+
+    fn encode(&self, text: &str) -> Result<Encoding, LocalError> {
+        self.tokenizer
             .encode_fast(text, true)
-            .map_err(|error| LocalError::Tokenizer { reason: error.to_string() })?;
-        Ok(encoding.len())
+            .map_err(|error| LocalError::Tokenizer { reason: error.to_string() })
+    }
+}
+
+/// The beginning of `text`, of about `size` bytes, whose tokens are the first ones of the text's:
+/// cut where the tokenizer cuts whatever stands around.
+fn head(text: &str, size: usize) -> &str {
+    let middle = text.floor_char_boundary(size);
+    let (before, after) = text.split_at(middle);
+    let border = before
+        .rfind(is_border)
+        .filter(|&at| at > 0)
+        .or_else(|| after.find(is_border).map(|at| middle + at))
+        .filter(|_| !after.is_empty());
+    border.map_or(text, |at| text.split_at(at).0)
+}
+
+/// Whether words end before `c`: white space as the tokenizer knows it, and ideographs, which it
+/// takes one by one.
+fn is_border(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{4e00}'..='\u{9fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_at_a_border_and_is_no_longer_than_it_must() {
+        let check = |text: &str, size, expected: &str| assert_eq!(head(text, size), expected);
+        check("one two three", 100, "one two three");
+        check("one two three", 9, "one two");
+        check("one two three", 13, "one two three");
+        // A word that is longer than asked for is not cut.
+        check("internationalisation of", 5, "internationalisation");
+        check("internationalisation", 5, "internationalisation");
+        check("  x y", 1, " ");
+        check("\u{e9}\u{e9} x", 1, "\u{e9}\u{e9}");
+        check("\u{4e00}\u{4e01}\u{4e02}\u{4e03}", 7, "\u{4e00}");
+        // White space that the tokenizer ignores is no border.
+        check("a\u{c}b c", 2, "a\u{c}b");
     }
 }

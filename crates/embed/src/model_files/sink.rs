@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{Pin, SourceError};
+use super::{Lock, Pin, SourceError};
 
 /// A pinned file on its way into its folder.
 pub(super) struct Sink {
@@ -17,25 +17,48 @@ pub(super) struct Sink {
     file: File,
     hasher: Sha256,
     bytes: u64,
+    /// Nobody else writes here as long as this does.
+    _lock: Lock,
+}
+
+/// The name of a file while it is on its way.
+pub(super) fn part_of(pin: Pin) -> String {
+    format!("{}.part", pin.name)
 }
 
 impl Sink {
     /// Starts over what an earlier attempt left.
-    pub(super) fn create(dir: &Path, pin: Pin) -> Result<Sink, SourceError> {
+    pub(super) fn create(dir: &Path, pin: Pin, lock: Lock) -> Result<Sink, SourceError> {
         let target = dir.join(pin.name);
-        let part = dir.join(format!("{}.part", pin.name));
+        let part = dir.join(part_of(pin));
         let file = File::create(&part).map_err(|source| file_error(&part, source))?;
-        Ok(Sink { pin, target, part, file, hasher: Sha256::new(), bytes: 0 })
+        Ok(Sink { pin, target, part, file, hasher: Sha256::new(), bytes: 0, _lock: lock })
+    }
+
+    /// Bytes that were written.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Appends; refuses more than the pinned size.
     pub(super) fn write(&mut self, piece: &[u8]) -> Result<(), SourceError> {
         self.bytes += piece.len() as u64;
         if self.bytes > self.pin.bytes {
+            self.discard();
             return Err(self.differs(format!("{} bytes", self.pin.bytes), "more".to_owned()));
         }
         self.hasher.update(piece);
-        self.file.write_all(piece).map_err(|source| file_error(&self.part, source))
+        self.file.write_all(piece).map_err(|source| {
+            // The likeliest reason is a full disk, which must not stay full of this.
+            self.discard();
+            file_error(&self.part, source)
+        })
+    }
+
+    fn discard(&self) {
+        if let Err(error) = fs::remove_file(&self.part) {
+            tracing::debug!(%error, "a part of a model file stays behind");
+        }
     }
 
     /// Puts the file under its name, if it is the pinned one, and else removes it.
@@ -44,9 +67,8 @@ impl Sink {
         if self.bytes != self.pin.bytes || found != self.pin.sha256 {
             let expected = format!("{} bytes, SHA-256 {}", self.pin.bytes, self.pin.sha256);
             let found = format!("{} bytes, SHA-256 {found}", self.bytes);
-            let error = self.differs(expected, found);
-            fs::remove_file(&self.part).map_err(|source| file_error(&self.part, source))?;
-            return Err(error);
+            self.discard();
+            return Err(self.differs(expected, found));
         }
         self.file.sync_all().map_err(|source| file_error(&self.part, source))?;
         fs::rename(&self.part, &self.target).map_err(|source| file_error(&self.target, source))
@@ -62,12 +84,12 @@ pub(super) fn file_error(path: &Path, source: io::Error) -> SourceError {
 }
 
 /// Copies all of `input`, which is `path`, into the pinned file, telling `advance` how many bytes
-/// there are after each piece.
+/// there are after each piece; what it refuses ends the copy.
 pub(super) fn copy_all(
     mut input: impl Read,
     path: &Path,
     mut sink: Sink,
-    advance: impl Fn(u64),
+    advance: impl Fn(u64) -> Result<(), SourceError>,
 ) -> Result<(), SourceError> {
     let mut buffer = vec![0; 256 * 1024];
     loop {
@@ -76,7 +98,7 @@ pub(super) fn copy_all(
             return sink.finish();
         }
         sink.write(&buffer[..count])?;
-        advance(sink.bytes);
+        advance(sink.bytes())?;
     }
 }
 

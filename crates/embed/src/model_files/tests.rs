@@ -249,3 +249,89 @@ fn locate_wants_both_files_in_full() {
     assert!(locate(dir.path()).unwrap().is_some());
     assert!(matches!(verify(dir.path()), Err(VerifyError::Differs { .. })));
 }
+
+/// The names in a folder.
+fn names(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn d1_a_damaged_file_is_fetched_again() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("first.txt"), "jello").unwrap();
+    run(dir.path(), vec![Source::Url(serve(good).await)], &()).await.unwrap();
+    assert_eq!(fs::read(dir.path().join("first.txt")).unwrap(), b"hello");
+}
+
+#[tokio::test]
+async fn d2_what_an_interrupted_fetch_left_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in [PACKAGE_PART, "model.safetensors.part", "tokenizer.json.part"] {
+        fs::write(dir.path().join(name), "half").unwrap();
+    }
+    run(dir.path(), vec![Source::Url(serve(good).await)], &()).await.unwrap();
+    assert_eq!(names(dir.path()), [".fetch.lock", "first.txt", "second.txt"]);
+}
+
+#[tokio::test]
+async fn files_that_are_there_need_no_folder_that_can_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [("first.txt", "hello"), ("second.txt", "world")] {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    run(dir.path(), Vec::new(), &()).await.unwrap();
+    assert_eq!(names(dir.path()), ["first.txt", "second.txt"], "nothing was written");
+}
+
+#[tokio::test]
+async fn d3_a_fetch_that_waits_for_another_process_does_not_keep_the_runtime() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = File::create(dir.path().join(".fetch.lock")).unwrap();
+    held.lock().unwrap();
+    let path = dir.path().to_owned();
+    // A runtime of its own, which would wait for a blocking thread when it ends.
+    let (over, ended) = oneshot::channel();
+    std::thread::spawn(move || {
+        let builder = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = builder.unwrap();
+        let given_up = runtime.block_on(async {
+            let sources = vec![Source::Directory(path.join("nowhere"))];
+            tokio::time::timeout(Duration::from_millis(50), run(&path, sources, &())).await
+        });
+        drop(runtime);
+        over.send(given_up.is_err()).unwrap();
+    });
+    let waited = tokio::time::timeout(Duration::from_secs(20), ended).await;
+    assert!(waited.expect("the runtime ends").unwrap(), "the fetch waited for the lock");
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_fetch_leaves_the_runtime_to_others() {
+    // A folder whose file is a pipe: reading it blocks until somebody writes.
+    let (dir, from) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let made = std::process::Command::new("mkfifo").arg(from.path().join("first.txt")).status();
+    assert!(made.unwrap().success());
+    fs::write(from.path().join("second.txt"), "world").unwrap();
+    let path = from.path().join("first.txt");
+    let fetch = run(dir.path(), vec![Source::Directory(from.path().to_owned())], &());
+    let write = async {
+        // Reached only if the reader does not hold the test's only thread.
+        tokio::task::spawn_blocking(move || fs::write(path, "hello")).await.unwrap().unwrap();
+    };
+    let (fetched, ()) = tokio::join!(fetch, write);
+    fetched.unwrap();
+    assert_eq!(fs::read(dir.path().join("first.txt")).unwrap(), b"hello");
+}
+
+#[tokio::test]
+async fn a_fetch_can_be_left_to_a_task() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, base) = (dir.path().to_owned(), serve(good).await);
+    let task = tokio::spawn(async move { run(&path, vec![Source::Url(base)], &()).await });
+    task.await.unwrap().unwrap();
+    assert_eq!(fs::read(dir.path().join("second.txt")).unwrap(), b"world");
+}

@@ -1,9 +1,12 @@
 //! Vectors of texts seen before, within a run and across runs.
 
 use std::path::Path;
+use std::time::Duration;
 
 use arrwdb_embed::deterministic::vector_of;
-use arrwdb_embed::{CacheConfig, EmbedConfig, Embedder, InputType, ModelSpec};
+use arrwdb_embed::{
+    CacheConfig, EmbedConfig, EmbedError, Embedder, InputType, LocalSource, ModelSpec,
+};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::support::{Call, LONG, Told, custom, texts};
@@ -106,4 +109,52 @@ async fn a_directory_that_cannot_be_used_is_no_error() {
     embed(&mut embedder, &model, InputType::Document, "a").await;
     assert_eq!(embedder.0.stats().models[0].1.cache_hits, 1);
     embedder.0.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn e3_another_number_format_is_another_vector() {
+    let (exact, mut exact_calls) = Told::of_variant(8, "f32");
+    let (rounded, rounded_calls) = Told::of_variant(8, "bf16");
+    let embedder = custom(EmbedConfig::default(), rounded).await;
+    let model = embedder.default_model();
+    let mut before = (embedder, rounded_calls);
+    embed(&mut before, &model, InputType::Document, "a").await;
+    let embedder = before.0;
+    embedder.replace_local(LocalSource::Custom(exact)).await.expect("replaced");
+    let work = embedder.embed(&model, InputType::Document, texts(["a"]), LONG);
+    let answer = async { exact_calls.recv().await.expect("a call").finish() };
+    let (vector, ()) = tokio::select! {
+        both = async { tokio::join!(work, answer) } => both,
+        () = tokio::time::sleep(LONG) => panic!("the other format's vector was served"),
+    };
+    assert_eq!(vector.expect("a vector"), vector_of("a", 384));
+}
+
+#[test]
+fn e2_the_deadline_counts_while_the_cache_is_read() {
+    let dir = tempfile::tempdir().expect("directory");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let config = CacheConfig { memory_bytes_max: 0, ..on_disk(dir.path()) };
+        let mut embedder = open(config).await;
+        let model = embedder.0.default_model();
+        embed(&mut embedder, &model, InputType::Document, "kept").await;
+        while embedder.0.stats().cache_disk_bytes < 1_536 {
+            tokio::task::yield_now().await;
+        }
+        // A disk that hangs: the only thread that may block does.
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let hung = tokio::task::spawn_blocking(move || blocked.recv().is_err());
+        let deadline = Duration::from_millis(50);
+        let late = embedder.0.embed(&model, InputType::Document, texts(["kept"]), deadline);
+        let late = tokio::time::timeout(LONG, late).await.expect("the deadline holds");
+        assert_eq!(late, Err(EmbedError::Deadline { deadline }));
+        drop(release);
+        assert!(hung.await.expect("released"));
+        embedder.0.close().await;
+    });
 }

@@ -338,3 +338,72 @@ async fn settings_that_cannot_work_are_refused_at_the_start() {
     assert!(matches!(check("api.cohere.ai").await, OpenError::BaseUrl { .. }));
     assert!(matches!(check("ftp://api.cohere.ai").await, OpenError::BaseUrl { .. }));
 }
+
+#[tokio::test]
+async fn a_spent_quota_is_told_as_what_it_is() {
+    let body =
+        json!({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}});
+    let failed = outcome(429, &body.to_string()).await;
+    assert_eq!(failed, provider(Some(429), "Too Many Requests: You exceeded your quota"));
+}
+
+#[tokio::test]
+async fn a_long_failure_still_says_what_it_is() {
+    let body = format!("bad gateway <!-- {} -->", "x".repeat(100_000));
+    let EmbedError::Provider { status: Some(403), detail } = outcome(403, &body).await else {
+        panic!("another failure");
+    };
+    assert!(detail.starts_with("Forbidden: bad gateway <!-- xxx"), "{detail}");
+    assert!(detail.len() < 400, "{}", detail.len());
+}
+
+#[tokio::test]
+async fn an_answer_larger_than_its_vectors_is_not_read() {
+    let body = format!("{}{{}}", " ".repeat(4 << 20));
+    let EmbedError::Provider { status: Some(200), detail } = outcome(200, &body).await else {
+        panic!("another failure");
+    };
+    assert!(detail.starts_with("its answer is larger than "), "{detail}");
+}
+
+#[tokio::test]
+async fn a_redirect_that_loses_the_call_is_named() {
+    let moved = Reply::Raw(302, vec![("location", "/elsewhere")], String::new());
+    let gone = Reply::Raw(405, vec![], String::new());
+    let mut stand = Stand::start(vec![moved, gone]).await;
+    let (embedder, _clock) = remote(cohere(&stand.url, CohereVersion::V1)).await;
+    let model = embedder.default_model();
+    let failed = embedder.embed(&model, InputType::Query, texts(["one"]), LONG).await;
+    let Err(EmbedError::Provider { status: Some(405), detail }) = failed else {
+        panic!("{failed:?}");
+    };
+    assert!(detail.contains("/elsewhere: set the base URL to where the service is"), "{detail}");
+    stand.next().await;
+}
+
+#[tokio::test]
+async fn e2_a_failure_of_the_way_to_the_provider_is_tried_again() {
+    for status in [520, 522, 599] {
+        let bad = Reply::Raw(status, vec![], String::new());
+        let stand = Stand::start(vec![bad]).await;
+        let (embedder, clock) = remote(cohere(&stand.url, CohereVersion::V1)).await;
+        let model = embedder.default_model();
+        let work = embedder.embed(&model, InputType::Query, texts(["one"]), LONG);
+        let told = clock.pass_if(|wait| wait < Duration::from_secs(1));
+        let (vector, _waited) = tokio::join!(work, told);
+        assert_eq!(vector.expect("a vector"), vector_of("one", 1_024), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_may_hold_a_query() {
+    let mut stand = Stand::start(vec![]).await;
+    let mut config = openai(&stand.url, "text-embedding-3-small", None);
+    if let Some(openai) = &mut config.openai {
+        openai.base_url = format!("{}/v1/?api-version=7", stand.url);
+    }
+    let (embedder, _clock) = remote(config).await;
+    let model = embedder.default_model();
+    embedder.embed(&model, InputType::Query, texts(["one"]), LONG).await.expect("a vector");
+    assert_eq!(stand.next().await.path, "/v1/embeddings");
+}

@@ -267,3 +267,73 @@ async fn models_do_not_share_a_call() {
     assert_eq!(whole.await.expect("task").expect("a vector").len(), 384);
     assert_eq!(cut.await.expect("task").expect("a vector").len(), 64);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_panics_on_one_text_of_several_calls_fails_that_caller() {
+    let (embedder, mut calls) = told(4).await;
+    let first = ask(&embedder, InputType::Document, &["first"]).await;
+    let running = call(&mut calls).await;
+    // The second request shares a call with the beginning of the third.
+    let good = ask(&embedder, InputType::Document, &["good"]).await;
+    let bad = ask(&embedder, InputType::Document, &["b1", "b2", "b3", "b4", "b5"]).await;
+    running.finish();
+    assert!(first.await.expect("task").is_ok());
+    let together = call(&mut calls).await;
+    assert_eq!(together.texts, ["good", "b1", "b2", "b3"]);
+    let error = EmbedError::Provider { status: Some(400), detail: "one of them".to_owned() };
+    together.reply_with(Err(CallError { error, retry: Retry::Apart }));
+    let start = tokio::time::Instant::now();
+    let mut order = Vec::new();
+    for _ in 0..2 {
+        let alone = call(&mut calls).await;
+        order.push(alone.texts.clone());
+        match alone.texts.as_slice() {
+            [text] if text == "good" => alone.finish(),
+            // Dropping the call unanswered makes this provider panic.
+            _ => drop(alone),
+        }
+    }
+    assert_eq!(order, [vec!["good"], vec!["b1", "b2", "b3"]]);
+    assert!(good.await.expect("task").is_ok());
+    let failed = bad.await.expect("task").expect_err("no answer");
+    assert!(matches!(failed, EmbedError::Provider { status: None, .. }), "{failed:?}");
+    assert_eq!(start.elapsed(), Duration::ZERO, "and at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e2_a_caller_that_left_holds_no_place_until_its_retry() {
+    let (embedder, mut calls) = told(8).await;
+    let impatient = ask(&embedder, InputType::Document, &["a"]).await;
+    let error = EmbedError::RateLimited { retry_after: Duration::from_mins(1) };
+    let retry = Retry::After(Duration::from_mins(1));
+    call(&mut calls).await.reply_with(Err(CallError { error, retry }));
+    settle().await;
+    let next = ask(&embedder, InputType::Document, &["b"]).await;
+    let start = tokio::time::Instant::now();
+    impatient.abort();
+    assert!(impatient.await.is_err());
+    let called = call(&mut calls).await;
+    assert_eq!(called.texts, ["b"]);
+    called.finish();
+    assert!(next.await.expect("task").is_ok());
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_beyond_all_time_is_none() {
+    let embedder = custom(EmbedConfig::default(), Arc::new(DeterministicProvider)).await;
+    let model = embedder.default_model();
+    let vector = embedder.embed(&model, InputType::Query, texts(["a"]), Duration::MAX).await;
+    assert_eq!(vector.expect("a vector"), vector_of("a", 384));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_request_is_hashed_and_answered_in_order() {
+    let embedder = custom(EmbedConfig::default(), Arc::new(DeterministicProvider)).await;
+    let model = embedder.default_model();
+    let many: Vec<String> =
+        (0..40).map(|number| format!("{number} {}", "x ".repeat(5_000))).collect();
+    let expected: Vec<f32> = many.iter().flat_map(|text| vector_of(text, 384)).collect();
+    let vectors = embedder.embed(&model, InputType::Document, many, LONG).await.expect("vectors");
+    assert!(vectors == expected);
+}

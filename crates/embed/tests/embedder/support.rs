@@ -150,7 +150,11 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<String> {
-    let body: Value = serde_json::from_slice(&body).expect("a JSON request");
+    // A redirected call has lost its body.
+    let body: Value = match body.as_ref() {
+        [] => Value::Null,
+        body => serde_json::from_slice(body).expect("a JSON request"),
+    };
     let real = real_answer(uri.path(), &body);
     script
         .seen
@@ -287,12 +291,20 @@ impl Call {
 pub(crate) struct Told {
     calls: mpsc::UnboundedSender<Call>,
     texts_per_call: usize,
+    variant: &'static str,
 }
 
 impl Told {
     pub(crate) fn new(texts_per_call: usize) -> (Arc<Told>, mpsc::UnboundedReceiver<Call>) {
+        Told::of_variant(texts_per_call, "")
+    }
+
+    pub(crate) fn of_variant(
+        texts_per_call: usize,
+        variant: &'static str,
+    ) -> (Arc<Told>, mpsc::UnboundedReceiver<Call>) {
         let (calls, receiver) = mpsc::unbounded_channel();
-        (Arc::new(Told { calls, texts_per_call }), receiver)
+        (Arc::new(Told { calls, texts_per_call, variant }), receiver)
     }
 }
 
@@ -305,6 +317,10 @@ impl Provider for Told {
             chars_per_text: Some(4_000),
             bytes_per_token: 4,
         }
+    }
+
+    fn variant(&self) -> String {
+        self.variant.to_owned()
     }
 
     fn embed<'a>(

@@ -139,3 +139,25 @@ fn files_that_are_not_ours_are_begun_anew() {
     files.append(&key(1), &vector(1)).expect("written");
     assert_eq!(known(&open(dir.path(), 1 << 20), 0..3), [1]);
 }
+
+#[test]
+fn entries_are_bounded_in_number_too() {
+    let dir = tempfile::tempdir().expect("directory");
+    let open = || {
+        let files = Files { entries_max: 10, ..Files::new(dir.path(), 1 << 20) };
+        files.load().expect("loaded");
+        files
+    };
+    let files = open();
+    for number in 0..35 {
+        files.append(&key(number), &vector(number)).expect("written");
+    }
+    assert_eq!(known(&files, 0..35), (20..35).collect::<Vec<_>>());
+    assert_eq!(known(&open(), 0..35), (20..35).collect::<Vec<_>>());
+    // A file from a time of larger bounds is read as far as it may be.
+    let larger = self::open(dir.path(), 1 << 20);
+    for number in 35..55 {
+        larger.append(&key(number), &vector(number)).expect("written");
+    }
+    assert_eq!(known(&open(), 20..55), (20..40).collect::<Vec<_>>());
+}
