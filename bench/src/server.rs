@@ -25,7 +25,9 @@ const SAMPLE: Duration = Duration::from_millis(200);
 pub struct Server {
     child: Child,
     address: String,
-    _data: TempDir,
+    /// What it wrote to standard error.
+    log: PathBuf,
+    data: Option<TempDir>,
 }
 
 impl Drop for Server {
@@ -69,20 +71,28 @@ impl Server {
             Some(parent) => TempDir::new_in(parent)?,
             None => TempDir::new()?,
         };
+        let mut server = Self::start_in(program, data.path(), settings)?;
+        server.data = Some(data);
+        Ok(server)
+    }
+
+    /// As [`Server::start`], in a directory that stays.
+    pub fn start_in(program: &Path, dir: &Path, settings: &[(&str, &str)]) -> Outcome<Self> {
+        let log = dir.join("log");
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let child = Command::new(program)
             .arg("serve")
             .env("HOST", "127.0.0.1")
             .env("PORT", port.to_string())
-            .env("VECTOR_DB_DATA_DIR", data.path().join("data"))
+            .env("VECTOR_DB_DATA_DIR", dir.join("data"))
             .env("RATE_LIMIT_ENABLED", "false")
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(data.path().join("log"))?)
+            .stderr(std::fs::File::create(&log)?)
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-        let mut server = Self { child, address: format!("127.0.0.1:{port}"), _data: data };
+        let mut server = Self { child, address: format!("127.0.0.1:{port}"), log, data: None };
         let began = Instant::now();
         while !server.request("GET", "/ready", b"").is_ok_and(|answer| answer.status == 200) {
             if let Some(status) = server.child.try_wait()? {
@@ -91,9 +101,47 @@ impl Server {
             if began.elapsed() > START_MAX {
                 return Err("the server did not become ready".into());
             }
-            sleep(Duration::from_millis(20));
+            sleep(Duration::from_millis(5));
         }
         Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Asks it to end in order, and waits until it has.
+    pub fn stop(mut self) -> Outcome<()> {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status()?;
+        let status = self.child.wait()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("the server ended with {status}").into())
+        }
+    }
+
+    /// What it wrote to standard error so far.
+    pub fn log(&self) -> Outcome<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
+    }
+
+    /// The sum of a metric over all its labels.
+    pub fn metric(&self, name: &str) -> Outcome<f64> {
+        let answer = self.request("GET", "/metrics", b"")?;
+        let text = String::from_utf8(answer.body)?;
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
+            rest.rsplit(' ').next()?.parse::<f64>().ok()
+        });
+        Ok(values.sum())
+    }
+
+    /// Its own memory (`RssAnon`, without mapped files), in MB.
+    pub fn megabytes(&self) -> Outcome<f64> {
+        resident_anonymous(self.pid()).ok_or_else(|| "no RssAnon".into())
     }
 
     /// The server's process.

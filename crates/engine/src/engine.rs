@@ -413,11 +413,7 @@ impl Inner {
     }
 
     /// Waits, for a bounded time, until a library is at `wanted`.
-    pub(crate) async fn wait_for(
-        &self,
-        handle: &Handle,
-        wanted: Seq,
-    ) -> Result<(), EngineError> {
+    pub(crate) async fn wait_for(&self, handle: &Handle, wanted: Seq) -> Result<(), EngineError> {
         let mut advanced = self.advanced.clone();
         let reached = async {
             loop {

@@ -24,10 +24,12 @@ const QUEUE_MAX: usize = 1024;
 /// How often the clock is sampled, the disk looked at and the log trimmed.
 const TICK: Duration = Duration::from_secs(5);
 /// A quiet library's records are not left in the log beyond this many bytes of it: its library is
-/// checkpointed so that a start has no more than that to replay.
+/// checkpointed so that a start has little more than that to replay.
 const REPLAY_BYTES_MAX: u64 = 256 << 20;
 /// Idle libraries closed in one tick at most, so that their checkpoints do not crowd out others.
 const CLOSED_PER_TICK: usize = 128;
+/// How long one tick checkpoints libraries that pin the log; the rest of the time is for others.
+const EASE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long closing writes checkpoints.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Samples of (time, sequence) kept for the history horizon, at most.
@@ -305,19 +307,30 @@ fn write_checkpoint(
     Ok(Checkpointed { applied: view.applied(), layouts, manifest })
 }
 
-/// Checkpoints the library that keeps the most of the log from being trimmed, snapshots the
-/// catalog, and removes log files that nobody needs any more.
+/// Checkpoints libraries that keep much of the log from being trimmed, snapshots the catalog, and
+/// removes log files that nobody needs any more.
 async fn ease_log(engine: &Arc<Inner>) -> Result<(), EngineError> {
-    if engine.log.stats().bytes > REPLAY_BYTES_MAX {
-        let durable = engine.log.durable();
-        let handles = engine.handles.load_full();
-        let dirty = handles.values().filter(|handle| !handle.is_clean());
-        if let Some(oldest) = dirty.min_by_key(|handle| handle.covered(durable)) {
-            report(oldest, checkpoint(engine, oldest).await);
+    let until = Instant::now() + EASE_TIME_MAX;
+    let durable = engine.log.durable();
+    let mut dirty: Vec<Arc<Handle>> = engine.handles.load_full().values().cloned().collect();
+    dirty.retain(|handle| !handle.is_clean());
+    dirty.sort_by_cached_key(|handle| handle.covered(durable));
+    for handle in dirty {
+        if replay_bytes(engine, handle.covered(durable)) <= REPLAY_BYTES_MAX
+            || Instant::now() > until
+        {
+            break;
         }
+        report(&handle, checkpoint(engine, &handle).await);
     }
     let engine = engine.clone();
     blocking(move || snapshot_and_trim(&engine)).await
+}
+
+/// Bytes of the log in files that hold records after this one.
+fn replay_bytes(engine: &Inner, after: u64) -> u64 {
+    let files = engine.log.files();
+    files.iter().filter(|file| file.last > after).map(|file| file.bytes).sum()
 }
 
 fn snapshot_and_trim(engine: &Inner) -> Result<(), EngineError> {

@@ -164,7 +164,11 @@ impl Store {
         Ok(Some(Arc::new(Segment::File(self.open_segment(id, number)?))))
     }
 
-    pub(crate) fn open_segment(&self, id: LibraryId, number: u64) -> Result<FileSegment, EngineError> {
+    pub(crate) fn open_segment(
+        &self,
+        id: LibraryId,
+        number: u64,
+    ) -> Result<FileSegment, EngineError> {
         let path = self.segment_path(id, number);
         let bytes = map(&*self.disk, &path).map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 
+use arrwdb_engine::embed::Embedder;
 use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts};
 
 use crate::app::{App, router};
@@ -72,6 +73,16 @@ pub async fn serve_on(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
+    serve_with(config, listener, stop, EngineParts::system).await
+}
+
+/// As [`serve_on`], with clock, randomness and disk as `parts` makes them.
+pub async fn serve_with(
+    config: Config,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send,
+    parts: impl FnOnce(Embedder) -> EngineParts,
+) -> Result<(), ServeError> {
     let bad_socket =
         |source| ServeError::Listen { address: format!("{}:{}", config.host, config.port), source };
     let listener = tokio::net::TcpListener::from_std(listener).map_err(bad_socket)?;
@@ -79,7 +90,7 @@ pub async fn serve_on(
     let metrics = Metrics::new()?;
     let local = model::open(&config).await?;
     let embedder = local.embedder.clone();
-    let engine = open_engine(&config, EngineParts::system(embedder.clone())).await?;
+    let engine = open_engine(&config, parts(embedder.clone())).await?;
     let fetching = local.fetch_in_background();
     let load = config.load.clone();
     let app = App::new(engine.clone(), config, metrics);

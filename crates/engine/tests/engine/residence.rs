@@ -193,11 +193,8 @@ async fn a_library_deleted_while_it_opens_is_gone() {
 async fn many_libraries_stay_within_the_memory_budget_and_every_write_gets_in() {
     let disk = MemoryDisk::new();
     // Nothing is checkpointed for its own size; only the budget makes room.
-    let config = EngineConfig {
-        checkpoint_bytes: 1 << 30,
-        memory_budget_bytes: 1 << 20,
-        ..config()
-    };
+    let config =
+        EngineConfig { checkpoint_bytes: 1 << 30, memory_budget_bytes: 1 << 20, ..config() };
     let budget = config.memory_budget_bytes;
     let engine = open_with(&disk, config).await.unwrap();
     let mut libraries = Vec::new();

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::answers::rfc3339;
 use super::root::API_VERSION;
 use crate::app::App;
-use super::answers::rfc3339;
 use crate::principal::Principal;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
