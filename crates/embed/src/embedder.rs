@@ -228,6 +228,12 @@ impl Embedder {
         }
     }
 
+    /// Forgets every cached vector, in memory and in files; how many bytes they took. Errors where
+    /// the files cannot be emptied: then they are as they were.
+    pub async fn clear_cache(&self) -> std::io::Result<u64> {
+        self.0.shared.cache.clear().await
+    }
+
     /// Answers everyone who waits with [`EmbedError::Closed`], abandons running calls and writes
     /// the cache's last entries. Further calls fail; closing again does nothing.
     pub async fn close(&self) {

@@ -21,8 +21,8 @@ const QUEUE_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Request {
     command: CatalogCommand,
-    /// Told the library as it is afterwards; as it was, if it was deleted.
-    reply: oneshot::Sender<Result<Written<Arc<LibrarySpec>>, EngineError>>,
+    /// Told the library as it is afterwards; as it was, if it was deleted; none if it is about none.
+    reply: oneshot::Sender<Result<Written<Option<Arc<LibrarySpec>>>, EngineError>>,
 }
 
 /// The way to the catalog's writer.
@@ -36,7 +36,7 @@ pub(crate) fn channel() -> (Sender, mpsc::Receiver<Request>) {
 pub(crate) async fn change(
     sender: &Sender,
     command: CatalogCommand,
-) -> Result<Written<Arc<LibrarySpec>>, EngineError> {
+) -> Result<Written<Option<Arc<LibrarySpec>>>, EngineError> {
     let (reply, answer) = oneshot::channel();
     sender.try_send(Request { command, reply }).map_err(|error| match error {
         mpsc::error::TrySendError::Full(_) => {
@@ -58,7 +58,7 @@ pub(crate) async fn run(engine: Arc<Inner>, mut requests: mpsc::Receiver<Request
 async fn apply(
     engine: &Arc<Inner>,
     command: CatalogCommand,
-) -> Result<Written<Arc<LibrarySpec>>, EngineError> {
+) -> Result<Written<Option<Arc<LibrarySpec>>>, EngineError> {
     let catalog = engine.catalog.load_full();
     let entry = catalog.decide(command, engine.parts.clock.now()).map_err(refused)?;
     let (sender, durable) = oneshot::channel();
@@ -70,16 +70,14 @@ async fn apply(
     };
     let seq = Seq::new(appended.inspect_err(|_failed| engine.catalog_unapplied.advance(None))?);
     let next = catalog.apply(seq, &entry);
-    let id = subject(&entry);
-    let value = next.get(id).or_else(|| catalog.get(id)).cloned();
-    let value = value.ok_or(EngineError::LibraryNotFound(id))?;
+    let value = subject(&entry).and_then(|id| next.get(id).or_else(|| catalog.get(id)).cloned());
     publish(engine, next);
     engine.catalog_unapplied.advance(None);
     match &entry {
         CatalogEntry::LibraryCreated(spec) => {
             engine.add_library(spec.id, View::empty(spec.dimension));
         }
-        CatalogEntry::LibraryUpdated { .. } => {}
+        CatalogEntry::LibraryUpdated { .. } | CatalogEntry::Purged { .. } => {}
         CatalogEntry::LibraryDeleted { id, .. } => close(engine, *id),
     }
     Ok(Written { seq, value })
@@ -112,10 +110,13 @@ impl Inner {
     }
 }
 
-fn subject(entry: &CatalogEntry) -> LibraryId {
+fn subject(entry: &CatalogEntry) -> Option<LibraryId> {
     match entry {
-        CatalogEntry::LibraryCreated(spec) => spec.id,
-        CatalogEntry::LibraryUpdated { id, .. } | CatalogEntry::LibraryDeleted { id, .. } => *id,
+        CatalogEntry::LibraryCreated(spec) => Some(spec.id),
+        CatalogEntry::LibraryUpdated { id, .. } | CatalogEntry::LibraryDeleted { id, .. } => {
+            Some(*id)
+        }
+        CatalogEntry::Purged { .. } => None,
     }
 }
 

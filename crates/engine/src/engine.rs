@@ -21,6 +21,7 @@ use crate::handle::{Counts, Handle, Handles};
 use crate::maintenance::Upkeep;
 use crate::memory::Gauges;
 use crate::pool::Pool;
+use crate::purge::PurgeReceipt;
 use crate::put::Outcomes;
 use crate::request::{
     LibraryOverview, LibraryPatch, NewLibrary, PutDocument, SearchAnswer, SearchRequest, Written,
@@ -145,6 +146,14 @@ impl Engine {
     /// this; it is for a program that knows that it rests now.
     pub async fn close_libraries(&self) {
         self.0.upkeep.close_libraries().await;
+    }
+
+    /// Removes for good what was deleted or replaced before this: from segment files, from the log
+    /// (which is not kept for followers any longer), from the cache of embeddings. Writes and reads
+    /// go on meanwhile. Backups made before still have it until they are forgotten, and the disk
+    /// itself may keep freed blocks.
+    pub async fn purge(&self) -> Result<PurgeReceipt, EngineError> {
+        self.0.upkeep.purge().await
     }
 
     /// Whether everything works. O(libraries).
@@ -333,7 +342,8 @@ impl Inner {
     ) -> Result<Written<LibrarySpec>, EngineError> {
         let sender = self.catalog_writer.lock().clone().ok_or(EngineError::Closed)?;
         let Written { seq, value } = change(&sender, command).await?;
-        Ok(Written { seq, value: Arc::unwrap_or_clone(value) })
+        let gone = || EngineError::Storage { detail: "the catalog lost what it changed".into() };
+        Ok(Written { seq, value: Arc::unwrap_or_clone(value.ok_or_else(gone)?) })
     }
 
     /// The model and dimension of a new library, fixed from here on.

@@ -34,8 +34,10 @@ pub(crate) struct Handle {
     pub(crate) unapplied: Unapplied,
     /// Told of every record that is published, and of opening and closing.
     pub(crate) progress: Notify,
-    /// The last record that a manifest on disk covers.
+    /// The last record that a manifest on disk has.
     checkpointed: AtomicU64,
+    /// A number up to which no record of this library is missing in the manifest on disk.
+    covered: AtomicU64,
     /// Set while a checkpoint is asked for and has not begun.
     pub(crate) checkpoint_wanted: AtomicBool,
     /// Set once the library is deleted.
@@ -108,12 +110,20 @@ pub(crate) enum Request {
         reply: oneshot::Sender<Result<WriteDone, EngineError>>,
     },
     /// Give the view between two records, and keep its segments as they are until the thaw.
-    Freeze { reply: oneshot::Sender<View> },
+    Freeze { reply: oneshot::Sender<Frozen> },
     /// Put merged segments in the place of their inputs, and end the freeze.
     Thaw { layouts: Vec<Layout>, done: oneshot::Sender<()> },
     /// Close the library, if everything is in files when all that was asked for is done. The
     /// answer says whether it is closed.
     Close { closed: oneshot::Sender<bool> },
+}
+
+/// A view that has every record of its library up to a number.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    pub(crate) view: View,
+    /// At least the last record applied, more if other libraries were written since.
+    pub(crate) covers: Seq,
 }
 
 /// A merge that was written, to be done in the live view.
@@ -142,6 +152,7 @@ impl Handle {
             unapplied: Unapplied::nothing(),
             progress: Notify::new(),
             checkpointed: AtomicU64::new(counts.applied.get()),
+            covered: AtomicU64::new(counts.applied.get()),
             checkpoint_wanted: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
             shut: AtomicBool::new(false),
@@ -211,8 +222,10 @@ impl Handle {
         Seq::new(self.checkpointed.load(Ordering::SeqCst))
     }
 
-    pub(crate) fn set_checkpointed(&self, seq: Seq) {
+    /// A manifest of `seq` is on disk; no later record of the library is at or below `covers`.
+    pub(crate) fn set_checkpointed(&self, seq: Seq, covers: Seq) {
         self.checkpointed.fetch_max(seq.get(), Ordering::SeqCst);
+        self.covered.fetch_max(covers.get(), Ordering::SeqCst);
     }
 
     /// The greatest number up to which no record of this library is needed from the log, given
@@ -222,7 +235,8 @@ impl Handle {
         let published_to = self.unapplied.published_to();
         let applied = self.counts().applied.get();
         let checkpointed = self.checkpointed.load(Ordering::SeqCst);
-        let written = if applied > checkpointed { checkpointed } else { durable };
+        let covered = self.covered.load(Ordering::SeqCst).min(durable);
+        let written = if applied > checkpointed { covered } else { durable };
         written.min(published_to)
     }
 
@@ -259,7 +273,7 @@ impl Handle {
 
     /// The view between two records; its segments are not merged in memory until
     /// [`Handle::thaw`]. `None` if the library is closed, and so all in files.
-    pub(crate) async fn freeze(&self) -> Option<View> {
+    pub(crate) async fn freeze(&self) -> Option<Frozen> {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Freeze { reply }).await.ok()?;
         answer.await.ok()

@@ -24,6 +24,7 @@ mod map;
 mod memory;
 mod open;
 mod pool;
+mod purge;
 mod put;
 mod request;
 mod residence;
@@ -43,6 +44,7 @@ pub use config::{Clock, EngineConfig, EngineParts, Random};
 pub use engine::{Engine, Health};
 pub use error::EngineError;
 pub use follow::{Change, ChangeEntry, FollowError};
+pub use purge::PurgeReceipt;
 pub use request::{
     Content, Cursor, DocumentPage, Hit, LibraryOverview, LibraryPatch, NewLibrary, PutChunk,
     PutDocument, PutReceipt, Query, SearchAnswer, SearchRequest, Written,

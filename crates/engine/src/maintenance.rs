@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arrwdb_log::TrimReport;
 use arrwdb_state::{LibraryId, Manifest, Seq, Timestamp, View};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::engine::Inner;
-use crate::error::EngineError;
-use crate::handle::{Handle, Layout};
+use crate::error::{EngineError, RETRY_AFTER};
+use crate::handle::{Frozen, Handle, Layout};
+use crate::purge::{self, PurgeReceipt};
 use crate::residence::OPEN_LIBRARIES_MAX;
 use crate::retention;
 use crate::scrub::Scrub;
@@ -44,6 +46,8 @@ pub(crate) enum Task {
     /// Write and close every library that is not written to meanwhile.
     CloseLibraries(oneshot::Sender<()>),
     RemoveLibrary(LibraryId),
+    /// Remove for good what was deleted.
+    Purge(oneshot::Sender<Result<PurgeReceipt, EngineError>>),
     /// Checkpoint everything and stop.
     Close(oneshot::Sender<()>),
 }
@@ -103,6 +107,18 @@ impl Upkeep {
         }
     }
 
+    /// Removes for good what was deleted.
+    pub(crate) async fn purge(&self) -> Result<PurgeReceipt, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        self.tasks.try_send(Task::Purge(reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                EngineError::Busy { what: "the queue of upkeep", retry_after: RETRY_AFTER }
+            }
+            mpsc::error::TrySendError::Closed(_) => EngineError::Closed,
+        })?;
+        answer.await.map_err(|_upkeep_ended| EngineError::Closed)?
+    }
+
     /// Writes and closes libraries; returns when that is done.
     pub(crate) async fn close_libraries(&self) {
         self.do_and_wait(Task::CloseLibraries).await;
@@ -158,6 +174,14 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                         Ok(()) => tracing::info!(library = %id, "removed its files"),
                         Err(error) => tracing::error!(library = %id, %error, "cannot remove its files"),
                     }
+                }
+                Some(Task::Purge(reply)) => {
+                    let outcome = purge::run(&engine).await;
+                    if let Err(error) = &outcome {
+                        tracing::error!(%error, "what was deleted is not removed everywhere");
+                    }
+                    // Whoever asked may have left; it is done all the same.
+                    drop(reply.send(outcome));
                 }
                 Some(Task::Close(done)) => {
                     checkpoint_all(&engine).await;
@@ -256,24 +280,52 @@ struct Checkpointed {
     /// Merges to be done in the live view, in order.
     layouts: Vec<Layout>,
     manifest: Manifest,
+    rewritten: Rewritten,
 }
 
 /// Writes a library's segments in memory to a file, merges files that are worth it, and makes the
 /// manifest of all that durable. The library is read and written meanwhile.
 async fn checkpoint(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<(), EngineError> {
+    checkpoint_with(engine, handle, Depth::Usual).await.map(drop)
+}
+
+/// How much of what is dead a checkpoint leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// What merges that are worth it leave out.
+    Usual,
+    /// All of it: every file with a dead row is written anew.
+    Purge,
+}
+
+/// What a checkpoint rewrote.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rewritten {
+    pub(crate) files: u64,
+    /// Rows that died and are in no file any more.
+    pub(crate) rows: u64,
+}
+
+pub(crate) async fn checkpoint_with(
+    engine: &Arc<Inner>,
+    handle: &Arc<Handle>,
+    depth: Depth,
+) -> Result<Rewritten, EngineError> {
     handle.checkpoint_wanted.store(false, Ordering::SeqCst);
     if handle.deleted.load(Ordering::SeqCst) {
-        return Ok(());
+        return Ok(Rewritten::default());
     }
-    let Some(view) = handle.freeze().await else { return Ok(()) };
+    let Some(Frozen { view, covers }) = handle.freeze().await else {
+        return Ok(Rewritten::default());
+    };
     let (shared, id) = (engine.clone(), handle.id);
-    let horizon = engine.upkeep.horizon();
-    match blocking(move || write_checkpoint(&shared, id, view, horizon)).await {
-        Ok(Checkpointed { applied, layouts, manifest }) => {
-            handle.set_checkpointed(applied);
+    match blocking(move || write_checkpoint(&shared, id, view, depth)).await {
+        Ok(Checkpointed { applied, layouts, manifest, rewritten }) => {
+            handle.set_checkpointed(applied, covers);
             handle.thaw(layouts).await;
             let store = engine.store.clone();
-            blocking(move || store.sweep(&manifest)).await
+            blocking(move || store.sweep(&manifest)).await?;
+            Ok(rewritten)
         }
         Err(error) => {
             handle.thaw(Vec::new()).await;
@@ -286,25 +338,37 @@ fn write_checkpoint(
     engine: &Inner,
     id: LibraryId,
     mut view: View,
-    horizon: Seq,
+    depth: Depth,
 ) -> Result<Checkpointed, EngineError> {
     let store = &engine.store;
+    let horizon = match depth {
+        Depth::Usual => engine.upkeep.horizon(),
+        Depth::Purge => view.applied(),
+    };
+    let mut rewritten = Rewritten::default();
     let mut number = store.read_manifest(id)?.map_or(1, |manifest| manifest.next_segment);
     let mut layouts = Vec::new();
     loop {
         let memory = view.memory_segments();
-        let range = if memory.is_empty() { view.choose_file_merge(horizon) } else { Some(memory) };
+        let range = match depth {
+            _ if !memory.is_empty() => Some(memory),
+            Depth::Usual => view.choose_file_merge(horizon),
+            Depth::Purge => view.file_with_dead_rows(),
+        };
         let Some(range) = range else { break };
         let merge = view.plan_merge(range, horizon)?;
+        let rows = view.rows();
         let output = store.write_segment(id, number, &merge)?;
         number += 1;
         view = view.with_merge(&merge, output.clone()).ok_or_else(|| EngineError::Storage {
             detail: "a merge does not fit the view that it was planned on".into(),
         })?;
+        rewritten.files += 1;
+        rewritten.rows += rows.saturating_sub(view.rows());
         layouts.push(Layout { merge, output });
     }
     let manifest = store.write_manifest(id, &view, number)?;
-    Ok(Checkpointed { applied: view.applied(), layouts, manifest })
+    Ok(Checkpointed { applied: view.applied(), layouts, manifest, rewritten })
 }
 
 /// Checkpoints libraries that keep much of the log from being trimmed, snapshots the catalog, and
@@ -324,7 +388,15 @@ async fn ease_log(engine: &Arc<Inner>) -> Result<(), EngineError> {
         report(&handle, checkpoint(engine, &handle).await);
     }
     let engine = engine.clone();
-    blocking(move || snapshot_and_trim(&engine)).await
+    blocking(move || snapshot_and_trim(&engine, Keep::Retention).map(drop)).await
+}
+
+/// What is kept of the log beyond what a start needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// What the feed's retention says.
+    Retention,
+    Nothing,
 }
 
 /// Bytes of the log in files that hold records after this one.
@@ -333,7 +405,7 @@ fn replay_bytes(engine: &Inner, after: u64) -> u64 {
     files.iter().filter(|file| file.last > after).map(|file| file.bytes).sum()
 }
 
-fn snapshot_and_trim(engine: &Inner) -> Result<(), EngineError> {
+pub(crate) fn snapshot_and_trim(engine: &Inner, keep: Keep) -> Result<TrimReport, EngineError> {
     // What is durable is read first: whatever becomes unapplied later is above it.
     let durable = engine.log.durable();
     let published_to = engine.catalog_unapplied.published_to();
@@ -348,12 +420,17 @@ fn snapshot_and_trim(engine: &Inner) -> Result<(), EngineError> {
         engine.covered.store(covered, Ordering::SeqCst);
     }
     let covered = covered.max(before);
-    let expired = retention::expired(&*engine.log, &engine.config, engine.parts.clock.now())?;
+    let expired = match keep {
+        Keep::Retention => {
+            retention::expired(&*engine.log, &engine.config, engine.parts.clock.now())?
+        }
+        Keep::Nothing => covered,
+    };
     let report = engine.log.trim(expired.min(covered))?;
     if report.files > 0 {
         tracing::info!(files = report.files, bytes = report.bytes, "trimmed the log");
     }
-    Ok(())
+    Ok(report)
 }
 
 /// (time, sequence) now and then, to find the sequence of a past time.
@@ -385,7 +462,7 @@ impl Samples {
 }
 
 /// Runs disk work where it may wait.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
     tokio::task::spawn_blocking(work)

@@ -334,7 +334,7 @@ fn apply(view: &View, record: &Record) -> Result<View, EngineError> {
     Ok(view.apply(Seq::new(record.seq), &entry)?.with_memory_merged(Seq::START, horizon)?)
 }
 
-fn remove_orphans(store: &Store, catalog: &Catalog) -> Result<(), EngineError> {
+pub(crate) fn remove_orphans(store: &Store, catalog: &Catalog) -> Result<(), EngineError> {
     for name in store.names(&store.libraries_dir())? {
         match name.parse::<LibraryId>() {
             Ok(id) if catalog.get(id).is_none() => {

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Clock;
 use crate::error::{EngineError, RETRY_AFTER};
-use crate::handle::{Handle, Layout, Open, Request, Room, WriteDone};
+use crate::handle::{Frozen, Handle, Layout, Open, Request, Room, WriteDone};
 use crate::maintenance::Upkeep;
 use crate::memory::Gauge;
 
@@ -148,7 +148,10 @@ impl Writer {
             Request::Freeze { reply } => {
                 guess.frozen = guess.view.applied();
                 // One who has gone does not thaw either.
-                if reply.send(guess.view.clone()).is_err() {
+                let view = guess.view.clone();
+                // This writer has nothing in flight, so what it appends next is numbered above.
+                let covers = Seq::new(self.log.last_assigned()).max(view.applied());
+                if reply.send(Frozen { view, covers }).is_err() {
                     guess.frozen = Seq::START;
                 }
             }

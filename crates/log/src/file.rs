@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -109,6 +109,8 @@ struct Shared {
     /// The tide rose, or ended.
     risen: Condvar,
     durable: AtomicU64,
+    /// The next group goes to a new file.
+    begin_file: AtomicBool,
     files: Mutex<Files>,
     /// One trim at a time.
     trimming: Mutex<()>,
@@ -160,6 +162,7 @@ impl FileLog {
             tide: Mutex::new(Tide { durable: last, ended: false }),
             risen: Condvar::new(),
             durable: AtomicU64::new(last),
+            begin_file: AtomicBool::new(false),
             files: Mutex::new(Files { sealed: opened.sealed, active: opened.active }),
             trimming: Mutex::new(()),
             listeners: Mutex::new(Vec::new()),
@@ -279,6 +282,10 @@ impl Log for FileLog {
 
     fn trim(&self, keep_after: u64) -> Result<TrimReport, LogError> {
         self.shared.trim(keep_after)
+    }
+
+    fn begin_file(&self) {
+        self.shared.begin_file.store(true, Ordering::SeqCst);
     }
 
     fn files(&self) -> Vec<LogFile> {

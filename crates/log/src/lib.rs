@@ -150,6 +150,10 @@ pub trait Log: Send + Sync + Debug {
     /// never the file being written.
     fn trim(&self, keep_after: u64) -> Result<TrimReport, LogError>;
 
+    /// Makes the next group begin a new file, so that everything durable by now is in sealed files,
+    /// which [`Log::trim`] may remove, as soon as one more record is durable.
+    fn begin_file(&self);
+
     /// The files that hold the log, oldest first, so that a caller can choose what to trim.
     fn files(&self) -> Vec<LogFile>;
 

@@ -124,6 +124,10 @@ impl Log for MemoryLog {
         self.log.trim(keep_after)
     }
 
+    fn begin_file(&self) {
+        self.log.begin_file();
+    }
+
     fn files(&self) -> Vec<LogFile> {
         self.log.files()
     }

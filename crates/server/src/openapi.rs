@@ -189,6 +189,7 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
         ("libraries", "Collections of documents that are searched together."),
         ("documents", "Texts, or vectors with their texts, in and out."),
         ("search", "The nearest passages."),
+        ("admin", "Operations on the whole server."),
         ("health", "Whether the server works, and its figures."),
         ("root", "What this server is, and what its errors mean."),
     ];

@@ -1,5 +1,6 @@
 //! The routes, one file per noun.
 
+mod admin;
 mod answers;
 mod documents;
 mod export;
@@ -38,7 +39,7 @@ pub(crate) fn plain() -> Router<App> {
     plain_api().into()
 }
 
-/// Routes below `/v1` whose bodies are not.
+/// Routes below `/v1` whose bodies, or whose time, are not.
 pub(crate) fn streams() -> Router<App> {
     streams_api().into()
 }
@@ -48,7 +49,7 @@ fn plain_api() -> OpenApiRouter<App> {
 }
 
 fn streams_api() -> OpenApiRouter<App> {
-    ingest::routes().merge(export::routes())
+    ingest::routes().merge(export::routes()).merge(admin::routes())
 }
 
 /// All of them, for the OpenAPI document.

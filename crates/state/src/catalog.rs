@@ -45,6 +45,8 @@ pub enum CatalogCommand {
         /// Which library.
         id: LibraryId,
     },
+    /// Note that what is deleted is removed from the files for good.
+    Purge,
 }
 
 /// Why the catalog refuses a command.
@@ -113,6 +115,7 @@ impl Catalog {
                 self.owned(tenant, id)?;
                 Ok(CatalogEntry::LibraryDeleted { id, at })
             }
+            CatalogCommand::Purge => Ok(CatalogEntry::Purged { at }),
         }
     }
 
@@ -135,6 +138,7 @@ impl Catalog {
             CatalogEntry::LibraryDeleted { id, at: _ } => {
                 next.libraries.remove(id);
             }
+            CatalogEntry::Purged { at: _ } => {}
         }
         next
     }

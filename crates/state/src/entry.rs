@@ -7,6 +7,7 @@
 //! catalog  1 LibraryCreated   v1: spec
 //!          2 LibraryUpdated   v1: id 16 | i64 at | text name | text? description
 //!          3 LibraryDeleted   v1: id 16 | i64 at
+//!          4 Purged           v1: i64 at
 //! library 16 DocumentsPut     v1: i64 at | u32 dimension | u32 n
 //!                                 n * (id 16 | u32 body bytes | u32 chunks)
 //!                                 n * (body | f32 * chunks * dimension)
@@ -26,6 +27,7 @@ use crate::record::{DocumentRecord, VectorBytes};
 const LIBRARY_CREATED: u8 = 1;
 const LIBRARY_UPDATED: u8 = 2;
 const LIBRARY_DELETED: u8 = 3;
+const PURGED: u8 = 4;
 const DOCUMENTS_PUT: u8 = 16;
 const DOCUMENTS_DELETED: u8 = 17;
 const VERSION: u8 = 1;
@@ -51,6 +53,11 @@ pub enum CatalogEntry {
         /// Which library.
         id: LibraryId,
         /// When.
+        at: Timestamp,
+    },
+    /// What was deleted before is removed from the files for good; the log before this is not kept.
+    Purged {
+        /// When it was asked for.
         at: Timestamp,
     },
 }
@@ -79,7 +86,9 @@ impl CatalogEntry {
     pub fn at(&self) -> Timestamp {
         match self {
             Self::LibraryCreated(spec) => spec.created_at,
-            Self::LibraryUpdated { at, .. } | Self::LibraryDeleted { at, .. } => *at,
+            Self::LibraryUpdated { at, .. }
+            | Self::LibraryDeleted { at, .. }
+            | Self::Purged { at } => *at,
         }
     }
 
@@ -103,6 +112,10 @@ impl CatalogEntry {
                 out.id(id.to_bytes());
                 out.i64(at.micros());
             }
+            Self::Purged { at } => {
+                out.raw(&[PURGED, VERSION]);
+                out.i64(at.micros());
+            }
         }
         Bytes::from(out.into_bytes())
     }
@@ -124,6 +137,7 @@ impl CatalogEntry {
                 id: LibraryId::new(from.uuid("library id")?),
                 at: Timestamp::from_micros(from.i64("time")?),
             },
+            (PURGED, VERSION) => Self::Purged { at: Timestamp::from_micros(from.i64("time")?) },
             _ => return Err(from.error("a catalog entry of a kind this build knows")),
         };
         from.end()?;

@@ -91,6 +91,13 @@ impl View {
         rows > view.segment.rows() / DROPPABLE_ROWS_DIVISOR
     }
 
+    /// The first file that has rows of documents that died, whenever that was.
+    pub fn file_with_dead_rows(&self) -> Option<Range<usize>> {
+        let files = 0..self.memory_segments().start;
+        let dead = |place: &usize| self.segments[*place].tombstones.dead() > 0;
+        files.into_iter().find(dead).map(|place| place..place + 1)
+    }
+
     /// Plans the merge of these segments into one file.
     pub fn plan_merge(&self, segments: Range<usize>, horizon: Seq) -> Result<Merge, Damage> {
         Merge::plan(self.dimension, &self.segments[segments], horizon)

@@ -99,6 +99,11 @@ impl Manifest {
         })
     }
 
+    /// Whether its files have rows of documents that died.
+    pub fn has_dead_rows(&self) -> bool {
+        self.segments.iter().any(|segment| segment.dead_documents > 0)
+    }
+
     /// Live documents.
     pub fn documents(&self) -> u64 {
         self.documents

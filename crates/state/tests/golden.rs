@@ -71,6 +71,7 @@ fn golden_catalog_entries() {
         CatalogEntry::LibraryUpdated { id, at, name: "renamed".into(), description: None };
     check("library-updated-1.bin", &updated.encode());
     check("library-deleted-1.bin", &CatalogEntry::LibraryDeleted { id, at }.encode());
+    check("purged-1.bin", &CatalogEntry::Purged { at }.encode());
     let catalog = Catalog::default().apply(Seq::new(7), &created);
     check("catalog-1.bin", &catalog.write(|_id| Seq::new(5)));
 }

@@ -90,8 +90,16 @@ struct Disk {
 
 #[derive(Debug)]
 struct Writer {
-    queue: SyncSender<(CacheKey, Arc<[f32]>)>,
+    queue: SyncSender<Order>,
     thread: std::thread::JoinHandle<()>,
+}
+
+/// What the writing thread is told.
+#[derive(Debug)]
+enum Order {
+    Append(CacheKey, Arc<[f32]>),
+    /// Forget everything; the answer is how many bytes the files held.
+    Clear(tokio::sync::oneshot::Sender<std::io::Result<u64>>),
 }
 
 impl Cache {
@@ -171,6 +179,21 @@ impl Cache {
         }
     }
 
+    /// Forgets everything, and removes it from the files; the bytes that memory and files held.
+    pub(crate) async fn clear(&self) -> std::io::Result<u64> {
+        let mut bytes = self.memory_bytes();
+        if let Some(disk) = &self.0.disk {
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            disk.order(Order::Clear(reply)).await?;
+            let ended = |_thread_ended| std::io::Error::other("the cache writes no files any more");
+            bytes += answer.await.map_err(ended)??;
+        }
+        if let Some(memory) = &self.0.memory {
+            memory.clear();
+        }
+        Ok(bytes)
+    }
+
     /// Bytes of the vectors in memory.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.0.memory.as_ref().map_or(0, Memory::weight)
@@ -210,9 +233,18 @@ impl Disk {
         }
     }
 
+    /// Hands an order over, waiting for room in the queue.
+    async fn order(&self, order: Order) -> std::io::Result<()> {
+        let queue = self.writer.lock().as_ref().map(|writer| writer.queue.clone());
+        let ended = || std::io::Error::other("the cache writes no files any more");
+        let queue = queue.ok_or_else(ended)?;
+        let sent = tokio::task::spawn_blocking(move || queue.send(order).is_ok()).await;
+        if matches!(sent, Ok(true)) { Ok(()) } else { Err(ended()) }
+    }
+
     fn write(&self, key: CacheKey, vector: Arc<[f32]>) {
         let dropped = match &*self.writer.lock() {
-            Some(writer) => writer.queue.try_send((key, vector)).is_err(),
+            Some(writer) => writer.queue.try_send(Order::Append(key, vector)).is_err(),
             None => true,
         };
         if dropped {
@@ -223,13 +255,21 @@ impl Disk {
 
 /// Reads the files' indexes, then writes what comes. A failing disk ends the writing, not the
 /// embedder: what is in the files already can still be read.
-fn write_files(files: &Files, entries: &Receiver<(CacheKey, Arc<[f32]>)>) {
+fn write_files(files: &Files, entries: &Receiver<Order>) {
     if let Err(error) = files.load() {
         let dir = files.dir().display();
         tracing::warn!(%error, %dir, "embeddings are cached in memory only: make the directory writable and restart");
         return;
     }
-    while let Ok((key, vector)) = entries.recv() {
+    while let Ok(order) = entries.recv() {
+        let (key, vector) = match order {
+            Order::Append(key, vector) => (key, vector),
+            Order::Clear(reply) => {
+                // Whoever asked may have left.
+                drop(reply.send(files.clear()));
+                continue;
+            }
+        };
         if let Err(error) = files.append(&key, &vector) {
             let dir = files.dir().display();
             tracing::warn!(%error, %dir, "no more embeddings are cached on disk: make room there and restart");

@@ -79,3 +79,22 @@ async fn what_is_used_in_the_old_file_moves_to_the_young_one() {
     cache.put(&key(99), &[1.0; 1_024]);
     assert!(matches!(cache.get(&[key(99)], 1_024).await.as_slice(), [None]));
 }
+
+#[tokio::test]
+async fn a_cleared_cache_knows_nothing_and_its_files_hold_nothing() {
+    let dir = tempfile::tempdir().expect("works");
+    let config = CacheConfig { dir: Some(dir.path().to_owned()), ..CacheConfig::default() };
+    let cache = Cache::open(&config);
+    let key = CacheKey::new(&spec(ProviderKind::Local, "m", 2), "", InputType::Document, "t");
+    cache.put(&key, &[1.25, 2.5]);
+    let held = cache.clear().await.expect("works");
+    assert!(held > 0);
+    assert_eq!(cache.get(&[key], 2).await, [None]);
+    for file in std::fs::read_dir(dir.path()).expect("works") {
+        let bytes = std::fs::read(file.expect("works").path()).expect("works");
+        assert!(!bytes.windows(4).any(|window| window == 1.25_f32.to_le_bytes()));
+    }
+    cache.put(&key, &[3.0, 4.0]);
+    assert_eq!(cache.get(&[key], 2).await[0].as_deref(), Some(&[3.0, 4.0][..]));
+    cache.close().await;
+}

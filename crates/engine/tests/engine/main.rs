@@ -3,6 +3,7 @@
 
 mod crash;
 mod faults;
+mod purge;
 mod residence;
 mod scrub;
 mod subject;

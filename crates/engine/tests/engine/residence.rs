@@ -26,7 +26,7 @@ async fn put(engine: &Engine, library: LibraryId, n: u8, version: u64) {
     }
 }
 
-async fn digest(engine: &Engine, library: LibraryId) -> u128 {
+pub(crate) async fn digest(engine: &Engine, library: LibraryId) -> u128 {
     engine.library(TENANT, library, None).await.unwrap().stats().digest
 }
 

@@ -114,8 +114,13 @@ impl Writer {
             return Ok(Vec::new());
         };
         let bytes: u64 = group.iter().map(|q| frame::record_framed(q.bytes) as u64).sum();
-        if self.end > FRAMES_BEGIN && self.end + bytes > self.shared.options.file_bytes {
+        let full = self.end + bytes > self.shared.options.file_bytes;
+        let wanted = self.shared.begin_file.load(Ordering::SeqCst);
+        if self.end > FRAMES_BEGIN && (full || wanted) {
             self.rotate(first.seq).map_err(before_writing)?;
+        }
+        if wanted {
+            self.shared.begin_file.store(false, Ordering::SeqCst);
         }
         self.allocate(bytes).map_err(before_writing)?;
         let (places, end) = self.write_frames(group).map_err(Failure::Poison)?;
