@@ -112,6 +112,7 @@ impl Inner {
             clock: self.parts.clock.clone(),
             upkeep: self.upkeep.clone(),
             checkpoint_bytes: self.config.checkpoint_bytes,
+            documents_max: self.config.documents_per_library_max,
         };
         self.writers.spawn(writer.run(requests));
         let mut handles = self.handles.load_full();

@@ -42,6 +42,8 @@ pub struct EngineConfig {
     pub feed_retention_bytes: u64,
     /// Writes are refused while less than this is free on the data directory's disk.
     pub disk_free_bytes_min: u64,
+    /// Documents of one library, if limited.
+    pub documents_per_library_max: Option<u64>,
 }
 
 impl EngineConfig {
@@ -63,6 +65,7 @@ impl EngineConfig {
             feed_retention: Duration::from_hours(7 * 24),
             feed_retention_bytes: 4 << 30,
             disk_free_bytes_min: 256 << 20,
+            documents_per_library_max: None,
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::catalog;
 use crate::config::{EngineConfig, EngineParts};
+use crate::embedding_times::EmbeddingTimes;
 use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, WRITE_ROOM_KIB};
 use crate::error::EngineError;
 use crate::maintenance::{self, Upkeep};
@@ -82,6 +83,7 @@ fn start(
         disk_free_bytes: AtomicU64::new(0),
         disk_full: AtomicBool::new(false),
         lock: Mutex::new(Some(lock)),
+        embedding_times: EmbeddingTimes::default(),
     });
     inner.look_at_disk();
     for (id, replayed) in libraries {
