@@ -49,7 +49,7 @@ pub(crate) async fn admit(
 }
 
 /// As [`admit`], for answers that are made while they are read: the slot is held until the last
-/// byte has left or the client has, so that as many streams as slots are open, and no more.
+/// byte has left or the client has (at once, if it turns out to be whole), so that as many streams as slots are open, and no more.
 pub(crate) async fn admit_stream(
     State(admission): State<Admission>,
     request: Request,
@@ -59,7 +59,9 @@ pub(crate) async fn admit_stream(
     let turn = Arc::clone(&admission.working).acquire_owned();
     let Ok(Ok(turn)) = tokio::time::timeout(ADMISSION_WAIT_MAX, turn).await else { return busy() };
     let held = (present, turn);
-    next.run(request).await.map(|body| holding(body, held))
+    let response = next.run(request).await;
+    let is_whole = response.body().size_hint().exact().is_some();
+    if is_whole { response } else { response.map(|body| holding(body, held)) }
 }
 
 /// A body that keeps `held` until it is gone.
@@ -93,9 +95,12 @@ pub(crate) async fn in_time(
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use axum::Router;
     use axum::middleware::from_fn_with_state;
     use axum::routing::get;
+    use futures_util::stream;
     use tower::ServiceExt;
 
     use super::*;
@@ -104,7 +109,10 @@ mod tests {
     async fn a_stream_holds_its_slot_until_its_body_is_gone() {
         let admission = Admission::new(1);
         let router = Router::new()
-            .route("/", get(|| async { "text" }))
+            .route(
+                "/",
+                get(|| async { Body::from_stream(stream::iter([Ok::<_, Infallible>("text")])) }),
+            )
             .layer(from_fn_with_state(admission.clone(), admit_stream));
         let request = || Request::new(Body::empty());
         let open = router.clone().oneshot(request()).await.unwrap();

@@ -144,7 +144,9 @@ async fn not_found(uri: http::Uri) -> Problem {
     let mut detail = format!("there is nothing at {}", shown(path));
     let without = path.trim_end_matches('/');
     if without.len() < path.len() && openapi::has_path(without) {
-        detail.push_str(&format!("; {} without the slash at its end exists", shown(without)));
+        detail += "; ";
+        detail += shown(without);
+        detail += " without the slash at its end exists";
     }
     Problem::new(&problem::NOT_FOUND, detail)
 }

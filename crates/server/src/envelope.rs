@@ -108,6 +108,8 @@ fn render(problem: &Problem, id: &str, response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    // Whatever was said of the body that this one takes the place of.
+    headers.remove(header::CONTENT_ENCODING);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     *response.body_mut() = Body::from(body);
 }

@@ -93,7 +93,7 @@ struct DocumentList {
 
 /// Adds a document; one of the same id is replaced.
 #[utoipa::path(post, operation_id = "add_document", path = "/libraries/{library_id}/documents", tag = "documents",
-    params(("library_id" = String, Path, description = "The library")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
     request_body = AddDocument,
     responses((status = 201, description = "Added: durable and visible", body = DocumentAnswer), WriteErrors, EmbeddingErrors))]
 async fn add(
@@ -111,7 +111,7 @@ async fn add(
 
 /// Adds a document whose vectors the caller supplies.
 #[utoipa::path(post, operation_id = "add_document_with_embeddings", path = "/libraries/{library_id}/documents/with-embeddings", tag = "documents",
-    params(("library_id" = String, Path, description = "The library")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
     request_body(content = AddDocument, example = json!({"title": "Three numbers", "chunks": [{"text": "half", "embedding": [0.5, 0.5, 0.1]}]})),
     responses((status = 201, description = "Added: durable and visible", body = DocumentAnswer), WriteErrors))]
 async fn add_with_embeddings(
@@ -129,7 +129,7 @@ async fn add_with_embeddings(
 
 /// Replaces the document of this id, or adds it.
 #[utoipa::path(put, operation_id = "put_document", path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
-    params(("library_id" = String, Path, description = "The library"), ("document_id" = String, Path, description = "The document")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library"), ("document_id" = String, Path, format = "uuid", description = "The document")),
     request_body = AddDocument,
     responses(
         (status = 200, description = "Replaced: durable and visible", body = DocumentAnswer),
@@ -205,7 +205,7 @@ async fn read_document_of(
 
 /// Adds up to 1000 documents; each is added whole or not at all.
 #[utoipa::path(post, operation_id = "add_documents", path = "/libraries/{library_id}/documents/batch", tag = "documents",
-    params(("library_id" = String, Path, description = "The library")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
     request_body(content = AddBatch, example = json!({"documents": [{"title": "Logs", "texts": ["A torn tail is cut."]}, {"title": "Locks", "texts": ["One process per directory."]}]})),
     responses((status = 201, description = "What became of each", body = BatchAnswer), WriteErrors, EmbeddingErrors))]
 async fn add_batch(
@@ -219,7 +219,7 @@ async fn add_batch(
 
 /// Adds up to 1000 documents whose vectors the caller supplies.
 #[utoipa::path(post, operation_id = "add_documents_with_embeddings", path = "/libraries/{library_id}/documents/batch-with-embeddings", tag = "documents",
-    params(("library_id" = String, Path, description = "The library")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
     request_body(content = AddBatch, example = json!({"documents": [{"title": "Three numbers", "chunks": [{"text": "half", "embedding": [0.5, 0.5, 0.1]}]}]})),
     responses((status = 201, description = "What became of each", body = BatchAnswer), WriteErrors))]
 async fn add_batch_with_embeddings(
@@ -295,9 +295,9 @@ fn batch_answer(
 /// Pages through the documents in the order in which they were added.
 #[utoipa::path(get, operation_id = "list_documents", path = "/libraries/{library_id}/documents", tag = "documents",
     params(
-        ("library_id" = String, Path, description = "The library"),
-        ("page" = Option<u64>, Query, description = "From 1 [1]"),
-        ("page_size" = Option<u64>, Query, description = "1 to 1000 [50]"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
+        ("page" = Option<u64>, Query, minimum = 1, description = "From 1 [1]"),
+        ("page_size" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "1 to 1000 [50]"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
@@ -323,8 +323,8 @@ async fn list(
 /// One document.
 #[utoipa::path(get, operation_id = "get_document", path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
     params(
-        ("library_id" = String, Path, description = "The library"),
-        ("document_id" = String, Path, description = "The document"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
+        ("document_id" = String, Path, format = "uuid", description = "The document"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
@@ -345,7 +345,7 @@ async fn get(
 /// One document, wherever it is.
 #[utoipa::path(get, operation_id = "get_document_anywhere", path = "/documents/{document_id}", tag = "documents",
     params(
-        ("document_id" = String, Path, description = "The document"),
+        ("document_id" = String, Path, format = "uuid", description = "The document"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
@@ -367,7 +367,7 @@ async fn get_anywhere(
 
 /// Deletes a document.
 #[utoipa::path(delete, operation_id = "delete_document", path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
-    params(("library_id" = String, Path, description = "The library"), ("document_id" = String, Path, description = "The document")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library"), ("document_id" = String, Path, format = "uuid", description = "The document")),
     responses((status = 204, description = "Deleted: durable and gone"), WriteErrors))]
 async fn delete(
     principal: Principal,
@@ -379,7 +379,7 @@ async fn delete(
 
 /// Deletes a document, wherever it is.
 #[utoipa::path(delete, operation_id = "delete_document_anywhere", path = "/documents/{document_id}", tag = "documents",
-    params(("document_id" = String, Path, description = "The document")),
+    params(("document_id" = String, Path, format = "uuid", description = "The document")),
     responses((status = 204, description = "Deleted: durable and gone"), WriteErrors))]
 async fn delete_anywhere(
     principal: Principal,

@@ -182,7 +182,7 @@ pub(super) fn json_documents(head: &Value, pages: Pages) -> Response {
 /// is `{"status":"complete",...}`; the lines can be sent to `documents/stream` of another library.
 #[utoipa::path(get, operation_id = "export_documents", path = "/libraries/{library_id}/documents/stream", tag = "streams",
     params(
-        ("library_id" = String, Path, description = "The library"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),

@@ -69,7 +69,7 @@ struct IngestAnswer {
 /// the lines of an export make the same documents again. `Accept: application/x-ndjson` gets lines
 /// of status as they happen, anything else one JSON object at the end.
 #[utoipa::path(post, operation_id = "import_documents", path = "/libraries/{library_id}/documents/stream", tag = "streams",
-    params(("library_id" = String, Path, description = "The library")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
     request_body(content = AddDocument, content_type = "application/x-ndjson", description = "One document per line, any number of lines"),
     responses(
         (status = 200, description = "What became of the lines", content(

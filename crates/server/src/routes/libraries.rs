@@ -211,7 +211,7 @@ async fn list(
 /// One library with its first 100 documents.
 #[utoipa::path(get, operation_id = "get_library", path = "/libraries/{library_id}", tag = "libraries",
     params(
-        ("library_id" = String, Path, description = "The library"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
@@ -249,7 +249,7 @@ fn whole_library(
 
 /// Changes a library's name or description.
 #[utoipa::path(patch, operation_id = "update_library", path = "/libraries/{library_id}", tag = "libraries",
-    params(("library_id" = String, Path, description = "The library")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
     request_body = PatchLibrary,
     responses((status = 200, description = "The library as it is now", body = LibraryAnswer), WriteErrors))]
 async fn patch(
@@ -282,7 +282,7 @@ async fn patch(
 
 /// Deletes a library with everything in it.
 #[utoipa::path(delete, operation_id = "delete_library", path = "/libraries/{library_id}", tag = "libraries",
-    params(("library_id" = String, Path, description = "The library")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
     responses((status = 204, description = "Deleted"), WriteErrors))]
 async fn delete(
     principal: Principal,
@@ -296,7 +296,7 @@ async fn delete(
 /// Figures of a library.
 #[utoipa::path(get, operation_id = "get_library_statistics", path = "/libraries/{library_id}/statistics", tag = "libraries",
     params(
-        ("library_id" = String, Path, description = "The library"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
     responses((status = 200, description = "Figures, all measured", body = Object,

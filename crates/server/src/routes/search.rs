@@ -151,7 +151,7 @@ fn refuse_unserved(r: &mut Reader<'_>, key: &str) -> Read<()> {
 /// Searches by text.
 #[utoipa::path(post, operation_id = "search", path = "/libraries/{library_id}/search", tag = "search",
     params(
-        ("library_id" = String, Path, description = "The library"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
@@ -191,7 +191,7 @@ async fn search_text(
 /// Searches by vector.
 #[utoipa::path(post, operation_id = "search_by_embedding", path = "/libraries/{library_id}/search/embedding", tag = "search",
     params(
-        ("library_id" = String, Path, description = "The library"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
@@ -293,10 +293,10 @@ async fn answer(
 /// body wins.
 #[utoipa::path(post, path = "/libraries/{library_id}/search/stream", tag = "search",
     params(
-        ("library_id" = String, Path, description = "The library"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("query" = Option<String>, Query, description = "What to find"),
-        ("k" = Option<u32>, Query, description = "How many passages, 1 to 10000 [10]"),
-        ("distance_threshold" = Option<f32>, Query, description = "Only passages this near, 0 to 2"),
+        ("k" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "How many passages, 1 to 10000 [10]"),
+        ("distance_threshold" = Option<f32>, Query, minimum = 0, maximum = 2, description = "Only passages this near, 0 to 2"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),

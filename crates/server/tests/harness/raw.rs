@@ -28,7 +28,10 @@ pub(crate) fn head(
     let host = address(client);
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head += name;
+        head += ": ";
+        head += value;
+        head += "\r\n";
     }
     head.push_str("\r\n");
     head
