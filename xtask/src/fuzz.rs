@@ -26,7 +26,7 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
                       unsupported_method,allow_header_conformance,use_after_free";
 
 /// How long the server may take to be ready.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 
 /// Builds the server, installs schemathesis below `target/`, runs it and reports.
 pub(crate) fn schemathesis(workspace: &Workspace, examples: u32) -> Result<(), Error> {

@@ -241,7 +241,7 @@ pub(crate) fn pages() -> Router<App> {
             "/docs/{*file}",
             get(move |file: Result<Path<String>, PathRejection>| async move {
                 // What is not even text is no file.
-                page(&file.map(|path| path.0).unwrap_or_else(|_bad| "?".to_owned()), pages)
+                page(&file.map_or_else(|_bad| "?".to_owned(), |path| path.0), pages)
             }),
         )
 }

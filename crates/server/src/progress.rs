@@ -267,7 +267,7 @@ impl Guarded {
             if quiet >= idle {
                 return Poll::Ready(Err(cut_off("it takes none of its answer")));
             }
-            timer.as_mut().reset(tokio::time::Instant::now() + (idle - quiet));
+            timer.as_mut().reset(tokio::time::Instant::now() + idle.saturating_sub(quiet));
         }
     }
 
@@ -351,7 +351,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Patience = Patience { head: Duration::from_secs(60), idle: Duration::ZERO };
+    const PATIENCE: Patience = Patience { head: Duration::from_mins(1), idle: Duration::ZERO };
 
     #[tokio::test]
     async fn an_answer_leaves_in_pieces_and_is_watched_while_it_waits() {
@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(watch.judge(PATIENCE), Some(Verdict::NotReading));
         let mut body = Arriving::new(Body::from("x"), exchange);
         body.frame().await.unwrap().unwrap();
-        let patience = Patience { idle: Duration::from_secs(60), ..PATIENCE };
+        let patience = Patience { idle: Duration::from_mins(1), ..PATIENCE };
         assert_eq!(watch.judge(patience), None);
     }
 }

@@ -56,8 +56,8 @@ struct Inner {
     file_start: u64,
     file_end: u64,
     spilling: bool,
-    /// Something was written.
-    begun: bool,
+    /// Bytes ever written.
+    written: u64,
     finished: bool,
     abandoned: bool,
 }
@@ -85,7 +85,7 @@ impl Spool {
             if inner.abandoned {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
-            inner.begun = true;
+            inner.written += bytes.len() as u64;
             inner.pending.extend_from_slice(bytes);
             (inner.pending.len() > SPOOL_MEMORY_BYTES_MAX).then(|| {
                 inner.spilling = true;
@@ -117,7 +117,7 @@ impl Spool {
 
     /// Whether nothing was written yet.
     pub(crate) fn is_new(&self) -> bool {
-        !self.shared.inner.lock().begun
+        self.shared.inner.lock().written == 0
     }
 
     /// Whether as much waits as may wait.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answers::{DocumentAnswer, ExportLine};
+use super::answers::{DocumentAnswer, ExportAnswer, ExportLine};
 use super::{NDJSON, seq_header};
 use crate::app::App;
 use crate::extract::{LibraryPath, MinSeq, QueryPairs};
@@ -186,7 +186,7 @@ pub(super) fn json_documents(head: &Value, pages: Pages) -> Response {
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
-    responses((status = 200, description = "One line per document", body = ExportLine, content_type = "application/x-ndjson"), ReadErrors))]
+    responses((status = 200, description = "One line per document", body = ExportAnswer, content_type = "application/x-ndjson"), ReadErrors))]
 async fn export(
     principal: Principal,
     State(app): State<App>,

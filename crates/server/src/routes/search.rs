@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answers::{SearchResult, StreamedResult, milliseconds};
+use super::answers::{SearchResult, StreamedLine, StreamedResult, milliseconds};
 use super::requests::{read_vector, text_within};
 use super::{NDJSON, seq_header, wants_lines};
 use crate::app::App;
@@ -304,7 +304,7 @@ async fn answer(
     responses(
         (status = 200, description = "The nearest passages", content(
             (StreamedResponse = "application/json"),
-            (StreamedResult = "application/x-ndjson"),
+            (StreamedLine = "application/x-ndjson"),
         )),
         ReadErrors, EmbeddingErrors))]
 async fn search_stream(
