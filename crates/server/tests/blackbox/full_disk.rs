@@ -22,7 +22,7 @@ impl<'a> Mount<'a> {
         match mounted {
             Ok(output) if output.status.success() => Some(Mount(path)),
             refused => {
-                println!("SKIPPED: mounting a file system needs root: {refused:?}");
+                eprintln!("SKIPPED: mounting a file system needs root: {refused:?}");
                 None
             }
         }

@@ -291,7 +291,7 @@ async fn documents_are_listed_in_the_order_in_which_one_request_sent_them() {
     let mut expected: Vec<String> = (0..BATCH * 6).map(|n| format!("line {n}")).collect();
     let lines = expected.iter().enumerate().map(|(n, title)| {
         // Every other batch of the import has to be embedded, which takes longer than the rest.
-        let line = if n / BATCH % 2 == 0 {
+        let line = if (n / BATCH).is_multiple_of(2) {
             json!({ "title": title, "texts": [format!("text {n}")] })
         } else {
             json!({ "title": title, "chunks": [{ "text": "x", "embedding": vector }] })
