@@ -6,6 +6,7 @@
 
 mod commands;
 mod error;
+mod fuzz;
 mod steps;
 mod tidy;
 mod workspace;
@@ -26,6 +27,9 @@ usage: cargo xtask <command>
   deny                   cargo-deny without its advisories, where it is installed
   goldens                write the golden files anew and show what changed
   kill9 [--rounds <n>]   kill and restart the server under load, 20 rounds unless told
+  schemathesis [--examples <n>]
+                         ask the server what its OpenAPI document makes one ask, right and wrong;
+                         50 requests for each operation unless told; brings its own Python packages
   bench [<name> [...]]   build and run a bench with the given arguments; without a name, list them
 ";
 
@@ -59,7 +63,11 @@ fn run(arguments: &[String]) -> Result<(), Error> {
         ["deny"] => commands::deny(&workspace),
         ["goldens"] => commands::goldens(&workspace),
         ["kill9"] => commands::kill9(&workspace, commands::KILL9_ROUNDS),
-        ["kill9", "--rounds", count] => commands::kill9(&workspace, rounds(count)?),
+        ["kill9", "--rounds", count] => commands::kill9(&workspace, positive("--rounds", count)?),
+        ["schemathesis"] => fuzz::schemathesis(&workspace, fuzz::EXAMPLES),
+        ["schemathesis", "--examples", count] => {
+            fuzz::schemathesis(&workspace, positive("--examples", count)?)
+        }
         ["bench"] => commands::bench(&workspace, None, &[]),
         ["bench", name, ..] => commands::bench(&workspace, Some(name), &arguments[2..]),
         [] => Err(Error::Usage("a command is needed".to_owned())),
@@ -67,10 +75,10 @@ fn run(arguments: &[String]) -> Result<(), Error> {
     }
 }
 
-fn rounds(count: &str) -> Result<u32, Error> {
+fn positive(flag: &str, count: &str) -> Result<u32, Error> {
     match count.parse() {
-        Ok(rounds) if rounds > 0 => Ok(rounds),
-        _ => Err(Error::Usage(format!("--rounds takes a number above 0, not `{count}`"))),
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(Error::Usage(format!("{flag} takes a number above 0, not `{count}`"))),
     }
 }
 
@@ -80,7 +88,15 @@ mod tests {
 
     #[test]
     fn a_command_line_that_makes_no_sense_is_a_usage_error() {
-        for line in ["", "tests", "test --fast", "kill9 --rounds", "kill9 --rounds 0", "ci now"] {
+        for line in [
+            "",
+            "tests",
+            "test --fast",
+            "kill9 --rounds",
+            "kill9 --rounds 0",
+            "schemathesis --examples x",
+            "ci now",
+        ] {
             let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             assert!(matches!(run(&arguments), Err(Error::Usage(_))), "{line}");
         }

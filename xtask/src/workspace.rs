@@ -48,6 +48,11 @@ impl Workspace {
         command
     }
 
+    /// Where cargo puts what it builds.
+    pub(crate) fn target_dir(&self) -> Result<PathBuf, Error> {
+        Ok(self.metadata(&["--no-deps"])?.target_directory)
+    }
+
     /// Whether `cargo <subcommand>` is installed.
     pub(crate) fn has_subcommand(&self, subcommand: &str) -> bool {
         self.cargo(&[subcommand, "--version"]).output().is_ok_and(|out| out.status.success())
@@ -76,6 +81,8 @@ pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
     pub(crate) workspace_members: Vec<String>,
     pub(crate) resolve: Option<Resolve>,
+    #[serde(default)]
+    pub(crate) target_directory: PathBuf,
 }
 
 /// A package of the workspace or one it depends on.

@@ -48,6 +48,8 @@ pub struct EngineConfig {
     pub scrub_bytes_per_second: u64,
     /// Writes are refused while less than this is free on the data directory's disk.
     pub disk_free_bytes_min: u64,
+    /// Documents of one library, if limited.
+    pub documents_per_library_max: Option<u64>,
 }
 
 impl EngineConfig {
@@ -72,6 +74,7 @@ impl EngineConfig {
             feed_retention_bytes: 4 << 30,
             scrub_bytes_per_second: 8 << 20,
             disk_free_bytes_min: 256 << 20,
+            documents_per_library_max: None,
         }
     }
 }

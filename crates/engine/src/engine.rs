@@ -7,15 +7,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use arrwdb_embed::{EmbedStatus, Embedder, ModelRequest};
 use arrwdb_log::{DirLock, Log, LogStats};
-use arrwdb_state::limits::{DIMENSIONS_MAX, LIBRARY_DESCRIPTION_CHARS_MAX, LIBRARY_NAME_CHARS_MAX};
+use arrwdb_state::limits::{DIMENSIONS_MAX, LIBRARY_DESCRIPTION_CHARS_MAX};
 use arrwdb_state::{
     Catalog, CatalogCommand, DocumentId, LibraryId, LibrarySpec, ModelName, Seq, TenantId,
+    check_library_name,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use crate::catalog::{self, change};
 use crate::config::{EngineConfig, EngineParts};
+use crate::embedding_times::EmbeddingTimes;
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
 use crate::maintenance::Upkeep;
@@ -95,6 +97,7 @@ pub(crate) struct Inner {
     pub(crate) disk_full: AtomicBool,
     pub(crate) scrubbed: Mutex<ScrubReport>,
     pub(crate) lock: Mutex<Option<DirLock>>,
+    pub(crate) embedding_times: EmbeddingTimes,
 }
 
 /// Tasks that are waited for when the engine closes.
@@ -200,7 +203,7 @@ impl Engine {
     ) -> Result<Written<LibrarySpec>, EngineError> {
         let inner = &self.0;
         inner.check_disk()?;
-        check_chars("/name", &new.name, 1, LIBRARY_NAME_CHARS_MAX)?;
+        check_name(&new.name)?;
         check_description(new.description.as_deref())?;
         let created_at = inner.parts.clock.now();
         let (model, dimension) = inner.model_for(&new)?;
@@ -260,7 +263,7 @@ impl Engine {
     ) -> Result<Written<LibrarySpec>, EngineError> {
         self.0.check_disk()?;
         if let Some(name) = &patch.name {
-            check_chars("/name", name, 1, LIBRARY_NAME_CHARS_MAX)?;
+            check_name(name)?;
         }
         check_description(patch.description.as_ref().and_then(Option::as_deref))?;
         let LibraryPatch { name, description } = patch;
@@ -286,16 +289,34 @@ impl Engine {
         library: LibraryId,
         documents: Vec<PutDocument>,
     ) -> Result<Written<Outcomes>, EngineError> {
-        self.0.put(tenant, library, documents).await
+        self.0.put(tenant, library, documents, std::future::ready(())).await
     }
 
-    /// Deletes documents; `true` where one existed.
+    /// As [`Engine::put_documents`], but everything that comes before the library's writer (text to
+    /// vectors, checks) is done at once, and the writer is asked only after `turn`: several
+    /// requests can be made ready at the same time and written in a given order.
+    pub async fn put_documents_in_turn(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        documents: Vec<PutDocument>,
+        turn: impl Future<Output = ()> + Send,
+    ) -> Result<Written<Outcomes>, EngineError> {
+        self.0.put(tenant, library, documents, turn).await
+    }
+
+    /// How long turning texts into vectors took.
+    pub fn embedding_times(&self) -> &EmbeddingTimes {
+        &self.0.embedding_times
+    }
+
+    /// Deletes documents; the chunks that died with each, `None` where there was no document.
     pub async fn delete_documents(
         &self,
         tenant: TenantId,
         library: LibraryId,
         ids: Vec<DocumentId>,
-    ) -> Result<Written<Vec<bool>>, EngineError> {
+    ) -> Result<Written<Vec<Option<u32>>>, EngineError> {
         self.0.delete(tenant, library, ids).await
     }
 
@@ -419,7 +440,12 @@ impl Inner {
         if let Some(wanted) = min_seq {
             self.wait_for(&handle, wanted).await?;
         }
-        Ok(Snapshot { spec, view: self.opened(&handle).await?.view() })
+        let open = self.opened(&handle).await?;
+        // What is published is true up to here: looked at before the view is taken.
+        let quiet = handle.published_to(self.log.durable());
+        let view = open.view();
+        let seq = view.applied().max(quiet);
+        Ok(Snapshot { spec, view, seq })
     }
 
     /// Waits, for a bounded time, until a library is at `wanted`.
@@ -490,20 +516,21 @@ impl Inner {
     }
 }
 
-fn check_chars(field: &str, text: &str, min: usize, max: usize) -> Result<(), EngineError> {
-    let chars = text.chars().count();
-    if (min..=max).contains(&chars) {
-        return Ok(());
-    }
-    Err(EngineError::Invalid {
-        field: field.into(),
-        detail: format!("{} has {chars} characters; it has to have {min} to {max}", &field[1..]),
-    })
+fn check_name(name: &str) -> Result<(), EngineError> {
+    check_library_name(name)
+        .map_err(|fault| EngineError::Invalid { field: "/name".into(), detail: fault.to_string() })
 }
 
 fn check_description(description: Option<&str>) -> Result<(), EngineError> {
-    description
-        .map_or(Ok(()), |text| check_chars("/description", text, 0, LIBRARY_DESCRIPTION_CHARS_MAX))
+    let chars = description.map_or(0, |text| text.chars().count());
+    if chars <= LIBRARY_DESCRIPTION_CHARS_MAX {
+        return Ok(());
+    }
+    let max = LIBRARY_DESCRIPTION_CHARS_MAX;
+    Err(EngineError::Invalid {
+        field: "/description".into(),
+        detail: format!("must have at most {max} characters; it has {chars}"),
+    })
 }
 
 /// KiB of documents, of all libraries, that may wait to be durable: a few of the largest requests,

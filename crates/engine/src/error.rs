@@ -18,6 +18,9 @@ pub enum EngineError {
     /// There are as many libraries as there may be.
     #[error("{0}")]
     TooManyLibraries(String),
+    /// The library holds as many documents as it may; replacing one is still possible.
+    #[error("the library holds {0} documents, which is the limit")]
+    TooManyDocuments(u64),
     /// A library with this id exists already.
     #[error("Library {0} exists already")]
     LibraryExists(LibraryId),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use arrwdb_state::{Command, LibraryId, Merge, Segment, Seq, View};
+use arrwdb_state::{Command, Fate, LibraryId, Merge, Segment, Seq, View};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -138,8 +138,8 @@ pub(crate) struct Layout {
 pub(crate) struct WriteDone {
     /// A view that has the write.
     pub(crate) seq: Seq,
-    /// For each document of the command, whether one of its id existed.
-    pub(crate) existed: Vec<bool>,
+    /// What became of each document of the command.
+    pub(crate) fates: Vec<Fate>,
 }
 
 impl Handle {
@@ -215,6 +215,12 @@ impl Handle {
     /// record of it up to `seq` is published.
     pub(crate) fn is_at(&self, seq: Seq, durable: u64) -> bool {
         durable >= seq.get() && self.unapplied.published_to() >= seq.get()
+    }
+
+    /// The greatest number that the library is at, given what the log had durable before this is
+    /// asked.
+    pub(crate) fn published_to(&self, durable: u64) -> Seq {
+        Seq::new(durable.min(self.unapplied.published_to()))
     }
 
     /// The last record that a manifest on disk covers.

@@ -15,6 +15,7 @@
 
 mod catalog;
 mod config;
+mod embedding_times;
 mod engine;
 mod error;
 mod follow;
@@ -41,6 +42,7 @@ pub use arrwdb_embed as embed;
 pub use arrwdb_log as log;
 pub use arrwdb_state as state;
 pub use config::{Clock, EngineConfig, EngineParts, Random};
+pub use embedding_times::{EmbeddingTimes, Histogram};
 pub use engine::{Engine, Health};
 pub use error::EngineError;
 pub use follow::{Change, ChangeEntry, FollowError};

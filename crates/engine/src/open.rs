@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::catalog;
 use crate::config::{EngineConfig, EngineParts};
+use crate::embedding_times::EmbeddingTimes;
 use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, write_room_kib};
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
@@ -93,6 +94,7 @@ fn start(
         disk_full: AtomicBool::new(false),
         scrubbed: Mutex::default(),
         lock: Mutex::new(Some(lock)),
+        embedding_times: EmbeddingTimes::default(),
     });
     inner.look_at_disk();
     let mut handles = Handles::new();

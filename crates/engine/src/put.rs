@@ -1,6 +1,7 @@
 //! Before the log: from what a caller sends to records with ids, times and finished vectors.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrwdb_embed::{InputType, splitter};
 use arrwdb_state::limits::{
@@ -8,7 +9,7 @@ use arrwdb_state::limits::{
     TITLE_CHARS_MAX,
 };
 use arrwdb_state::{
-    Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord,
+    Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord, Fate,
     LibraryId, LibrarySpec, RecordError, Seq, TenantId, Timestamp,
 };
 use serde_json::Value;
@@ -34,6 +35,7 @@ impl Inner {
         tenant: TenantId,
         library: LibraryId,
         documents: Vec<PutDocument>,
+        turn: impl Future<Output = ()> + Send,
     ) -> Result<Written<Outcomes>, EngineError> {
         let spec = self.spec(tenant, library, None).await?;
         self.check_disk()?;
@@ -46,6 +48,7 @@ impl Inner {
             .pool
             .run(move || drafts.into_iter().map(|draft| draft?.record(dimension)).collect())
             .await?;
+        turn.await;
         self.log_records(library, records).await
     }
 
@@ -67,8 +70,10 @@ impl Inner {
         }
         let model = model_of(spec, "")?;
         let deadline = self.config.embed_deadline;
+        let (count, started) = (texts.len(), Instant::now());
         let vectors =
             self.parts.embedder.embed(&model, InputType::Document, texts, deadline).await?;
+        self.embedding_times.took(count, started.elapsed());
         let mut vectors = vectors.chunks_exact(spec.dimension as usize);
         for draft in drafts.iter_mut().flatten() {
             for chunk in draft.0.chunks.iter_mut().filter(|chunk| chunk.embedding.is_empty()) {
@@ -108,7 +113,7 @@ impl Inner {
             match done {
                 Ok(done) => {
                     seq = seq.max(done.seq);
-                    written.extend(done.existed.into_iter().map(Ok));
+                    written.extend(done.fates.into_iter().map(Ok));
                 }
                 Err(error) => written.extend(std::iter::repeat_n(Err(error), size)),
             }
@@ -122,10 +127,20 @@ impl Inner {
             .into_iter()
             .map(|record| {
                 let (record, title) = record?;
-                let replaced = written.next().unwrap_or(Err(EngineError::Closed))?;
-                Ok(PutReceipt { id: record.id(), title, chunks: record.chunks(), replaced })
+                let (replaced, chunks_replaced) =
+                    match written.next().unwrap_or(Err(EngineError::Closed))? {
+                        Fate::Absent => (false, 0),
+                        Fate::Existed { chunks } => (true, chunks),
+                        Fate::NoRoom => {
+                            let max = self.config.documents_per_library_max;
+                            return Err(EngineError::TooManyDocuments(max.unwrap_or(u64::MAX)));
+                        }
+                    };
+                let (id, chunks) = (record.id(), record.chunks());
+                Ok(PutReceipt { id, title, chunks, replaced, chunks_replaced })
             })
             .collect();
+        // Nothing was written: what the refusals saw is what there is.
         let seq = if seq == Seq::START { handle.counts().applied } else { seq };
         Ok(Written { seq, value: outcomes })
     }
@@ -147,13 +162,17 @@ impl Inner {
         tenant: TenantId,
         library: LibraryId,
         ids: Vec<DocumentId>,
-    ) -> Result<Written<Vec<bool>>, EngineError> {
+    ) -> Result<Written<Vec<Option<u32>>>, EngineError> {
         self.spec(tenant, library, None).await?;
         self.check_disk()?;
         let handle = self.handle(library)?;
         let mut done = self.write(&handle, vec![Command::Delete(ids)], None).await;
         let done = done.pop().unwrap_or(Err(EngineError::Closed))?;
-        Ok(Written { seq: done.seq, value: done.existed })
+        let died = done.fates.into_iter().map(|fate| match fate {
+            Fate::Existed { chunks } => Some(chunks),
+            Fate::Absent | Fate::NoRoom => None,
+        });
+        Ok(Written { seq: done.seq, value: died.collect() })
     }
 }
 

@@ -106,6 +106,8 @@ pub struct PutReceipt {
     pub chunks: usize,
     /// Whether it replaced a document of the same id.
     pub replaced: bool,
+    /// Chunks that died with the document that was replaced.
+    pub chunks_replaced: u32,
 }
 
 /// A write that is on disk and visible to the next read.
@@ -161,6 +163,8 @@ pub struct SearchAnswer {
     pub hits: Vec<Hit>,
     /// The state they are true at.
     pub seq: Seq,
+    /// The search structure that was asked.
+    pub index: IndexSpec,
 }
 
 /// A page of documents in the order in which they were added.

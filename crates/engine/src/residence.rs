@@ -88,6 +88,7 @@ impl Inner {
             upkeep: self.upkeep.clone(),
             memory: self.gauges.memory.clone(),
             checkpoint_bytes: self.config.checkpoint_bytes,
+            documents_max: self.config.documents_per_library_max,
             memory_bytes_max: self.config.memory_budget_bytes,
         };
         self.writers.spawn(writer.run(requests));

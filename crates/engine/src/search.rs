@@ -1,6 +1,7 @@
 //! The read path: embed the query, load the view once, search on the CPU pool, read the hits.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrwdb_embed::{InputType, ModelSpec};
 use arrwdb_state::limits::K_STREAM_MAX;
@@ -10,6 +11,7 @@ use arrwdb_state::{Executor, LibraryId, LibrarySpec, Nearest, Seq, Sequential, T
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::request::{Hit, Query, SearchAnswer, SearchRequest};
+use crate::snapshot::Snapshot;
 
 /// Libraries of fewer bytes of vectors are searched on the calling thread: handing the work over
 /// would take longer than the work.
@@ -31,11 +33,10 @@ impl Inner {
             retry_after: RETRY_AFTER,
         })?;
         // The view is loaded after the query is embedded, so that it is as fresh as can be.
-        let view = self.snapshot(tenant, library, min_seq).await?.view;
+        let Snapshot { spec, view, seq } = self.snapshot(tenant, library, min_seq).await?;
         let (k, threshold) = (request.k, request.distance_threshold);
         let vectors = request.include_embeddings;
         let bytes = view.rows().saturating_mul(u64::from(view.dimension()) * 4);
-        let seq = view.applied();
         let hits = if bytes <= INLINE_BYTES_MAX && k <= arrwdb_state::limits::K_MAX {
             find(&view, Nearest { query: &query, k, threshold }, vectors, &Sequential)
         } else {
@@ -44,7 +45,7 @@ impl Inner {
                 .run(move || find(&view, Nearest { query: &query, k, threshold }, vectors, &pool))
                 .await?
         };
-        Ok(SearchAnswer { hits: hits?, seq })
+        Ok(SearchAnswer { hits: hits?, seq, index: spec.index })
     }
 
     /// The query as a unit vector of the library's dimension.
@@ -75,7 +76,9 @@ impl Inner {
                 let model = model_of(spec, "/query")?;
                 let deadline = self.config.embed_deadline;
                 let embedder = &self.parts.embedder;
+                let started = Instant::now();
                 let vector = embedder.embed(&model, InputType::Query, vec![text], deadline).await?;
+                self.embedding_times.took(1, started.elapsed());
                 (vector, "/query")
             }
         };

@@ -13,6 +13,7 @@ use crate::request::DocumentPage;
 pub struct Snapshot {
     pub(crate) spec: Arc<LibrarySpec>,
     pub(crate) view: Arc<View>,
+    pub(crate) seq: Seq,
 }
 
 /// Figures of a library's storage, all measured.
@@ -51,9 +52,10 @@ impl Snapshot {
         &self.spec
     }
 
-    /// The sequence number this view is true at.
+    /// The sequence number this view is true at: no record up to it is missing here. It grows with
+    /// the log, whosever records those are.
     pub fn seq(&self) -> Seq {
-        self.view.applied()
+        self.seq
     }
 
     /// Figures of its storage. O(segments).

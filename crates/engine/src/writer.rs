@@ -39,6 +39,8 @@ pub(crate) struct Writer {
     pub(crate) memory_bytes_max: u64,
     /// A library whose segments in memory hold more than this is checkpointed.
     pub(crate) checkpoint_bytes: u64,
+    /// Documents that the library may hold, if limited.
+    pub(crate) documents_max: Option<u64>,
 }
 
 /// Who waits for the answer, and the memory that the write takes until then.
@@ -181,18 +183,18 @@ impl Writer {
             return;
         }
         let seen = guess.view.applied();
-        let in_flight = match guess.view.decide(command, self.clock.now()) {
+        let in_flight = match guess.view.decide(command, self.clock.now(), self.documents_max) {
             Err(rejection) => InFlight { answer: Err(refused(rejection)), reply, record: None },
             Ok(decision) => {
-                let existed = decision.existed;
+                let fates = decision.fates;
                 match decision.entry.map(|entry| self.append(guess, &entry)) {
                     None => {
-                        let answer = Ok(WriteDone { seq: seen, existed });
+                        let answer = Ok(WriteDone { seq: seen, fates });
                         InFlight { answer, reply, record: None }
                     }
                     Some(Ok(record)) => {
                         guess.view = record.view.clone();
-                        let answer = Ok(WriteDone { seq: record.seq, existed });
+                        let answer = Ok(WriteDone { seq: record.seq, fates });
                         InFlight { answer, reply, record: Some(record) }
                     }
                     Some(Err(error)) => InFlight { answer: Err(error), reply, record: None },

@@ -16,15 +16,18 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, header};
+use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::config::{Config, CorsConfig};
+use crate::limits::{BODIES_BYTES_MAX, PATH_CHARS_SHOWN};
 use crate::metrics::Metrics;
 use crate::problem::{self, Problem};
 use crate::rate_limit::RateLimiter;
+use crate::spool::SpoolDir;
 use crate::{admission, envelope, openapi, rate_limit, routes};
 
 /// What every handler can reach. Cheap to clone.
@@ -37,6 +40,10 @@ struct Parts {
     config: Config,
     metrics: Metrics,
     rates: Option<RateLimiter>,
+    spools: SpoolDir,
+    /// KiB of bodies that may still come into memory.
+    bodies: Arc<Semaphore>,
+    stopping: watch::Sender<bool>,
     started: Instant,
 }
 
@@ -44,7 +51,34 @@ impl App {
     /// Puts the parts together.
     pub fn new(engine: Engine, config: Config, metrics: Metrics) -> Self {
         let rates = config.rates.map(RateLimiter::new);
-        Self(Arc::new(Parts { engine, config, metrics, rates, started: Instant::now() }))
+        let spools = SpoolDir::new(config.storage.data_dir.clone());
+        let bodies_kib = BODIES_BYTES_MAX.max(config.limits.body_bytes_max).div_ceil(1024);
+        // A body of the largest size takes one more, since pieces of it are rounded up.
+        let bodies = Arc::new(Semaphore::new(bodies_kib + 1));
+        let (stopping, started) = (watch::Sender::new(false), Instant::now());
+        Self(Arc::new(Parts { engine, config, metrics, rates, spools, bodies, stopping, started }))
+    }
+
+    /// Says that the server is about to stop: bodies without an end are ended here.
+    pub fn stop(&self) {
+        self.0.stopping.send_replace(true);
+    }
+
+    /// Resolves when the server is about to stop.
+    pub(crate) fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.0.stopping.subscribe();
+        // A sender that is gone has stopped as well.
+        async move { stopping.wait_for(|stopping| *stopping).await.map_or_else(drop, drop) }
+    }
+
+    /// Where answers wait that are made faster than they are read.
+    pub(crate) fn spools(&self) -> &SpoolDir {
+        &self.0.spools
+    }
+
+    /// The memory of bodies.
+    pub(crate) fn bodies(&self) -> &Arc<Semaphore> {
+        &self.0.bodies
     }
 
     /// The engine.
@@ -106,11 +140,25 @@ fn api(config: &Config, routes: fn() -> Router<App>) -> Router<App> {
 }
 
 async fn not_found(uri: http::Uri) -> Problem {
-    Problem::new(&problem::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+    let path = uri.path();
+    let mut detail = format!("there is nothing at {}", shown(path));
+    let without = path.trim_end_matches('/');
+    if without.len() < path.len() && openapi::has_path(without) {
+        detail += "; ";
+        detail += shown(without);
+        detail += " without the slash at its end exists";
+    }
+    Problem::new(&problem::NOT_FOUND, detail)
+}
+
+/// A path as far as it fits into one line.
+fn shown(path: &str) -> &str {
+    // URIs are ASCII here, so any place is between two characters.
+    path.get(..PATH_CHARS_SHOWN).unwrap_or(path)
 }
 
 async fn method_not_allowed(method: Method, uri: http::Uri) -> Problem {
-    let detail = format!("{} is not possible at {}", method, uri.path());
+    let detail = format!("{} is not possible at {}", method, shown(uri.path()));
     Problem::new(&problem::METHOD_NOT_ALLOWED, detail)
 }
 

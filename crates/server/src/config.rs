@@ -132,7 +132,9 @@ pub struct LoadLimits {
     pub connections_max: usize,
     /// Time a request may take.
     pub request_timeout: Duration,
-    /// Silence after which a streamed body is given up.
+    /// Time the head of a request may take, and a connection may be without one.
+    pub header_timeout: Duration,
+    /// Silence after which a body, or a client that does not read its answer, is given up.
     pub stream_idle_timeout: Duration,
     /// Time open requests get on shutdown.
     pub shutdown_timeout: Duration,
@@ -261,6 +263,8 @@ pub struct StorageConfig {
     pub scrub_bytes_per_second: u64,
     /// Writes are refused while less is free.
     pub disk_free_bytes_min: u64,
+    /// Documents of one library, if limited.
+    pub documents_per_library_max: Option<u64>,
     /// Age to which the log is kept for the feed.
     pub feed_retention: Duration,
     /// Size to which the log is kept for the feed.
@@ -451,6 +455,9 @@ impl Check<'_> {
             memory_budget_bytes: self.size_opt("MEMORY_BUDGET_BYTES").map(|bytes| bytes as u64),
             scrub_bytes_per_second: self.whole("SCRUB_BYTES_PER_SECOND"),
             disk_free_bytes_min: self.whole("DISK_FREE_BYTES_MIN"),
+            documents_per_library_max: self
+                .text_opt("MAX_DOCUMENTS_PER_LIBRARY")
+                .map(|_written| self.whole("MAX_DOCUMENTS_PER_LIBRARY")),
             feed_retention: self.seconds("EVENT_RETENTION_SECONDS"),
             feed_retention_bytes: self.whole("EVENT_RETENTION_BYTES"),
         }
@@ -480,6 +487,7 @@ impl Check<'_> {
             requests_max: self.size("MAX_CONCURRENT_REQUESTS"),
             connections_max: self.size("MAX_CONNECTIONS"),
             request_timeout: self.seconds("REQUEST_TIMEOUT_SECONDS"),
+            header_timeout: self.seconds("HEADER_TIMEOUT_SECONDS"),
             stream_idle_timeout: self.seconds("STREAM_IDLE_TIMEOUT_SECONDS"),
             shutdown_timeout: self.seconds("SHUTDOWN_TIMEOUT_SECONDS"),
         }

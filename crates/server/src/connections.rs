@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,13 +19,8 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::config::LoadLimits;
-
-/// Time a client has to send the head of a request, and to use a connection again.
-const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
-/// Requests of one HTTP/2 connection at the same time.
-const STREAMS_MAX: u32 = 256;
-/// Pause after a failed accept: it fails for want of file descriptors, which others must free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::limits::{ACCEPT_PAUSE, HEADER_BYTES_MAX, HTTP2_STREAMS_MAX, READ_BUFFER_BYTES_MAX};
+use crate::progress::{Arriving, Exchange, Guarded, Leaving, Patience, Watch};
 
 /// Answers connections until `stop`, then lets open requests finish within the time allowed. False
 /// if some had to be cut off.
@@ -38,6 +32,7 @@ pub(crate) async fn serve(
 ) -> bool {
     let slots = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
     let graceful = GracefulShutdown::new();
+    let patience = Patience { head: limits.header_timeout, idle: limits.stream_idle_timeout };
     let mut stop = std::pin::pin!(stop);
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
@@ -47,7 +42,7 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = answer(stream, peer, router.clone(), &graceful);
+                let connection = answer(stream, peer, router.clone(), (&graceful, patience));
                 tokio::spawn(async move {
                     connection.await;
                     drop(slot);
@@ -68,36 +63,54 @@ fn answer(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    graceful: &GracefulShutdown,
+    (graceful, patience): (&GracefulShutdown, Patience),
 ) -> impl Future<Output = ()> + Send + use<> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, "no TCP_NODELAY: {error}");
     }
+    let watch = Watch::new();
+    let watched = watch.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let router = router.clone();
-        async move { Ok::<Response<Body>, Infallible>(respond(router, request, peer).await) }
+        let (router, exchange) = (router.clone(), Arc::new(watched.begin()));
+        async move { Ok::<Response<Body>, Infallible>(respond(router, request, (peer, exchange)).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .max_buf_size(READ_BUFFER_BYTES_MAX)
+        .header_read_timeout(patience.head);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .keep_alive_interval(HEAD_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .keep_alive_interval(patience.head);
+    let stream = TokioIo::new(Guarded::new(stream, patience));
+    let connection = builder.serve_connection(stream, service).into_owned();
     let connection = graceful.watch(connection);
     async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%peer, "a connection ended: {error}");
+        tokio::select! {
+            ended = connection => if let Err(error) = ended {
+                tracing::debug!(%peer, "a connection ended: {error}");
+            },
+            verdict = watch.verdict(patience) => {
+                tracing::debug!(%peer, ?verdict, "a connection is cut off");
+            }
         }
     }
 }
 
-async fn respond(router: Router, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-    let mut request = request.map(Body::new);
+async fn respond(
+    router: Router,
+    request: Request<Incoming>,
+    (peer, exchange): (SocketAddr, Arc<Exchange>),
+) -> Response<Body> {
+    let arriving = |body| Body::new(Arriving::new(body, exchange.clone()));
+    let mut request = request.map(arriving);
     request.extensions_mut().insert(ConnectInfo(peer));
     match router.oneshot(request).await {
-        Ok(response) => response,
+        Ok(response) => response.map(|body| Body::new(Leaving::new(body, exchange))),
         Err(never) => match never {},
     }
 }

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::app::App;
+use crate::limits::REQUEST_ID_CHARS_MAX;
 use crate::metrics::HttpCall;
 use crate::problem::{self, Problem};
 
@@ -19,9 +20,6 @@ pub(crate) const SEQ_HEADER: HeaderName = HeaderName::from_static("x-arrwdb-seq"
 pub(crate) const ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Time until the answer's headers were ready.
 pub(crate) const TIME_HEADER: HeaderName = HeaderName::from_static("x-response-time");
-
-/// A request id of a client is kept up to this length.
-const ID_CHARS_MAX: usize = 128;
 
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 7] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -90,7 +88,7 @@ pub(crate) async fn wrap(State(app): State<App>, mut request: Request, next: Nex
 fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(ID_HEADER).and_then(|value| value.to_str().ok());
     let usable = |id: &&str| {
-        (1..=ID_CHARS_MAX).contains(&id.len()) && id.chars().all(|c| c.is_ascii_graphic())
+        (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.chars().all(|c| c.is_ascii_graphic())
     };
     given.filter(usable).map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
 }
@@ -110,6 +108,8 @@ fn render(problem: &Problem, id: &str, response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    // Whatever was said of the body that this one takes the place of.
+    headers.remove(header::CONTENT_ENCODING);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     *response.body_mut() = Body::from(body);
 }

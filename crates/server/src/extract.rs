@@ -3,19 +3,26 @@
 //! Every refusal is a [`Problem`]; a body is bounded by size and by the time between its parts.
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrwdb_engine::state::{DocumentId, LibraryId, ParseIdError, Seq};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
+use http_body::Body as _;
 use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::App;
 use crate::json::{Read, Reader, push_token};
+use crate::limits::{
+    ADMISSION_RETRY_AFTER, BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, DISCARD_BYTES_MAX,
+    DISCARD_TIME_MAX,
+};
 use crate::problem::{self, Problem};
 
 /// The library of the path.
@@ -74,20 +81,44 @@ where
     })
 }
 
-/// The query string as pairs; the last of a repeated name counts.
+/// The query string as pairs; the last of a repeated name counts. Every name and value has to be
+/// UTF-8 once its percent signs are read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct QueryPairs(Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequestParts<S> for QueryPairs {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let axum::extract::Query(pairs) =
-            axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state)
-                .await
-                .map_err(|error| Problem::new(&problem::INVALID_REQUEST, error.body_text()))?;
-        Ok(Self(pairs))
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = unescape(name).map_err(|lossy| query_fault(&lossy, NOT_UTF8))?;
+            let value = unescape(value).map_err(|_lossy| query_fault(&name, NOT_UTF8))?;
+            Ok((name, value))
+        });
+        pairs.collect::<Result<_, Problem>>().map(Self)
     }
+}
+
+const NOT_UTF8: &str = "is not UTF-8 once its percent signs are read";
+
+/// Reads the percent signs and plus signs of a form's text; a percent sign without two hexadecimal
+/// digits stands for itself. Fails with what can be made of it if it is not UTF-8.
+fn unescape(text: &str) -> Result<String, String> {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let escaped = match (byte, digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
+            _ => None,
+        };
+        plain.push(escaped.unwrap_or(if *byte == b'+' { b' ' } else { *byte }));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(plain).map_err(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 impl QueryPairs {
@@ -98,11 +129,11 @@ impl QueryPairs {
     }
 
     /// A parameter that is `true` or `false`.
-    pub(crate) fn switch(&self, name: &str, default: bool) -> Result<bool, Problem> {
+    pub(crate) fn switch(&self, name: &str) -> Result<Option<bool>, Problem> {
         match self.text(name).map(str::to_ascii_lowercase).as_deref() {
-            None => Ok(default),
-            Some("true" | "1" | "yes" | "on") => Ok(true),
-            Some("false" | "0" | "no" | "off") => Ok(false),
+            None => Ok(None),
+            Some("true" | "1" | "yes" | "on") => Ok(Some(true)),
+            Some("false" | "0" | "no" | "off") => Ok(Some(false)),
             Some(_) => Err(query_fault(name, "must be true or false")),
         }
     }
@@ -153,15 +184,16 @@ impl<S: Send + Sync> FromRequestParts<S> for MinSeq {
     }
 }
 
-/// A whole body, at most `MAX_REQUEST_SIZE` bytes.
-#[derive(Debug, Clone)]
-pub(crate) struct WholeBody(pub(crate) Bytes);
+/// A whole body of JSON, at most `MAX_REQUEST_SIZE` bytes, and its share of the memory of bodies.
+#[derive(Debug)]
+pub(crate) struct WholeBody(pub(crate) Bytes, pub(crate) OwnedSemaphorePermit);
 
 impl FromRequest<App> for WholeBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         check_encoding(request.headers())?;
+        check_media_type(&request)?;
         let max = app.config().limits.body_bytes_max;
         let announced = request.headers().get(CONTENT_LENGTH);
         let announced = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -172,8 +204,26 @@ impl FromRequest<App> for WholeBody {
             return Err(too_large(max, announced));
         }
         let idle = app.config().load.stream_idle_timeout;
-        read_body(request.into_body(), max, idle).await.map(Self)
+        let (body, room) = read_body(request.into_body(), (max, idle), app.bodies()).await?;
+        Ok(Self(body, room))
     }
+}
+
+/// Media types that are read as JSON: what calls itself so, and what curl says of a body when it is
+/// told nothing.
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let named = ["application/x-www-form-urlencoded", "application/x-ndjson", "text/json"];
+    essence == "application/json" || essence.ends_with("+json") || named.contains(&&*essence)
+}
+
+/// Refuses a body that says it is something else than JSON.
+fn check_media_type(request: &Request) -> Result<(), Problem> {
+    let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(()) };
+    if request.body().is_end_stream() || value.to_str().is_ok_and(is_json) {
+        return Ok(());
+    }
+    Err(Problem::new(&problem::MEDIA_TYPE, "the body has to be application/json"))
 }
 
 /// Refuses a body that is compressed: its bytes would be taken for broken JSON.
@@ -195,14 +245,9 @@ fn too_large(max: usize, actual: u64) -> Problem {
         .with("actual_size_bytes", actual)
 }
 
-/// What is read and thrown away of a body that is refused, at most.
-const DISCARD_BYTES_MAX: usize = 16 << 20;
-/// How long that may take.
-const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
-
 /// Reads some of what is left of a refused body. A client that is still sending when the connection
 /// is closed gets a reset in place of the answer.
-async fn discard(body: &mut Body) {
+pub(crate) async fn discard(body: &mut Body) {
     let discarded = async {
         let mut bytes = 0;
         while let Ok(Some(data)) = next_data(body, DISCARD_TIME_MAX).await {
@@ -216,14 +261,26 @@ async fn discard(body: &mut Body) {
     tokio::time::timeout(DISCARD_TIME_MAX, discarded).await.unwrap_or_default();
 }
 
-async fn read_body(mut body: Body, max: usize, idle: Duration) -> Result<Bytes, Problem> {
+async fn read_body(
+    mut body: Body,
+    (max, idle): (usize, Duration),
+    room: &Arc<Semaphore>,
+) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
     let mut whole: Option<Bytes> = None;
     let mut parts = BytesMut::new();
+    let mut pace = Pace::begin(BODY_GRACE);
+    let mut held = take_room(room, 0)?;
     while let Some(data) = next_data(&mut body, idle).await? {
+        pace.came(data.len())?;
         let size = parts.len() + whole.as_ref().map_or(0, Bytes::len) + data.len();
         if size > max {
             discard(&mut body).await;
             return Err(too_large(max, size as u64));
+        }
+        if size > held.num_permits() * 1024 {
+            // At least as much again, so that many small pieces do not ask for each.
+            let kib = size.div_ceil(1024).max((2 * held.num_permits()).min(max.div_ceil(1024)));
+            held.merge(take_room(room, kib - held.num_permits())?);
         }
         match whole.take() {
             // A body that comes in one piece is not copied.
@@ -234,7 +291,42 @@ async fn read_body(mut body: Body, max: usize, idle: Duration) -> Result<Bytes, 
             }
         }
     }
-    Ok(whole.unwrap_or_else(|| parts.freeze()))
+    Ok((whole.unwrap_or_else(|| parts.freeze()), held))
+}
+
+fn take_room(room: &Arc<Semaphore>, kib: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+    Arc::clone(room).try_acquire_many_owned(kib).map_err(|_full| {
+        let detail = "the bodies of other requests take all the memory there is for bodies";
+        Problem::new(&problem::BUSY, detail).retry_after(ADMISSION_RETRY_AFTER)
+    })
+}
+
+/// How fast a body arrives.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    began: Instant,
+    grace: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// Nothing has come yet; for a while there need not be a speed.
+    pub(crate) fn begin(grace: Duration) -> Self {
+        Self { began: Instant::now(), grace, bytes: 0 }
+    }
+
+    /// So much has come now; an error if that is too slow for a body.
+    pub(crate) fn came(&mut self, bytes: usize) -> Result<(), Problem> {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        let late = self.began.elapsed().saturating_sub(self.grace);
+        if self.bytes >= late.as_secs().saturating_mul(BODY_BYTES_PER_SECOND_MIN) {
+            return Ok(());
+        }
+        let detail =
+            format!("it arrives with less than {BODY_BYTES_PER_SECOND_MIN} bytes a second");
+        Err(Problem::new(&problem::BODY_TIMEOUT, detail))
+    }
 }
 
 /// The next part of a body; `None` at its end.

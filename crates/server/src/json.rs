@@ -4,13 +4,13 @@
 //! wrong type or out of range is noted with its JSON Pointer (RFC 6901) and skipped; only text that
 //! is not JSON ends the reading. `null` for an optional field means that the field is absent.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::embedding::{self, VectorError};
-
-/// Faults that are kept; a body may have millions.
-const FAULTS_MAX: usize = 100;
+use crate::limits::FAULTS_MAX;
 
 /// One field that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +155,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an object: `field` is called for every key and may read the value; what it leaves is
-    /// skipped. `None` if there is `null` or something else.
+    /// skipped. A key that was there before is a fault, since readers differ in which of its values
+    /// they take. `None` if there is `null` or something else.
     pub(crate) fn object(
         &mut self,
         mut field: impl FnMut(&mut Self, &str) -> Read<()>,
@@ -165,6 +166,7 @@ impl<'a> Reader<'a> {
         }
         self.at += 1;
         let mut first = true;
+        let mut seen = HashSet::new();
         while self.more(b'}', &mut first)? {
             let key: String = self.parse("a key in double quotes is needed")?;
             self.skip_space();
@@ -175,11 +177,16 @@ impl<'a> Reader<'a> {
             self.skip_space();
             let start = self.at;
             self.path.push(Step::Key(key.clone()));
-            field(self, &key)?;
+            if seen.contains(&key) {
+                self.fault("is given twice");
+            } else {
+                field(self, &key)?;
+            }
             if self.at == start {
                 self.raw()?;
             }
             self.path.pop();
+            seen.insert(key);
         }
         Ok(Some(()))
     }
@@ -219,7 +226,7 @@ impl<'a> Reader<'a> {
         if !self.begins(b'"', "a string")? {
             return Ok(None);
         }
-        self.parse("the string is broken").map(Some)
+        self.value()
     }
 
     /// A whole number from 0 on; `10.0` is taken for `10`.
@@ -286,9 +293,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Any value, `null` too.
+    /// `true` or `false`.
+    pub(crate) fn switch(&mut self) -> Read<Option<bool>> {
+        self.skip_space();
+        match self.byte() {
+            Some(b't' | b'f') => self.value(),
+            Some(b'n') => self.raw().map(|_null| None),
+            Some(_) => {
+                self.fault("must be true or false");
+                self.raw().map(|_other| None)
+            }
+            None => Err(self.syntax("the text ends too early")),
+        }
+    }
+
+    /// Any value, `null` too; `null` in the place of one that cannot be held, which is noted.
     pub(crate) fn any(&mut self) -> Read<Value> {
-        self.parse("the value is broken")
+        Ok(self.value()?.unwrap_or(Value::Null))
     }
 
     /// An object as it stands; `None` for `null` or something else.
@@ -296,7 +317,7 @@ impl<'a> Reader<'a> {
         if !self.begins(b'{', "an object")? {
             return Ok(None);
         }
-        self.parse("the object is broken").map(Some)
+        self.value()
     }
 
     /// Whether a value of the kind that begins with `byte` follows. `null` is skipped; another
@@ -355,6 +376,28 @@ impl<'a> Reader<'a> {
         Ok(raw.get())
     }
 
+    /// A value of this type. JSON that cannot be held as one, such as a lone surrogate or a number
+    /// beyond f64, is noted and skipped.
+    fn value<T: serde::Deserialize<'a>>(&mut self) -> Read<Option<T>> {
+        let rest: &'a str = &self.text[self.at..];
+        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<T>();
+        let reason = match stream.next() {
+            Some(Ok(value)) => {
+                self.at += stream.byte_offset();
+                return Ok(Some(value));
+            }
+            Some(Err(error)) => error.to_string(),
+            None => String::new(),
+        };
+        // No JSON at all ends the reading here.
+        self.raw()?;
+        match reason.split(" at line ").next() {
+            Some("recursion limit exceeded") => self.fault("is nested too deeply"),
+            reason => self.fault(format!("cannot be read: {}", reason.unwrap_or_default())),
+        }
+        Ok(None)
+    }
+
     fn parse<T: serde::Deserialize<'a>>(&mut self, otherwise: &str) -> Read<T> {
         let rest: &'a str = &self.text[self.at..];
         let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<T>();
@@ -401,99 +444,4 @@ pub(crate) fn push_token(pointer: &mut String, token: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fmt::Write as _;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn push(seen: &mut String, name: &str, value: &dyn std::fmt::Debug) {
-        write!(seen, "{name}={value:?} ").unwrap();
-    }
-
-    /// Reads `{"s": string, "n": whole, "list": [string], "v": vector}` and says what it saw.
-    fn read(text: &str) -> Read<(String, Vec<String>)> {
-        let mut reader = Reader::new(text.as_bytes())?;
-        let mut seen = String::new();
-        reader.object(|r, key| {
-            match key {
-                "s" => push(&mut seen, "s", &r.string()?),
-                "n" => push(&mut seen, "n", &r.whole()?),
-                "v" => push(&mut seen, "v", &r.vector(4)?),
-                "list" => {
-                    r.array(|r, index| {
-                        push(&mut seen, &index.to_string(), &r.string()?);
-                        Ok(())
-                    })?;
-                }
-                _ => {}
-            }
-            Ok(())
-        })?;
-        let faults = reader.finish()?;
-        let faults = faults.iter().map(|f| format!("{} {}", f.pointer, f.detail)).collect();
-        Ok((seen.trim_end().to_owned(), faults))
-    }
-
-    #[test]
-    fn values_are_read_in_place() {
-        let (seen, faults) = read(
-            r#" {"s":"a\u00e9","n":3.0,"other":{"deep":[1,{"x":null}]},"list":["x"],"v":[1,2]} "#,
-        )
-        .unwrap();
-        assert_eq!(seen, "s=Some(\"a\u{e9}\") n=Some(3) 0=Some(\"x\") v=Some([1.0, 2.0])");
-        assert!(faults.is_empty(), "{faults:?}");
-    }
-
-    #[test]
-    fn null_is_absent() {
-        let (seen, faults) = read(r#"{"s":null,"n":null,"list":null,"v":null}"#).unwrap();
-        assert_eq!(seen, "s=None n=None v=None");
-        assert!(faults.is_empty(), "{faults:?}");
-    }
-
-    #[test]
-    fn every_fault_is_noted_with_its_pointer() {
-        let (_, faults) =
-            read(r#"{"s":1,"n":-2,"list":["x",null,[1]],"v":[1,"x"],"n":1.5}"#).unwrap();
-        assert_eq!(
-            faults,
-            [
-                "/s must be a string",
-                "/n must be a whole number, not negative",
-                "/list/1 must not be null",
-                "/list/2 must be a string",
-                "/v/1 must be a number",
-                "/n must be a whole number, not negative",
-            ]
-        );
-        assert_eq!(read("[]").unwrap().1, [" must be an object"]);
-    }
-
-    #[test]
-    fn broken_json_has_an_offset() {
-        for (text, offset) in
-            [("", 0), ("{", 1), (r#"{"s" 1}"#, 5), (r#"{"s":1} x"#, 8), (r#"{"s":1,}"#, 7)]
-        {
-            assert_eq!(read(text).unwrap_err().offset, offset, "{text}");
-        }
-        assert!(Reader::new(b"\xff").is_err());
-    }
-
-    #[test]
-    fn pointers_are_escaped() {
-        let mut pointer = String::new();
-        push_token(&mut pointer, "a/b~c");
-        assert_eq!(pointer, "/a~1b~0c");
-    }
-
-    proptest! {
-        #[test]
-        fn accepts_exactly_what_serde_json_accepts(text in r#"[{}\[\]":,0-9a-z\\ .-]{0,24}"#) {
-            let text = format!("{{\"x\":{text}}}");
-            let oracle: Result<&RawValue, _> = serde_json::from_str(&text);
-            prop_assert_eq!(read(&text).is_ok(), oracle.is_ok(), "{}", text);
-        }
-    }
-}
+mod tests;

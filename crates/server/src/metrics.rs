@@ -1,13 +1,13 @@
 //! Prometheus metrics: the names that dashboards know, and `arrwdb_*` in base units.
 //!
 //! Labels of unbounded cardinality (library ids) are kept for the first
-//! `LIBRARY_LABELS_MAX` libraries seen; later ones share `other`.
+//! [`LIBRARY_LABELS_MAX`] libraries seen; later ones share `other`.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use arrwdb_engine::LibraryOverview;
 use arrwdb_engine::state::LibraryId;
+use arrwdb_engine::{Histogram, LibraryOverview, PutReceipt};
 use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use http::{HeaderMap, Method, header};
@@ -18,9 +18,7 @@ use metrics_exporter_prometheus::{
 use parking_lot::Mutex;
 
 use crate::app::App;
-
-/// Libraries that have labels of their own.
-const LIBRARY_LABELS_MAX: usize = 200;
+use crate::limits::LIBRARY_LABELS_MAX;
 
 const SEARCH_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 const RESULT_COUNTS: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
@@ -98,27 +96,27 @@ impl Metrics {
         });
     }
 
-    /// Documents with so many chunks in all were written.
-    pub(crate) fn added(
-        &self,
-        library: LibraryId,
-        index: &'static str,
-        documents: usize,
-        chunks: usize,
-    ) {
+    /// Documents were written.
+    pub(crate) fn added(&self, library: LibraryId, index: &'static str, added: Added) {
         let id = self.library_label(library);
         self.within(|| {
             metrics::counter!("vectordb_documents_added_total", "library_id" => id.clone())
-                .increment(documents as u64);
-            metrics::counter!("vectordb_vectors_added_total", "library_id" => id, "index_type" => index)
-                .increment(chunks as u64);
+                .increment(added.documents);
+            metrics::counter!("vectordb_vectors_added_total", "library_id" => id.clone(),
+                "index_type" => index)
+            .increment(added.chunks as u64);
+            metrics::counter!("vectordb_vectors_deleted_total", "library_id" => id)
+                .increment(added.chunks_replaced);
         });
     }
 
-    /// Documents were deleted.
-    pub(crate) fn deleted(&self, documents: usize) {
+    /// Documents with so many chunks in all were deleted.
+    pub(crate) fn deleted(&self, library: LibraryId, documents: usize, chunks: u64) {
+        let id = self.library_label(library);
         self.within(|| {
             metrics::counter!("vectordb_documents_deleted_total").increment(documents as u64);
+            metrics::counter!("vectordb_vectors_deleted_total", "library_id" => id)
+                .increment(chunks);
         });
     }
 
@@ -148,7 +146,51 @@ impl Metrics {
             process_gauges();
         });
         self.handle.run_upkeep();
-        self.handle.render()
+        let mut text = self.handle.render();
+        write_embedding_times(&mut text, &app.engine().embedding_times().histograms());
+        text
+    }
+}
+
+/// What was written, summed up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Added {
+    pub(crate) documents: u64,
+    pub(crate) chunks: usize,
+    /// Chunks that died with the documents that were replaced.
+    pub(crate) chunks_replaced: u64,
+}
+
+impl Added {
+    pub(crate) fn of(receipt: &PutReceipt) -> Self {
+        let mut added = Self::default();
+        added.count(receipt);
+        added
+    }
+
+    pub(crate) fn count(&mut self, receipt: &PutReceipt) {
+        self.documents += 1;
+        self.chunks += receipt.chunks;
+        self.chunks_replaced += u64::from(receipt.chunks_replaced);
+    }
+}
+
+/// The engine counts these by itself, since the start: they are written out as they are.
+fn write_embedding_times(text: &mut String, histograms: &[Histogram]) {
+    const NAME: &str = "vectordb_embedding_duration_seconds";
+    let mut line = |line: std::fmt::Arguments<'_>| {
+        text.push_str(&line.to_string());
+        text.push('\n');
+    };
+    line(format_args!("# TYPE {NAME} histogram"));
+    for Histogram { size, buckets, count, seconds } in histograms {
+        let label = format!("batch_size_bucket=\"{size}\"");
+        for (bound, calls) in buckets {
+            line(format_args!("{NAME}_bucket{{{label},le=\"{bound}\"}} {calls}"));
+        }
+        line(format_args!("{NAME}_bucket{{{label},le=\"+Inf\"}} {count}"));
+        line(format_args!("{NAME}_sum{{{label}}} {seconds}"));
+        line(format_args!("{NAME}_count{{{label}}} {count}"));
     }
 }
 

@@ -1,6 +1,8 @@
 //! The OpenAPI document and the pages that show it. Both come from this binary alone.
 
 use axum::Router;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use http::header;
@@ -97,6 +99,8 @@ impl IntoResponses for ReadErrors {
             &problem::DOCUMENT_NOT_FOUND,
             &problem::SEQ_NOT_REACHED,
             &problem::TOO_LARGE,
+            &problem::BODY_ENCODING,
+            &problem::MEDIA_TYPE,
             &problem::VALIDATION,
             &problem::MALFORMED_JSON,
             &problem::RATE_LIMITED,
@@ -124,7 +128,10 @@ impl IntoResponses for WriteErrors {
             &problem::BODY_TIMEOUT,
             &problem::LIBRARY_EXISTS,
             &problem::TOO_MANY_LIBRARIES,
+            &problem::TOO_MANY_DOCUMENTS,
             &problem::TOO_LARGE,
+            &problem::BODY_ENCODING,
+            &problem::MEDIA_TYPE,
             &problem::VALIDATION,
             &problem::MALFORMED_JSON,
             &problem::RATE_LIMITED,
@@ -199,6 +206,23 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
     about.map(tag).into()
 }
 
+/// Whether a path of the document is this one, whatever its parameters are.
+pub(crate) fn has_path(path: &str) -> bool {
+    static PATHS: std::sync::LazyLock<Vec<String>> =
+        std::sync::LazyLock::new(|| document().paths.paths.into_keys().collect());
+    PATHS.iter().any(|template| {
+        let (mut wanted, mut given) = (template.split('/'), path.split('/'));
+        loop {
+            match (wanted.next(), given.next()) {
+                (None, None) => return true,
+                (Some(wanted), Some(given)) if wanted.starts_with('{') && !given.is_empty() => {}
+                (Some(wanted), Some(given)) if wanted == given => {}
+                _ => return false,
+            }
+        }
+    })
+}
+
 /// The document as the committed golden has it.
 pub fn document_text() -> String {
     let mut text = document().to_pretty_json().unwrap_or_default();
@@ -231,8 +255,9 @@ pub(crate) fn pages() -> Router<App> {
         )
         .route(
             "/docs/{*file}",
-            get(move |axum::extract::Path(file): axum::extract::Path<String>| async move {
-                page(&file, pages)
+            get(move |file: Result<Path<String>, PathRejection>| async move {
+                // What is not even text is no file.
+                page(&file.map_or_else(|_bad| "?".to_owned(), |path| path.0), pages)
             }),
         )
 }

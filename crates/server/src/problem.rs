@@ -73,12 +73,16 @@ kinds! {
         "A library of this id exists already.";
     TOO_MANY_LIBRARIES = "too-many-libraries", 409, "Too many libraries", "TooManyLibrariesError",
         "There are as many libraries as there may be. Delete one first.";
+    TOO_MANY_DOCUMENTS = "too-many-documents", 409, "Too many documents", "TooManyDocumentsError",
+        "The library holds MAX_DOCUMENTS_PER_LIBRARY documents. Delete some first; a document that is there can still be replaced.";
     SEQ_NOT_REACHED = "sequence-not-reached", 409, "Sequence not reached", "SeqNotReachedError",
         "The read asked for a state that is not there yet (min_seq); current_seq says how far it is. Try again shortly.";
     TOO_LARGE = "request-too-large", 413, "Request too large", "RequestTooLargeError",
         "The body is larger than MAX_REQUEST_SIZE. Send less at a time, or use documents/stream, which has no such limit.";
     BODY_ENCODING = "body-encoding", 415, "Unsupported content encoding", "ContentEncodingError",
         "The body is compressed. Send it as it is, without Content-Encoding.";
+    MEDIA_TYPE = "media-type", 415, "Unsupported Media Type", "MediaTypeError",
+        "The Content-Type of the body is none that this path reads. Send application/json.";
     VALIDATION = "validation", 422, "Validation failed", "ValidationError",
         "One or more fields break a rule; errors lists all of them with JSON Pointers.";
     MALFORMED_JSON = "malformed-json", 422, "Malformed JSON", "JsonInvalidError",
@@ -280,6 +284,7 @@ impl From<EngineError> for Problem {
             EngineError::DocumentNotFound(_) => Self::new(&DOCUMENT_NOT_FOUND, text),
             EngineError::LibraryExists(_) => Self::new(&LIBRARY_EXISTS, text),
             EngineError::TooManyLibraries(_) => Self::new(&TOO_MANY_LIBRARIES, text),
+            EngineError::TooManyDocuments(_) => Self::new(&TOO_MANY_DOCUMENTS, text),
             EngineError::Invalid { field, detail } => Self::field(field, detail),
             EngineError::Blank { field, detail } => Self::at(&INVALID_REQUEST, field, detail),
             EngineError::Vector { field, detail } => Self::at(&INVALID_VECTOR, field, detail),

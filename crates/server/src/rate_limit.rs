@@ -1,7 +1,7 @@
 //! Budgets of one client address, counted in fixed windows.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
@@ -12,10 +12,8 @@ use parking_lot::Mutex;
 
 use crate::app::App;
 use crate::config::{Rate, RateConfig};
+use crate::limits::{RATE_BATCH, RATE_WINDOWS_MAX};
 use crate::problem::{self, Problem};
-
-/// Windows that are kept; beyond it the oldest addresses start anew.
-const WINDOWS_MAX: usize = 100_000;
 
 /// What one client may still do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +47,6 @@ pub(crate) struct RateLimiter {
     windows: Mutex<HashMap<(IpAddr, Class), Window>>,
 }
 
-/// Batches cost the server many times a single write.
-const BATCH: Rate = Rate { count: 10, window: Duration::from_mins(1) };
-
 impl RateLimiter {
     pub(crate) fn new(config: RateConfig) -> Self {
         Self { config, windows: Mutex::new(HashMap::new()) }
@@ -71,9 +66,9 @@ impl RateLimiter {
             classes.extend(self.class_of(method, template));
         }
         let mut windows = self.windows.lock();
-        if windows.len() >= WINDOWS_MAX {
+        if windows.len() >= RATE_WINDOWS_MAX {
             windows.retain(|(_, class), w| now - w.began < self.rate_of(*class).window);
-            if windows.len() >= WINDOWS_MAX {
+            if windows.len() >= RATE_WINDOWS_MAX {
                 windows.clear();
             }
         }
@@ -98,7 +93,7 @@ impl RateLimiter {
             Class::All => self.config.all,
             Class::Search(_) => self.config.search,
             Class::Write => self.config.write,
-            Class::Batch => BATCH,
+            Class::Batch => RATE_BATCH,
             Class::Create => self.config.create,
         }
     }
@@ -129,6 +124,18 @@ impl RateLimiter {
     }
 }
 
+/// Who counts as one client: an address, or the network that one subscriber of IPv6 is given, who
+/// could else take a new address for every request.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => v4.into(),
+            None => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        },
+    }
+}
+
 fn is_health(template: &str) -> bool {
     matches!(
         template,
@@ -150,7 +157,7 @@ pub(crate) async fn limit(State(app): State<App>, request: Request, next: Next) 
     let Some(rates) = app.rates() else { return next.run(request).await };
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let template = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let Some(client) = client else { return next.run(request).await };
+    let Some(client) = client.map(subscriber) else { return next.run(request).await };
     let budget = rates.count(client, request.method(), template, Instant::now());
     let mut response = match budget {
         Some(budget) if budget.exceeded => refuse(budget),
@@ -207,6 +214,18 @@ mod tests {
         );
         assert!(!exceeded("/libraries/{library_id}/search/embedding", now));
         assert!(!exceeded(search, now + Duration::from_mins(1)));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_client() {
+        for (address, client) in [
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::ffff", "2001:db8:1:2::"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1", "192.0.2.1"),
+        ] {
+            assert_eq!(subscriber(address.parse().unwrap()).to_string(), client);
+        }
     }
 
     #[test]

@@ -97,6 +97,7 @@ pub async fn serve_with(
     announce(&app, address);
     let in_time = connections::serve(listener, router(&app), &load, async {
         stop.await;
+        app.stop();
         tracing::info!("stopping: open requests get {} s", load.shutdown_timeout.as_secs());
     })
     .await;
@@ -134,6 +135,7 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
         feed_retention: storage.feed_retention,
         feed_retention_bytes: storage.feed_retention_bytes,
         disk_free_bytes_min: storage.disk_free_bytes_min,
+        documents_per_library_max: storage.documents_per_library_max,
     };
     let dir = storage.data_dir.clone();
     Engine::open(settings, parts).await.map_err(|source| ServeError::Open { dir, source })

@@ -10,17 +10,28 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Bytes kept in memory before they move to the file.
-const MEMORY_BYTES_MAX: usize = 256 << 10;
-/// Bytes of one read of the file.
-const READ_BYTES: u64 = 64 << 10;
-/// Bytes that may wait in the file.
-const FILE_BYTES_MAX: u64 = 1 << 30;
+use crate::limits::{
+    SPOOL_FILE_BYTES_MAX, SPOOL_FILES_BYTES_MAX, SPOOL_MEMORY_BYTES_MAX, SPOOL_READ_BYTES,
+};
+
+/// Where the files of spools are, and what they take together.
+#[derive(Debug, Clone)]
+pub(crate) struct SpoolDir {
+    dir: PathBuf,
+    bytes: Arc<AtomicU64>,
+}
+
+impl SpoolDir {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir, bytes: Arc::default() }
+    }
+}
 
 /// A queue of bytes between one writer and one reader.
 #[derive(Debug, Clone)]
@@ -30,7 +41,7 @@ pub(crate) struct Spool {
 
 #[derive(Debug)]
 struct Shared {
-    dir: PathBuf,
+    dir: SpoolDir,
     inner: Mutex<Inner>,
     /// The writer has news for the reader.
     written: Notify,
@@ -45,6 +56,8 @@ struct Inner {
     file_start: u64,
     file_end: u64,
     spilling: bool,
+    /// Bytes ever written.
+    written: u64,
     finished: bool,
     abandoned: bool,
 }
@@ -59,7 +72,7 @@ enum Found {
 
 impl Spool {
     /// An empty spool whose file, if it needs one, is made in `dir`.
-    pub(crate) fn new(dir: PathBuf) -> Self {
+    pub(crate) fn new(dir: SpoolDir) -> Self {
         let inner = Mutex::new(Inner::default());
         let shared = Shared { dir, inner, written: Notify::new(), read: Notify::new() };
         Self { shared: Arc::new(shared) }
@@ -72,15 +85,16 @@ impl Spool {
             if inner.abandoned {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
+            inner.written += bytes.len() as u64;
             inner.pending.extend_from_slice(bytes);
-            (inner.pending.len() > MEMORY_BYTES_MAX).then(|| {
+            (inner.pending.len() > SPOOL_MEMORY_BYTES_MAX).then(|| {
                 inner.spilling = true;
                 (std::mem::take(&mut inner.pending), inner.file.clone(), inner.file_end)
             })
         };
         self.shared.written.notify_one();
         let Some((bytes, file, at)) = spill else { return Ok(()) };
-        let dir = self.shared.dir.clone();
+        let dir = self.shared.dir.dir.clone();
         let task = tokio::task::spawn_blocking(move || {
             let file = match file {
                 Some(file) => file,
@@ -96,23 +110,26 @@ impl Spool {
         inner.file = Some(file);
         inner.file_end += length;
         drop(inner);
+        self.shared.dir.bytes.fetch_add(length, Ordering::Relaxed);
         self.shared.written.notify_one();
         Ok(())
     }
 
     /// Whether nothing was written yet.
     pub(crate) fn is_new(&self) -> bool {
-        let inner = self.shared.inner.lock();
-        inner.pending.is_empty() && inner.file_end == 0
+        self.shared.inner.lock().written == 0
     }
 
     /// Whether as much waits as may wait.
     pub(crate) fn is_full(&self) -> bool {
         let inner = self.shared.inner.lock();
-        inner.file_end - inner.file_start > FILE_BYTES_MAX
+        let all = self.shared.dir.bytes.load(Ordering::Relaxed);
+        let own = inner.file_end;
+        own > SPOOL_FILE_BYTES_MAX || (own > 0 && all > SPOOL_FILES_BYTES_MAX)
     }
 
-    /// Waits until there is room again, or the reader has left.
+    /// Waits until there is room again, or the reader has left. (While others take all the room,
+    /// the reader of this one makes some when it has read its own file.)
     pub(crate) async fn room(&self) {
         while self.is_full() && !self.shared.inner.lock().abandoned {
             self.shared.read.notified().await;
@@ -156,7 +173,7 @@ impl SpoolReader {
         let mut inner = self.shared.inner.lock();
         match &inner.file {
             Some(file) if inner.file_start < inner.file_end => {
-                let length = (inner.file_end - inner.file_start).min(READ_BYTES);
+                let length = (inner.file_end - inner.file_start).min(SPOOL_READ_BYTES);
                 return Found::InFile(Arc::clone(file), inner.file_start, length);
             }
             Some(_) | None => {}
@@ -179,9 +196,23 @@ impl SpoolReader {
             io::Result::Ok(bytes)
         });
         let bytes = task.await.map_err(io::Error::other).flatten()?;
-        self.shared.inner.lock().file_start += length;
+        let mut inner = self.shared.inner.lock();
+        inner.file_start += length;
+        if inner.file_start == inner.file_end && !inner.spilling {
+            // All of it is read: the file is written from its start again.
+            self.shared.dir.bytes.fetch_sub(inner.file_end, Ordering::Relaxed);
+            (inner.file_start, inner.file_end) = (0, 0);
+        }
+        drop(inner);
         self.shared.read.notify_one();
         Ok(bytes.into())
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The file goes with the last of its ends, whatever was read of it.
+        self.dir.bytes.fetch_sub(self.inner.get_mut().file_end, Ordering::Relaxed);
     }
 }
 
@@ -199,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_is_read_in_order_however_late() {
         let dir = tempfile::tempdir().unwrap();
-        let spool = Spool::new(dir.path().to_owned());
+        let spool = Spool::new(SpoolDir::new(dir.path().to_owned()));
         let reader = spool.reader();
         let mut expected = Vec::new();
         for number in 0..40_000_u32 {
@@ -218,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_keeps_up_sees_lines_at_once() {
-        let spool = Spool::new(PathBuf::from("/nonexistent"));
+        let spool = Spool::new(SpoolDir::new(PathBuf::from("/nonexistent")));
         let reader = spool.reader();
         for _ in 0..3 {
             spool.write(b"x").await.unwrap();
@@ -230,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_writer_hears_that_nobody_reads() {
-        let spool = Spool::new(PathBuf::from("/nonexistent"));
+        let spool = Spool::new(SpoolDir::new(PathBuf::from("/nonexistent")));
         drop(spool.reader());
         assert_eq!(spool.write(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }

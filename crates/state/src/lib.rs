@@ -34,7 +34,7 @@ pub use codec::DecodeError;
 pub use document::{Chunk, Custom, Document, DocumentMetadata};
 pub use entry::{CatalogEntry, LibraryEntry};
 pub use ids::{ChunkId, DocumentId, LibraryId, ParseIdError, Seq, TenantId, Timestamp};
-pub use library::{IndexSpec, LibrarySpec, ModelName};
+pub use library::{IndexSpec, LibrarySpec, ModelName, NameFault, check_library_name};
 pub use listing::{Cursor, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};
 pub use record::{DocumentRecord, RecordError};
@@ -42,5 +42,5 @@ pub use search::{Executor, Found, FoundChunk, Nearest, Sequential};
 pub use segment::{
     Damage, FileBytes, FileSegment, Merge, Segment, SegmentSummary, SegmentWriteError,
 };
-pub use transition::{Command, Decision, Rejection};
+pub use transition::{Command, Decision, Fate, Rejection};
 pub use view::{SegmentView, View};

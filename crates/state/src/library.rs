@@ -1,6 +1,7 @@
 //! What a library is, fixed at its creation except for its name and description.
 
 use crate::ids::{LibraryId, TenantId, Timestamp};
+use crate::limits::LIBRARY_NAME_CHARS_MAX;
 
 /// The search structure of a library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +31,38 @@ pub struct ModelName {
     pub provider: String,
     /// The provider's name of the model.
     pub model: String,
+}
+
+/// What is wrong with the name of a library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameFault {
+    /// Too short or too long.
+    #[error("must have 1 to {LIBRARY_NAME_CHARS_MAX} characters; it has {chars}")]
+    Length {
+        /// How many characters it has.
+        chars: usize,
+    },
+    /// Nothing to see.
+    #[error("must not be blank")]
+    Blank,
+    /// It would break logs, metrics and terminals.
+    #[error("must not have control characters; character {position} is one")]
+    Control {
+        /// Which character, from 0.
+        position: usize,
+    },
+}
+
+/// Checks the name of a library: people have to recognise it, and it is shown in one line.
+pub fn check_library_name(name: &str) -> Result<(), NameFault> {
+    let chars = name.chars().count();
+    if !(1..=LIBRARY_NAME_CHARS_MAX).contains(&chars) {
+        return Err(NameFault::Length { chars });
+    }
+    if let Some(position) = name.chars().position(char::is_control) {
+        return Err(NameFault::Control { position });
+    }
+    if name.trim().is_empty() { Err(NameFault::Blank) } else { Ok(()) }
 }
 
 /// A library as the catalog knows it.

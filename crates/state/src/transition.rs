@@ -4,7 +4,7 @@ use crate::entry::LibraryEntry;
 use crate::ids::{DocumentId, Seq, Timestamp};
 use crate::limits::SEGMENT_ROWS_MAX;
 use crate::record::DocumentRecord;
-use crate::segment::{Damage, MemorySegment, Segment};
+use crate::segment::{Damage, MemorySegment, Segment, count};
 use crate::view::{SegmentView, View};
 
 /// A wish: everything about it has been made (ids, times, vectors) but nothing decided.
@@ -21,9 +21,22 @@ pub enum Command {
 pub struct Decision {
     /// What to log; `None` if nothing changes.
     pub entry: Option<LibraryEntry>,
-    /// For each document of the command, whether one of its id existed (and is replaced, or
-    /// deleted).
-    pub existed: Vec<bool>,
+    /// What becomes of each document of the command.
+    pub fates: Vec<Fate>,
+}
+
+/// What becomes of one document of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// There was none of its id: it is added, or there is nothing to delete.
+    Absent,
+    /// There was one of its id, which is replaced, or deleted.
+    Existed {
+        /// Chunks of the one that was there.
+        chunks: u32,
+    },
+    /// It is not added: the library holds as many documents as it may.
+    NoRoom,
 }
 
 /// Why a command is refused.
@@ -46,10 +59,16 @@ pub enum Rejection {
 }
 
 impl View {
-    /// Turns a command into an entry, or refuses it. Changes nothing.
-    pub fn decide(&self, command: Command, at: Timestamp) -> Result<Decision, Rejection> {
+    /// Turns a command into an entry, or refuses it. Changes nothing. A document that would make
+    /// more than `documents_max` of them is left out; replacing one is always possible.
+    pub fn decide(
+        &self,
+        command: Command,
+        at: Timestamp,
+        documents_max: Option<u64>,
+    ) -> Result<Decision, Rejection> {
         match command {
-            Command::Put(documents) => self.decide_put(documents, at),
+            Command::Put(documents) => self.decide_put(documents, at, documents_max),
             Command::Delete(ids) => self.decide_delete(&ids, at),
         }
     }
@@ -58,6 +77,7 @@ impl View {
         &self,
         documents: Vec<DocumentRecord>,
         at: Timestamp,
+        documents_max: Option<u64>,
     ) -> Result<Decision, Rejection> {
         let mut rows = self.rows();
         for document in &documents {
@@ -70,36 +90,51 @@ impl View {
         if rows > u64::from(SEGMENT_ROWS_MAX) {
             return Err(Rejection::Full);
         }
-        let mut existed = Vec::with_capacity(documents.len());
+        let mut room = documents_max.map_or(u64::MAX, |max| max.saturating_sub(self.documents));
+        let mut fates = Vec::with_capacity(documents.len());
         let mut kept: Vec<DocumentRecord> = Vec::with_capacity(documents.len());
         for document in documents {
             // Of two documents with one id, the later replaces the earlier: only it is logged.
             let earlier = kept.iter_mut().find(|earlier| earlier.id() == document.id());
             if let Some(earlier) = earlier {
-                existed.push(true);
+                fates.push(Fate::Existed { chunks: count(earlier.chunks()) });
                 *earlier = document;
-            } else {
-                existed.push(self.contains(document.id())?);
-                kept.push(document);
+                continue;
             }
+            let fate = self.fate_of(document.id())?;
+            match (fate, room) {
+                (Fate::Absent, 0) => {
+                    fates.push(Fate::NoRoom);
+                    continue;
+                }
+                (Fate::Absent, _) => room -= 1,
+                (Fate::Existed { .. } | Fate::NoRoom, _) => {}
+            }
+            fates.push(fate);
+            kept.push(document);
         }
         let entry =
             (!kept.is_empty()).then_some(LibraryEntry::DocumentsPut { at, documents: kept });
-        Ok(Decision { entry, existed })
+        Ok(Decision { entry, fates })
+    }
+
+    fn fate_of(&self, id: DocumentId) -> Result<Fate, Damage> {
+        let place = self.locate(id)?;
+        Ok(place.map_or(Fate::Absent, |place| Fate::Existed { chunks: place.head.rows }))
     }
 
     fn decide_delete(&self, ids: &[DocumentId], at: Timestamp) -> Result<Decision, Rejection> {
-        let mut existed = Vec::with_capacity(ids.len());
+        let mut fates = Vec::with_capacity(ids.len());
         let mut kept: Vec<DocumentId> = Vec::new();
         for id in ids {
-            let exists = !kept.contains(id) && self.contains(*id)?;
-            existed.push(exists);
-            if exists {
+            let fate = if kept.contains(id) { Fate::Absent } else { self.fate_of(*id)? };
+            fates.push(fate);
+            if fate != Fate::Absent {
                 kept.push(*id);
             }
         }
         let entry = (!kept.is_empty()).then_some(LibraryEntry::DocumentsDeleted { at, ids: kept });
-        Ok(Decision { entry, existed })
+        Ok(Decision { entry, fates })
     }
 
     /// The library after `entry`, which the log holds at `seq`. Total and deterministic (S1): the

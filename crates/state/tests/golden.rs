@@ -85,7 +85,7 @@ fn golden_library_entries_and_segment() {
     let deleted = LibraryEntry::DocumentsDeleted { at, ids };
     check("documents-deleted-1.bin", &deleted.encode().concat());
     let view = View::empty(3);
-    let entry = view.decide(Command::Put(vec![record()]), at).unwrap().entry.unwrap();
+    let entry = view.decide(Command::Put(vec![record()]), at, None).unwrap().entry.unwrap();
     let view = view.apply(Seq::new(11), &entry).unwrap();
     let merge = view.plan_merge(view.memory_segments(), Seq::START).unwrap();
     let mut bytes = Vec::new();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrwdb_state::{
-    Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord,
+    Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord, Fate,
     FileBytes, FileSegment, LibraryEntry, LibraryId, Manifest, Merge, Nearest, Segment, Seq,
     Sequential, Timestamp, View, normalized,
 };
@@ -40,6 +40,13 @@ impl FileBytes for Held {
     fn name(&self) -> &'static str {
         "held.seg"
     }
+}
+
+/// Fewer than there are ids, so that libraries are full now and then.
+const DOCUMENTS_MAX: u64 = 16;
+
+fn existed(document: &Document) -> Fate {
+    Fate::Existed { chunks: u32::try_from(document.chunks.len()).unwrap() }
 }
 
 #[derive(Debug, Clone)]
@@ -112,10 +119,8 @@ struct Model {
 }
 
 impl Model {
-    fn remove(&mut self, id: DocumentId) -> bool {
-        let before = self.arrived.len();
+    fn remove(&mut self, id: DocumentId) {
         self.arrived.retain(|_arrival, document| document.id != id);
-        before != self.arrived.len()
     }
 
     fn put(&mut self, document: Document) {
@@ -163,8 +168,9 @@ impl Subject {
         }
     }
 
-    fn run(&mut self, command: Command) -> Vec<bool> {
-        let decision = self.view.decide(command, Timestamp::from_micros(9)).unwrap();
+    fn run(&mut self, command: Command) -> Vec<Fate> {
+        let at = Timestamp::from_micros(9);
+        let decision = self.view.decide(command, at, Some(DOCUMENTS_MAX)).unwrap();
         if let Some(entry) = decision.entry {
             self.seq += 3;
             let seq = Seq::new(self.seq);
@@ -176,7 +182,7 @@ impl Subject {
             self.view = next;
             self.log.push((seq, logged));
         }
-        decision.existed
+        decision.fates
     }
 
     /// Writes a merge to a "file" and does it.
@@ -290,14 +296,25 @@ proptest! {
                         .iter()
                         .map(|document| DocumentRecord::new(document, DIMENSION).unwrap())
                         .collect();
-                    let existed = subject.run(Command::Put(records));
+                    let fates = subject.run(Command::Put(records));
                     // The last of equal ids counts, at the place of the first.
                     let mut kept: Vec<Document> = Vec::new();
-                    for (document, existed) in documents.into_iter().zip(existed) {
+                    let mut count = model.arrived.len() as u64;
+                    for (document, fate) in documents.into_iter().zip(fates) {
                         let twin = kept.iter_mut().find(|kept| kept.id == document.id);
-                        let known = model.arrived.values().any(|old| old.id == document.id);
-                        prop_assert_eq!(existed, twin.is_some() || known);
+                        let old = model.arrived.values().find(|old| old.id == document.id);
+                        let gone = twin.as_deref().or(old);
+                        let expected = match gone {
+                            Some(gone) => existed(gone),
+                            None if count == DOCUMENTS_MAX => Fate::NoRoom,
+                            None => {
+                                count += 1;
+                                Fate::Absent
+                            }
+                        };
+                        prop_assert_eq!(fate, expected);
                         match twin {
+                            _ if fate == Fate::NoRoom => {}
                             Some(twin) => *twin = document,
                             None => kept.push(document),
                         }
@@ -308,9 +325,11 @@ proptest! {
                     }
                 }
                 Step::Delete(ids) => {
-                    let existed = subject.run(Command::Delete(ids.iter().map(|n| id(*n)).collect()));
-                    for (n, existed) in ids.into_iter().zip(existed) {
-                        prop_assert_eq!(model.remove(id(n)), existed);
+                    let fates = subject.run(Command::Delete(ids.iter().map(|n| id(*n)).collect()));
+                    for (n, fate) in ids.into_iter().zip(fates) {
+                        let old = model.arrived.values().find(|old| old.id == id(n));
+                        prop_assert_eq!(fate, old.map_or(Fate::Absent, existed));
+                        model.remove(id(n));
                     }
                 }
                 Step::MergeMemory => {

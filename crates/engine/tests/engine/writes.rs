@@ -35,7 +35,7 @@ async fn n1_a_write_is_visible_to_the_next_read_and_not_before_it_is_durable() {
     disk.release_syncs();
     let written = write.await.unwrap().unwrap();
     assert_eq!(written.value[0].as_ref().unwrap().id, id(1));
-    assert_eq!(delete.await.unwrap().unwrap().value, [false]);
+    assert_eq!(delete.await.unwrap().unwrap().value, [None]);
     assert_eq!(versions(&engine, library).await[1], Some(0));
     let hits =
         engine.search(TENANT, library, nearest(vector(1, 0, 0), 1), None).await.unwrap().hits;

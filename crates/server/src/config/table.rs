@@ -167,7 +167,13 @@ pub const VARIABLES: &[Variable] = &[
         "STREAM_IDLE_TIMEOUT_SECONDS",
         count(1, 86_400),
         "120",
-        "Silence after which a streamed body is given up",
+        "Silence after which a body, or a client that does not read its answer, is given up",
+    ),
+    used(
+        "HEADER_TIMEOUT_SECONDS",
+        count(1, 3600),
+        "60",
+        "Time the head of a request may take, and a connection may be without a request",
     ),
     used(
         "MAX_CONCURRENT_REQUESTS",
@@ -192,7 +198,12 @@ pub const VARIABLES: &[Variable] = &[
     used("MAX_CHUNK_LENGTH", count(1, 10_000), "10000", "Characters of one chunk"),
     used("MAX_QUERY_LENGTH", count(1, 1000), "1000", "Characters of a query"),
     used("MAX_RESULTS_K", count(1, 100), "100", "Largest k of a plain search"),
-    accepted("MAX_DOCUMENTS_PER_LIBRARY", count(1, u64::MAX), "", "Documents of one library"),
+    used(
+        "MAX_DOCUMENTS_PER_LIBRARY",
+        count(1, u64::MAX),
+        "",
+        "Documents of one library; replacing one is always possible",
+    ),
     used("MAX_TAGS_PER_DOCUMENT", count(0, 10_000), "", "Tags of one document"),
     used("MAX_TAG_LENGTH", count(1, 10_000), "", "Characters of one tag"),
     used("MAX_TITLE_LENGTH", count(1, 1000), "", "Characters of a title"),

@@ -234,6 +234,28 @@ impl ExportLine {
     }
 }
 
+/// What an export consists of: documents, and one line at its end.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the lines; they are written as they are read")]
+pub(crate) enum ExportAnswer {
+    /// A document.
+    Document(ExportLine),
+    /// The last line.
+    End(ExportEnd),
+}
+
+/// The last line of an export.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExportEnd {
+    /// `complete`, or `error` where the export broke off.
+    status: String,
+    total_documents: Option<u64>,
+    /// The state that was exported.
+    seq: Option<u64>,
+    error: Option<String>,
+}
+
 /// One passage found.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SearchResult {
@@ -279,6 +301,26 @@ pub(crate) struct StreamedResult {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     embedding: Vec<f32>,
     metadata: ChunkMetadata,
+}
+
+/// What a streamed search consists of: passages, and one line at its end.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the lines; they are written one by one")]
+pub(crate) enum StreamedLine {
+    /// A passage.
+    Passage(StreamedResult),
+    /// The last line.
+    End(StreamedEnd),
+}
+
+/// The last line of a streamed search.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StreamedEnd {
+    /// `complete`.
+    status: String,
+    total_results: u64,
+    query_time_ms: f64,
 }
 
 impl StreamedResult {

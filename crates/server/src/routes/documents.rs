@@ -22,6 +22,8 @@ use crate::app::App;
 use crate::extract::{
     DocumentInLibrary, DocumentPath, LibraryPath, MinSeq, QueryPairs, WholeBody, read_json,
 };
+use crate::limits::{LIST_PAGE_DEFAULT, LIST_PAGE_MAX};
+use crate::metrics::Added;
 use crate::openapi::{EmbeddingErrors, ReadErrors, WriteErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -36,10 +38,6 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(delete_batch))
         .routes(routes!(get_anywhere, delete_anywhere))
 }
-
-/// Documents of one page.
-const PAGE_SIZE_MAX: u64 = 1000;
-const PAGE_SIZE_DEFAULT: u64 = 50;
 
 /// Documents to add, 1 to 1000.
 #[derive(Debug, ToSchema)]
@@ -95,7 +93,7 @@ struct DocumentList {
 
 /// Adds a document; one of the same id is replaced.
 #[utoipa::path(post, operation_id = "add_document", path = "/libraries/{library_id}/documents", tag = "documents",
-    params(("library_id" = String, Path, description = "The library")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
     request_body = AddDocument,
     responses((status = 201, description = "Added: durable and visible", body = DocumentAnswer), WriteErrors, EmbeddingErrors))]
 async fn add(
@@ -103,7 +101,7 @@ async fn add(
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
     query: QueryPairs,
-    WholeBody(body): WholeBody,
+    WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let limits = &app.config().limits;
     let document = read_json(&body, |r| read_document(r, Form::Request, limits))?;
@@ -113,15 +111,15 @@ async fn add(
 
 /// Adds a document whose vectors the caller supplies.
 #[utoipa::path(post, operation_id = "add_document_with_embeddings", path = "/libraries/{library_id}/documents/with-embeddings", tag = "documents",
-    params(("library_id" = String, Path, description = "The library")),
-    request_body(content = AddDocument, example = json!({"title": "Two numbers", "chunks": [{"text": "half", "embedding": [0.5, 0.5]}]})),
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
+    request_body(content = AddDocument, example = json!({"title": "Three numbers", "chunks": [{"text": "half", "embedding": [0.5, 0.5, 0.1]}]})),
     responses((status = 201, description = "Added: durable and visible", body = DocumentAnswer), WriteErrors))]
 async fn add_with_embeddings(
     principal: Principal,
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
     query: QueryPairs,
-    WholeBody(body): WholeBody,
+    WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let limits = &app.config().limits;
     let document = read_json(&body, |r| read_document(r, Form::WithEmbeddings, limits))?;
@@ -131,7 +129,7 @@ async fn add_with_embeddings(
 
 /// Replaces the document of this id, or adds it.
 #[utoipa::path(put, operation_id = "put_document", path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
-    params(("library_id" = String, Path, description = "The library"), ("document_id" = String, Path, description = "The document")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library"), ("document_id" = String, Path, format = "uuid", description = "The document")),
     request_body = AddDocument,
     responses(
         (status = 200, description = "Replaced: durable and visible", body = DocumentAnswer),
@@ -142,7 +140,7 @@ async fn put(
     State(app): State<App>,
     DocumentInLibrary { library, id }: DocumentInLibrary,
     query: QueryPairs,
-    WholeBody(body): WholeBody,
+    WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let limits = &app.config().limits;
     let mut document = read_json(&body, |r| read_document(r, Form::Request, limits))?;
@@ -186,7 +184,7 @@ async fn put_one(
     let nothing = || Problem::hidden(&crate::problem::INTERNAL, "a write answered nothing");
     let receipt = written.value.into_iter().next().ok_or_else(nothing)??;
     let snapshot = app.engine().library(tenant, library, Some(written.seq)).await?;
-    app.metrics().added(library, snapshot.spec().index.name(), 1, receipt.chunks);
+    app.metrics().added(library, snapshot.spec().index.name(), Added::of(&receipt));
     // Somebody else may have deleted it in between: then it is gone, as it would be for any read.
     let document = read_document_of(snapshot, receipt.id, Embeddings::Included).await?;
     Ok(Stored { seq: written.seq, replaced: receipt.replaced, document })
@@ -207,28 +205,28 @@ async fn read_document_of(
 
 /// Adds up to 1000 documents; each is added whole or not at all.
 #[utoipa::path(post, operation_id = "add_documents", path = "/libraries/{library_id}/documents/batch", tag = "documents",
-    params(("library_id" = String, Path, description = "The library")),
-    request_body = AddBatch,
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
+    request_body(content = AddBatch, example = json!({"documents": [{"title": "Logs", "texts": ["A torn tail is cut."]}, {"title": "Locks", "texts": ["One process per directory."]}]})),
     responses((status = 201, description = "What became of each", body = BatchAnswer), WriteErrors, EmbeddingErrors))]
 async fn add_batch(
     principal: Principal,
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
-    WholeBody(body): WholeBody,
+    WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     put_batch(&app, principal, library, (&body, Form::Request)).await
 }
 
 /// Adds up to 1000 documents whose vectors the caller supplies.
 #[utoipa::path(post, operation_id = "add_documents_with_embeddings", path = "/libraries/{library_id}/documents/batch-with-embeddings", tag = "documents",
-    params(("library_id" = String, Path, description = "The library")),
-    request_body = AddBatch,
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
+    request_body(content = AddBatch, example = json!({"documents": [{"title": "Three numbers", "chunks": [{"text": "half", "embedding": [0.5, 0.5, 0.1]}]}]})),
     responses((status = 201, description = "What became of each", body = BatchAnswer), WriteErrors))]
 async fn add_batch_with_embeddings(
     principal: Principal,
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
-    WholeBody(body): WholeBody,
+    WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     put_batch(&app, principal, library, (&body, Form::WithEmbeddings)).await
 }
@@ -254,21 +252,22 @@ async fn put_batch(
             Err(error) => results.push(failure(index, None, error)),
         }
     }
+    let index = app.engine().library(principal.tenant, library, None).await?.spec().index.name();
     let written = app.engine().put_documents(principal.tenant, library, documents).await?;
-    let mut chunks = 0;
+    let mut added = Added::default();
     for (index, outcome) in positions.into_iter().zip(written.value) {
         results.push(match outcome {
             Ok(receipt) => {
-                chunks += receipt.chunks;
+                added.count(&receipt);
                 let document_id = Some(receipt.id.to_string());
                 BatchResult { success: true, document_id, error: None, index }
             }
             Err(error) => failure(index, None, Problem::from(error).detail().to_owned()),
         });
     }
-    let answer = batch_answer(results, Some(chunks), started);
+    let answer = batch_answer(results, Some(added.chunks), started);
     app.metrics().batch("add", answer.successful, answer.failed);
-    app.metrics().added(library, "brute_force", answer.successful, chunks);
+    app.metrics().added(library, index, added);
     Ok((StatusCode::CREATED, seq_header(written.seq), Json(answer)).into_response())
 }
 
@@ -296,9 +295,9 @@ fn batch_answer(
 /// Pages through the documents in the order in which they were added.
 #[utoipa::path(get, operation_id = "list_documents", path = "/libraries/{library_id}/documents", tag = "documents",
     params(
-        ("library_id" = String, Path, description = "The library"),
-        ("page" = Option<u64>, Query, description = "From 1 [1]"),
-        ("page_size" = Option<u64>, Query, description = "1 to 1000 [50]"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
+        ("page" = Option<u64>, Query, minimum = 1, description = "From 1 [1]"),
+        ("page_size" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "1 to 1000 [50]"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
@@ -311,7 +310,7 @@ async fn list(
     query: QueryPairs,
 ) -> Result<Response, Problem> {
     let page = query.whole("page", 1, 1..=u64::MAX)?;
-    let page_size = query.whole("page_size", PAGE_SIZE_DEFAULT, 1..=PAGE_SIZE_MAX)?;
+    let page_size = query.whole("page_size", LIST_PAGE_DEFAULT, 1..=LIST_PAGE_MAX)?;
     let embeddings = ask_embeddings(&query, false)?;
     let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
     let total = snapshot.stats().documents;
@@ -324,8 +323,8 @@ async fn list(
 /// One document.
 #[utoipa::path(get, operation_id = "get_document", path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
     params(
-        ("library_id" = String, Path, description = "The library"),
-        ("document_id" = String, Path, description = "The document"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
+        ("document_id" = String, Path, format = "uuid", description = "The document"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
@@ -346,7 +345,7 @@ async fn get(
 /// One document, wherever it is.
 #[utoipa::path(get, operation_id = "get_document_anywhere", path = "/documents/{document_id}", tag = "documents",
     params(
-        ("document_id" = String, Path, description = "The document"),
+        ("document_id" = String, Path, format = "uuid", description = "The document"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
@@ -368,7 +367,7 @@ async fn get_anywhere(
 
 /// Deletes a document.
 #[utoipa::path(delete, operation_id = "delete_document", path = "/libraries/{library_id}/documents/{document_id}", tag = "documents",
-    params(("library_id" = String, Path, description = "The library"), ("document_id" = String, Path, description = "The document")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library"), ("document_id" = String, Path, format = "uuid", description = "The document")),
     responses((status = 204, description = "Deleted: durable and gone"), WriteErrors))]
 async fn delete(
     principal: Principal,
@@ -380,7 +379,7 @@ async fn delete(
 
 /// Deletes a document, wherever it is.
 #[utoipa::path(delete, operation_id = "delete_document_anywhere", path = "/documents/{document_id}", tag = "documents",
-    params(("document_id" = String, Path, description = "The document")),
+    params(("document_id" = String, Path, format = "uuid", description = "The document")),
     responses((status = 204, description = "Deleted: durable and gone"), WriteErrors))]
 async fn delete_anywhere(
     principal: Principal,
@@ -399,10 +398,10 @@ async fn delete_one(
     id: DocumentId,
 ) -> Result<Response, Problem> {
     let written = app.engine().delete_documents(principal.tenant, library, vec![id]).await?;
-    if written.value.first() != Some(&true) {
+    let Some(Some(chunks)) = written.value.first() else {
         return Err(EngineError::DocumentNotFound(id).into());
-    }
-    app.metrics().deleted(1);
+    };
+    app.metrics().deleted(library, 1, (*chunks).into());
     Ok((StatusCode::NO_CONTENT, seq_header(written.seq)).into_response())
 }
 
@@ -413,7 +412,7 @@ async fn delete_one(
 async fn delete_batch(
     principal: Principal,
     State(app): State<App>,
-    WholeBody(body): WholeBody,
+    WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let started = Instant::now();
     let ids = read_json(&body, |r| read_ids(r, &app.config().limits))?;
@@ -426,9 +425,12 @@ async fn delete_batch(
         match outcome {
             Ok(written) => {
                 seq = seq.max(written.seq);
+                let gone = written.value.iter().flatten();
+                let chunks = gone.clone().map(|chunks| u64::from(*chunks)).sum();
+                app.metrics().deleted(library, gone.count(), chunks);
                 for (at, gone) in positions.into_iter().zip(written.value) {
                     if let Some(slot) = deleted.get_mut(at) {
-                        *slot = gone;
+                        *slot = gone.is_some();
                     }
                 }
             }
@@ -446,7 +448,6 @@ async fn delete_batch(
         }
     });
     let answer = batch_answer(results.collect(), None, started);
-    app.metrics().deleted(answer.successful);
     app.metrics().batch("delete", answer.successful, answer.failed);
     Ok((StatusCode::OK, seq_header(seq), Json(answer)).into_response())
 }
@@ -458,10 +459,9 @@ async fn group_by_library(
     ids: &[DocumentId],
 ) -> Result<Vec<(LibraryId, Vec<usize>)>, Problem> {
     let mut groups: Vec<(LibraryId, Vec<usize>)> = Vec::new();
-    for (at, id) in ids.iter().enumerate() {
-        let Some(library) = app.engine().locate_document(principal.tenant, *id, None).await? else {
-            continue;
-        };
+    let found = app.engine().locate_documents(principal.tenant, ids.to_vec(), None).await?;
+    for (at, library) in found.into_iter().enumerate() {
+        let Some(library) = library else { continue };
         match groups.iter_mut().find(|(known, _)| *known == library) {
             Some((_, positions)) => positions.push(at),
             None => groups.push((library, vec![at])),

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use arrwdb_engine::state::{Document, limits};
+use arrwdb_engine::state::Document;
 use arrwdb_engine::{Cursor, DocumentPage, Embeddings, EngineError, Snapshot};
 use axum::body::Body;
 use axum::extract::State;
@@ -16,20 +16,14 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answers::{DocumentAnswer, ExportLine};
+use super::answers::{DocumentAnswer, ExportAnswer, ExportLine};
 use super::{NDJSON, seq_header};
 use crate::app::App;
 use crate::extract::{LibraryPath, MinSeq, QueryPairs};
+use crate::limits::{PAGE_BYTES, PAGE_DOCUMENTS_MAX};
 use crate::openapi::ReadErrors;
 use crate::principal::Principal;
 use crate::problem::Problem;
-
-/// Bytes that one read of documents aims at.
-const PAGE_BYTES: usize = 1 << 20;
-/// Documents of one read.
-const PAGE_DOCUMENTS_MAX: usize = 256;
-
-const _: () = assert!(PAGE_DOCUMENTS_MAX <= limits::BATCH_DOCUMENTS_MAX);
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(export))
@@ -37,7 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// `?include_embeddings=`.
 pub(super) fn ask_embeddings(query: &QueryPairs, default: bool) -> Result<Embeddings, Problem> {
-    let included = query.switch("include_embeddings", default)?;
+    let included = query.switch("include_embeddings")?.unwrap_or(default);
     Ok(if included { Embeddings::Included } else { Embeddings::Omitted })
 }
 
@@ -188,11 +182,11 @@ pub(super) fn json_documents(head: &Value, pages: Pages) -> Response {
 /// is `{"status":"complete",...}`; the lines can be sent to `documents/stream` of another library.
 #[utoipa::path(get, operation_id = "export_documents", path = "/libraries/{library_id}/documents/stream", tag = "streams",
     params(
-        ("library_id" = String, Path, description = "The library"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
-    responses((status = 200, description = "One line per document", body = ExportLine, content_type = "application/x-ndjson"), ReadErrors))]
+    responses((status = 200, description = "One line per document", body = ExportAnswer, content_type = "application/x-ndjson"), ReadErrors))]
 async fn export(
     principal: Principal,
     State(app): State<App>,

@@ -4,11 +4,13 @@
 //! body -> lines -> documents -> batches (a few on their way at once) -> results in line order
 //! ```
 //! A batch leaves when it is full, or as soon as none is on its way: a slow sender sees each line
-//! written at once, a fast one gets large batches. A document whose id is in a batch on its way
-//! waits for it, so that the last line of an id wins. A full queue of the engine slows the reading
-//! down. One bad line fails alone, with its number.
+//! written at once, a fast one gets large batches. Batches on their way are made ready at the same
+//! time and written one after the other, so that documents are listed in the order of the lines and
+//! the last line of an id wins. A full queue of the engine slows the reading down. One bad line
+//! fails alone, with its number.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, FuturesOrdered, StreamExt};
 use http::header;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -30,27 +33,17 @@ use super::answers::milliseconds;
 use super::requests::{AddDocument, Form, read_document};
 use super::{NDJSON, seq_header, wants_lines};
 use crate::app::App;
-use crate::extract::{LibraryPath, check_encoding, next_data, read_json};
+use crate::extract::{LibraryPath, Pace, check_encoding, discard, next_data, read_json};
+use crate::limits::{
+    EXPORT_END_BYTES_MAX, IMPORT_BATCH_BYTES, IMPORT_BATCH_DOCUMENTS, IMPORT_BATCHES_IN_FLIGHT,
+    IMPORT_BUSY_WAIT_MAX, LINE_BYTES_MAX, QUOTE_CHARS,
+};
+use crate::metrics::Added;
 use crate::ndjson::{Line, LineSplitter, LineText};
 use crate::openapi::{EmbeddingErrors, WriteErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;
 use crate::spool::Spool;
-
-/// Bytes of one line.
-const LINE_BYTES_MAX: usize = 16 << 20;
-/// Documents of one batch.
-const BATCH_DOCUMENTS: usize = 256;
-/// Bytes of lines after which a batch leaves.
-const BATCH_BYTES: usize = 4 << 20;
-/// Batches on their way.
-const BATCHES_IN_FLIGHT: usize = 4;
-/// How long a batch is offered to a full queue before it fails.
-const BUSY_WAIT_MAX: Duration = Duration::from_mins(2);
-/// Characters of a bad line that are quoted.
-const QUOTE_CHARS: usize = 100;
-
-const _: () = assert!(BATCH_DOCUMENTS <= arrwdb_engine::state::limits::BATCH_DOCUMENTS_MAX);
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(ingest))
@@ -76,7 +69,7 @@ struct IngestAnswer {
 /// the lines of an export make the same documents again. `Accept: application/x-ndjson` gets lines
 /// of status as they happen, anything else one JSON object at the end.
 #[utoipa::path(post, operation_id = "import_documents", path = "/libraries/{library_id}/documents/stream", tag = "streams",
-    params(("library_id" = String, Path, description = "The library")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
     request_body(content = AddDocument, content_type = "application/x-ndjson", description = "One document per line, any number of lines"),
     responses(
         (status = 200, description = "What became of the lines", content(
@@ -96,7 +89,7 @@ async fn ingest(
     let index = snapshot.spec().index.name();
     drop(snapshot);
     let lines = wants_lines(request.headers());
-    let spool = Spool::new(app.config().storage.data_dir.clone());
+    let spool = Spool::new(app.spools().clone());
     let reader = spool.reader();
     let form = if lines { AnswerForm::Lines } else { AnswerForm::Object };
     let ingest = Ingest {
@@ -104,7 +97,7 @@ async fn ingest(
         out: Output { spool: spool.clone(), form, truncated: false },
         tally: Tally::new(),
         flight: FuturesOrdered::new(),
-        held: HashSet::new(),
+        last_turn: None,
         batch: Batch::default(),
     };
     let body = request.into_body();
@@ -156,30 +149,34 @@ struct LineFailure {
 struct Batch {
     items: Vec<(u64, Item)>,
     documents: Vec<PutDocument>,
+    /// Ids of the batch: the second document of an id goes into the next one, since of two in one
+    /// batch the later would take the place of the earlier.
     ids: HashSet<DocumentId>,
     bytes: usize,
 }
 
 impl Batch {
     fn is_full(&self) -> bool {
-        self.items.len() >= BATCH_DOCUMENTS || self.bytes >= BATCH_BYTES
+        self.items.len() >= IMPORT_BATCH_DOCUMENTS || self.bytes >= IMPORT_BATCH_BYTES
     }
 }
 
 /// A batch that came back.
 struct Landed {
     items: Vec<(u64, Item)>,
-    ids: HashSet<DocumentId>,
     outcome: Result<Written<Vec<Result<PutReceipt, EngineError>>>, EngineError>,
 }
+
+/// Ends, without a value, when the batch before is written.
+type Turn = oneshot::Receiver<Infallible>;
 
 struct Ingest {
     target: Target,
     out: Output,
     tally: Tally,
     flight: FuturesOrdered<BoxFuture<'static, Landed>>,
-    /// Ids given by the caller in batches on their way.
-    held: HashSet<DocumentId>,
+    /// Ends when the last batch that was sent is written.
+    last_turn: Option<Turn>,
     batch: Batch,
 }
 
@@ -200,8 +197,8 @@ impl From<io::Error> for Stop {
 }
 
 impl Ingest {
-    async fn run(mut self, body: Body) -> (Tally, bool) {
-        let outcome = self.lines(body).await;
+    async fn run(mut self, mut body: Body) -> (Tally, bool) {
+        let outcome = self.lines(&mut body).await;
         let outcome = match outcome {
             // What was read before the body broke off counts.
             Err(Stop::Body(problem)) => self.drain().await.and(Err(Stop::Body(problem))),
@@ -218,14 +215,21 @@ impl Ingest {
             tracing::debug!("the end of an import's answer was not written: {error}");
         }
         self.out.spool.finish();
+        if self.tally.broken.is_some() {
+            discard(&mut body).await;
+        }
         (self.tally, self.out.truncated)
     }
 
-    async fn lines(&mut self, mut body: Body) -> Result<(), Stop> {
-        let idle = self.target.app.config().load.stream_idle_timeout;
+    async fn lines(&mut self, body: &mut Body) -> Result<(), Stop> {
+        let app = self.target.app.clone();
+        let idle = app.config().load.stream_idle_timeout;
+        // A line has to arrive like a whole body; between lines only silence counts.
+        let mut pace = Pace::begin(idle);
+        let mut stopping = std::pin::pin!(app.stopping());
         let mut splitter = LineSplitter::new(LINE_BYTES_MAX);
         loop {
-            if self.flight.len() >= BATCHES_IN_FLIGHT {
+            if self.flight.len() >= IMPORT_BATCHES_IN_FLIGHT {
                 self.land().await?;
                 continue;
             }
@@ -234,16 +238,26 @@ impl Ingest {
                     self.report(landed).await?;
                     self.send_if_idle().await?;
                 }
-                data = next_data(&mut body, idle) => match data.map_err(Stop::Body)? {
+                data = next_data(body, idle) => match data.map_err(Stop::Body)? {
                     Some(data) => {
                         splitter.push(&data);
+                        let mut ended = data.contains(&b'\n');
                         while let Some(line) = splitter.next_line() {
                             self.take(line).await?;
+                            ended = true;
+                        }
+                        if ended {
+                            pace = Pace::begin(idle);
+                        } else {
+                            pace.came(data.len()).map_err(Stop::Body)?;
                         }
                         self.send_if_idle().await?;
                     }
                     None => break,
                 },
+                () = &mut stopping => {
+                    return Err(Stop::Body(EngineError::Closed.into()));
+                }
             }
         }
         if let Some(line) = splitter.last_line() {
@@ -295,16 +309,19 @@ impl Ingest {
         if self.batch.items.is_empty() {
             return Ok(());
         }
-        while self.flight.len() >= BATCHES_IN_FLIGHT || !self.batch.ids.is_disjoint(&self.held) {
+        while self.flight.len() >= IMPORT_BATCHES_IN_FLIGHT {
             self.land().await?;
         }
-        let Batch { items, documents, ids, bytes: _ } = std::mem::take(&mut self.batch);
+        let Batch { items, documents, ids: _, bytes: _ } = std::mem::take(&mut self.batch);
         self.out.processing(&items).await?;
-        self.held.extend(&ids);
         let target = self.target.clone();
+        let (done, next_turn) = oneshot::channel::<Infallible>();
+        let turn = self.last_turn.replace(next_turn);
         self.flight.push_back(Box::pin(async move {
-            let outcome = put(&target, documents).await;
-            Landed { items, ids, outcome }
+            let outcome = put(&target, documents, turn).await;
+            // However it went: the next one's turn has come.
+            drop(done);
+            Landed { items, outcome }
         }));
         Ok(())
     }
@@ -318,8 +335,7 @@ impl Ingest {
     }
 
     async fn report(&mut self, landed: Landed) -> Result<(), Stop> {
-        let Landed { items, ids, outcome } = landed;
-        self.held.retain(|id| !ids.contains(id));
+        let Landed { items, outcome } = landed;
         let (mut receipts, stop) = match outcome {
             Ok(written) => {
                 self.tally.seq = self.tally.seq.max(written.seq);
@@ -327,7 +343,7 @@ impl Ingest {
             }
             Err(error) => (Vec::new().into_iter(), Some(error)),
         };
-        let (mut documents, mut chunks) = (0, 0);
+        let mut added = Added::default();
         for (number, item) in items {
             let result = match item {
                 Item::Failed(failure) => Err(failure),
@@ -345,14 +361,13 @@ impl Ingest {
                 }
             };
             if let Ok(receipt) = &result {
-                documents += 1;
-                chunks += receipt.chunks;
+                added.count(receipt);
             }
             self.tally.count(&result);
             self.out.result(&result).await?;
         }
         let Target { app, library, index, .. } = &self.target;
-        app.metrics().added(*library, index, documents, chunks);
+        app.metrics().added(*library, index, added);
         match stop {
             Some(error) if is_final(&error) => Err(Stop::Engine(error.into())),
             Some(_) | None => Ok(()),
@@ -373,6 +388,7 @@ fn is_final(error: &EngineError) -> bool {
         EngineError::DocumentNotFound(_)
         | EngineError::LibraryExists(_)
         | EngineError::TooManyLibraries(_)
+        | EngineError::TooManyDocuments(_)
         | EngineError::Invalid { .. }
         | EngineError::Blank { .. }
         | EngineError::Vector { .. }
@@ -386,6 +402,7 @@ fn is_final(error: &EngineError) -> bool {
 async fn put(
     target: &Target,
     documents: Vec<PutDocument>,
+    mut turn: Option<Turn>,
 ) -> Result<Written<Vec<Result<PutReceipt, EngineError>>>, EngineError> {
     let Target { app, principal, library, .. } = target;
     let (engine, tenant) = (app.engine(), principal.tenant);
@@ -394,13 +411,19 @@ async fn put(
     }
     let started = Instant::now();
     loop {
-        let outcome = engine.put_documents(tenant, *library, documents.clone()).await;
+        let turn = async {
+            if let Some(turn) = turn.take() {
+                // Nothing is ever sent: the batch before is done when its end is dropped.
+                turn.await.map_or_else(|_done| (), |never| match never {});
+            }
+        };
+        let outcome = engine.put_documents_in_turn(tenant, *library, documents.clone(), turn).await;
         let wait = match &outcome {
             Err(error) => busy_for(error),
             Ok(_) => None,
         };
         match wait {
-            Some(wait) if started.elapsed() + wait < BUSY_WAIT_MAX => {
+            Some(wait) if started.elapsed() + wait < IMPORT_BUSY_WAIT_MAX => {
                 tokio::time::sleep(wait).await;
             }
             Some(_) | None => return outcome,
@@ -451,11 +474,8 @@ fn read_line(
     Some((number, document))
 }
 
-/// Longest text that can be the last line of an export.
-const END_BYTES_MAX: usize = 512;
-
 fn is_end_of_export(text: &[u8]) -> bool {
-    if text.len() > END_BYTES_MAX {
+    if text.len() > EXPORT_END_BYTES_MAX {
         return false;
     }
     let Ok(Value::Object(object)) = serde_json::from_slice(text) else { return false };

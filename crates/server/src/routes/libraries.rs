@@ -1,6 +1,6 @@
 //! Libraries.
 
-use arrwdb_engine::state::{IndexSpec, limits};
+use arrwdb_engine::state::{IndexSpec, check_library_name, limits};
 use arrwdb_engine::{LibraryPatch, NewLibrary, Snapshot};
 use axum::Json;
 use axum::extract::State;
@@ -18,6 +18,7 @@ use super::seq_header;
 use crate::app::App;
 use crate::extract::{LibraryPath, MinSeq, QueryPairs, WholeBody, read_json};
 use crate::json::{Read, Reader};
+use crate::limits::LIBRARY_DOCUMENTS_MAX;
 use crate::openapi::{ReadErrors, WriteErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -29,15 +30,12 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(statistics))
 }
 
-/// Documents that `GET` of a library carries; the rest are paged.
-const DOCUMENTS_EMBEDDED_MAX: u64 = 100;
-
 /// A library to create.
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({"name": "papers", "description": "What I read", "index_type": "brute_force"}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 struct CreateLibrary {
-    /// 1 to 255 characters; need not be unique.
+    /// 1 to 255 characters, not blank, without control characters; need not be unique.
     #[schema(min_length = 1, max_length = 255)]
     name: String,
     description: Option<String>,
@@ -87,7 +85,7 @@ fn read_create(r: &mut Reader<'_>) -> Read<NewLibrary> {
                 r.fault("the server makes a library's id");
             }
             "name" => {
-                let name = text_within(r, 1, limits::LIBRARY_NAME_CHARS_MAX)?;
+                let name = read_name(r)?;
                 named = name.is_some() || r.has_own_fault();
                 new.name = name.unwrap_or_default();
             }
@@ -106,6 +104,17 @@ fn read_create(r: &mut Reader<'_>) -> Read<NewLibrary> {
     })?;
     r.require("name", named);
     Ok(new)
+}
+
+fn read_name(r: &mut Reader<'_>) -> Read<Option<String>> {
+    let Some(name) = r.string()? else { return Ok(None) };
+    Ok(match check_library_name(&name) {
+        Ok(()) => Some(name),
+        Err(fault) => {
+            r.fault(fault.to_string());
+            None
+        }
+    })
 }
 
 fn read_index_type(r: &mut Reader<'_>) -> Read<()> {
@@ -170,7 +179,7 @@ fn read_quantization(r: &mut Reader<'_>) -> Read<()> {
 async fn create(
     principal: Principal,
     State(app): State<App>,
-    WholeBody(body): WholeBody,
+    WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let new = read_json(&body, read_create)?;
     let written = app.engine().create_library(principal.tenant, new).await?;
@@ -202,7 +211,7 @@ async fn list(
 /// One library with its first 100 documents.
 #[utoipa::path(get, operation_id = "get_library", path = "/libraries/{library_id}", tag = "libraries",
     params(
-        ("library_id" = String, Path, description = "The library"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
@@ -232,15 +241,15 @@ fn whole_library(
         "name": spec.name,
         "metadata": LibraryMetadata::of(spec),
         "num_documents": total,
-        "documents_truncated": total > DOCUMENTS_EMBEDDED_MAX,
+        "documents_truncated": total > LIBRARY_DOCUMENTS_MAX,
     });
-    let pages = Pages::first(snapshot, DOCUMENTS_EMBEDDED_MAX, embeddings);
+    let pages = Pages::first(snapshot, LIBRARY_DOCUMENTS_MAX, embeddings);
     Ok((headers, json_documents(&head, pages)).into_response())
 }
 
 /// Changes a library's name or description.
 #[utoipa::path(patch, operation_id = "update_library", path = "/libraries/{library_id}", tag = "libraries",
-    params(("library_id" = String, Path, description = "The library")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
     request_body = PatchLibrary,
     responses((status = 200, description = "The library as it is now", body = LibraryAnswer), WriteErrors))]
 async fn patch(
@@ -248,13 +257,13 @@ async fn patch(
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
     query: QueryPairs,
-    WholeBody(body): WholeBody,
+    WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let changes = read_json(&body, |r| {
         let mut changes = LibraryPatch::default();
         r.object(|r, key| {
             match key {
-                "name" => changes.name = text_within(r, 1, limits::LIBRARY_NAME_CHARS_MAX)?,
+                "name" => changes.name = read_name(r)?,
                 "description" => {
                     let text = text_within(r, 0, limits::LIBRARY_DESCRIPTION_CHARS_MAX)?;
                     changes.description =
@@ -273,7 +282,7 @@ async fn patch(
 
 /// Deletes a library with everything in it.
 #[utoipa::path(delete, operation_id = "delete_library", path = "/libraries/{library_id}", tag = "libraries",
-    params(("library_id" = String, Path, description = "The library")),
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
     responses((status = 204, description = "Deleted"), WriteErrors))]
 async fn delete(
     principal: Principal,
@@ -287,7 +296,7 @@ async fn delete(
 /// Figures of a library.
 #[utoipa::path(get, operation_id = "get_library_statistics", path = "/libraries/{library_id}/statistics", tag = "libraries",
     params(
-        ("library_id" = String, Path, description = "The library"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
     responses((status = 200, description = "Figures, all measured", body = Object,

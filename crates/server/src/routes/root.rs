@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::response::Html;
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
@@ -54,8 +55,10 @@ async fn root(_principal: Principal) -> Json<Value> {
     ))]
 async fn error_kind(
     _principal: Principal,
-    Path(slug): Path<String>,
+    slug: Result<Path<String>, PathRejection>,
 ) -> Result<Html<String>, Problem> {
+    // What is not even text is no name.
+    let slug = slug.map(|path| path.0).unwrap_or_default();
     let kind = KINDS
         .iter()
         .find(|kind| kind.slug == slug)

@@ -15,12 +15,13 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answers::{SearchResult, StreamedResult, milliseconds};
+use super::answers::{SearchResult, StreamedLine, StreamedResult, milliseconds};
 use super::requests::{read_vector, text_within};
 use super::{NDJSON, seq_header, wants_lines};
 use crate::app::App;
 use crate::extract::{LibraryPath, MinSeq, QueryPairs, WholeBody, query_fault, read_json};
 use crate::json::{Read, Reader};
+use crate::limits::K_DEFAULT;
 use crate::openapi::{EmbeddingErrors, ReadErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -45,6 +46,28 @@ struct SearchBody {
     /// Only passages with `distance <= distance_threshold`.
     #[schema(minimum = 0, maximum = 2)]
     distance_threshold: Option<f32>,
+    /// Whether hits carry their vectors; the query parameter of this name wins.
+    #[schema(default = false)]
+    include_embeddings: Option<bool>,
+}
+
+/// What to find, in words; every field may be in the query string instead.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"query": "how do models learn?", "k": 1000}))]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+struct StreamSearchBody {
+    /// 1 to `MAX_QUERY_LENGTH` characters.
+    #[schema(min_length = 1, max_length = 1000)]
+    query: Option<String>,
+    /// How many passages.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000, default = 10)]
+    k: Option<usize>,
+    /// Only passages with `distance <= distance_threshold`.
+    #[schema(minimum = 0, maximum = 2)]
+    distance_threshold: Option<f32>,
+    /// Whether hits carry their vectors; the query parameter of this name wins.
+    #[schema(default = false)]
+    include_embeddings: Option<bool>,
 }
 
 /// What to find, as a vector.
@@ -60,6 +83,9 @@ struct EmbeddingSearchBody {
     /// Only passages with `distance <= distance_threshold`.
     #[schema(minimum = 0, maximum = 2)]
     distance_threshold: Option<f32>,
+    /// Whether hits carry their vectors; the query parameter of this name wins.
+    #[schema(default = false)]
+    include_embeddings: Option<bool>,
 }
 
 /// The passages found, nearest first.
@@ -79,8 +105,6 @@ struct StreamedResponse {
     total: usize,
     query_time_ms: f64,
 }
-
-const K_DEFAULT: usize = 10;
 
 fn read_k(r: &mut Reader<'_>, max: usize) -> Read<Option<usize>> {
     let Some(k) = r.whole()? else { return Ok(None) };
@@ -127,7 +151,7 @@ fn refuse_unserved(r: &mut Reader<'_>, key: &str) -> Read<()> {
 /// Searches by text.
 #[utoipa::path(post, operation_id = "search", path = "/libraries/{library_id}/search", tag = "search",
     params(
-        ("library_id" = String, Path, description = "The library"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
@@ -137,7 +161,7 @@ async fn search_text(
     principal: Principal,
     State(app): State<App>,
     target: Target,
-    WholeBody(body): WholeBody,
+    WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let limits = &app.config().limits;
     let fields = read_json(&body, |r| {
@@ -147,6 +171,7 @@ async fn search_text(
                 "query" => fields.query = text_within(r, 1, limits.query_chars_max)?,
                 "k" => fields.k = read_k(r, limits.k_max)?,
                 "distance_threshold" => fields.distance_threshold = read_threshold(r)?,
+                "include_embeddings" => fields.include_embeddings = r.switch()?,
                 other => refuse_unserved(r, other)?,
             }
             Ok(())
@@ -158,7 +183,7 @@ async fn search_text(
         query: Query::Text(fields.query.unwrap_or_default()),
         k: fields.k.unwrap_or(K_DEFAULT),
         distance_threshold: fields.distance_threshold,
-        include_embeddings: target.include_embeddings,
+        include_embeddings: target.include_embeddings(fields.include_embeddings),
     };
     answer(&app, principal, &target, request).await
 }
@@ -166,7 +191,7 @@ async fn search_text(
 /// Searches by vector.
 #[utoipa::path(post, operation_id = "search_by_embedding", path = "/libraries/{library_id}/search/embedding", tag = "search",
     params(
-        ("library_id" = String, Path, description = "The library"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
@@ -176,7 +201,7 @@ async fn search_embedding(
     principal: Principal,
     State(app): State<App>,
     target: Target,
-    WholeBody(body): WholeBody,
+    WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let k_max = app.config().limits.k_max;
     let fields = read_json(&body, |r| {
@@ -186,6 +211,7 @@ async fn search_embedding(
                 "embedding" => fields.embedding = read_vector(r)?,
                 "k" => fields.k = read_k(r, k_max)?,
                 "distance_threshold" => fields.distance_threshold = read_threshold(r)?,
+                "include_embeddings" => fields.include_embeddings = r.switch()?,
                 other => refuse_unserved(r, other)?,
             }
             Ok(())
@@ -197,7 +223,7 @@ async fn search_embedding(
         query: Query::Vector(fields.embedding.unwrap_or_default()),
         k: fields.k.unwrap_or(K_DEFAULT),
         distance_threshold: fields.distance_threshold,
-        include_embeddings: target.include_embeddings,
+        include_embeddings: target.include_embeddings(fields.include_embeddings),
     };
     answer(&app, principal, &target, request).await
 }
@@ -206,10 +232,17 @@ async fn search_embedding(
 #[derive(Debug)]
 struct Target {
     library: LibraryId,
-    include_embeddings: bool,
+    include_embeddings: Option<bool>,
     min_seq: MinSeq,
     query: QueryPairs,
     wants_lines: bool,
+}
+
+impl Target {
+    /// Whether hits carry their vectors, given what the body says: the query string wins.
+    fn include_embeddings(&self, body: Option<bool>) -> bool {
+        self.include_embeddings.or(body).unwrap_or(false)
+    }
 }
 
 impl axum::extract::FromRequestParts<App> for Target {
@@ -222,7 +255,7 @@ impl axum::extract::FromRequestParts<App> for Target {
         let LibraryPath(library) = LibraryPath::from_request_parts(parts, app).await?;
         let min_seq = MinSeq::from_request_parts(parts, app).await?;
         let query = QueryPairs::from_request_parts(parts, app).await?;
-        let include_embeddings = query.switch("include_embeddings", false)?;
+        let include_embeddings = query.switch("include_embeddings")?;
         let wants_lines = wants_lines(&parts.headers);
         Ok(Self { library, include_embeddings, min_seq, query, wants_lines })
     }
@@ -238,7 +271,7 @@ async fn run(
     let answer =
         app.engine().search(principal.tenant, target.library, request, target.min_seq.0).await?;
     let taken = started.elapsed();
-    app.metrics().searched(target.library, "brute_force", taken, answer.hits.len());
+    app.metrics().searched(target.library, answer.index.name(), taken, answer.hits.len());
     Ok((answer, milliseconds(taken)))
 }
 
@@ -260,25 +293,25 @@ async fn answer(
 /// body wins.
 #[utoipa::path(post, path = "/libraries/{library_id}/search/stream", tag = "search",
     params(
-        ("library_id" = String, Path, description = "The library"),
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("query" = Option<String>, Query, description = "What to find"),
-        ("k" = Option<u32>, Query, description = "How many passages, 1 to 10000 [10]"),
-        ("distance_threshold" = Option<f32>, Query, description = "Only passages this near, 0 to 2"),
+        ("k" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "How many passages, 1 to 10000 [10]"),
+        ("distance_threshold" = Option<f32>, Query, minimum = 0, maximum = 2, description = "Only passages this near, 0 to 2"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
     ),
-    request_body(content = Option<SearchBody>),
+    request_body(content = Option<StreamSearchBody>),
     responses(
         (status = 200, description = "The nearest passages", content(
             (StreamedResponse = "application/json"),
-            (StreamedResult = "application/x-ndjson"),
+            (StreamedLine = "application/x-ndjson"),
         )),
         ReadErrors, EmbeddingErrors))]
 async fn search_stream(
     principal: Principal,
     State(app): State<App>,
     target: Target,
-    WholeBody(body): WholeBody,
+    WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let request = stream_request(&app, &target, &body)?;
     let (answer, query_time_ms) = run(&app, principal, &target, request).await?;
@@ -322,6 +355,7 @@ fn stream_request(app: &App, target: &Target, body: &[u8]) -> Result<SearchReque
                         fields.distance_threshold =
                             read_threshold(r)?.or(fields.distance_threshold);
                     }
+                    "include_embeddings" => fields.include_embeddings = r.switch()?,
                     other => refuse_unserved(r, other)?,
                 }
                 Ok(())
@@ -334,7 +368,7 @@ fn stream_request(app: &App, target: &Target, body: &[u8]) -> Result<SearchReque
         query: Query::Text(query),
         k: fields.k.unwrap_or(K_DEFAULT),
         distance_threshold: fields.distance_threshold,
-        include_embeddings: target.include_embeddings,
+        include_embeddings: target.include_embeddings(fields.include_embeddings),
     })
 }
 
@@ -356,7 +390,8 @@ fn stream_query(pairs: &QueryPairs, query_chars_max: usize) -> Result<SearchBody
                 .ok_or_else(|| query_fault("distance_threshold", "must be from 0 to 2"))?,
         ),
     };
-    Ok(SearchBody { query, k: k.and_then(|k| usize::try_from(k).ok()), distance_threshold })
+    let k = k.and_then(|k| usize::try_from(k).ok());
+    Ok(SearchBody { query, k, distance_threshold, include_embeddings: None })
 }
 
 #[cfg(test)]

@@ -306,3 +306,82 @@ async fn a_number_that_is_never_reached_is_409() {
     assert!(problem["current_seq"].as_u64().expect("current_seq") > 0);
     assert!(answer.header("retry-after").is_some());
 }
+
+#[tokio::test]
+async fn a_library_never_holds_more_documents_than_the_settings_allow() {
+    let mut site = Site::new().await;
+    site.set("MAX_DOCUMENTS_PER_LIBRARY", "40");
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let documents = format!("/v1/libraries/{library}/documents");
+    let document =
+        |title: &str| json!({ "title": title, "chunks": [{ "text": "x", "embedding": [1, 0] }] });
+    // 60 at the same time, alone and in batches: 40 of them find room.
+    let single = futures_util::future::join_all((0..30).map(async |n| {
+        let path = format!("{documents}/with-embeddings");
+        let answer = server.post(&path, &document(&format!("single {n}"))).await;
+        if answer.status != 201 {
+            answer.problem(409, "TooManyDocumentsError");
+        }
+        usize::from(answer.status == 201)
+    }));
+    let batches = futures_util::future::join_all((0..3).map(async |n| {
+        let batch: Vec<Value> = (0..10).map(|m| document(&format!("batch {n} {m}"))).collect();
+        let path = format!("{documents}/batch-with-embeddings");
+        let answer = server.post(&path, &json!({ "documents": batch })).await.expect(201);
+        usize::try_from(answer["successful"].as_u64().expect("a count")).expect("small")
+    }));
+    let (single, batches) = tokio::join!(single, batches);
+    let total = async || server.get(&documents).await.expect(200)["total"].clone();
+    assert_eq!(total().await, 40);
+    assert_eq!(single.into_iter().chain(batches).sum::<usize>(), 40, "as many were acknowledged");
+
+    let listed = server.get(&documents).await.expect(200);
+    let id = listed["documents"][0]["id"].as_str().expect("id").to_owned();
+    let mut replacement = document("replaced");
+    replacement["id"] = json!(id);
+    let lines = format!("{}\n{}\n", document("one too many"), replacement);
+    let answer = server.raw(Method::POST, &format!("{documents}/stream"), lines).await.expect(200);
+    assert_eq!((&answer["successful"], &answer["failed"]), (&json!(1), &json!(1)), "{answer}");
+    let error = answer["results"][0]["error"].as_str().expect("an error");
+    assert!(error.contains("40 documents"), "{error}");
+    assert_eq!(total().await, 40);
+    assert_eq!(server.delete(&format!("{documents}/{id}")).await.status, 204);
+    let path = format!("{documents}/with-embeddings");
+    server.post(&path, &document("in its place")).await.expect(201);
+    server.post(&path, &document("too many")).await.problem(409, "TooManyDocumentsError");
+}
+
+#[tokio::test]
+async fn a_blank_title_is_a_title() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.library().await;
+    let path = format!("/v1/libraries/{library}/documents");
+    let added = server.post(&path, &json!({ "title": " ", "texts": ["x"] })).await.expect(201);
+    assert_eq!(added["metadata"]["title"], " ", "at least one character is all it needs");
+}
+
+#[tokio::test]
+async fn the_sequence_of_a_library_is_at_least_that_of_its_creation() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let created =
+        server.post("/v1/libraries", &json!({ "name": "x", "embedding_dimension": 2 })).await;
+    let (seq, library) =
+        (created.seq(), created.expect(201)["id"].as_str().expect("id").to_owned());
+    let path = format!("/v1/libraries/{library}/statistics");
+    let statistics = server.get(&path).await.expect(200);
+    assert!(statistics["seq"].as_u64().expect("seq") >= seq, "{statistics} after {seq}");
+    let found = server.find(&library, &json!({ "embedding": [1, 0] })).await;
+    assert!(found.seq() >= seq);
+    let added = server.add_vectors(&library, "t", &[vec![1.0, 0.0]]).await;
+    assert!(added["id"].is_string());
+    let later = server.get(&path).await.expect(200)["seq"].as_u64().expect("seq");
+    assert!(later > seq);
+    server.terminate();
+    assert!(server.ended().await.success());
+    let server = site.start().await;
+    let again = server.get(&path).await.expect(200)["seq"].as_u64().expect("seq");
+    assert!(again >= later, "{again} after {later}");
+}

@@ -140,6 +140,14 @@ async fn a_library_is_refused_with_every_bad_field() {
         post(json!({}), &["/name"]),
         post(json!({ "name": "" }), &["/name"]),
         post(json!({ "name": "x".repeat(256) }), &["/name"]),
+        post(json!({ "name": "   " }), &["/name"]),
+        post(json!({ "name": "\u{2003}\t" }), &["/name"]),
+        post(json!({ "name": "a\nb" }), &["/name"]),
+        post(json!({ "name": "a\u{0}" }), &["/name"]),
+        post(
+            json!({ "name": "\u{7f}", "embedding_dimension": 0 }),
+            &["/name", "/embedding_dimension"],
+        ),
         post(
             json!({ "name": 7, "embedding_dimension": 0, "index_type": "magic" }),
             &["/name", "/embedding_dimension", "/index_type"],
@@ -152,6 +160,8 @@ async fn a_library_is_refused_with_every_bad_field() {
         case(Method::POST, "/v1/libraries", "", 422, "JsonInvalidError"),
         case(Method::POST, "/v1/libraries", "{} {}", 422, "JsonInvalidError"),
         invalid(Method::PATCH, "/v1/libraries/{lib}", json!({ "name": "" }), &["/name"]),
+        invalid(Method::PATCH, "/v1/libraries/{lib}", json!({ "name": " " }), &["/name"]),
+        invalid(Method::PATCH, "/v1/libraries/{lib}", json!({ "name": "a\u{1b}[2J" }), &["/name"]),
     ])
     .await;
 }
@@ -360,4 +370,40 @@ async fn a_body_over_the_limit_is_413_announced_or_not() {
     let chunked = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
     server.raw(Method::POST, &path, chunked).await.problem(413, "RequestTooLargeError");
     server.post(&path, &json!({ "title": "t", "texts": ["x"] })).await.expect(201);
+}
+
+#[tokio::test]
+async fn a_query_string_that_is_not_utf8_is_refused_by_name() {
+    let (get, post) = (Method::GET, Method::POST);
+    check_all(vec![
+        invalid(get.clone(), "/v1/libraries?query=%ff", "", &["/query/query"]),
+        invalid(get.clone(), "/v1/libraries/{lib}?a=1&x=%C3%28&b=2", "", &["/query/x"]),
+        invalid(get.clone(), "/v1/libraries/{lib}/documents?%80=1", "", &["/query/\u{fffd}"]),
+        invalid(get.clone(), "/v1/libraries/{lib}/documents?page=%f0%9f", "", &["/query/page"]),
+        invalid(post, "/v1/libraries/{lib}/search/stream?query=%ff", "{}", &["/query/query"]),
+        invalid(get, "/v1/libraries/{lib}/documents?page=%00", "", &["/query/page"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_slash_too_many_is_404_and_says_which_path_exists() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let (library, document) = fixture(&server).await;
+    for path in [
+        "/v1/libraries".to_owned(),
+        format!("/v1/libraries/{library}"),
+        format!("/v1/libraries/{library}/documents/{document}"),
+        format!("/v1/documents/{document}"),
+        "/health".to_owned(),
+    ] {
+        let problem = server.get(&format!("{path}/")).await.problem(404, "NotFoundError");
+        let detail = problem["detail"].as_str().expect("detail");
+        let hint = format!("; {path} without the slash at its end exists");
+        assert!(detail.ends_with(&hint), "{detail}");
+        server.get(&path).await.expect(200);
+    }
+    let problem = server.get("/v1/nothing/").await.problem(404, "NotFoundError");
+    assert_eq!(problem["detail"], "there is nothing at /v1/nothing/");
 }

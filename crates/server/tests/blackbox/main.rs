@@ -3,15 +3,17 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../harness/mod.rs"]
-#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod harness;
 
+mod bad_input;
 mod commands;
 mod documents;
 mod errors;
+mod full_disk;
 mod lifecycle;
 mod local_model;
 mod openapi;
+mod overload;
 mod search;
 mod streams;
 mod surface;

@@ -174,3 +174,42 @@ async fn a_streamed_search_comes_as_one_object_or_as_lines() {
         "the body wins"
     );
 }
+
+#[tokio::test]
+async fn vectors_are_asked_for_in_the_body_or_in_the_query_string_which_wins() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.library().await;
+    let path = format!("/v1/libraries/{library}");
+    let body = json!({ "title": "t", "texts": ["green parrots"] });
+    server.post(&format!("{path}/documents"), &body).await.expect(201);
+    let vector = crate::harness::provider::vector("green parrots");
+    let bodies = [
+        ("search", json!({ "query": "parrots" })),
+        ("search/stream", json!({ "query": "parrots" })),
+        ("search/embedding", json!({ "embedding": vector })),
+    ];
+    for (route, body) in bodies {
+        for (query, asked, included) in [
+            ("", json!(null), false),
+            ("", json!(true), true),
+            ("", json!(false), false),
+            ("?include_embeddings=false", json!(true), false),
+            ("?include_embeddings=true", json!(false), true),
+            ("?include_embeddings=true", json!(null), true),
+        ] {
+            let mut body = body.clone();
+            body["include_embeddings"] = asked.clone();
+            let found = server.post(&format!("{path}/{route}{query}"), &body).await.expect(200);
+            let hit = &found["results"][0];
+            let embedding = if route == "search/stream" { hit } else { &hit["chunk"] };
+            let has = embedding["embedding"].is_array();
+            assert_eq!(has, included, "{route} {query} {asked}: {hit}");
+        }
+        let mut body = body.clone();
+        body["include_embeddings"] = json!("yes");
+        let answer = server.post(&format!("{path}/{route}"), &body).await;
+        answer.problem(422, "ValidationError");
+        assert_eq!(answer.pointers(), ["/include_embeddings"], "{route}");
+    }
+}

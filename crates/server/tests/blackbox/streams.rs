@@ -273,3 +273,46 @@ async fn an_export_is_one_state_while_writes_go_on() {
         assert_eq!(line["title"], format!("d{at}"), "a prefix of what was written");
     }
 }
+
+/// The titles of every document, in the order of the listing.
+async fn titles(server: &Server, library: &str) -> Vec<String> {
+    let exported = export(server, library, "?include_embeddings=false").await;
+    let lines = exported.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines.filter_map(|line| line["title"].as_str().map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn documents_are_listed_in_the_order_in_which_one_request_sent_them() {
+    const BATCH: usize = 256;
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.library().await;
+    let vector = crate::harness::provider::vector("x");
+    let mut expected: Vec<String> = (0..BATCH * 6).map(|n| format!("line {n}")).collect();
+    let lines = expected.iter().enumerate().map(|(n, title)| {
+        // Every other batch of the import has to be embedded, which takes longer than the rest.
+        let line = if (n / BATCH).is_multiple_of(2) {
+            json!({ "title": title, "texts": [format!("text {n}")] })
+        } else {
+            json!({ "title": title, "chunks": [{ "text": "x", "embedding": vector }] })
+        };
+        format!("{line}\n")
+    });
+    let answer = stream_in(&server, &library, lines.collect::<String>(), "*/*").await.expect(200);
+    assert_eq!(answer["failed"], 0, "{answer}");
+    assert_eq!(titles(&server, &library).await, expected);
+
+    // One batch of several records of the log.
+    let batch: Vec<String> = (0..1000).map(|n| format!("batch {n}")).collect();
+    let documents: Vec<Value> = batch
+        .iter()
+        .map(|title| {
+            let text = "some text ".repeat(800);
+            json!({ "title": title, "chunks": [{ "text": text, "embedding": vector }] })
+        })
+        .collect();
+    let path = format!("/v1/libraries/{library}/documents/batch-with-embeddings");
+    server.post(&path, &json!({ "documents": documents })).await.expect(201);
+    expected.extend(batch);
+    assert_eq!(titles(&server, &library).await, expected);
+}

@@ -198,3 +198,71 @@ async fn an_error_type_leads_to_its_explanation() {
     assert_eq!(page.status, 200);
     assert!(page.text().contains("Not Found"));
 }
+
+/// The value of a metric whose line has all of these labels.
+fn metric(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
+    let line = text.lines().find(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    })?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[tokio::test]
+async fn vectors_that_died_are_counted_exactly() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let ids: Vec<String> =
+        (0..4).map(|n| format!("00000000-0000-4000-8000-00000000000{n}")).collect();
+    let document = |id: &str, chunks: usize| {
+        let chunk = json!({ "text": "x", "embedding": [1, 0] });
+        json!({ "id": id, "title": "t", "chunks": vec![chunk; chunks] })
+    };
+    let path = format!("/v1/libraries/{library}/documents");
+    // 3 chunks that are replaced in the same batch, then 2, 5, 1 and 4.
+    let batch = [(0, 3), (0, 2), (1, 5), (2, 1), (3, 4)];
+    let batch: Vec<_> = batch.iter().map(|(n, chunks)| document(&ids[*n], *chunks)).collect();
+    let body = json!({ "documents": batch });
+    server.post(&format!("{path}/batch-with-embeddings"), &body).await.expect(201);
+    // One is replaced by itself (5 die), one by a line of an import (1), two are deleted (2, 4).
+    let one = document(&ids[1], 1);
+    server.post(&format!("{path}/with-embeddings"), &one).await.expect(201);
+    let line = document(&ids[2], 7).to_string();
+    server.raw(Method::POST, &format!("{path}/stream"), line).await.expect(200);
+    assert_eq!(server.delete(&format!("{path}/{}", ids[0])).await.status, 204);
+    let gone = [&ids[3], &ids[3], &ids[0]];
+    let body = json!({ "document_ids": gone }).to_string();
+    server.raw(Method::DELETE, "/v1/documents/batch", body).await.expect(200);
+
+    let text = server.get("/metrics").await.text();
+    let value = |name: &str| metric(&text, name, &[&library]).expect(name);
+    assert_eq!(value("vectordb_vectors_added_total").to_bits(), 23_f64.to_bits(), "{text}");
+    assert_eq!(value("vectordb_vectors_deleted_total").to_bits(), 15_f64.to_bits(), "{text}");
+    assert_eq!(value("vectordb_library_size_vectors").to_bits(), 8_f64.to_bits(), "{text}");
+    let index = metric(&text, "vectordb_vectors_added_total", &[&library, "brute_force"]);
+    assert!(index.is_some(), "the index of the library: {text}");
+}
+
+#[tokio::test]
+async fn the_time_of_embedding_is_told_by_the_size_of_the_call() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.library().await;
+    let path = format!("/v1/libraries/{library}");
+    let texts: Vec<String> = (0..11).map(|n| format!("text {n}")).collect();
+    let body = json!({ "title": "t", "texts": texts });
+    server.post(&format!("{path}/documents"), &body).await.expect(201);
+    server.post(&format!("{path}/search"), &json!({ "query": "text" })).await.expect(200);
+    let text = server.get("/metrics").await.text();
+    for (size, calls) in [("small", 1.0_f64), ("medium", 1.0), ("large", 0.0)] {
+        let label = format!("batch_size_bucket=\"{size}\"");
+        let name = "vectordb_embedding_duration_seconds";
+        let count = metric(&text, &format!("{name}_count"), &[&label]).expect(size);
+        assert_eq!(count.to_bits(), calls.to_bits(), "{size}: {text}");
+        let all = metric(&text, &format!("{name}_bucket"), &[&label, "le=\"+Inf\""]);
+        assert_eq!(all.map(f64::to_bits), Some(calls.to_bits()), "{size}: {text}");
+        let sum = metric(&text, &format!("{name}_sum"), &[&label]).expect(size);
+        assert_eq!(sum > 0.0, calls > 0.0, "{size}: {text}");
+    }
+}

@@ -128,6 +128,11 @@ impl Client {
 }
 
 impl Answer {
+    /// An answer that came otherwise.
+    pub(crate) fn new(status: u16, headers: HeaderMap, body: Vec<u8>, request: &str) -> Answer {
+        Answer { status, headers, body, path: String::new(), request: request.to_owned() }
+    }
+
     /// The body as JSON, after checking the status.
     #[track_caller]
     pub(crate) fn expect(&self, status: u16) -> Value {

@@ -86,5 +86,7 @@ pub(crate) fn vector(text: &str) -> Vec<f32> {
     }
     // No text is without direction.
     vector[DIMENSION - 1] += 0.01;
+    // And none of its beginnings, for libraries of fewer dimensions.
+    vector[0] += 0.01;
     vector
 }

@@ -12,7 +12,7 @@ mod write;
 use std::ops::Range;
 
 pub use file::{FileBytes, FileSegment};
-pub(crate) use memory::MemorySegment;
+pub(crate) use memory::{MemorySegment, count};
 pub use merge::Merge;
 pub(crate) use merge::RowMap;
 pub use write::{SegmentSummary, WriteError as SegmentWriteError};

@@ -1,0 +1,107 @@
+//! Every bound of the server in one place, with its reason and its relation to the others.
+//!
+//! Bounds of the data model are in `arrwdb_engine::state::limits`; those that operators set are in
+//! [`crate::config`]. What is full answers 429 or 503 with `Retry-After`; what is slow is cut off.
+
+use std::time::Duration;
+
+use arrwdb_engine::state::limits::{BATCH_DOCUMENTS_MAX, RECORD_BYTES_MAX};
+
+use crate::config::Rate;
+
+// Connections.
+
+/// Requests of one HTTP/2 connection at the same time: as many as are worked on at all by default.
+pub(crate) const HTTP2_STREAMS_MAX: u32 = 100;
+/// Bytes of all headers of one request. hyper answers 431 beyond, and to more than 100 headers.
+pub(crate) const HEADER_BYTES_MAX: u32 = 64 << 10;
+/// Bytes that HTTP/1 reads ahead for one connection, the head of a request included.
+pub(crate) const READ_BUFFER_BYTES_MAX: usize = 128 << 10;
+/// Pause after a failed accept: it fails for want of file descriptors, which others must free.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of an answer that are handed to a connection at once: the rest waits until the client has
+/// taken these, so that one who reads nothing costs a few of these and not the whole answer.
+pub(crate) const ANSWER_PIECE_BYTES: usize = 64 << 10;
+
+// Requests.
+
+/// How long a request may wait for its turn. Clients give up after about this.
+pub(crate) const ADMISSION_WAIT_MAX: Duration = Duration::from_secs(10);
+/// When to come back to a server whose every slot is taken: requests take milliseconds.
+pub(crate) const ADMISSION_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Bytes of bodies in memory, of all requests together. A single request may always have the
+/// largest body that the settings allow.
+pub(crate) const BODIES_BYTES_MAX: usize = 512 << 20;
+/// Time in which a body need not have a speed: connections start slowly.
+pub(crate) const BODY_GRACE: Duration = Duration::from_secs(10);
+/// Bytes per second that a body has to arrive with after that, on average. A modem is faster; one
+/// byte every few seconds, which would hold a slot for nothing, is not.
+pub(crate) const BODY_BYTES_PER_SECOND_MIN: u64 = 1024;
+/// What is read and thrown away of a body that is refused, at most, and for how long: a client that
+/// is still sending when the connection is closed gets a reset in place of the answer.
+pub(crate) const DISCARD_BYTES_MAX: usize = 16 << 20;
+/// See [`DISCARD_BYTES_MAX`].
+pub(crate) const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
+/// Characters of a request id that a client may choose; it is in every line of the log.
+pub(crate) const REQUEST_ID_CHARS_MAX: usize = 128;
+/// Characters of a path that an answer repeats.
+pub(crate) const PATH_CHARS_SHOWN: usize = 200;
+/// Faults of one body that are noted; a body may have millions.
+pub(crate) const FAULTS_MAX: usize = 100;
+
+// Streams.
+
+/// Bytes of one line of NDJSON. A document at every limit of the data model may need more and then
+/// goes by one of the other routes.
+pub(crate) const LINE_BYTES_MAX: usize = 16 << 20;
+/// Documents of an import that are written together: large enough that a sync of the log costs
+/// little, small enough that a line is answered soon.
+pub(crate) const IMPORT_BATCH_DOCUMENTS: usize = 256;
+/// Bytes of lines after which a batch of an import is sent.
+pub(crate) const IMPORT_BATCH_BYTES: usize = 4 << 20;
+/// Batches of one import that are made ready at the same time.
+pub(crate) const IMPORT_BATCHES_IN_FLIGHT: usize = 4;
+/// How long a batch is offered to a full queue before its lines fail.
+pub(crate) const IMPORT_BUSY_WAIT_MAX: Duration = Duration::from_mins(2);
+/// Characters of a bad line that are quoted.
+pub(crate) const QUOTE_CHARS: usize = 100;
+/// Bytes of the last line of an export, at most; a longer one is a document.
+pub(crate) const EXPORT_END_BYTES_MAX: usize = 512;
+/// Bytes of an answer that wait in memory for a client that sends before it reads.
+pub(crate) const SPOOL_MEMORY_BYTES_MAX: usize = 256 << 10;
+/// Bytes of such an answer that wait in a file: the results of millions of lines.
+pub(crate) const SPOOL_FILE_BYTES_MAX: u64 = 1 << 30;
+/// The same of all answers together.
+pub(crate) const SPOOL_FILES_BYTES_MAX: u64 = 4 << 30;
+/// Bytes of one read of such a file.
+pub(crate) const SPOOL_READ_BYTES: u64 = 64 << 10;
+/// Bytes of documents that one read of an export or list aims at.
+pub(crate) const PAGE_BYTES: usize = 1 << 20;
+/// Documents of one read.
+pub(crate) const PAGE_DOCUMENTS_MAX: usize = 256;
+/// Documents of one page of a list.
+pub(crate) const LIST_PAGE_MAX: u64 = 1000;
+/// The same where none is asked for.
+pub(crate) const LIST_PAGE_DEFAULT: u64 = 50;
+/// Documents that `GET` of a library carries; the rest are paged.
+pub(crate) const LIBRARY_DOCUMENTS_MAX: u64 = 100;
+/// Passages of a search that does not say how many.
+pub(crate) const K_DEFAULT: usize = 10;
+
+// Clients and metrics.
+
+/// Windows of rate limits that are kept; beyond it all begin anew.
+pub(crate) const RATE_WINDOWS_MAX: usize = 100_000;
+/// Batches of one client: each costs the server many times a single write.
+pub(crate) const RATE_BATCH: Rate = Rate { count: 10, window: Duration::from_mins(1) };
+/// Libraries that have labels of their own in metrics; others share one.
+pub(crate) const LIBRARY_LABELS_MAX: usize = 200;
+
+const _: () = {
+    assert!(IMPORT_BATCH_DOCUMENTS <= BATCH_DOCUMENTS_MAX, "a batch is one request of the engine");
+    assert!(PAGE_DOCUMENTS_MAX <= BATCH_DOCUMENTS_MAX, "an export's page can be imported");
+    assert!(LINE_BYTES_MAX <= RECORD_BYTES_MAX, "a line fits a record of the log");
+    assert!(SPOOL_FILE_BYTES_MAX <= SPOOL_FILES_BYTES_MAX, "one answer may have its own bound");
+    assert!(ANSWER_PIECE_BYTES as u64 >= SPOOL_READ_BYTES, "a read is one piece");
+    assert!(HEADER_BYTES_MAX as usize <= READ_BUFFER_BYTES_MAX, "a head fits the buffer");
+};
