@@ -118,6 +118,7 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
         checkpoint_bytes: storage.checkpoint_bytes,
         feed_retention: storage.feed_retention,
         feed_retention_bytes: storage.feed_retention_bytes,
+        log_file_bytes: EngineConfig::LOG_FILE_BYTES,
         disk_free_bytes_min: storage.disk_free_bytes_min,
     };
     let dir = storage.data_dir.clone();

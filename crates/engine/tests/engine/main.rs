@@ -1,7 +1,10 @@
 //! The engine as its users see it, on a disk in memory that fails as told.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod check;
 mod crash;
+mod directory;
 mod faults;
+mod flips;
 mod subject;
 mod writes;
