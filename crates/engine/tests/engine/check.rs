@@ -153,7 +153,8 @@ async fn what_needs_no_guessing_is_repaired_and_nothing_else_is_touched() {
     let log = log_files(&disk).pop().unwrap();
     let end = bytes_of(&disk, &log).iter().rposition(|&byte| byte != 0).unwrap();
     disk.alter(&log, |bytes| {
-        bytes.resize(end / 8 * 8 + 8, 0);
+        // Behind the mark at the end, which ends in zeros.
+        bytes.resize(end + 64, 0);
         bytes.extend([9; 40]);
     })
     .unwrap();
@@ -175,7 +176,7 @@ async fn what_needs_no_guessing_is_repaired_and_nothing_else_is_touched() {
         assert!(disk.open(path, Access::Read).is_err(), "{}", path.display());
     }
     let torn = named(&disk, ".log.torn").remove(0);
-    assert_eq!(bytes_of(&disk, &torn), [9; 40]);
+    assert!(bytes_of(&disk, &torn).ends_with(&[9; 40]));
     for path in &others {
         assert_eq!(bytes_of(&disk, path), b"somebody's");
     }
@@ -236,6 +237,10 @@ async fn l2_no_number_is_given_twice_after_the_end_of_the_log_was_given_up() {
     // The last file is unreadable, or missing; or the last two are; or the whole log is.
     for case in 0..4 {
         let disk = whole.crash(|| true);
+        if case < 3 {
+            // Without a snapshot, only manifests know how far the log went.
+            disk.remove(&named(&disk, "catalog-")[0]).unwrap();
+        }
         match case {
             0 => disk.alter(logs.last().unwrap(), |bytes| bytes[20] ^= 1).unwrap(),
             1 => disk.remove(logs.last().unwrap()).unwrap(),

@@ -283,9 +283,9 @@ fn survey_frames(
         let before = salvage.peek().map_err(failed)?;
         survey.faulty = true;
         survey.end_lost = salvage.ended;
-        if let Some(before) = before {
-            lose(report, after + 1, Some(before - 1));
-        }
+        // A mark behind the bad bytes says how far the numbers went, where no record does.
+        let went_to = before.map_or(salvage.scanner.last(), |before| before - 1);
+        lose(report, after + 1, Some(went_to));
         let (offset, bytes, reason) = (bad.offset, bad.bytes, bad.reason.into());
         add(report, Fault { file: path.clone(), offset, bytes, reason, after, before });
     }

@@ -217,7 +217,8 @@ fn a_torn_tail_is_cut_and_kept_and_leftovers_are_named() {
     let path = paths(&disk, "log").pop().unwrap();
     let whole = bytes_of(&disk, &path);
     let torn = disk.crash(|| true);
-    let end = whole.iter().rposition(|&byte| byte != 0).unwrap() / 8 * 8 + 8;
+    // Behind the closing mark, which ends in zeros.
+    let end = whole.iter().rposition(|&byte| byte != 0).unwrap() + 64;
     torn.alter(&path, |bytes| {
         bytes.resize(end, 0);
         bytes.extend([5; 100]);
@@ -229,8 +230,8 @@ fn a_torn_tail_is_cut_and_kept_and_leftovers_are_named() {
     assert_eq!(report.leftovers.len(), 2);
     let (cut, aside) = cut_torn_tail(&torn, Path::new(DIR)).unwrap().unwrap();
     assert_eq!(Some(&cut), report.torn_tail.as_ref());
-    assert_eq!(cut.bytes_cut, 100);
-    assert_eq!(bytes_of(&torn, &aside), [5; 100]);
+    assert!(bytes_of(&torn, &aside).ends_with(&[5; 100]));
+    assert_eq!(bytes_of(&torn, &aside).len() as u64, cut.bytes_cut);
     assert_eq!(cut_torn_tail(&torn, Path::new(DIR)).unwrap(), None);
     let (log, recovery) = open(&torn.crash(|| false)).unwrap();
     assert_eq!((recovery.torn_tail, all(&log)), (None, records));
