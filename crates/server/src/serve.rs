@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts};
 
@@ -25,7 +25,7 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// The data directory cannot be opened.
-    #[error("cannot open {}: {source}", dir.display())]
+    #[error("cannot open {}: {source}{}", dir.display(), what_to_do(source, dir))]
     Open {
         /// The data directory.
         dir: PathBuf,
@@ -99,6 +99,17 @@ pub async fn serve_on(
     closed.map_err(ServeError::Close)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The way on from a directory that cannot be opened, where there is one.
+fn what_to_do(error: &EngineError, dir: &Path) -> String {
+    if !matches!(error, EngineError::Damaged { .. }) {
+        return String::new();
+    }
+    format!(
+        "\n`arrwdb check {}` lists everything that is damaged, and what can be done about it",
+        dir.display()
+    )
 }
 
 async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, ServeError> {

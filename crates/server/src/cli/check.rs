@@ -5,7 +5,7 @@
 //! 2 where it could not be checked.
 
 use std::cell::OnceCell;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
