@@ -284,6 +284,29 @@ fn what_was_written_decodes_and_is_written_back_as_it_was() {
     open_together(&bytes, &file);
 }
 
+#[test]
+fn a_changed_byte_behind_right_checksums_is_refused_or_verified_as_wrong() {
+    let (_, good) = library();
+    let (documents, rows) = (6, 12);
+    let [norms, records, ids, bodies, checksums] = [32, 40, 48, 56, 64].map(|at| field(&good, at));
+    let mut content: Vec<usize> = (256..256 + rows * DIMENSION as usize * 4).collect();
+    content.extend(norms..norms + rows * 4);
+    // The last field of a document but its digest is a zero that nobody reads.
+    let is_read = |at: &usize| !(44..48).contains(&((at - records) % 64));
+    content.extend((records..records + documents * 64).filter(is_read));
+    content.extend(ids..ids + documents * 4);
+    let last = records + (documents - 1) * 64;
+    let bodies_end = field(&good, last + 32) + field(&good, last + 40);
+    assert!(bodies < bodies_end && bodies_end <= checksums);
+    content.extend(bodies..bodies_end);
+    for at in content {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        let opened = FileSegment::open(1, Held::new(&resealed(bytes)));
+        assert!(opened.is_err() || !opened.unwrap().verify(9).is_empty(), "{at}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 

@@ -67,8 +67,8 @@ pub(super) fn check(
         suffix.catalog = None;
     }
     names(check, &dir, &found)?;
-    extent(check, &dir, (snapshot, manifests), &found);
     faults(check.findings(), &found);
+    extent(check, &dir, (snapshot, manifests), &found);
     check.report.files += found.files;
     check.report.bytes += found.bytes;
     check.report.records = found.records;
@@ -165,7 +165,9 @@ fn extent(
             found.previous
         ));
     }
-    if found.last < highest {
+    // Bad bytes at the end have been reported.
+    let end_is_bad = found.lost.last().is_some_and(|lost| lost.last.is_none());
+    if found.last < highest && !end_is_bad {
         refuse(format!(
             "the log ends at {}, but a snapshot or manifest is of {highest}: its end is missing",
             found.last
