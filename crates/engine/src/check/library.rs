@@ -165,7 +165,7 @@ pub(super) fn check(
             continue;
         }
         let records = records.remove(&spec.id).unwrap_or_default();
-        fold(check, spec, of_library, records)?;
+        fold(check, spec, of_library, &records)?;
     }
     for (id, found) in found {
         if catalog.is_some() {
@@ -193,7 +193,7 @@ fn fold(
     check: &mut Check<'_>,
     spec: &LibrarySpec,
     found: Option<Found>,
-    records: Vec<(Seq, Bytes)>,
+    records: &[(Seq, Bytes)],
 ) -> Result<(), EngineError> {
     let dir = check.store.library_dir(spec.id);
     let (mut view, mut path) = (Some(View::empty(spec.dimension)), dir);
@@ -218,7 +218,7 @@ fn fold(
         return Ok(());
     }
     let replayed = records.len() as u64;
-    let Some(view) = replay(check, view, &records, &path) else { return Ok(()) };
+    let Some(view) = replay(check, view, records, &path) else { return Ok(()) };
     check.report.libraries.push(LibraryFigures {
         id: spec.id,
         name: spec.name.clone(),

@@ -188,7 +188,8 @@ fn every_whole_record_is_shown_with_its_place() {
     let report = check_records(&disk, Path::new(DIR), &mut |whole| {
         let bytes = bytes_of(&disk, whole.file);
         let at = usize::try_from(whole.offset).unwrap();
-        assert!(bytes[at..].starts_with(&(48 + whole.record.payload.len() as u32).to_le_bytes()));
+        let length = u32::try_from(48 + whole.record.payload.len()).unwrap();
+        assert!(bytes[at..].starts_with(&length.to_le_bytes()));
         shown.push(whole.record);
     });
     assert_eq!(report.unwrap(), check(&disk, Path::new(DIR)).unwrap());
@@ -203,7 +204,7 @@ fn any_flipped_byte_of_an_index_is_found_and_none_is_a_fault() {
     for at in 0..bytes_of(&disk, &path).len() {
         disk.alter(&path, |bytes| bytes[at] ^= 4).unwrap();
         let report = check(&disk, Path::new(DIR)).unwrap();
-        assert_eq!(report.stale_indexes, [path.clone()], "{at}");
+        assert_eq!(report.stale_indexes, std::slice::from_ref(&path), "{at}");
         assert_eq!(report.faults, []);
         disk.alter(&path, |bytes| bytes[at] ^= 4).unwrap();
     }
