@@ -132,6 +132,8 @@ struct Survey {
     last: u64,
     records: u64,
     faulty: bool,
+    /// Whether it is the log's last file, which alone can have a torn tail.
+    is_last: bool,
     /// Whether bad bytes reach its end.
     end_lost: bool,
 }
@@ -156,13 +158,13 @@ fn surveys(
         let file = disk.open(&path, Access::Read).map_err(LogError::io("open", &path))?;
         report.bytes += file.length().map_err(LogError::io("read", &path))?;
         let mut survey = survey_header(disk, &*file, path, (first, previous), report)?;
+        survey.is_last = nth + 1 == firsts.len();
         if let Some(before) = surveys.last_mut() {
             link(before, &survey, report)?;
         } else {
             report.previous = survey.header.previous;
         }
-        let is_last = nth + 1 == firsts.len();
-        let found = survey_frames(file, &mut survey, is_last, (report, visit))?;
+        let found = survey_frames(file, &mut survey, report, visit)?;
         if let Some((index, extent)) = found {
             check_index(disk, &survey, (&index, &extent), report)?;
         }
@@ -242,6 +244,7 @@ fn survey_header(
         last: first.saturating_sub(1),
         records: 0,
         faulty,
+        is_last: false,
         end_lost: false,
     })
 }
@@ -250,8 +253,8 @@ fn survey_header(
 fn survey_frames(
     file: Arc<dyn File>,
     survey: &mut Survey,
-    is_last: bool,
-    (report, visit): (&mut CheckReport, &mut Visit<'_>),
+    report: &mut CheckReport,
+    visit: &mut Visit<'_>,
 ) -> Result<Option<(Index, Extent)>, LogError> {
     if !survey.legible {
         survey.end_lost = true;
@@ -260,7 +263,7 @@ fn survey_frames(
     let path = survey.path.clone();
     let failed = |error| LogError::io("read", &path)(error);
     let mut index = Index::default();
-    let mut salvage = Salvage::new(file, &survey.header, visit.payloads()).map_err(failed)?;
+    let mut salvage = Salvage::new(file, survey, visit.payloads()).map_err(failed)?;
     loop {
         let bad = match salvage.next().map_err(failed)? {
             Salvaged::Record(Found { offset, record }) => {
@@ -272,12 +275,12 @@ fn survey_frames(
                 continue;
             }
             Salvaged::End => break,
-            Salvaged::Torn(bad) if is_last => {
+            Salvaged::Torn(bad) => {
                 let (file, offset) = (path.clone(), bad.offset);
                 report.torn_tail = Some(TornTail { file, offset, bytes_cut: bad.bytes });
                 break;
             }
-            Salvaged::Torn(bad) | Salvaged::Bad(bad) => bad,
+            Salvaged::Bad(bad) => bad,
         };
         let after = salvage.scanner.last();
         let before = salvage.peek().map_err(failed)?;
@@ -293,7 +296,7 @@ fn survey_frames(
     let header = &survey.header;
     let end = salvage.scanner.complete();
     let extent = Extent { first: header.first, last: survey.last, end, salt: header.salt };
-    Ok((!survey.faulty && !is_last).then_some((index, extent)))
+    Ok((!survey.faulty && !survey.is_last).then_some((index, extent)))
 }
 
 /// Compares the index beside a file with what it should be, byte by byte.
@@ -318,6 +321,7 @@ fn check_index(
 struct Salvage {
     scanner: Scanner,
     length: u64,
+    is_last: bool,
     ended: bool,
     /// A record read ahead.
     next: Option<Found>,
@@ -334,17 +338,17 @@ enum Salvaged {
     Record(Found),
     /// Up to where frames go on, or to the end of the file.
     Bad(Bad),
-    /// To the end of the file; a torn tail, if this is the last.
+    /// The torn tail of the last file. Frames in it may be whole; no sync covered them.
     Torn(Bad),
     End,
 }
 
 impl Salvage {
-    fn new(file: Arc<dyn File>, header: &FileHeader, payloads: Payloads) -> io::Result<Self> {
+    fn new(file: Arc<dyn File>, survey: &Survey, payloads: Payloads) -> io::Result<Self> {
         let length = file.length()?;
         let window = Window::new(file, length, READ_BYTES);
-        let scanner = Scanner::new(window, header, payloads);
-        Ok(Self { scanner, length, ended: false, next: None })
+        let scanner = Scanner::new(window, &survey.header, payloads);
+        Ok(Self { scanner, length, is_last: survey.is_last, ended: false, next: None })
     }
 
     /// The number of the next record, if it follows at once.
@@ -369,22 +373,21 @@ impl Salvage {
             Step::Stop(stop) => stop,
         };
         let offset = self.scanner.complete();
-        let tail = scan::tail(&mut self.scanner, stop)?;
-        let next = match tail {
-            Tail::Clean => None,
-            Tail::Torn { .. } | Tail::Damaged { .. } => self.scanner.resync(stop)?,
-        };
-        self.ended = next.is_none();
         let reason = stop.fault.reason();
-        match (tail, next) {
-            (Tail::Clean, _) => Ok(Salvaged::End),
-            (Tail::Torn { end }, None) => {
-                Ok(Salvaged::Torn(Bad { offset, bytes: end - offset, reason }))
+        match scan::tail(&mut self.scanner, stop)? {
+            Tail::Clean => {
+                self.ended = true;
+                return Ok(Salvaged::End);
             }
-            (Tail::Torn { .. } | Tail::Damaged { .. }, _) => {
-                let bytes = next.unwrap_or(self.length) - offset;
-                Ok(Salvaged::Bad(Bad { offset, bytes, reason }))
+            Tail::Torn { end } if self.is_last => {
+                self.ended = true;
+                return Ok(Salvaged::Torn(Bad { offset, bytes: end - offset, reason }));
             }
+            Tail::Torn { .. } | Tail::Damaged { .. } => {}
         }
+        let next = self.scanner.resync(stop)?;
+        self.ended = next.is_none();
+        let bytes = next.unwrap_or(self.length) - offset;
+        Ok(Salvaged::Bad(Bad { offset, bytes, reason }))
     }
 }

@@ -174,7 +174,7 @@ fn copy_records(
     copy.write_all_at(&header.encode(), 0)?;
     let mut frames = Frames::new(copy, header.seed(), FRAMES_BEGIN, Vec::new());
     if survey.legible {
-        let mut salvage = Salvage::new(original, &survey.header, Payloads::Keep)?;
+        let mut salvage = Salvage::new(original, survey, Payloads::Keep)?;
         loop {
             match salvage.next()? {
                 Salvaged::Record(found) => {

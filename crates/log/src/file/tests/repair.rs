@@ -238,3 +238,30 @@ fn a_torn_tail_is_cut_and_kept_and_leftovers_are_named() {
     assert_eq!((recovery.torn_tail, all(&log)), (None, records));
     assert_eq!(check(&torn, Path::new(DIR)).unwrap().records, 40);
 }
+
+#[test]
+fn a_whole_frame_in_a_torn_tail_is_no_damage_to_a_check_as_it_is_none_to_opening() {
+    let log = MemoryLog::open(MemoryDisk::new(), small_files()).unwrap().0;
+    put(&log, A, b"before").unwrap();
+    log.pause();
+    let first = begin(&log, A, b"in a group of its own").unwrap();
+    assert!(log.disk().wait_for_held_sync(LONG));
+    // These two wait together, so that they are one group.
+    let _later = [begin(&log, A, &[1; 40]).unwrap(), begin(&log, A, &[2; 40]).unwrap()];
+    log.disk().let_syncs_through(1);
+    first.recv().unwrap().unwrap();
+    assert!(log.disk().wait_for_held_sync(LONG));
+    let torn = log.disk().crash(|| true);
+    log.release();
+    let path = paths(&torn, "log").pop().unwrap();
+    torn.alter(&path, |bytes| {
+        let at = bytes.windows(40).position(|window| window == [1; 40]).unwrap();
+        bytes[at] = 0;
+    })
+    .unwrap();
+    let report = check(&torn, Path::new(DIR)).unwrap();
+    assert_eq!((report.faults, report.records), (Vec::new(), 2));
+    let cut = report.torn_tail.unwrap();
+    let (_, recovery) = open(&torn).unwrap();
+    assert_eq!(recovery.torn_tail, Some(cut));
+}
