@@ -48,11 +48,15 @@ impl Remedy {
                 "restore the log or the whole directory from a backup; without one, `arrwdb check \
                  --repair --accept-loss` saves what is whole"
             }
-            Self::CutTail => "nothing: it was never acknowledged, and the next start cuts it",
-            Self::Remake => "nothing: it is derived and made anew when it is needed",
-            Self::Remove => "nothing: it is not used, and `arrwdb check --repair` removes it",
-            Self::RemoveLibrary(_) => "nothing: the next start removes it",
-            Self::Leave => "nothing",
+            Self::CutTail => {
+                "no need to act; it was never acknowledged, and the next start cuts it"
+            }
+            Self::Remake => "no need to act; it is derived and made anew when it is needed",
+            Self::Remove => {
+                "no need to act; nothing uses it, and `arrwdb check --repair` removes it"
+            }
+            Self::RemoveLibrary(_) => "no need to act; the next start removes it",
+            Self::Leave => "no need to act",
         }
     }
 

@@ -112,6 +112,19 @@ impl Printer<'_> {
         planned: &[Action],
         done: &[Done],
     ) -> Result<(), CliError> {
+        match self.print(report, planned, done) {
+            // Whoever read it has left, which says nothing about the directory.
+            Err(error) if error.is_closed_pipe() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn print(
+        &mut self,
+        report: &Report,
+        planned: &[Action],
+        done: &[Done],
+    ) -> Result<(), CliError> {
         if self.json {
             let text = as_json(self.dir, report, planned, done).to_string();
             self.terminal.line(&text)?;
@@ -166,7 +179,10 @@ impl Printer<'_> {
                 self.terminal.line(&text)?;
             }
         }
-        Ok(self.terminal.line("")?)
+        if !said.is_empty() {
+            self.terminal.line("")?;
+        }
+        Ok(())
     }
 
     fn summary(&mut self, report: &Report) -> Result<(), CliError> {
