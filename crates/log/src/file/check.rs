@@ -121,6 +121,15 @@ impl Visit<'_> {
     }
 }
 
+/// Which of the log's files it is.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Position {
+    /// One that another follows.
+    Sealed,
+    /// The last, which alone can have a torn tail.
+    Last,
+}
+
 /// What is known of a file after reading it through.
 #[derive(Debug)]
 struct Survey {
@@ -132,8 +141,7 @@ struct Survey {
     last: u64,
     records: u64,
     faulty: bool,
-    /// Whether it is the log's last file, which alone can have a torn tail.
-    is_last: bool,
+    position: Position,
     /// Whether bad bytes reach its end.
     end_lost: bool,
 }
@@ -158,7 +166,9 @@ fn surveys(
         let file = disk.open(&path, Access::Read).map_err(LogError::io("open", &path))?;
         report.bytes += file.length().map_err(LogError::io("read", &path))?;
         let mut survey = survey_header(disk, &*file, path, (first, previous), report)?;
-        survey.is_last = nth + 1 == firsts.len();
+        if nth + 1 == firsts.len() {
+            survey.position = Position::Last;
+        }
         if let Some(before) = surveys.last_mut() {
             link(before, &survey, report)?;
         } else {
@@ -244,7 +254,7 @@ fn survey_header(
         last: first.saturating_sub(1),
         records: 0,
         faulty,
-        is_last: false,
+        position: Position::Sealed,
         end_lost: false,
     })
 }
@@ -296,7 +306,7 @@ fn survey_frames(
     let header = &survey.header;
     let end = salvage.scanner.complete();
     let extent = Extent { first: header.first, last: survey.last, end, salt: header.salt };
-    Ok((!survey.faulty && !survey.is_last).then_some((index, extent)))
+    Ok((!survey.faulty && survey.position == Position::Sealed).then_some((index, extent)))
 }
 
 /// Compares the index beside a file with what it should be, byte by byte.
@@ -321,7 +331,7 @@ fn check_index(
 struct Salvage {
     scanner: Scanner,
     length: u64,
-    is_last: bool,
+    position: Position,
     ended: bool,
     /// A record read ahead.
     next: Option<Found>,
@@ -348,7 +358,7 @@ impl Salvage {
         let length = file.length()?;
         let window = Window::new(file, length, READ_BYTES);
         let scanner = Scanner::new(window, &survey.header, payloads);
-        Ok(Self { scanner, length, is_last: survey.is_last, ended: false, next: None })
+        Ok(Self { scanner, length, position: survey.position, ended: false, next: None })
     }
 
     /// The number of the next record, if it follows at once.
@@ -379,7 +389,7 @@ impl Salvage {
                 self.ended = true;
                 return Ok(Salvaged::End);
             }
-            Tail::Torn { end } if self.is_last => {
+            Tail::Torn { end } if self.position == Position::Last => {
                 self.ended = true;
                 return Ok(Salvaged::Torn(Bad { offset, bytes: end - offset, reason }));
             }
