@@ -30,6 +30,7 @@ mod stats;
 mod thread;
 mod timer;
 
+pub use cache::{CacheFile, FILE_NAMES as CACHE_FILE_NAMES, check_file as check_cache_file};
 pub use config::{
     CacheConfig, CohereConfig, CohereVersion, EmbedConfig, EmbedLimits, OpenAiConfig, Secret,
 };

@@ -46,6 +46,8 @@ pub struct EngineConfig {
     pub feed_retention_bytes: u64,
     /// Bytes a second at which files are read through to find damage; 0 never reads them.
     pub scrub_bytes_per_second: u64,
+    /// Bytes of one file of the log: it is trimmed a file at a time.
+    pub log_file_bytes: u64,
     /// Writes are refused while less than this is free on the data directory's disk.
     pub disk_free_bytes_min: u64,
     /// Documents of one library, if limited.
@@ -53,6 +55,9 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
+    /// The usual size of a file of the log.
+    pub const LOG_FILE_BYTES: u64 = 64 << 20;
+
     /// The defaults, with all data below `data_dir`: two CPU threads, passages of 1,000 characters,
     /// an hour of history, a checkpoint every 64 MiB, 2 GiB of memory, a week or 4 GiB of the log.
     pub fn new(data_dir: PathBuf) -> Self {
@@ -73,6 +78,7 @@ impl EngineConfig {
             feed_retention: Duration::from_hours(7 * 24),
             feed_retention_bytes: 4 << 30,
             scrub_bytes_per_second: 8 << 20,
+            log_file_bytes: Self::LOG_FILE_BYTES,
             disk_free_bytes_min: 256 << 20,
             documents_per_library_max: None,
         }

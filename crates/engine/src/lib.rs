@@ -14,6 +14,7 @@
 //! - **N4** No lock is held across an await, and none on the read path.
 
 mod catalog;
+pub mod check;
 mod config;
 mod embedding_times;
 mod engine;

@@ -29,7 +29,7 @@ use crate::store::{Store, damaged};
 use crate::unapplied::Unapplied;
 
 /// What `VERSION` says.
-const FORMAT: &str = "arrwdb data directory, format 1\n";
+pub(crate) const FORMAT: &str = "arrwdb data directory, format 1\n";
 
 /// What was found on disk.
 struct Recovered {
@@ -133,6 +133,7 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
     let mut salt = [0; 8];
     parts.random.fill(&mut salt);
     let options = LogOptions {
+        file_bytes: config.log_file_bytes,
         start_after: covered.get(),
         salt: u64::from_le_bytes(salt),
         ..LogOptions::default()

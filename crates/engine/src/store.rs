@@ -24,10 +24,10 @@ use arrwdb_state::{
 use crate::error::EngineError;
 use crate::map::map;
 
-const TEMPORARY: &str = ".tmp";
-const SEGMENT: &str = ".seg";
-const MANIFEST: &str = "manifest-";
-const CATALOG: &str = "catalog-";
+pub(crate) const TEMPORARY: &str = ".tmp";
+pub(crate) const SEGMENT: &str = ".seg";
+pub(crate) const MANIFEST: &str = "manifest-";
+pub(crate) const CATALOG: &str = "catalog-";
 /// Bytes of a segment gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
 /// Snapshots and manifests are small; a larger one is not ours.
@@ -70,11 +70,11 @@ impl Store {
         self.libraries_dir().join(id.to_string())
     }
 
-    fn segments_dir(&self, id: LibraryId) -> PathBuf {
+    pub(crate) fn segments_dir(&self, id: LibraryId) -> PathBuf {
         self.library_dir(id).join("segments")
     }
 
-    fn segment_path(&self, id: LibraryId, number: u64) -> PathBuf {
+    pub(crate) fn segment_path(&self, id: LibraryId, number: u64) -> PathBuf {
         self.segments_dir(id).join(format!("{number:010}{SEGMENT}"))
     }
 
@@ -305,16 +305,20 @@ impl Store {
         let Some(path) = self.newest(&self.catalog_dir(), CATALOG)? else {
             return Ok(None);
         };
-        let covered = path
-            .file_name()
-            .and_then(|name| name.to_str()?.strip_prefix(CATALOG)?.parse().ok())
-            .map_or(Seq::START, Seq::new);
+        let covered = Self::covered_by(&path);
         let bytes = self.read(&path)?;
         Ok(Some((path, bytes, covered)))
     }
 
+    /// What a catalog snapshot covers, from its name.
+    pub(crate) fn covered_by(path: &Path) -> Seq {
+        path.file_name()
+            .and_then(|name| name.to_str()?.strip_prefix(CATALOG)?.parse().ok())
+            .map_or(Seq::START, Seq::new)
+    }
+
     /// The whole file with this prefix and the greatest number.
-    fn newest(&self, dir: &Path, prefix: &str) -> Result<Option<PathBuf>, EngineError> {
+    pub(crate) fn newest(&self, dir: &Path, prefix: &str) -> Result<Option<PathBuf>, EngineError> {
         let names = self.names(dir)?;
         // Numbers are padded with zeros, so the greatest name has the greatest number.
         let newest = names
@@ -324,7 +328,7 @@ impl Store {
         Ok(newest.map(|name| dir.join(name)))
     }
 
-    fn remove(&self, path: &Path) -> Result<(), EngineError> {
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), EngineError> {
         self.disk.remove(path).map_err(failed("remove", path))
     }
 }

@@ -23,7 +23,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-pub use self::check::{CheckReport, Fault, RepairReport, Repaired, check, repair};
+pub use self::check::{
+    CheckReport, Fault, Lost, RepairReport, Repaired, Rescue, Whole, check, check_records,
+    cut_torn_tail, repair,
+};
 use self::commit::Writer;
 use self::read::{Reader, Wanted};
 use self::recover::{Active, Sealed};

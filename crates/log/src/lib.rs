@@ -40,7 +40,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use crate::error::LogError;
-pub use crate::file::{CheckReport, Fault, FileLog, RepairReport, Repaired, check, repair};
+pub use crate::file::{
+    CheckReport, Fault, FileLog, Lost, RepairReport, Repaired, Rescue, Whole, check, check_records,
+    cut_torn_tail, repair,
+};
 pub use crate::lock::{DirLock, lock};
 pub use crate::memory::MemoryLog;
 

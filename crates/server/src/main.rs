@@ -17,6 +17,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
+    let failure = match &arguments.command {
+        Some(Command::Check(_)) => ExitCode::from(cli::COULD_NOT_CHECK),
+        Some(_) | None => ExitCode::FAILURE,
+    };
     let outcome = match arguments.command {
         None => start(&sources(&matches), PrintConfig::No),
         Some(Command::Serve(_)) => match matches.subcommand_matches("serve") {
@@ -29,7 +33,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(text) => {
             complain(&text);
-            ExitCode::FAILURE
+            failure
         }
     }
 }
@@ -130,6 +134,7 @@ fn run_command(command: Command, sources: &Sources) -> Result<ExitCode, String> 
             dir: files.dir.clone().unwrap_or_else(|| PathBuf::from("model")),
             sources: model::sources(files),
         },
+        data_dir: config.storage.data_dir.clone(),
         model_is_used: model::local_is_default(&config.embedding),
         cargo_home: variable("CARGO_HOME").or_else(|| Some(variable("HOME")?.join(".cargo"))),
         working_dir: sources.working_dir.clone().unwrap_or_default(),

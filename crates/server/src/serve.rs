@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use arrwdb_engine::embed::Embedder;
 use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts};
@@ -27,7 +27,7 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// The data directory cannot be opened.
-    #[error("cannot open {}: {source}", dir.display())]
+    #[error("cannot open {}: {source}{}", dir.display(), what_to_do(source, dir))]
     Open {
         /// The data directory.
         dir: PathBuf,
@@ -114,6 +114,17 @@ pub async fn serve_with(
     Ok(())
 }
 
+/// The way on from a directory that cannot be opened, where there is one.
+fn what_to_do(error: &EngineError, dir: &Path) -> String {
+    if !matches!(error, EngineError::Damaged { .. }) {
+        return String::new();
+    }
+    format!(
+        "\n`arrwdb check {}` lists everything that is damaged, and what can be done about it",
+        dir.display()
+    )
+}
+
 async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, ServeError> {
     let storage = &config.storage;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -134,6 +145,7 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
         scrub_bytes_per_second: storage.scrub_bytes_per_second,
         feed_retention: storage.feed_retention,
         feed_retention_bytes: storage.feed_retention_bytes,
+        log_file_bytes: EngineConfig::LOG_FILE_BYTES,
         disk_free_bytes_min: storage.disk_free_bytes_min,
         documents_per_library_max: storage.documents_per_library_max,
     };

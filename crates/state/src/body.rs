@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::document::{Chunk, Custom, Document, DocumentMetadata};
 use crate::ids::{ChunkId, DocumentId, Timestamp};
+use crate::limits::CHUNKS_PER_DOCUMENT_MAX;
 
 const VERSION: u8 = 1;
 
@@ -94,6 +95,9 @@ impl<'a> BodyReader<'a> {
         let custom = read_custom(&mut from)?;
         let created_at = Timestamp::from_micros(from.i64("creation time")?);
         let chunks = from.count(4, "chunks")?;
+        if chunks > CHUNKS_PER_DOCUMENT_MAX {
+            return Err(from.error("a number of chunks within its limit"));
+        }
         let metadata =
             DocumentMetadata { title, author, document_type, source_url, tags, custom, created_at };
         Ok(Self { bytes, metadata, table: from.offset(), chunks })
@@ -108,19 +112,41 @@ impl<'a> BodyReader<'a> {
         if index >= self.chunks {
             return Err(DecodeError { what: "a chunk for each row", offset: self.table });
         }
-        let mut table = Reader::at(self.bytes, self.table + 4 * index);
-        let mut from = Reader::at(self.bytes, table.u32("chunk offset")? as usize);
+        Ok(self.chunk_from(self.chunk_offset(index)?)?.0)
+    }
+
+    fn chunk_offset(&self, index: usize) -> Result<usize, DecodeError> {
+        Ok(Reader::at(self.bytes, self.table + 4 * index).u32("chunk offset")? as usize)
+    }
+
+    /// The chunk that begins here, and where it ends.
+    fn chunk_from(&self, offset: usize) -> Result<(Chunk, usize), DecodeError> {
+        let mut from = Reader::at(self.bytes, offset);
         let id = ChunkId::new(from.uuid("chunk id")?);
         let created_at = Timestamp::from_micros(from.i64("chunk creation time")?);
         let page_number = if from.flag("page")? { Some(from.u32("page number")?) } else { None };
         let custom = read_custom(&mut from)?;
         let text = from.text("chunk text")?.to_owned();
-        Ok(Chunk { id, text, embedding: Vec::new(), created_at, page_number, custom })
+        let chunk = Chunk { id, text, embedding: Vec::new(), created_at, page_number, custom };
+        Ok((chunk, from.offset()))
     }
 
     /// The whole document, its embeddings left empty.
     pub(crate) fn document(self, id: DocumentId) -> Result<Document, DecodeError> {
-        let chunks = (0..self.chunks).map(|index| self.chunk(index)).collect::<Result<_, _>>()?;
+        let mut chunks = Vec::with_capacity(self.chunks);
+        let mut next = self.table + 4 * self.chunks;
+        for index in 0..self.chunks {
+            // One after the other: chunks that share bytes would take more memory than they have.
+            if self.chunk_offset(index)? != next {
+                return Err(DecodeError { what: "a chunk behind the one before it", offset: next });
+            }
+            let (chunk, end) = self.chunk_from(next)?;
+            chunks.push(chunk);
+            next = end;
+        }
+        if next != self.bytes.len() {
+            return Err(DecodeError { what: "nothing more was expected", offset: next });
+        }
         Ok(Document { id, metadata: self.metadata, chunks })
     }
 }

@@ -153,6 +153,13 @@ impl LibraryEntry {
         }
     }
 
+    /// The dimension of the vectors in it, if there are any.
+    pub fn dimension(&self) -> Option<u32> {
+        let Self::DocumentsPut { documents, .. } = self else { return None };
+        let first = documents.first()?;
+        u32::try_from(first.vectors.len() / first.chunks()).ok()
+    }
+
     /// The entry's bytes in parts to be written one after the other; bodies and vectors are
     /// shared, not copied.
     pub fn encode(&self) -> Vec<Bytes> {

@@ -26,6 +26,7 @@ mod record;
 mod search;
 mod segment;
 mod transition;
+mod verify;
 mod view;
 
 pub use arrwdb_index::{VectorError, normalized};
@@ -43,4 +44,5 @@ pub use segment::{
     Damage, FileBytes, FileSegment, Merge, Segment, SegmentSummary, SegmentWriteError,
 };
 pub use transition::{Command, Decision, Fate, Rejection};
+pub use verify::Inconsistency;
 pub use view::{SegmentView, View};

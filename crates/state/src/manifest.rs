@@ -9,6 +9,7 @@
 //! u32 CRC32C of all before
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::catalog::{seal, unseal};
@@ -123,7 +124,10 @@ impl Manifest {
             .zip(files)
             .map(|(listed, file)| {
                 let found = (file.header_crc(), file.file_bytes(), file.dimension());
-                if found != (listed.header_crc, listed.file_bytes, self.dimension) {
+                let shape = (file.rows(), file.documents());
+                if found != (listed.header_crc, listed.file_bytes, self.dimension)
+                    || shape != (listed.rows, listed.documents)
+                {
                     return Err(ManifestError::WrongFile { file: file.name().to_owned() });
                 }
                 Ok(SegmentView {
@@ -141,6 +145,16 @@ impl Manifest {
             chunks: self.chunks,
             digest: self.digest,
         })
+    }
+
+    /// What a manifest says that no writer writes, if anything; its checksum may be right.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let numbers: BTreeSet<u64> = self.segments.iter().map(|segment| segment.number).collect();
+        if numbers.len() < self.segments.len() {
+            return Some("it names a segment twice");
+        }
+        let ahead = numbers.last().is_some_and(|last| *last >= self.next_segment);
+        ahead.then_some("it names a segment that was not made yet")
     }
 
     /// The manifest's bytes.
@@ -189,6 +203,9 @@ impl Manifest {
             let rows = from.u32("rows")?;
             let documents = from.u32("documents")?;
             let dead_documents = from.u32("dead documents")?;
+            if dead_documents > documents {
+                return Err(from.error("no more dead documents than there are"));
+            }
             let tombstones = Tombstones::read(&mut from, rows)?;
             segments.push(ManifestSegment {
                 number,

@@ -239,6 +239,10 @@ impl Subject {
 
 fn check(subject: &Subject, model: &Model) -> Result<(), TestCaseError> {
     let view = &subject.view;
+    prop_assert_eq!(view.verify(), Ok(()));
+    for file in view.segments().iter().filter_map(|segment| segment.segment().file()) {
+        prop_assert_eq!(file.verify(9), []);
+    }
     prop_assert_eq!(view.documents(), model.arrived.len() as u64);
     let chunks: usize = model.arrived.values().map(|document| document.chunks.len()).sum();
     prop_assert_eq!(view.chunks(), chunks as u64);

@@ -27,9 +27,9 @@ use parking_lot::RwLock;
 use super::CacheKey;
 use crate::models::DIMENSION_MAX;
 
-const MAGIC: &[u8; 8] = b"ARRWEMB1";
+pub(super) const MAGIC: &[u8; 8] = b"ARRWEMB1";
 const MARKER: u32 = 0x5645_4331;
-const HEAD_BYTES: usize = 40;
+pub(super) const HEAD_BYTES: usize = 40;
 const CRC_BYTES: usize = 4;
 
 /// The most bytes of one entry.
@@ -38,6 +38,9 @@ pub(crate) const ENTRY_BYTES_MAX: u64 =
 
 const YOUNG: &str = "embeddings-young.bin";
 const OLD: &str = "embeddings-old.bin";
+
+/// The names of the cache's files.
+pub const FILE_NAMES: [&str; 2] = [YOUNG, OLD];
 
 /// Entries of one file: bounds what their index takes in memory, which for tiny vectors would be
 /// more than the file.
@@ -270,7 +273,7 @@ fn read(file: &File, key: &CacheKey, at: u64, values: u32) -> Option<Vec<f32>> {
 }
 
 /// Fills the buffer; false at the end of the file.
-fn fill(reader: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<bool> {
+pub(super) fn fill(reader: &mut (impl io::Read + ?Sized), buffer: &mut [u8]) -> io::Result<bool> {
     match reader.read_exact(buffer) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
@@ -278,7 +281,7 @@ fn fill(reader: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-fn entry_bytes(values: u32) -> u64 {
+pub(super) fn entry_bytes(values: u32) -> u64 {
     40 + 4 * u64::from(values) + 4
 }
 
@@ -295,7 +298,7 @@ fn encode(key: &CacheKey, vector: &[f32]) -> Vec<u8> {
     entry
 }
 
-fn decode_head(head: &[u8]) -> Option<(CacheKey, u32)> {
+pub(super) fn decode_head(head: &[u8]) -> Option<(CacheKey, u32)> {
     let (marker, rest) = head.split_first_chunk::<4>()?;
     let (values, rest) = rest.split_first_chunk::<4>()?;
     let key = rest.first_chunk::<32>()?;
@@ -305,7 +308,7 @@ fn decode_head(head: &[u8]) -> Option<(CacheKey, u32)> {
 }
 
 /// The vector of a whole entry, if it is `key`'s and undamaged.
-fn decode(key: &CacheKey, entry: &[u8]) -> Option<Vec<f32>> {
+pub(super) fn decode(key: &CacheKey, entry: &[u8]) -> Option<Vec<f32>> {
     let (body, crc) = entry.split_last_chunk::<CRC_BYTES>()?;
     if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
         return None;

@@ -6,6 +6,7 @@
 //! - Storing never waits: a vector goes to memory at once and to the thread that writes the files
 //!   by a short queue; when that is full, the file does without.
 
+mod check;
 mod files;
 
 use std::path::Path;
@@ -19,6 +20,8 @@ use sha2::{Digest as _, Sha256};
 use crate::config::CacheConfig;
 use crate::models::ModelSpec;
 use crate::provider::InputType;
+pub use check::{CacheFile, check_file};
+pub use files::FILE_NAMES;
 use files::{ENTRY_BYTES_MAX, Files};
 
 /// Entries between the callers and the thread that writes: at most 4 MB of the largest vectors.

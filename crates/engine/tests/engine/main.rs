@@ -1,8 +1,11 @@
 //! The engine as its users see it, on a disk in memory that fails as told.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod check;
 mod crash;
+mod directory;
 mod faults;
+mod flips;
 mod purge;
 mod residence;
 mod scrub;

@@ -1,27 +1,24 @@
-//! Reading a closed log through, and saving what is whole of a damaged one (`arrwdb check`).
+//! Reading a closed log through (`arrwdb check`); [`repair`] saves what is whole of a damaged one.
 //!
-//! A repair rewrites each damaged file without its bad bytes and sets a copy of the original aside
-//! (`<first-seq>.log.damaged`). The rewritten file ends with a mark that carries the number which
-//! the next file expects before it, so that the chain of files holds. A torn tail is no damage and
-//! is left to opening.
+//! A torn tail is no damage and is left to opening, or to [`cut_torn_tail`]; so are indexes, which
+//! are derived.
+
+mod repair;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::frames::Frames;
-use super::index::Sidecar;
-use super::recover::{self, ActiveFile};
-use crate::LogError;
-use crate::disk::{Access, Disk, File, read_exact_at};
+pub use self::repair::{RepairReport, Repaired, Rescue, cut_torn_tail, repair};
+use super::index::{Extent, Index, Place, Sidecar};
+use super::recover;
+use crate::disk::{Access, Disk, File};
 use crate::frame::{FRAMES_BEGIN, FileHeader};
 use crate::scan::{self, Found, Payloads, READ_BYTES, Scanner, Step, Tail, Window};
+use crate::{LogError, Record, TornTail};
 
-/// Faults reported at most; more are counted only.
+/// Faults and lost ranges reported at most; more are counted only.
 const FAULTS_MAX: usize = 1000;
-
-/// Copies of one file set aside at most.
-const COPIES_MAX: u32 = 1000;
 
 /// Bad bytes in a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,60 +42,92 @@ pub struct Fault {
 pub struct CheckReport {
     /// Log files.
     pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
     /// Whole records.
     pub records: u64,
+    /// One below the lowest number that the files can hold: what came before the first file.
+    pub previous: u64,
     /// The highest number.
     pub last: u64,
     /// Faults, the first thousand; none if the log is sound.
     pub faults: Vec<Fault>,
     /// All faults.
     pub fault_count: u64,
-    /// Bytes of a torn tail, which opening will cut.
-    pub torn_bytes: u64,
+    /// Numbers whose records may be lost to faults, ascending, the first thousand ranges. They may
+    /// contain numbers that no record ever had.
+    pub lost: Vec<Lost>,
+    /// A torn tail, which opening will cut.
+    pub torn_tail: Option<TornTail>,
+    /// Indexes that do not say what their log files hold. They are derived: without them, opening
+    /// makes them anew.
+    pub stale_indexes: Vec<PathBuf>,
+    /// Files left unfinished, and indexes without a log file: of no use to anybody.
+    pub leftovers: Vec<PathBuf>,
 }
 
-/// What [`repair`] did.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct RepairReport {
-    /// What was wrong.
-    pub check: CheckReport,
-    /// The files written anew.
-    pub repaired: Vec<Repaired>,
+/// A range of numbers whose records may be lost.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// The first.
+    pub first: u64,
+    /// The last; `None` where the end of the log is gone, so that nothing says how many there were.
+    pub last: Option<u64>,
 }
 
-/// A file written anew.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Repaired {
+/// Where a whole record was found.
+#[derive(Debug)]
+pub struct Whole<'a> {
     /// The file.
-    pub file: PathBuf,
-    /// Where the damaged original is now.
-    pub set_aside: PathBuf,
-    /// Records it holds.
-    pub records: u64,
+    pub file: &'a Path,
+    /// Where its first frame begins.
+    pub offset: u64,
+    /// The record.
+    pub record: Record,
 }
 
 /// Reads every byte of a log that nobody has open (the caller holds the lock) and changes nothing.
-/// Errors only for what keeps it from reading: [`LogError::Io`], [`LogError::Newer`].
+/// Errors only for what keeps it from reading: [`LogError::Io`], [`LogError::Newer`], and
+/// [`LogError::Damaged`] where files contradict each other in a way that bad bytes do not explain.
 pub fn check(disk: &dyn Disk, dir: &Path) -> Result<CheckReport, LogError> {
     let mut report = CheckReport::default();
-    surveys(disk, dir, &mut report)?;
+    surveys(disk, dir, &mut report, &mut Visit::Nothing)?;
     Ok(report)
 }
 
-/// Checks the log and writes damaged files anew with all whole records. Records between
-/// [`Fault::after`] and [`Fault::before`] are lost, so whoever folds the log must be told. Opening
-/// it afterwards, give [`crate::LogOptions::start_after`] at least the highest number known from
-/// elsewhere, since the last numbers may be among the lost.
-///
-/// Errors: as [`check()`], [`LogError::DiskFull`], and [`LogError::Damaged`] where files contradict
-/// each other in a way that bad bytes do not explain; files already repaired stay repaired.
-pub fn repair(disk: &dyn Disk, dir: &Path) -> Result<RepairReport, LogError> {
-    let mut report = RepairReport::default();
-    let surveys = surveys(disk, dir, &mut report.check)?;
-    for survey in surveys.iter().filter(|survey| survey.faulty) {
-        report.repaired.push(rewrite(disk, dir, survey)?);
-    }
+/// As [`check()`], and shows every whole record on the way, in order.
+pub fn check_records(
+    disk: &dyn Disk,
+    dir: &Path,
+    show: &mut dyn FnMut(Whole<'_>),
+) -> Result<CheckReport, LogError> {
+    let mut report = CheckReport::default();
+    surveys(disk, dir, &mut report, &mut Visit::Each(show))?;
     Ok(report)
+}
+
+/// Who wants the records.
+enum Visit<'a> {
+    Nothing,
+    Each(&'a mut dyn FnMut(Whole<'_>)),
+}
+
+impl Visit<'_> {
+    fn payloads(&self) -> Payloads {
+        match self {
+            Self::Nothing => Payloads::Skip,
+            Self::Each(_) => Payloads::Keep,
+        }
+    }
+}
+
+/// Which of the log's files it is.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Position {
+    /// One that another follows.
+    Sealed,
+    /// The last, which alone can have a torn tail.
+    Last,
 }
 
 /// What is known of a file after reading it through.
@@ -112,26 +141,50 @@ struct Survey {
     last: u64,
     records: u64,
     faulty: bool,
+    position: Position,
+    /// Whether bad bytes reach its end.
+    end_lost: bool,
 }
 
 /// Reads all files; faults go to `report`.
-fn surveys(disk: &dyn Disk, dir: &Path, report: &mut CheckReport) -> Result<Vec<Survey>, LogError> {
-    let names = disk.list(dir).map_err(LogError::io("list", dir))?;
+fn surveys(
+    disk: &dyn Disk,
+    dir: &Path,
+    report: &mut CheckReport,
+    visit: &mut Visit<'_>,
+) -> Result<Vec<Survey>, LogError> {
+    let names = match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(LogError::io("list", dir))?,
+    };
     let firsts: Vec<u64> = names.iter().filter_map(|name| recover::parse_name(name)).collect();
+    report.leftovers = recover::leftovers(dir, &names, &firsts);
     let mut surveys: Vec<Survey> = Vec::with_capacity(firsts.len());
     for (nth, &first) in firsts.iter().enumerate() {
         let path = recover::file_path(dir, first);
         let previous = surveys.last().map(|survey| survey.last);
         let file = disk.open(&path, Access::Read).map_err(LogError::io("open", &path))?;
+        report.bytes += file.length().map_err(LogError::io("read", &path))?;
         let mut survey = survey_header(disk, &*file, path, (first, previous), report)?;
+        if nth + 1 == firsts.len() {
+            survey.position = Position::Last;
+        }
         if let Some(before) = surveys.last_mut() {
             link(before, &survey, report)?;
+        } else {
+            report.previous = survey.header.previous;
         }
-        survey_frames(file, &mut survey, nth + 1 == firsts.len(), report)?;
+        let found = survey_frames(file, &mut survey, report, visit)?;
+        if let Some((index, extent)) = found {
+            check_index(disk, &survey, (&index, &extent), report)?;
+        }
         report.files += 1;
         report.records += survey.records;
         report.last = survey.last;
         surveys.push(survey);
+    }
+    if let Some(last) = surveys.last().filter(|last| last.end_lost) {
+        lose(report, last.last + 1, None);
     }
     Ok(surveys)
 }
@@ -150,6 +203,7 @@ fn link(before: &mut Survey, next: &Survey, report: &mut CheckReport) -> Result<
             let (after, next) = (before.last, Some(next.header.first));
             add(report, Fault { file, offset: 0, bytes: 0, reason, after, before: next });
         }
+        lose(report, before.last + 1, Some(previous));
         before.faulty = true;
         before.last = previous;
     }
@@ -160,6 +214,13 @@ fn add(report: &mut CheckReport, fault: Fault) {
     report.fault_count += 1;
     if report.faults.len() < FAULTS_MAX {
         report.faults.push(fault);
+    }
+}
+
+/// Notes numbers as lost, if there are any between these.
+fn lose(report: &mut CheckReport, first: u64, last: Option<u64>) {
+    if report.lost.len() < FAULTS_MAX && last.is_none_or(|last| first <= last) {
+        report.lost.push(Lost { first, last });
     }
 }
 
@@ -186,41 +247,82 @@ fn survey_header(
         }
         Err(other) => return Err(other),
     };
-    Ok(Survey { path, header, legible, last: first.saturating_sub(1), records: 0, faulty })
+    Ok(Survey {
+        path,
+        header,
+        legible,
+        last: first.saturating_sub(1),
+        records: 0,
+        faulty,
+        position: Position::Sealed,
+        end_lost: false,
+    })
 }
 
+/// Reads a file's frames. Gives what its index should say, if all of it is whole.
 fn survey_frames(
     file: Arc<dyn File>,
     survey: &mut Survey,
-    is_last: bool,
     report: &mut CheckReport,
-) -> Result<(), LogError> {
+    visit: &mut Visit<'_>,
+) -> Result<Option<(Index, Extent)>, LogError> {
     if !survey.legible {
-        return Ok(());
+        survey.end_lost = true;
+        return Ok(None);
     }
-    let failed = |error| LogError::io("read", &survey.path)(error);
-    let mut salvage = Salvage::new(file, &survey.header, Payloads::Skip).map_err(failed)?;
+    let path = survey.path.clone();
+    let failed = |error| LogError::io("read", &path)(error);
+    let mut index = Index::default();
+    let mut salvage = Salvage::new(file, survey, visit.payloads()).map_err(failed)?;
     loop {
         let bad = match salvage.next().map_err(failed)? {
-            Salvaged::Record(_) => {
+            Salvaged::Record(Found { offset, record }) => {
                 survey.records += 1;
+                index.add(record.stream, Place { seq: record.seq, offset });
+                if let Visit::Each(show) = visit {
+                    show(Whole { file: &path, offset, record });
+                }
                 continue;
             }
             Salvaged::End => break,
-            Salvaged::Torn(bad) if is_last => {
-                report.torn_bytes = bad.bytes;
+            Salvaged::Torn(bad) => {
+                let (file, offset) = (path.clone(), bad.offset);
+                report.torn_tail = Some(TornTail { file, offset, bytes_cut: bad.bytes });
                 break;
             }
-            Salvaged::Torn(bad) | Salvaged::Bad(bad) => bad,
+            Salvaged::Bad(bad) => bad,
         };
-        let (file, reason) = (survey.path.clone(), bad.reason.into());
         let after = salvage.scanner.last();
         let before = salvage.peek().map_err(failed)?;
-        let (offset, bytes) = (bad.offset, bad.bytes);
-        add(report, Fault { file, offset, bytes, reason, after, before });
         survey.faulty = true;
+        survey.end_lost = salvage.ended;
+        // A mark behind the bad bytes says how far the numbers went, where no record does.
+        let went_to = before.map_or(salvage.scanner.last(), |before| before - 1);
+        lose(report, after + 1, Some(went_to));
+        let (offset, bytes, reason) = (bad.offset, bad.bytes, bad.reason.into());
+        add(report, Fault { file: path.clone(), offset, bytes, reason, after, before });
     }
     survey.last = salvage.scanner.last();
+    let header = &survey.header;
+    let end = salvage.scanner.complete();
+    let extent = Extent { first: header.first, last: survey.last, end, salt: header.salt };
+    Ok((!survey.faulty && survey.position == Position::Sealed).then_some((index, extent)))
+}
+
+/// Compares the index beside a file with what it should be, byte by byte.
+fn check_index(
+    disk: &dyn Disk,
+    survey: &Survey,
+    (index, extent): (&Index, &Extent),
+    report: &mut CheckReport,
+) -> Result<(), LogError> {
+    let path = recover::index_path(&survey.path);
+    match index.is_at(disk, &path, extent) {
+        Ok(true) => {}
+        Ok(false) => report.stale_indexes.push(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(LogError::io("read", &path)(error)),
+    }
     Ok(())
 }
 
@@ -229,6 +331,7 @@ fn survey_frames(
 struct Salvage {
     scanner: Scanner,
     length: u64,
+    position: Position,
     ended: bool,
     /// A record read ahead.
     next: Option<Found>,
@@ -245,17 +348,17 @@ enum Salvaged {
     Record(Found),
     /// Up to where frames go on, or to the end of the file.
     Bad(Bad),
-    /// To the end of the file; a torn tail, if this is the last.
+    /// The torn tail of the last file. Frames in it may be whole; no sync covered them.
     Torn(Bad),
     End,
 }
 
 impl Salvage {
-    fn new(file: Arc<dyn File>, header: &FileHeader, payloads: Payloads) -> io::Result<Self> {
+    fn new(file: Arc<dyn File>, survey: &Survey, payloads: Payloads) -> io::Result<Self> {
         let length = file.length()?;
         let window = Window::new(file, length, READ_BYTES);
-        let scanner = Scanner::new(window, header, payloads);
-        Ok(Self { scanner, length, ended: false, next: None })
+        let scanner = Scanner::new(window, &survey.header, payloads);
+        Ok(Self { scanner, length, position: survey.position, ended: false, next: None })
     }
 
     /// The number of the next record, if it follows at once.
@@ -280,96 +383,21 @@ impl Salvage {
             Step::Stop(stop) => stop,
         };
         let offset = self.scanner.complete();
-        let tail = scan::tail(&mut self.scanner, stop)?;
-        let next = match tail {
-            Tail::Clean => None,
-            Tail::Torn { .. } | Tail::Damaged { .. } => self.scanner.resync(stop)?,
-        };
-        self.ended = next.is_none();
         let reason = stop.fault.reason();
-        match (tail, next) {
-            (Tail::Clean, _) => Ok(Salvaged::End),
-            (Tail::Torn { end }, None) => {
-                Ok(Salvaged::Torn(Bad { offset, bytes: end - offset, reason }))
+        match scan::tail(&mut self.scanner, stop)? {
+            Tail::Clean => {
+                self.ended = true;
+                return Ok(Salvaged::End);
             }
-            (Tail::Torn { .. } | Tail::Damaged { .. }, _) => {
-                let bytes = next.unwrap_or(self.length) - offset;
-                Ok(Salvaged::Bad(Bad { offset, bytes, reason }))
+            Tail::Torn { end } if self.position == Position::Last => {
+                self.ended = true;
+                return Ok(Salvaged::Torn(Bad { offset, bytes: end - offset, reason }));
             }
+            Tail::Torn { .. } | Tail::Damaged { .. } => {}
         }
+        let next = self.scanner.resync(stop)?;
+        self.ended = next.is_none();
+        let bytes = next.unwrap_or(self.length) - offset;
+        Ok(Salvaged::Bad(Bad { offset, bytes, reason }))
     }
-}
-
-/// Writes a file anew with its whole records and a mark, in one rename.
-fn rewrite(disk: &dyn Disk, dir: &Path, survey: &Survey) -> Result<Repaired, LogError> {
-    let path = &survey.path;
-    let original = disk.open(path, Access::Read).map_err(LogError::io("open", path))?;
-    let set_aside = set_aside(disk, path, &*original)?;
-    let unfinished = path.with_extension("log.new");
-    recover::remove_if_there(disk, &unfinished)?;
-    let file = disk.create(&unfinished).map_err(LogError::io("create", &unfinished))?;
-    let end = copy_records(original, &*file, survey).map_err(LogError::io("write", &unfinished))?;
-    let (header, last) = (survey.header, survey.last);
-    let copy = ActiveFile { file, path: unfinished, header, end, allocated: end, last };
-    if recover::write_mark(&copy)?.is_none() {
-        return Err(LogError::DiskFull { path: copy.path });
-    }
-    recover::remove_if_there(disk, &recover::index_path(path))?;
-    disk.rename(&copy.path, path).map_err(LogError::io("rename", &copy.path))?;
-    disk.sync_dir(dir).map_err(LogError::io("sync", dir))?;
-    Ok(Repaired { file: path.clone(), set_aside, records: survey.records })
-}
-
-/// Header and whole records, as one group, synced; returns the end.
-fn copy_records(original: Arc<dyn File>, copy: &dyn File, survey: &Survey) -> io::Result<u64> {
-    copy.write_all_at(&survey.header.encode(), 0)?;
-    let mut frames = Frames::new(copy, survey.header.seed(), FRAMES_BEGIN, Vec::new());
-    if survey.legible {
-        let mut salvage = Salvage::new(original, &survey.header, Payloads::Keep)?;
-        loop {
-            match salvage.next()? {
-                Salvaged::Record(found) => {
-                    let record = found.record;
-                    frames.record(record.seq, record.stream, &[record.payload])?;
-                }
-                Salvaged::Bad(_) => {}
-                Salvaged::Torn(_) | Salvaged::End => break,
-            }
-        }
-    }
-    let end = frames.finish().0?;
-    copy.sync_data()?;
-    Ok(end)
-}
-
-/// Copies a file beside itself, durably, under a free name.
-fn set_aside(disk: &dyn Disk, path: &Path, original: &dyn File) -> Result<PathBuf, LogError> {
-    for nth in 0..COPIES_MAX {
-        let extension =
-            if nth == 0 { "log.damaged".to_owned() } else { format!("log.damaged-{nth}") };
-        let aside = path.with_extension(extension);
-        match disk.create(&aside) {
-            Ok(copy) => {
-                copy_bytes(original, &*copy).map_err(LogError::io("write", &aside))?;
-                return Ok(aside);
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(LogError::io("create", &aside)(error)),
-        }
-    }
-    let error = io::Error::other("too many copies of damaged files are there already");
-    Err(LogError::io("set aside", path)(error))
-}
-
-fn copy_bytes(from: &dyn File, to: &dyn File) -> io::Result<()> {
-    let length = from.length()?;
-    let mut bytes = vec![0; READ_BYTES];
-    let mut at = 0;
-    while at < length {
-        let count = usize::try_from(length - at).map_or(READ_BYTES, |left| left.min(READ_BYTES));
-        read_exact_at(from, &mut bytes[..count], at)?;
-        to.write_all_at(&bytes[..count], at)?;
-        at += count as u64;
-    }
-    to.sync_data()
 }

@@ -104,6 +104,18 @@ impl Index {
         bytes
     }
 
+    /// Whether the file holds exactly this index.
+    pub(super) fn is_at(&self, disk: &dyn Disk, path: &Path, extent: &Extent) -> io::Result<bool> {
+        let file = disk.open(path, Access::Read)?;
+        let wanted = self.encode(extent);
+        if file.length()? != wanted.len() as u64 {
+            return Ok(false);
+        }
+        let mut found = vec![0; wanted.len()];
+        read_exact_at(&*file, &mut found, 0)?;
+        Ok(found == wanted)
+    }
+
     /// Writes the index beside its log file. It is not synced: a torn one is found out and rebuilt.
     pub(super) fn write(&self, disk: &dyn Disk, path: &Path, extent: &Extent) -> io::Result<()> {
         let unfinished = path.with_extension("idx.new");

@@ -121,14 +121,11 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<
     if let Some(parent) = dir.parent() {
         disk.sync_dir(parent).map_err(LogError::io("sync", parent))?;
     }
-    let mut firsts = Vec::new();
-    for name in disk.list(dir).map_err(LogError::io("list", dir))? {
-        if name.ends_with(".log.new") || name.ends_with(".idx.new") {
-            remove_if_there(disk, &dir.join(&name))?;
-        }
-        firsts.extend(parse_name(&name));
+    let names = disk.list(dir).map_err(LogError::io("list", dir))?;
+    let firsts: Vec<u64> = names.iter().filter_map(|name| parse_name(name)).collect();
+    for path in leftovers(dir, &names, &firsts) {
+        remove_if_there(disk, &path)?;
     }
-    remove_orphans(disk, dir, &firsts)?;
     let Some((&last_first, sealed_firsts)) = firsts.split_last() else {
         return create_first(disk, dir, options);
     };
@@ -146,15 +143,17 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<
     Ok(Opened { sealed, active, writer, torn_tail })
 }
 
-/// Indexes that outlived their files: one built by a reader while the file was trimmed.
-fn remove_orphans(disk: &dyn Disk, dir: &Path, firsts: &[u64]) -> Result<(), LogError> {
-    for name in disk.list(dir).map_err(LogError::io("list", dir))? {
+/// Files of no use to anybody, among the sorted names of a directory whose log files begin at
+/// `firsts`: unfinished ones, and indexes that outlived their files (one built by a reader while
+/// the file was trimmed).
+pub(super) fn leftovers(dir: &Path, names: &[String], firsts: &[u64]) -> Vec<PathBuf> {
+    let useless = |name: &&String| {
         let first = name.strip_suffix(".idx").and_then(|stem| parse_name(&format!("{stem}.log")));
-        if first.is_some_and(|first| firsts.binary_search(&first).is_err()) {
-            remove_if_there(disk, &dir.join(&name))?;
-        }
-    }
-    Ok(())
+        name.ends_with(".log.new")
+            || name.ends_with(".idx.new")
+            || first.is_some_and(|first| firsts.binary_search(&first).is_err())
+    };
+    names.iter().filter(useless).map(|name| dir.join(name)).collect()
 }
 
 fn create_first(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<Opened, LogError> {

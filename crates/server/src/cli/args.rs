@@ -28,6 +28,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Say where the local embedding model is, fetch it or verify it.
     Model(ModelArgs),
+    /// Verify every checksum and every invariant of a data directory that no server has open.
+    Check(CheckArgs),
 }
 
 /// Arguments of `arrwdb serve`: none of its own. Its flags are the settings, which `config` adds
@@ -152,6 +154,33 @@ pub struct ModelArgs {
     /// Folder or web folder with the files, tried first by `fetch`.
     #[arg(long, value_name = "DIR|URL")]
     pub from: Option<String>,
+}
+
+/// Arguments of `arrwdb check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 sound, 1 damaged (or a repair that was only shown), 2 could \
+                        not be checked."
+)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct CheckArgs {
+    /// The data directory [default: the one that `arrwdb serve` would use].
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Repair what needs no guessing: cut the torn end of the log, remove derived files and
+    /// left-overs. Shows it first, and asks.
+    #[arg(long)]
+    pub repair: bool,
+    /// Do not ask.
+    #[arg(long, requires = "repair")]
+    pub yes: bool,
+    /// Where records of the log are damaged, save the whole ones and give up the others. The
+    /// damaged files are set aside.
+    #[arg(long, requires = "repair")]
+    pub accept_loss: bool,
+    /// Print the report as JSON; asks nothing.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What `arrwdb model` does.

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use arrwdb_engine::check::CheckError;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -90,6 +92,9 @@ pub enum CliError {
     /// The model's files are not there, not right or cannot be fetched.
     #[error("{0}")]
     Model(String),
+    /// A data directory could not be checked, or not be repaired.
+    #[error(transparent)]
+    Check(#[from] CheckError),
 }
 
 impl CliError {

@@ -2,7 +2,8 @@
 //!
 //! `import`, `search` and `export` are HTTP clients of a running server, so that the server is the
 //! only process that ever opens the data directory. `demo` starts a server in this process and
-//! then talks to it the same way. `model` touches the model's files alone.
+//! then talks to it the same way. `model` touches the model's files alone, and `check` a data
+//! directory that no server has open.
 //!
 //! What a program may want to read goes to standard output; progress, remarks and errors go to
 //! standard error. Memory is bounded by the streams in flight, never by the size of what is moved,
@@ -12,6 +13,7 @@
 //!   document whose content hash the server already holds is not sent.
 
 mod args;
+mod check;
 mod client;
 mod demo;
 mod demo_corpus;
@@ -37,9 +39,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use args::{
-    Arguments, Command, DemoArgs, ExportArgs, ImportArgs, ModelAction, ModelArgs, SearchArgs,
-    ServeArgs, ServerArgs,
+    Arguments, CheckArgs, Command, DemoArgs, ExportArgs, ImportArgs, ModelAction, ModelArgs,
+    SearchArgs, ServeArgs, ServerArgs,
 };
+pub use check::COULD_NOT_CHECK;
 pub use demo::{DemoServer, DemoSite};
 pub use error::CliError;
 pub use model::{BarProgress, ModelSite};
@@ -53,6 +56,8 @@ pub struct Surroundings {
     pub terminal: Terminal,
     /// Where the local model's files belong and where they can be had.
     pub model: ModelSite,
+    /// The data directory that the settings name.
+    pub data_dir: PathBuf,
     /// Whether the settings embed with the local model, so that `demo` needs its files.
     pub model_is_used: bool,
     /// Cargo's home (`$CARGO_HOME` or `~/.cargo`), where the demo looks for documentation.
@@ -80,6 +85,7 @@ pub async fn run(
         Command::Import(args) => import::run(args, terminal).await,
         Command::Search(args) => search::run(args, terminal).await.map(done),
         Command::Export(args) => export::run(args, terminal).await.map(done),
+        Command::Check(args) => check::run(&args, &surroundings.data_dir, terminal),
         Command::Model(args) => model::run(args, &surroundings.model, terminal).await.map(done),
     }
 }

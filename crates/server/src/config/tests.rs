@@ -159,3 +159,25 @@ fn every_variable_is_in_the_documentation() {
     }
     assert!(std::fs::read_to_string(golden).unwrap() == text, "UPDATE=1 rewrites {golden}");
 }
+
+proptest::proptest! {
+    /// A file of settings is read, or refused with words; whatever is in it.
+    #[test]
+    fn any_file_of_settings_is_read_or_refused(
+        text in "[a-z_\"'\\[\\]{}=#.,0-9 \\n\u{e9}-]{0,80}",
+        name in proptest::sample::select(VARIABLES.iter().map(|v| v.name).collect::<Vec<_>>()),
+        value in "[-+0-9a-z\"'.\\[\\]:{} ]{0,24}",
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("arrwdb.toml");
+        let line = format!("{} = {value}\n", name.to_lowercase());
+        for content in [text.as_bytes(), line.as_bytes(), &bytes] {
+            std::fs::write(&path, content).unwrap();
+            let sources = Sources { toml: Some(path.clone()), ..Sources::default() };
+            if let Err(errors) = Config::load(&sources) {
+                proptest::prop_assert!(!errors.to_string().is_empty());
+            }
+        }
+    }
+}

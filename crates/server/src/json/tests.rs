@@ -117,6 +117,21 @@ fn pointers_are_escaped() {
 
 proptest! {
     #[test]
+    fn typed_values_are_accepted_as_serde_json_accepts_them(
+        name in prop::sample::select(vec!["s", "n", "v", "list"]),
+        any in r#"[{}\[\]":,0-9a-z\\ .eE+-]{0,16}"#,
+        numbers in r"\[[-+0-9.eE, ]{0,12}\]",
+        bytes in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        for value in [any, numbers] {
+            let text = format!("{{\"{name}\":{value}}}");
+            let oracle: Result<&RawValue, _> = serde_json::from_str(&text);
+            prop_assert_eq!(read(&text).is_ok(), oracle.is_ok(), "{}", text);
+        }
+        prop_assert_eq!(Reader::new(&bytes).is_ok(), std::str::from_utf8(&bytes).is_ok());
+    }
+
+    #[test]
     fn accepts_exactly_what_serde_json_accepts(text in r#"[{}\[\]":,0-9a-z\\ .-]{0,24}"#) {
         let text = format!("{{\"x\":{text}}}");
         let oracle: Result<&RawValue, _> = serde_json::from_str(&text);

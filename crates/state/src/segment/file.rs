@@ -74,12 +74,12 @@ impl Parts {
 /// A segment in a file.
 #[derive(Debug)]
 pub struct FileSegment {
-    bytes: Arc<dyn FileBytes>,
+    pub(super) bytes: Arc<dyn FileBytes>,
     number: u64,
     dimension: u32,
     rows: u32,
     documents: u32,
-    parts: Parts,
+    pub(super) parts: Parts,
     ids: (DocumentId, DocumentId),
     header_crc: u32,
     /// A bit for each block whose checksum was right.
@@ -233,8 +233,13 @@ impl FileSegment {
 
     fn record(&self, ordinal: u32) -> Result<(Reader<'_>, usize), Damage> {
         assert!(ordinal < self.documents, "document {ordinal} of {}", self.documents);
-        let start = self.parts.documents + ordinal as usize * DOCUMENT_BYTES;
+        let start = self.document_offset(ordinal);
         Ok((Reader::new(self.part(start..start + DOCUMENT_BYTES)?), start))
+    }
+
+    /// Where the record of a document is.
+    pub(super) fn document_offset(&self, ordinal: u32) -> usize {
+        self.parts.documents + ordinal as usize * DOCUMENT_BYTES
     }
 
     fn floats(&self, part: usize, within: Range<usize>) -> Result<&[f32], Damage> {
@@ -259,7 +264,7 @@ impl FileSegment {
     }
 
     #[cold]
-    fn check_block(&self, block: usize) -> Result<(), Damage> {
+    pub(super) fn check_block(&self, block: usize) -> Result<(), Damage> {
         let all = self.bytes.bytes();
         let start = HEADER_BYTES + block * BLOCK_BYTES;
         let end = self.parts.checksums.min(start + BLOCK_BYTES);
@@ -273,7 +278,7 @@ impl FileSegment {
         Ok(())
     }
 
-    fn damage(&self, offset: usize, what: &'static str) -> Damage {
+    pub(super) fn damage(&self, offset: usize, what: &'static str) -> Damage {
         Damage { file: self.bytes.name().to_owned(), offset: offset as u64, what }
     }
 }

@@ -7,6 +7,7 @@
 mod file;
 mod memory;
 mod merge;
+mod verify;
 mod write;
 
 use std::ops::Range;

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn key(number: u16) -> CacheKey {
@@ -160,4 +162,51 @@ fn entries_are_bounded_in_number_too() {
         larger.append(&key(number), &vector(number)).expect("written");
     }
     assert_eq!(known(&open(), 20..55), (20..40).collect::<Vec<_>>());
+}
+
+/// A file of entries, with some of its bytes changed and some more behind it.
+fn altered(count: u16, changes: &[(prop::sample::Index, u8)], noise: &[u8]) -> Vec<u8> {
+    let entries = (0..count).flat_map(|number| encode(&key(number), &vector(number)));
+    let mut bytes: Vec<u8> = MAGIC.iter().copied().chain(entries).collect();
+    for (at, byte) in changes {
+        let at = at.index(bytes.len());
+        bytes[at] = *byte;
+    }
+    bytes.extend_from_slice(noise);
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_bytes_are_a_cache_of_right_vectors_or_of_none(
+        count in 0_u16..6,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        noise in prop::collection::vec(any::<u8>(), 0..80),
+    ) {
+        let bytes = altered(count, &changes, &noise);
+        let found = super::super::check_file(&mut bytes.as_slice()).expect("memory can be read");
+        if changes.is_empty() {
+            prop_assert_eq!(found.entries, u64::from(count));
+            prop_assert_eq!(found.damaged_at.is_none(), noise.is_empty());
+        }
+        let dir = tempfile::tempdir().expect("directory");
+        std::fs::write(dir.path().join(YOUNG), &bytes).expect("written");
+        let files = open(dir.path(), 1 << 20);
+        // `known` sees to it that a hit is the right vector.
+        let hits = known(&files, 0..6).len() as u64;
+        prop_assert!(hits <= found.entries, "a check finds what can be found: {hits}");
+        for number in 0..6 {
+            files.append(&key(number), &vector(number)).expect("written");
+        }
+        prop_assert_eq!(known(&files, 0..6), (0..6).collect::<Vec<_>>(), "and it heals");
+    }
+
+    #[test]
+    fn random_bytes_are_no_cache(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let found = super::super::check_file(&mut bytes.as_slice()).expect("memory can be read");
+        prop_assert_eq!(found.entries, 0);
+        prop_assert!(found.damaged_at.is_some());
+    }
 }

@@ -1,0 +1,369 @@
+//! Every decoder on bytes that nobody wrote: random ones, and valid ones that were changed, their
+//! checksums made right again. None panics or takes memory for what a length only claims, and what
+//! decodes is written back as it was.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrwdb_state::{
+    Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
+    DocumentRecord, FileBytes, FileSegment, LibraryEntry, LibraryId, Manifest, Nearest, Segment,
+    Seq, Sequential, Timestamp, View,
+};
+use bytes::Bytes;
+use proptest::prelude::*;
+
+const DIMENSION: u32 = 3;
+
+fn golden(name: &str) -> Vec<u8> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    std::fs::read(dir.join(name)).unwrap()
+}
+
+/// A change of some bytes.
+#[derive(Debug, Clone)]
+enum Change {
+    Set(prop::sample::Index, u8),
+    /// A little-endian number, such as a length, replaced.
+    Number(prop::sample::Index, u32),
+    Cut(prop::sample::Index),
+    Insert(prop::sample::Index, Vec<u8>),
+    /// A part written over another.
+    Copy(prop::sample::Index, prop::sample::Index, u8),
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let at = any::<prop::sample::Index>;
+    let number = prop_oneof![0_u32..70, Just(u32::MAX), Just(1 << 31), any::<u32>()];
+    let noise = prop::collection::vec(any::<u8>(), 1..40);
+    let change = prop_oneof![
+        4 => (at(), any::<u8>()).prop_map(|(at, byte)| Change::Set(at, byte)),
+        4 => (at(), number).prop_map(|(at, number)| Change::Number(at, number)),
+        1 => at().prop_map(Change::Cut),
+        1 => (at(), noise).prop_map(|(at, noise)| Change::Insert(at, noise)),
+        1 => (at(), at(), any::<u8>()).prop_map(|(from, to, len)| Change::Copy(from, to, len)),
+    ];
+    prop::collection::vec(change, 1..4)
+}
+
+fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
+    for change in changes {
+        let length = bytes.len();
+        if length == 0 {
+            return bytes;
+        }
+        let overwrite = |bytes: &mut Vec<u8>, at: usize, new: &[u8]| {
+            for (place, byte) in bytes[at..].iter_mut().zip(new) {
+                *place = *byte;
+            }
+        };
+        match change {
+            Change::Set(at, byte) => bytes[at.index(length)] = *byte,
+            Change::Number(at, number) => {
+                overwrite(&mut bytes, at.index(length), &number.to_le_bytes());
+            }
+            Change::Cut(at) => bytes.truncate(at.index(length)),
+            Change::Insert(at, noise) => {
+                let at = at.index(length);
+                bytes.splice(at..at, noise.iter().copied());
+            }
+            Change::Copy(from, to, count) => {
+                let from = from.index(length);
+                let part = bytes[from..length.min(from + usize::from(*count))].to_vec();
+                overwrite(&mut bytes, to.index(length), &part);
+            }
+        }
+    }
+    bytes
+}
+
+/// With the CRC-32C of everything behind it.
+fn sealed(mut body: Vec<u8>) -> Vec<u8> {
+    body.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+    body
+}
+
+fn unsealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.truncate(bytes.len() - 4);
+    bytes
+}
+
+fn field(bytes: &[u8], at: usize) -> usize {
+    let mut field = [0; 8];
+    field.copy_from_slice(&bytes[at..at + 8]);
+    usize::try_from(u64::from_le_bytes(field)).unwrap()
+}
+
+/// Makes every checksum of a segment file right for its bytes, where its shape allows it.
+fn resealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.len() < 256 {
+        return bytes;
+    }
+    let (checksums, end) = (field(&bytes, 64), bytes.len());
+    if (256..=end).contains(&checksums) {
+        let blocks: Vec<u8> = bytes[256..checksums]
+            .chunks(64 << 10)
+            .flat_map(|block| crc32c::crc32c(block).to_le_bytes())
+            .collect();
+        let room = blocks.len().min(end - checksums);
+        bytes[checksums..checksums + room].copy_from_slice(&blocks[..room]);
+        let table = crc32c::crc32c(&bytes[checksums..]);
+        bytes[248..252].copy_from_slice(&table.to_le_bytes());
+    }
+    let header = crc32c::crc32c(&bytes[..252]);
+    bytes[252..256].copy_from_slice(&header.to_le_bytes());
+    bytes
+}
+
+/// A file held in memory, aligned as a mapping is.
+#[derive(Debug)]
+struct Held(Vec<u64>, usize);
+
+impl Held {
+    fn new(bytes: &[u8]) -> Arc<Self> {
+        let word = |chunk: &[u8]| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_ne_bytes(word)
+        };
+        Arc::new(Self(bytes.chunks(8).map(word).collect(), bytes.len()))
+    }
+}
+
+impl FileBytes for Held {
+    fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.0)[..self.1]
+    }
+
+    fn name(&self) -> &'static str {
+        "held.seg"
+    }
+}
+
+fn document(n: u8, chunks: u8) -> DocumentRecord {
+    let chunk = |part: u8| Chunk {
+        id: ChunkId::from_bytes([part; 16]),
+        text: format!("passage {part}"),
+        embedding: vec![f32::from(n) + 1.0, -0.5, f32::from(part)],
+        created_at: Timestamp::from_micros(3),
+        page_number: (part == 1).then_some(12),
+        custom: Custom::new(),
+    };
+    let document = Document {
+        id: DocumentId::from_bytes([n; 16]),
+        metadata: DocumentMetadata {
+            title: format!("document {n}"),
+            author: None,
+            document_type: "text".into(),
+            source_url: None,
+            tags: vec!["one".into()],
+            custom: Custom::new(),
+            created_at: Timestamp::from_micros(2),
+        },
+        chunks: (0..chunks).map(chunk).collect(),
+    };
+    DocumentRecord::new(&document, DIMENSION).unwrap()
+}
+
+/// A library of one file with some dead rows: its manifest's and its segment's bytes.
+fn library() -> (Vec<u8>, Vec<u8>) {
+    let at = Timestamp::from_micros(9);
+    let documents = (0..6).map(|n| document(n, n % 3 + 1)).collect();
+    let view = View::empty(DIMENSION);
+    let entry = view.decide(Command::Put(documents), at, None).unwrap().entry.unwrap();
+    let view = view.apply(Seq::new(4), &entry).unwrap();
+    let merge = view.plan_merge(view.memory_segments(), Seq::START).unwrap();
+    let mut bytes = Vec::new();
+    let summary = merge.write(&mut bytes).unwrap();
+    bytes[..summary.header.len()].copy_from_slice(&summary.header);
+    let file = FileSegment::open(1, Held::new(&bytes)).unwrap();
+    let view = view.with_merge(&merge, Some(Arc::new(Segment::File(file)))).unwrap();
+    let gone = Command::Delete(vec![DocumentId::from_bytes([2; 16])]);
+    let entry = view.decide(gone, at, None).unwrap().entry.unwrap();
+    let view = view.apply(Seq::new(7), &entry).unwrap();
+    assert_eq!(view.verify(), Ok(()));
+    let manifest = Manifest::of(&view, LibraryId::from_bytes([1; 16]), 2).unwrap();
+    (manifest.write(), bytes)
+}
+
+/// Reads all that can be read of a view; damage is an answer.
+fn read_all(view: &View) {
+    let query = [0.6, 0.0, 0.8];
+    let wanted = Nearest { query: &query, k: 5, threshold: None };
+    if view.dimension() == DIMENSION
+        && let Ok(found) = view.nearest(wanted, &Sequential)
+    {
+        for found in found {
+            view.chunk_of(found, true).map(drop).unwrap_or_default();
+        }
+    }
+    view.documents_after(None, 100, true).map(drop).unwrap_or_default();
+    for n in 0..8 {
+        view.document(DocumentId::from_bytes([n; 16]), true).map(drop).unwrap_or_default();
+    }
+    view.verify().unwrap_or_default();
+}
+
+fn library_entry(bytes: Vec<u8>) {
+    let bytes = Bytes::from(bytes);
+    let Ok(entry) = LibraryEntry::decode(&bytes) else { return };
+    if entry.dimension().is_some() {
+        assert_eq!(entry.encode().concat(), bytes, "it is written back as it was");
+    }
+    if entry.dimension().is_none_or(|dimension| dimension == DIMENSION) {
+        read_all(&View::empty(DIMENSION).apply(Seq::new(3), &entry).unwrap());
+    }
+}
+
+fn catalog_entry(bytes: &[u8]) {
+    if let Ok(entry) = CatalogEntry::decode(bytes) {
+        assert_eq!(entry.encode(), bytes, "it is written back as it was");
+        assert!(Catalog::default().apply(Seq::new(1), &entry).len() <= 1);
+    }
+}
+
+fn manifest(bytes: &[u8]) {
+    if let Ok(manifest) = Manifest::read(bytes) {
+        assert_eq!(Manifest::read(&manifest.write()).unwrap(), manifest);
+        manifest.contradiction();
+    }
+}
+
+fn segment(bytes: &[u8]) {
+    if let Ok(segment) = FileSegment::open(1, Held::new(bytes)) {
+        assert!(segment.verify(20).len() <= 20);
+    }
+}
+
+/// A view of one file that says of itself what it is; a manifest made to fit it.
+fn open_together(manifest_bytes: &[u8], segment_bytes: &[u8]) {
+    let Ok(manifest) = Manifest::read(manifest_bytes) else { return };
+    let files: Vec<FileSegment> = (manifest.segments.iter())
+        .filter_map(|listed| FileSegment::open(listed.number, Held::new(segment_bytes)).ok())
+        .collect();
+    if files.len() == manifest.segments.len()
+        && let Ok(view) = manifest.open(files)
+    {
+        read_all(&view);
+    }
+}
+
+/// The manifest with the header checksum that the segment has.
+fn refitted(manifest: &[u8], before: &[u8], after: &[u8]) -> Vec<u8> {
+    if after.len() < 256 {
+        return manifest.to_vec();
+    }
+    let place: Range<usize> = {
+        let at = manifest.windows(4).position(|window| window == &before[252..256]).unwrap();
+        at..at + 4
+    };
+    let mut body = unsealed(manifest.to_vec());
+    body[place].copy_from_slice(&after[252..256]);
+    sealed(body)
+}
+
+#[test]
+fn what_was_written_decodes_and_is_written_back_as_it_was() {
+    for name in ["documents-put-1.bin", "documents-deleted-1.bin"] {
+        let bytes = Bytes::from(golden(name));
+        assert_eq!(LibraryEntry::decode(&bytes).unwrap().encode().concat(), bytes);
+    }
+    for name in ["library-created-1.bin", "library-updated-1.bin", "library-deleted-1.bin"] {
+        let bytes = golden(name);
+        assert_eq!(CatalogEntry::decode(&bytes).unwrap().encode(), bytes);
+    }
+    let bytes = golden("catalog-1.bin");
+    let (catalog, checkpointed) = Catalog::read(&bytes).unwrap();
+    assert_eq!(catalog.write(|id| checkpointed[&id]), bytes);
+    let (bytes, file) = library();
+    assert_eq!(Manifest::read(&bytes).unwrap().write(), bytes);
+    assert_eq!(FileSegment::open(1, Held::new(&file)).unwrap().verify(9), []);
+    assert_eq!(resealed(file.clone()), file);
+    open_together(&bytes, &file);
+}
+
+#[test]
+fn a_changed_byte_behind_right_checksums_is_refused_or_verified_as_wrong() {
+    let (_, good) = library();
+    let (documents, rows) = (6, 12);
+    let [norms, records, ids, bodies, checksums] = [32, 40, 48, 56, 64].map(|at| field(&good, at));
+    let mut content: Vec<usize> = (256..256 + rows * DIMENSION as usize * 4).collect();
+    content.extend(norms..norms + rows * 4);
+    // The last field of a document but its digest is a zero that nobody reads.
+    let is_read = |at: &usize| !(44..48).contains(&((at - records) % 64));
+    content.extend((records..records + documents * 64).filter(is_read));
+    content.extend(ids..ids + documents * 4);
+    let last = records + (documents - 1) * 64;
+    let bodies_end = field(&good, last + 32) + field(&good, last + 40);
+    assert!(bodies < bodies_end && bodies_end <= checksums);
+    content.extend(bodies..bodies_end);
+    for at in content {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        let opened = FileSegment::open(1, Held::new(&resealed(bytes)));
+        assert!(opened.is_err() || !opened.unwrap().verify(9).is_empty(), "{at}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn random_bytes_are_refused_and_nothing_panics(
+        bytes in prop::collection::vec(any::<u8>(), 0..600),
+        kind in prop::sample::select(vec![1_u8, 2, 3, 16, 17]),
+    ) {
+        let with_kind: Vec<u8> = [kind, 1].into_iter().chain(bytes.iter().copied()).collect();
+        for bytes in [bytes, with_kind] {
+            library_entry(bytes.clone());
+            catalog_entry(&bytes);
+            manifest(&bytes);
+            manifest(&sealed(bytes.clone()));
+            segment(&bytes);
+            segment(&resealed(bytes.clone()));
+            prop_assert!(Catalog::read(&bytes).is_err());
+            Catalog::read(&sealed(bytes)).map(drop).unwrap_or_default();
+        }
+    }
+
+    #[test]
+    fn changed_entries_are_refused_or_applied(changes in changes()) {
+        for name in ["documents-put-1.bin", "documents-deleted-1.bin"] {
+            library_entry(changed(golden(name), &changes));
+        }
+        for name in ["library-created-1.bin", "library-updated-1.bin", "library-deleted-1.bin"] {
+            catalog_entry(&changed(golden(name), &changes));
+        }
+    }
+
+    #[test]
+    fn changed_snapshots_are_refused_or_read(changes in changes()) {
+        let bytes = changed(unsealed(golden("catalog-1.bin")), &changes);
+        if let Ok((catalog, checkpointed)) = Catalog::read(&sealed(bytes)) {
+            let again = catalog.write(|id| checkpointed[&id]);
+            prop_assert_eq!(Catalog::read(&again).unwrap().0, catalog);
+        }
+    }
+
+    #[test]
+    fn changed_libraries_are_refused_or_read(
+        of_manifest in changes(),
+        of_segment in changes(),
+        both in 0_u8..3,
+    ) {
+        let (good_manifest, good_segment) = library();
+        let mut bytes = good_segment.clone();
+        if both != 0 {
+            bytes = resealed(changed(bytes, &of_segment));
+            segment(&bytes);
+        }
+        let mut listed = refitted(&good_manifest, &good_segment, &bytes);
+        if both != 1 {
+            listed = sealed(changed(unsealed(listed), &of_manifest));
+            manifest(&listed);
+        }
+        open_together(&listed, &bytes);
+    }
+}
