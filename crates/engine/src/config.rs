@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrwdb_embed::Embedder;
+use arrwdb_log::LogOptions;
 use arrwdb_log::disk::{Disk, OsDisk};
 use arrwdb_state::{Timestamp, limits};
 
@@ -36,6 +37,8 @@ pub struct EngineConfig {
     pub history: Duration,
     /// A library whose unwritten segments hold more than this is checkpointed.
     pub checkpoint_bytes: u64,
+    /// A log file of about this many bytes is finished and another begun.
+    pub log_file_bytes: u64,
     /// Log kept for the feed: seconds.
     pub feed_retention: Duration,
     /// Log kept for the feed: bytes.
@@ -60,6 +63,7 @@ impl EngineConfig {
             embed_deadline: Duration::from_mins(1),
             history: Duration::from_hours(1),
             checkpoint_bytes: 64 << 20,
+            log_file_bytes: LogOptions::default().file_bytes,
             feed_retention: Duration::from_hours(7 * 24),
             feed_retention_bytes: 4 << 30,
             disk_free_bytes_min: 256 << 20,

@@ -296,6 +296,11 @@ impl Store {
             .into_iter()
             .filter(|name| name.strip_prefix(prefix).is_some_and(|n| n.parse::<u64>().is_ok()))
             .max();
+        if newest.is_some() {
+            // A process may have died between the rename and its sync. What this file says leads to
+            // removals; if the power fails then, its name must not be what is lost.
+            self.disk.sync_dir(dir).map_err(failed("sync", dir))?;
+        }
         Ok(newest.map(|name| dir.join(name)))
     }
 

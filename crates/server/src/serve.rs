@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 
+use arrwdb_engine::log::LogOptions;
 use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts};
 
 use crate::app::{App, router};
@@ -116,6 +117,7 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
         embed_deadline: config.embedding.timeout,
         history: storage.history,
         checkpoint_bytes: storage.checkpoint_bytes,
+        log_file_bytes: LogOptions::default().file_bytes,
         feed_retention: storage.feed_retention,
         feed_retention_bytes: storage.feed_retention_bytes,
         disk_free_bytes_min: storage.disk_free_bytes_min,

@@ -114,7 +114,9 @@ impl Writer {
             return Ok(Vec::new());
         };
         let bytes: u64 = group.iter().map(|q| frame::record_framed(q.bytes) as u64).sum();
-        if self.end > FRAMES_BEGIN && self.end + bytes > self.shared.options.file_bytes {
+        // A file without a record is never finished: the next one could have its name.
+        let holds_records = self.last >= self.header.first;
+        if holds_records && self.end + bytes > self.shared.options.file_bytes {
             self.rotate(first.seq).map_err(before_writing)?;
         }
         self.allocate(bytes).map_err(before_writing)?;
@@ -231,6 +233,8 @@ impl Writer {
         self.end = FRAMES_BEGIN;
         self.allocated = FRAMES_BEGIN;
         self.initialised = FRAMES_BEGIN;
+        // What came before is safe in a finished file, and there is nothing here to mark.
+        self.unmarked = false;
         Ok(())
     }
 
