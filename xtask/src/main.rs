@@ -26,6 +26,7 @@ usage: cargo xtask <command>
   deny                   cargo-deny without its advisories, where it is installed
   goldens                write the golden files anew and show what changed
   kill9 [--rounds <n>]   kill and restart the server under load, 20 rounds unless told
+  sim [<options>]        10,000 crashes of the simulated engine; other options as of arrwdb-sim --help
   bench [<name> [...]]   build and run a bench with the given arguments; without a name, list them
 ";
 
@@ -60,6 +61,7 @@ fn run(arguments: &[String]) -> Result<(), Error> {
         ["goldens"] => commands::goldens(&workspace),
         ["kill9"] => commands::kill9(&workspace, commands::KILL9_ROUNDS),
         ["kill9", "--rounds", count] => commands::kill9(&workspace, rounds(count)?),
+        ["sim", ..] => commands::sim(&workspace, &arguments[1..]),
         ["bench"] => commands::bench(&workspace, None, &[]),
         ["bench", name, ..] => commands::bench(&workspace, Some(name), &arguments[2..]),
         [] => Err(Error::Usage("a command is needed".to_owned())),
