@@ -16,6 +16,12 @@ const BENCH: &str = "arrwdb-bench";
 /// The package of the server and its binary.
 const SERVER: (&str, &str) = ("arrwdb-server", "arrwdb");
 
+/// The package of the simulator.
+const SIM: &str = "arrwdb-sim";
+
+/// Crashes of `sim` where nothing is asked for.
+const SIM_CRASHES: &str = "10000";
+
 /// Rounds of `kill9` where none are asked for.
 pub(crate) const KILL9_ROUNDS: u32 = 20;
 
@@ -84,6 +90,17 @@ pub(crate) fn kill9(workspace: &Workspace, rounds: u32) -> Result<(), Error> {
     let mut command = workspace.cargo(&["test", "--package", SERVER.0, "--test", "kill9"]);
     command.args(["--", "--nocapture"]).env(KILL9_ROUNDS_VARIABLE, rounds.to_string());
     steps.run("kill9", &mut command);
+    steps.finish()
+}
+
+/// Runs the simulator in a release build.
+pub(crate) fn sim(workspace: &Workspace, options: &[String]) -> Result<(), Error> {
+    let mut steps = Steps::default();
+    let mut command = workspace.cargo(&["run", "--release", "--locked", "--package", SIM, "--"]);
+    if options.is_empty() {
+        command.args(["--crashes", SIM_CRASHES]);
+    }
+    steps.run("sim", command.args(options));
     steps.finish()
 }
 

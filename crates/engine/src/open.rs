@@ -4,12 +4,14 @@
 //! what was acknowledged.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use arrwdb_log::disk::Disk;
 use arrwdb_log::{DirLock, FileLog, Log, LogOptions, Record, Stream, lock};
 use arrwdb_state::{Catalog, CatalogEntry, LibraryEntry, LibraryId, Seq, View};
 use parking_lot::Mutex;
@@ -133,9 +135,10 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
     let mut salt = [0; 8];
     parts.random.fill(&mut salt);
     let options = LogOptions {
-        file_bytes: config.log_file_bytes,
         start_after: covered.get(),
         salt: u64::from_le_bytes(salt),
+        file_bytes: config.log_file_bytes,
+        ahead_bytes: LogOptions::default().ahead_bytes.min(config.log_file_bytes),
         ..LogOptions::default()
     };
     let (log, recovery) = FileLog::open(store.disk.clone(), &store.log_dir(), options)?;
@@ -152,6 +155,17 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
                  files are missing; restore them or a backup",
                 store.log_dir().display(),
                 recovery.first
+            ),
+        });
+    }
+    // What the snapshot covers was in the log. Followers must not be led over a hole.
+    if recovery.written < covered.get() {
+        return Err(EngineError::Damaged {
+            detail: format!(
+                "the log in {} ends at {} but the catalog's snapshot is of {covered}: files are \
+                 missing; restore them or a backup",
+                store.log_dir().display(),
+                recovery.written
             ),
         });
     }
@@ -222,7 +236,21 @@ fn check_version(store: &Store) -> Result<(), EngineError> {
             detail: format!("{} is missing, but there is data beside it", path.display()),
         });
     }
+    sync_above(&*store.disk, &store.root)?;
     store.write(&path, FORMAT.as_bytes())
+}
+
+/// Makes the names of a new data directory and those above it durable: everything in it would be
+/// lost with them.
+fn sync_above(disk: &dyn Disk, root: &Path) -> Result<(), EngineError> {
+    for dir in root.ancestors().skip(1) {
+        match disk.sync_dir(dir) {
+            // A directory that may be passed through but not read was there before.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            other => other.map_err(crate::store::failed("sync", dir))?,
+        }
+    }
+    Ok(())
 }
 
 /// The catalog's snapshot on disk.
@@ -282,6 +310,10 @@ fn find_libraries(
                     store.library_dir(spec.id).display()
                 ),
             });
+        }
+        // Up to `least` the snapshot vouches that the manifest's name was synced.
+        if counts.applied > least {
+            store.settle(&store.library_dir(spec.id))?;
         }
         let dimension = spec.dimension;
         libraries.insert(spec.id, Found { dimension, counts, replayed: None });

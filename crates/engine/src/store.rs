@@ -302,9 +302,11 @@ impl Store {
 
     /// The newest catalog snapshot with what it covers.
     pub(crate) fn read_catalog(&self) -> Result<Option<(PathBuf, Vec<u8>, Seq)>, EngineError> {
-        let Some(path) = self.newest(&self.catalog_dir(), CATALOG)? else {
+        let dir = self.catalog_dir();
+        let Some(path) = self.newest(&dir, CATALOG)? else {
             return Ok(None);
         };
+        self.settle(&dir)?;
         let covered = Self::covered_by(&path);
         let bytes = self.read(&path)?;
         Ok(Some((path, bytes, covered)))
@@ -315,6 +317,13 @@ impl Store {
         path.file_name()
             .and_then(|name| name.to_str()?.strip_prefix(CATALOG)?.parse().ok())
             .map_or(Seq::START, Seq::new)
+    }
+
+    /// Makes the names in a directory durable before something is removed because of what they say:
+    /// a process may have died between a rename and its sync, and if the power fails then, the new
+    /// name must not be what is lost.
+    pub(crate) fn settle(&self, dir: &Path) -> Result<(), EngineError> {
+        self.disk.sync_dir(dir).map_err(failed("sync", dir))
     }
 
     /// The whole file with this prefix and the greatest number.

@@ -146,6 +146,7 @@ impl FileLog {
         let recovery = Recovery {
             first: first(&opened.sealed, &opened.active),
             last,
+            written: opened.writer.last,
             files: opened.sealed.len() as u64 + 1,
             torn_tail: opened.torn_tail,
         };
@@ -447,17 +448,22 @@ impl Shared {
             };
             // Out of the list first, so that a reader that misses the file learns why.
             self.files.lock().sealed.pop_front();
-            if let Err(error) = self.remove_file(&oldest.path) {
+            if let Err(error) = self.disk.remove(&oldest.path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                let failed = LogError::io("remove", &oldest.path)(error);
                 self.files.lock().sealed.push_front(oldest);
-                return Err(error);
+                return Err(failed);
             }
+            self.forget_file(&oldest.path)?;
             report.files += 1;
             report.bytes += oldest.extent.end;
         }
     }
 
-    fn remove_file(&self, path: &Path) -> Result<(), LogError> {
-        self.disk.remove(path).map_err(LogError::io("remove", path))?;
+    /// The rest of removing a file: its index, and the directory's sync. Where that fails the next
+    /// trim's sync makes up for it; until then a crash only brings the file back.
+    fn forget_file(&self, path: &Path) -> Result<(), LogError> {
         // A leftover index harms nothing: opening ignores it, and its name is never used again.
         if let Err(error) = self.disk.remove(&recover::index_path(path))
             && error.kind() != std::io::ErrorKind::NotFound

@@ -259,6 +259,9 @@ pub struct Recovery {
     pub first: u64,
     /// The highest number in the log (0 if none was ever given out).
     pub last: u64,
+    /// The highest number that its files tell of: [`Recovery::last`] but for
+    /// [`LogOptions::start_after`]. One who knows of a higher number knows that files are missing.
+    pub written: u64,
     /// Files, the active one included.
     pub files: u64,
     /// What was cut off the last file, if anything.

@@ -1,7 +1,9 @@
 //! The log on a disk in memory, for tests and the simulator. Fault injection is a backend: the code
-//! under test is the real one. What can go wrong is said at [`MemoryDisk`].
+//! under test is the real one. What can go wrong is said in the [`plan`].
 
 mod disk;
+pub mod plan;
+mod volume;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use self::disk::MemoryDisk;
+pub use self::plan::{Fault, FaultPlan, Rule, Strike, When};
+pub use self::volume::NameOrder;
 use crate::disk::Disk;
 use crate::{
     FileLog, Log, LogError, LogFile, LogOptions, LogStats, OnAdvance, OnDurable, Records, Recovery,

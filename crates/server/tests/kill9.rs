@@ -6,7 +6,7 @@
 //! - A write that was under way is there as a whole or not at all.
 //! - Sequence numbers go on from where they were.
 //!
-//! `ARRWDB_KILL9_ROUNDS` sets the number of rounds (3), `ARRWDB_KILL9_SEED` the seed (1).
+//! `ARRWDB_KILL9_ROUNDS` sets the number of rounds (5), `ARRWDB_KILL9_SEED` the seed (1).
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -240,7 +240,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn l1_every_acknowledged_write_survives_kill_9() {
-    let (rounds, seed) = (setting("ARRWDB_KILL9_ROUNDS", 3), setting("ARRWDB_KILL9_SEED", 1));
+    let (rounds, seed) = (setting("ARRWDB_KILL9_ROUNDS", 5), setting("ARRWDB_KILL9_SEED", 1));
     let mut site = Site::new().await;
     // Small checkpoints, so that kills fall into them too.
     site.set("CHECKPOINT_BYTES", "1048576");

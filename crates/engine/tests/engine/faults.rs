@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use arrwdb_engine::EngineError;
 use arrwdb_engine::log::disk::Disk;
-use arrwdb_engine::log::memory::MemoryDisk;
+use arrwdb_engine::log::memory::{Fault, FaultPlan, MemoryDisk, NameOrder, When};
+use arrwdb_engine::{EngineConfig, EngineError};
 
 use crate::subject::*;
 
@@ -174,4 +174,67 @@ async fn a_log_that_ends_before_a_manifest_is_refused() {
     }
     let refused = open_with(&disk, config()).await.map(|_engine| ()).unwrap_err();
     assert!(matches!(refused, EngineError::Damaged { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_last_file_is_missing_is_refused() {
+    let disk = MemoryDisk::new();
+    let config = EngineConfig { log_file_bytes: 2048, ..config() };
+    let engine = open_with(&disk, config.clone()).await.unwrap();
+    let library = library(&engine).await;
+    for version in 0..40 {
+        engine.put_documents(TENANT, library, vec![document(1, version)]).await.unwrap();
+    }
+    engine.close().await.unwrap();
+    let logs = files(&disk, Path::new("/data/log"), ".log");
+    assert!(logs.len() > 2);
+    // Everything is in manifests, but who follows the log would be led over a hole.
+    disk.remove(logs.last().unwrap()).unwrap();
+    let refused = open_with(&disk, config).await.map(|_engine| ()).unwrap_err();
+    assert!(matches!(refused, EngineError::Damaged { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_dies_before_a_name_is_durable_and_then_a_power_loss_lose_nothing() {
+    let mut random = 7_u64;
+    let mut chance = move || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random >> 40 & 1 == 0
+    };
+    for place in ["/data/libraries", "/data/catalog"] {
+        let mut died = 0;
+        for position in 0..24 {
+            let disk = MemoryDisk::new();
+            let library = filled(&disk).await;
+            let wanted = {
+                let engine = open(&disk).await;
+                let wanted = versions(&engine, library).await;
+                engine.close().await.unwrap();
+                wanted
+            };
+            disk.set_plan(FaultPlan::one(position, Fault::Killed, place, When::Nth(position)));
+            if let Ok(engine) = open_with(&disk, config()).await {
+                // Only time passes for these documents: they are written as they are.
+                for n in 0..32_u8 {
+                    let Some(version) = wanted[usize::from(n)] else { continue };
+                    let put = vec![document(n, version)];
+                    if engine.put_documents(TENANT, library, put).await.is_err() {
+                        break;
+                    }
+                }
+                drop(engine.close().await);
+            }
+            let Some(left) = disk.after_the_end() else { continue };
+            died += 1;
+            // The next process builds on what it finds, and then the power fails.
+            let engine = open(&left).await;
+            assert_eq!(versions(&engine, library).await, wanted, "{place} {position}");
+            let crashed = left.crash_with(NameOrder::Any, &mut chance);
+            engine.close().await.unwrap();
+            let engine = open(&crashed).await;
+            assert_eq!(versions(&engine, library).await, wanted, "{place} {position}");
+            engine.close().await.unwrap();
+        }
+        assert!(died > 0, "{place}");
+    }
 }

@@ -114,9 +114,11 @@ impl Writer {
             return Ok(Vec::new());
         };
         let bytes: u64 = group.iter().map(|q| frame::record_framed(q.bytes) as u64).sum();
+        // A file without a record is never finished: the next one could have its name.
+        let holds_records = self.last >= self.header.first;
         let full = self.end + bytes > self.shared.options.file_bytes;
         let wanted = self.shared.begin_file.load(Ordering::SeqCst);
-        if self.end > FRAMES_BEGIN && (full || wanted) {
+        if holds_records && (full || wanted) {
             self.rotate(first.seq).map_err(before_writing)?;
         }
         if wanted {
@@ -236,6 +238,8 @@ impl Writer {
         self.end = FRAMES_BEGIN;
         self.allocated = FRAMES_BEGIN;
         self.initialised = FRAMES_BEGIN;
+        // What came before is safe in a finished file, and there is nothing here to mark.
+        self.unmarked = false;
         Ok(())
     }
 

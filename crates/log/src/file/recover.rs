@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,10 @@ use crate::error::is_full;
 use crate::frame::{self, FRAMES_BEGIN, FileHeader, FrameHeader, Kind};
 use crate::scan::{self, Payloads, READ_BYTES, Scanner, Step, Stop, Tail, Window};
 use crate::{LogError, LogOptions, Stream, TornTail};
+
+/// Why a log is not opened on a guess.
+const READINGS_DIFFER: &str =
+    "two readings of the file differ, so the disk or the memory is failing; try to open it again";
 
 /// Bytes copied at a time when the last group is written again.
 const COPY_BYTES: usize = 1 << 20;
@@ -267,22 +272,32 @@ fn open_last(
     let file = disk.open(&path, Access::Write).map_err(LogError::io("open", &path))?;
     let header = scan::read_header(&*file, &path, first)?;
     let length = file.length().map_err(LogError::io("read", &path))?;
-    let window = Window::new(Arc::clone(&file), length, READ_BYTES);
-    let mut scanner = Scanner::new(window, &header, Payloads::Skip);
-    let (index, stop) = index_file(&mut scanner).map_err(LogError::io("read", &path))?;
+    let scan = || {
+        let window = Window::new(Arc::clone(&file), length, READ_BYTES);
+        let mut scanner = Scanner::new(window, &header, Payloads::Skip);
+        let (index, stop) = index_file(&mut scanner)?;
+        let tail = scan::tail(&mut scanner, stop)?;
+        Ok((scanner, index, stop, tail))
+    };
+    let (scanner, index, stop, tail) = scan().map_err(LogError::io("read", &path))?;
     let end = scanner.complete();
     let mut allocated = length;
-    let torn_tail = match scan::tail(&mut scanner, stop).map_err(LogError::io("read", &path))? {
+    let torn_tail = match tail {
         Tail::Clean => None,
         Tail::Damaged { .. } => return Err(stopped(&path, stop)),
         Tail::Torn { end: torn_end } => {
+            // A bit that was wrong on its way from the disk must not cost acknowledged records.
+            let (again, _, stop_again, tail_again) = scan().map_err(LogError::io("read", &path))?;
+            if (again.complete(), stop_again, tail_again) != (end, stop, tail) {
+                return Err(LogError::damaged(&path, end, READINGS_DIFFER));
+            }
             file.truncate(end).map_err(LogError::io("cut", &path))?;
             allocated = end;
             tracing::warn!(path = %path.display(), offset = end, "a torn tail was cut");
             Some(TornTail { file: path.clone(), offset: end, bytes_cut: torn_end - end })
         }
     };
-    write_again(&*file, scanner.group(), end).map_err(LogError::io("write", &path))?;
+    write_again(&*file, &path, scanner.group()..end)?;
     let last = scanner.last();
     let mut writer = ActiveFile { file, path: path.clone(), header, end, allocated, last };
     if !scanner.marked() && end > FRAMES_BEGIN {
@@ -292,18 +307,25 @@ fn open_last(
     Ok((Active { path, header, end: writer.end, index }, writer, torn_tail))
 }
 
-/// Writes bytes over themselves and syncs them.
-fn write_again(file: &dyn File, begin: u64, end: u64) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    let mut at = begin;
-    while at < end {
-        let count = usize::try_from(end - at).map_or(COPY_BYTES, |left| left.min(COPY_BYTES));
-        bytes.resize(count, 0);
-        read_exact_at(file, &mut bytes, at)?;
-        file.write_all_at(&bytes, at)?;
-        at += count as u64;
+/// Writes bytes over themselves and syncs them. They are read twice: what was read wrong must not be
+/// written.
+fn write_again(file: &dyn File, path: &Path, range: Range<u64>) -> Result<(), LogError> {
+    let (mut bytes, mut again) = (Vec::new(), Vec::new());
+    let mut at = range.start;
+    while at < range.end {
+        let left = usize::try_from(range.end - at).unwrap_or(COPY_BYTES);
+        bytes.resize(left.min(COPY_BYTES), 0);
+        again.resize(bytes.len(), 0);
+        read_exact_at(file, &mut bytes, at)
+            .and_then(|()| read_exact_at(file, &mut again, at))
+            .map_err(LogError::io("read", path))?;
+        if bytes != again {
+            return Err(LogError::damaged(path, at, READINGS_DIFFER));
+        }
+        file.write_all_at(&bytes, at).map_err(LogError::io("write", path))?;
+        at += bytes.len() as u64;
     }
-    file.sync_data()
+    file.sync_data().map_err(LogError::io("sync", path))
 }
 
 /// Writes and syncs a mark at the end of a file all of which is durable; returns the new end, or

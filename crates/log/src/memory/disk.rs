@@ -1,6 +1,8 @@
 //! A disk in memory that fails as told.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,25 +10,18 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::plan::{Call, Course, Fault, FaultPlan, Strike, When, injected};
+use super::volume::{NameOrder, Volume};
 use crate::disk::{Access, Disk, File};
-
-/// What a disk writes as one.
-const SECTOR_BYTES: usize = 512;
 
 /// A disk in memory. Clones are the same disk.
 ///
-/// The fault model:
-/// - **Crash** ([`MemoryDisk::crash`]): of what no sync had covered, each 512-byte sector, each
-///   change of a file's length and each directory's suffix of name changes reaches the disk or
-///   not, as the caller's chooser says. Bytes of a lengthened file that did not reach it are zero.
-///   Directories themselves are durable at once.
-/// - **Failed sync**: reports an error and drops the unsynced sectors from the disk for good, while
-///   reads go on showing them, as Linux does: a later sync that succeeds does not bring them back.
-/// - **Failed write**: reports an error, nothing is written.
-/// - **Full disk** ([`MemoryDisk::set_capacity`]): what would lengthen the files together beyond it
-///   fails with `StorageFull`.
-/// - **Slow disk** ([`MemoryDisk::hold_syncs`]): syncs wait until released.
-/// - **Rot** ([`MemoryDisk::alter`]): durable bytes change.
+/// It does what real disks do wrong, in three ways: what is asked for by a [`FaultPlan`] (the table
+/// in the [`plan`](super::plan)'s documentation is the fault model), what a test does to it from
+/// outside ([`MemoryDisk::crash`], [`MemoryDisk::kill`], [`MemoryDisk::alter`],
+/// [`MemoryDisk::set_capacity`]), and waiting ([`MemoryDisk::hold_syncs`]).
+///
+/// Nothing is durable before its sync, the names of directories included.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk {
     shared: Arc<SharedDisk>,
@@ -39,120 +34,79 @@ struct SharedDisk {
     released: Condvar,
     /// A sync waits.
     held: Condvar,
+    before_sync: Mutex<Option<Hook>>,
+}
+
+/// Runs before each sync.
+#[derive(Clone)]
+struct Hook(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
-    inodes: BTreeMap<u64, Inode>,
-    inode_last: u64,
-    names: BTreeMap<PathBuf, u64>,
-    names_durable: BTreeMap<PathBuf, u64>,
-    /// Name changes that no directory sync covered, in order.
-    changes: Vec<Change>,
-    dirs: BTreeSet<PathBuf>,
+    volume: Volume,
     locked: BTreeSet<PathBuf>,
+    /// How often each inode is open.
+    opened: BTreeMap<u64, u64>,
     capacity: Option<u64>,
     /// How many syncs may still pass; `None`: any number.
     syncs_let_through: Option<u64>,
     syncs_held: u64,
     syncs: u64,
-    sync_to_fail: Option<u64>,
-    writes: u64,
-    write_to_fail: Option<u64>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Inode {
-    cached: Vec<u8>,
-    durable: Vec<u8>,
-    /// Sectors of `cached` that `durable` may lack.
-    unsynced: BTreeSet<usize>,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Link(PathBuf, u64),
-    Unlink(PathBuf),
-    Rename(PathBuf, PathBuf),
-}
-
-impl Change {
-    fn dir(&self) -> Option<&Path> {
-        match self {
-            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(_, path) => path.parent(),
-        }
-    }
-
-    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
-        match self {
-            Self::Link(path, inode) => {
-                names.insert(path.clone(), *inode);
-            }
-            Self::Unlink(path) => {
-                names.remove(path);
-            }
-            Self::Rename(from, to) => {
-                if let Some(inode) = names.remove(from) {
-                    names.insert(to.clone(), inode);
-                }
-            }
-        }
-    }
-}
-
-impl Inode {
-    fn mark(&mut self, begin: usize, end: usize) {
-        if begin < end {
-            self.unsynced.extend(begin / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
-        }
-    }
-
-    fn resize(&mut self, length: usize) {
-        let (low, high) = (length.min(self.cached.len()), length.max(self.cached.len()));
-        self.mark(low, high);
-        self.cached.resize(length, 0);
-    }
-
-    /// Brings the length, if chosen, and of the unsynced sectors those chosen to the disk.
-    fn persist(&mut self, mut choose: impl FnMut() -> bool) {
-        if self.durable.len() != self.cached.len() && choose() {
-            self.durable.resize(self.cached.len(), 0);
-        }
-        for sector in std::mem::take(&mut self.unsynced) {
-            let begin = sector * SECTOR_BYTES;
-            let end = (begin + SECTOR_BYTES).min(self.durable.len()).min(self.cached.len());
-            if begin < end && choose() {
-                self.durable[begin..end].copy_from_slice(&self.cached[begin..end]);
-            }
-        }
-    }
+    course: Option<Course>,
+    /// What a power loss or the end of the process left; this disk is off since.
+    left: Option<Volume>,
 }
 
 impl State {
-    fn inode(&mut self, id: u64) -> io::Result<&mut Inode> {
-        self.inodes.get_mut(&id).ok_or_else(|| io::ErrorKind::NotFound.into())
+    /// The fault that a call meets; an error if the disk is off.
+    fn meet(&mut self, call: Call, path: &Path) -> io::Result<Option<Fault>> {
+        if self.left.is_some() {
+            return Err(injected("power"));
+        }
+        Ok(self.course.as_mut().and_then(|course| course.strike(call, path)))
     }
 
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.names);
-        self.changes.push(change);
+    /// Meets a call that changes or asks for names.
+    fn meet_name(&mut self, path: &Path) -> io::Result<()> {
+        match self.meet(Call::Name, path)? {
+            Some(_) => Err(injected("look-up of the name")),
+            None => Ok(()),
+        }
+    }
+
+    /// Meets a sync.
+    fn meet_sync(&mut self, call: Call, path: &Path) -> io::Result<Option<Fault>> {
+        let fault = self.meet(call, path)?;
+        let left = match (fault, &mut self.course) {
+            (Some(Fault::Killed), _) => self.volume.clone(),
+            (Some(Fault::PowerLoss), Some(course)) => {
+                let order = match course.chance.next() % 2 {
+                    0 => NameOrder::Journaled,
+                    _ => NameOrder::Any,
+                };
+                let kept_of_8 =
+                    [0, 1, 4, 7, 8][usize::try_from(course.chance.next() % 5).unwrap_or(0)];
+                let mut choose = || course.chance.next() % 8 < kept_of_8;
+                self.volume.after_power_loss(order, &mut choose)
+            }
+            (fault, _) => return Ok(fault),
+        };
+        self.left = Some(left);
+        Err(injected("power"))
     }
 
     /// Fails if a file of `from` bytes cannot have `to`.
     fn grow(&self, from: usize, to: usize) -> io::Result<()> {
-        let used: u64 = self.inodes.values().map(|inode| inode.cached.len() as u64).sum();
-        let wanted = used + to.saturating_sub(from) as u64;
-        match self.capacity {
-            Some(capacity) if to > from && wanted > capacity => {
-                Err(io::ErrorKind::StorageFull.into())
-            }
-            Some(_) | None => Ok(()),
-        }
+        let Some(capacity) = self.capacity.filter(|_| to > from) else { return Ok(()) };
+        let wanted = self.volume.used_bytes() + (to - from) as u64;
+        if wanted > capacity { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
-}
-
-fn injected(what: &str) -> io::Error {
-    io::Error::other(format!("injected: the {what} failed"))
 }
 
 fn index(offset: u64) -> io::Result<usize> {
@@ -165,6 +119,12 @@ impl MemoryDisk {
         Self::default()
     }
 
+    fn of(volume: Volume) -> Self {
+        let state = State { volume, ..State::default() };
+        let shared = SharedDisk { state: Mutex::new(state), ..SharedDisk::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock()
     }
@@ -173,38 +133,50 @@ impl MemoryDisk {
     /// `choose` says (asked once per sector, length and name change). The old one goes on,
     /// unaware. Locks are gone, faults are not carried over.
     #[must_use]
-    pub fn crash(&self, mut choose: impl FnMut() -> bool) -> Self {
-        let state = self.state();
-        let mut names = state.names_durable.clone();
-        let mut stopped = BTreeSet::new();
-        for change in &state.changes {
-            let dir = change.dir().map(Path::to_owned);
-            if stopped.contains(&dir) {
-                continue;
-            }
-            if choose() {
-                change.apply(&mut names);
-            } else {
-                stopped.insert(dir);
-            }
+    pub fn crash(&self, choose: impl FnMut() -> bool) -> Self {
+        self.crash_with(NameOrder::Journaled, choose)
+    }
+
+    /// Like [`MemoryDisk::crash`], with a word on which name changes can be lost without others.
+    #[must_use]
+    pub fn crash_with(&self, order: NameOrder, mut choose: impl FnMut() -> bool) -> Self {
+        Self::of(self.state().volume.after_power_loss(order, &mut choose))
+    }
+
+    /// What the death of the process leaves: another disk, where everything written can be read
+    /// and is as durable as it was. The old one goes on, unaware. Locks are gone, faults are not
+    /// carried over.
+    #[must_use]
+    pub fn kill(&self) -> Self {
+        Self::of(self.state().volume.clone())
+    }
+
+    /// Faults to come, in the place of those of an earlier plan; calls are counted anew.
+    pub fn set_plan(&self, plan: FaultPlan) {
+        self.state().course = Some(Course::new(plan));
+    }
+
+    /// The faults of the plan that happened so far.
+    pub fn strikes(&self) -> Vec<Strike> {
+        self.state().course.as_ref().map_or_else(Vec::new, |course| course.strikes.clone())
+    }
+
+    /// After [`Fault::PowerLoss`] or [`Fault::Killed`]: the disk as the next start finds it.
+    /// Everything fails on this one since.
+    pub fn after_the_end(&self) -> Option<Self> {
+        self.state().left.clone().map(Self::of)
+    }
+
+    /// Calls `hook` before each sync of a file or directory, on the thread that syncs.
+    pub fn before_sync(&self, hook: impl Fn() + Send + Sync + 'static) {
+        *self.shared.before_sync.lock() = Some(Hook(Arc::new(hook)));
+    }
+
+    fn call_hook(&self) {
+        let hook = self.shared.before_sync.lock().clone();
+        if let Some(Hook(hook)) = hook {
+            hook();
         }
-        let mut inodes = BTreeMap::new();
-        for &id in names.values() {
-            let mut inode = state.inodes.get(&id).cloned().unwrap_or_default();
-            inode.persist(&mut choose);
-            inode.cached.clone_from(&inode.durable);
-            inodes.insert(id, inode);
-        }
-        let after = State {
-            inodes,
-            inode_last: state.inode_last,
-            names: names.clone(),
-            names_durable: names,
-            dirs: state.dirs.clone(),
-            ..State::default()
-        };
-        let shared = SharedDisk { state: Mutex::new(after), ..SharedDisk::default() };
-        Self { shared: Arc::new(shared) }
     }
 
     /// Syncs of file data wait from now on.
@@ -236,14 +208,12 @@ impl MemoryDisk {
 
     /// Lets the sync of file data fail that comes after `skip` others.
     pub fn fail_sync_after(&self, skip: u64) {
-        let mut state = self.state();
-        state.sync_to_fail = Some(state.syncs + skip);
+        self.set_plan(FaultPlan::one(0, Fault::SyncError, "", When::Nth(skip)));
     }
 
     /// Lets the write fail that comes after `skip` others.
     pub fn fail_write_after(&self, skip: u64) {
-        let mut state = self.state();
-        state.write_to_fail = Some(state.writes + skip);
+        self.set_plan(FaultPlan::one(0, Fault::WriteError, "", When::Nth(skip)));
     }
 
     /// Bytes that all files together may have; `None`: any.
@@ -253,7 +223,7 @@ impl MemoryDisk {
 
     /// Bytes of all files together.
     pub fn used_bytes(&self) -> u64 {
-        self.state().inodes.values().map(|inode| inode.cached.len() as u64).sum()
+        self.state().volume.used_bytes()
     }
 
     /// Syncs of file data so far, failed ones included.
@@ -264,123 +234,94 @@ impl MemoryDisk {
     /// Changes a file's bytes on the disk and in its cache; `NotFound` if there is none.
     pub fn alter(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let mut state = self.state();
-        let id = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
-        let inode = state.inode(id)?;
-        change(&mut inode.cached);
-        inode.durable.clone_from(&inode.cached);
-        inode.unsynced.clear();
+        let id = state.volume.find(path)?;
+        state.volume.inode(id)?.alter(change);
         Ok(())
     }
 
-    fn file(&self, inode: u64) -> Arc<dyn File> {
-        Arc::new(MemoryFile { disk: self.clone(), inode, locked: None })
+    fn file(&self, state: &mut State, path: &Path, inode: u64) -> Arc<MemoryFile> {
+        *state.opened.entry(inode).or_default() += 1;
+        let (disk, path) = (self.clone(), path.to_owned());
+        Arc::new(MemoryFile { disk, inode, path, locked: false })
     }
 }
 
 impl Disk for MemoryDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut state = self.state();
-        if state.names.contains_key(path) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        if path.parent().is_some_and(|dir| !dir.as_os_str().is_empty() && !state.dirs.contains(dir))
-        {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        state.inode_last += 1;
-        let id = state.inode_last;
-        state.inodes.insert(id, Inode::default());
-        state.change(Change::Link(path.to_owned(), id));
-        drop(state);
-        Ok(self.file(id))
+        state.meet_name(path)?;
+        let id = state.volume.create(path)?;
+        Ok(self.file(&mut state, path, id))
     }
 
     fn open(&self, path: &Path, _access: Access) -> io::Result<Arc<dyn File>> {
-        let id = *self.state().names.get(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(self.file(id))
+        let mut state = self.state();
+        state.meet_name(path)?;
+        let id = state.volume.find(path)?;
+        Ok(self.file(&mut state, path, id))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        if !state.names.contains_key(from) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        state.change(Change::Rename(from.to_owned(), to.to_owned()));
-        Ok(())
+        state.meet_name(to)?;
+        state.volume.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        if !state.names.contains_key(path) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        state.change(Change::Unlink(path.to_owned()));
-        Ok(())
+        state.meet_name(path)?;
+        state.volume.remove(path)
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
-        if state.names.keys().any(|path| path.starts_with(dir)) {
-            return Err(io::ErrorKind::DirectoryNotEmpty.into());
-        }
-        if state.dirs.remove(dir) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+        state.meet_name(dir)?;
+        state.volume.remove_dir(dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let state = self.state();
-        if !state.dirs.contains(dir) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let paths = state.names.keys().chain(state.dirs.iter());
-        let within = paths.filter(|path| path.parent() == Some(dir));
-        let names = within.filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
-        let names: BTreeSet<String> = names.collect();
-        Ok(names.into_iter().collect())
+        let mut state = self.state();
+        state.meet_name(dir)?;
+        state.volume.list(dir)
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.state().dirs.extend(dir.ancestors().map(Path::to_owned));
+        let mut state = self.state();
+        state.meet_name(dir)?;
+        state.volume.create_dir_all(dir);
         Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.call_hook();
         let mut state = self.state();
-        let changes = std::mem::take(&mut state.changes);
-        for change in changes {
-            if change.dir() == Some(dir) {
-                change.apply(&mut state.names_durable);
-            } else {
-                state.changes.push(change);
-            }
+        if state.meet_sync(Call::SyncDir, dir)?.is_some() {
+            return Err(injected("sync of the directory"));
         }
-        // Files without a name anywhere give their space back.
-        let State { inodes, names, names_durable, .. } = &mut *state;
-        let named: BTreeSet<u64> = names.values().chain(names_durable.values()).copied().collect();
-        inodes.retain(|id, _| named.contains(id));
-        Ok(())
+        let State { volume, opened, .. } = &mut *state;
+        volume.sync_dir(dir, opened)
     }
 
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
-        let used = self.used_bytes();
-        Ok(self.state().capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(used)))
+        let state = self.state();
+        let capacity = state.capacity.unwrap_or(u64::MAX);
+        Ok(capacity.saturating_sub(state.volume.used_bytes()))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Arc<dyn File>>> {
-        if self.state().locked.contains(path) {
-            return Ok(None);
-        }
-        let known = self.state().names.get(path).copied();
-        if known.is_none() {
-            self.create(path)?;
-        }
         let mut state = self.state();
-        let inode = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
-        if !state.locked.insert(path.to_owned()) {
+        if state.locked.contains(path) {
             return Ok(None);
         }
-        drop(state);
-        let locked = Some(path.to_owned());
-        Ok(Some(Arc::new(MemoryFile { disk: self.clone(), inode, locked })))
+        state.meet_name(path)?;
+        let inode = match state.volume.find(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => state.volume.create(path)?,
+            found => found?,
+        };
+        state.locked.insert(path.to_owned());
+        *state.opened.entry(inode).or_default() += 1;
+        let (disk, path) = (self.clone(), path.to_owned());
+        Ok(Some(Arc::new(MemoryFile { disk, inode, path, locked: true })))
     }
 }
 
@@ -388,13 +329,22 @@ impl Disk for MemoryDisk {
 struct MemoryFile {
     disk: MemoryDisk,
     inode: u64,
-    locked: Option<PathBuf>,
+    /// As it was opened; renaming leaves it.
+    path: PathBuf,
+    locked: bool,
 }
 
 impl Drop for MemoryFile {
     fn drop(&mut self) {
-        if let Some(path) = &self.locked {
-            self.disk.state().locked.remove(path);
+        let mut state = self.disk.state();
+        if self.locked {
+            state.locked.remove(&self.path);
+        }
+        if let Some(count) = state.opened.get_mut(&self.inode) {
+            *count -= 1;
+            if *count == 0 {
+                state.opened.remove(&self.inode);
+            }
         }
     }
 }
@@ -402,34 +352,49 @@ impl Drop for MemoryFile {
 impl File for MemoryFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
-        let cached = &state.inode(self.inode)?.cached;
+        let fault = state.meet(Call::Read, &self.path)?;
+        if fault == Some(Fault::ReadError) {
+            return Err(injected("read"));
+        }
+        let cached = &state.volume.inode(self.inode)?.cached;
         let from = index(offset)?.min(cached.len());
-        let count = bytes.len().min(cached.len() - from);
+        let mut count = bytes.len().min(cached.len() - from);
+        if fault == Some(Fault::ShortRead) {
+            count = count.div_ceil(2);
+        }
         bytes[..count].copy_from_slice(&cached[from..from + count]);
+        if let (Some(Fault::FlippedRead), Some(course)) = (fault, &mut state.course) {
+            course.chance.flip(&mut bytes[..count]);
+        }
         Ok(count)
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.writes += 1;
-        if state.write_to_fail.is_some_and(|number| state.writes > number) {
-            state.write_to_fail = None;
-            return Err(injected("write"));
+        let fault = state.meet(Call::Write, &self.path)?;
+        let half = bytes.len() / 2;
+        let mut bytes = Cow::Borrowed(bytes);
+        match (fault, &mut state.course) {
+            (Some(Fault::WriteError), _) => return Err(injected("write")),
+            (Some(Fault::FullAtWrite), _) => return Err(io::ErrorKind::StorageFull.into()),
+            (Some(Fault::FlippedWrite), Some(course)) => course.chance.flip(bytes.to_mut()),
+            (Some(Fault::HalfWrite), _) => bytes.to_mut().truncate(half),
+            _ => {}
         }
         let begin = index(offset)?;
         let end = begin.checked_add(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
-        let length = state.inode(self.inode)?.cached.len();
+        let length = state.volume.inode(self.inode)?.cached.len();
         state.grow(length, end)?;
-        let inode = state.inode(self.inode)?;
+        let inode = state.volume.inode(self.inode)?;
         if end > length {
             inode.resize(end);
         }
-        inode.cached[begin..end].copy_from_slice(bytes);
-        inode.mark(begin, end);
-        Ok(())
+        inode.write(begin, &bytes);
+        if fault == Some(Fault::HalfWrite) { Err(injected("write")) } else { Ok(()) }
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.disk.call_hook();
         let mut state = self.disk.state();
         state.syncs_held += 1;
         self.disk.shared.held.notify_all();
@@ -441,22 +406,26 @@ impl File for MemoryFile {
             *left -= 1;
         }
         state.syncs += 1;
-        if state.sync_to_fail.is_some_and(|number| state.syncs > number) {
-            state.sync_to_fail = None;
-            state.inode(self.inode)?.unsynced.clear();
+        let fault = state.meet_sync(Call::Sync, &self.path)?;
+        let inode = state.volume.inode(self.inode)?;
+        if fault.is_some() {
+            inode.forget_unsynced();
             return Err(injected("sync"));
         }
-        state.inode(self.inode)?.persist(|| true);
+        inode.persist(|| true);
         Ok(())
     }
 
     fn allocate(&self, offset: u64, bytes: u64) -> io::Result<()> {
         let end = index(offset.checked_add(bytes).ok_or(io::ErrorKind::FileTooLarge)?)?;
         let mut state = self.disk.state();
-        let length = state.inode(self.inode)?.cached.len();
+        if state.meet(Call::Allocate, &self.path)?.is_some() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let length = state.volume.inode(self.inode)?.cached.len();
         if end > length {
             state.grow(length, end)?;
-            state.inode(self.inode)?.resize(end);
+            state.volume.inode(self.inode)?.resize(end);
         }
         Ok(())
     }
@@ -464,13 +433,16 @@ impl File for MemoryFile {
     fn truncate(&self, length: u64) -> io::Result<()> {
         let length = index(length)?;
         let mut state = self.disk.state();
-        let present = state.inode(self.inode)?.cached.len();
+        if state.meet(Call::Truncate, &self.path)?.is_some() {
+            return Err(injected("truncation"));
+        }
+        let present = state.volume.inode(self.inode)?.cached.len();
         state.grow(present, length)?;
-        state.inode(self.inode)?.resize(length);
+        state.volume.inode(self.inode)?.resize(length);
         Ok(())
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.disk.state().inode(self.inode)?.cached.len() as u64)
+        Ok(self.disk.state().volume.inode(self.inode)?.cached.len() as u64)
     }
 }

@@ -1,6 +1,7 @@
 //! L5, full disks, and what a failed sync leaves in memory.
 
 use super::*;
+use crate::memory::{Fault, FaultPlan, When};
 
 fn is_poisoned<T>(result: &Result<T, LogError>) -> bool {
     matches!(result, Err(LogError::Poisoned { .. }))
@@ -184,4 +185,94 @@ fn the_last_reference_may_be_dropped_on_the_logs_thread() {
     drop(log);
     disk.release_syncs();
     assert_eq!(told.recv_timeout(LONG).unwrap().unwrap(), 1);
+}
+
+#[test]
+fn l4_a_bit_that_is_wrong_on_its_way_from_the_disk_costs_nothing() {
+    let log = MemoryLog::new().unwrap();
+    for n in 1..=6 {
+        put(&log, A, &payload(n, 300)).unwrap();
+    }
+    let records = all(&log);
+    let options = LogOptions { ahead_bytes: 0, ..LogOptions::default() };
+    for (position, seed) in (0..5).flat_map(|position| (0..40).map(move |seed| (position, seed))) {
+        // The log was not closed, so its last group could pass for a torn tail.
+        let disk = log.disk().crash(|| true);
+        disk.set_plan(FaultPlan::one(seed, Fault::FlippedRead, ".log", When::Nth(position)));
+        let opened = MemoryLog::open(disk.clone(), options.clone());
+        let struck = !disk.strikes().is_empty();
+        disk.set_plan(FaultPlan::default());
+        match opened {
+            Ok((log, recovery)) => {
+                assert_eq!(recovery.torn_tail, None, "{position}");
+                assert!(all(&log) == records, "{position}");
+            }
+            Err(LogError::Damaged { .. } | LogError::Newer { .. }) => assert!(struck, "{position}"),
+            Err(other) => panic!("{position}: {other}"),
+        }
+        let (log, _) = MemoryLog::open(disk, options.clone()).unwrap();
+        assert!(all(&log) == records, "{position}");
+        assert!(struck || position > 3, "{position}");
+    }
+}
+
+#[test]
+fn a_trim_goes_on_where_a_failed_one_stopped() {
+    for fault in [Fault::NameError, Fault::SyncDirError] {
+        let disk = MemoryDisk::new();
+        let (log, _) = open(&disk).unwrap();
+        for n in 1..=40 {
+            put(&log, A, &payload(n, 200)).unwrap();
+        }
+        disk.set_plan(FaultPlan::one(1, fault, "/log", When::Nth(0)));
+        assert!(matches!(log.trim(40), Err(LogError::Io { .. })));
+        let report = log.trim(40).unwrap();
+        assert_eq!(log.stats().files, 1);
+        assert_eq!(log.first(), report.first);
+        let (log, recovery) = open(&disk.crash(|| false)).unwrap();
+        assert_eq!((recovery.first, recovery.last), (report.first, 40));
+        assert_eq!(log.read(report.first - 1).unwrap().count() as u64, 41 - report.first);
+    }
+}
+
+#[test]
+fn short_reads_change_nothing() {
+    let disk = MemoryDisk::new();
+    let (log, _) = open(&disk).unwrap();
+    for n in 1..=40 {
+        put(&log, A, &payload(n, 200)).unwrap();
+    }
+    let records = all(&log);
+    let disk = disk.kill();
+    disk.set_plan(FaultPlan::one(3, Fault::ShortRead, "", When::OneIn(1)));
+    let (log, _) = open(&disk).unwrap();
+    assert!(all(&log) == records);
+    assert!(disk.strikes().len() > 40);
+}
+
+#[test]
+fn l1_a_file_begun_on_a_full_disk_is_neither_marked_nor_replaced() {
+    for refused in [1, 3] {
+        let disk = MemoryDisk::new();
+        let (log, _) = open(&disk).unwrap();
+        put(&log, A, &payload(1, 1900)).unwrap();
+        let full = |after| FaultPlan::one(1, Fault::FullAtAllocate, "log.new", When::From(after));
+        for n in 0..refused {
+            // The last time the file is begun, and there is no space for its first record.
+            disk.set_plan(full(u64::from(n + 1 == refused)));
+            let outcome = put(&log, A, &payload(2, 1900));
+            assert!(matches!(outcome, Err(LogError::DiskFull { .. })), "{outcome:?}");
+        }
+        disk.set_plan(FaultPlan::default());
+        log.close().unwrap();
+        drop(log);
+        let (log, recovery) = open(&disk).unwrap();
+        assert_eq!(recovery.files, 2);
+        // Larger than a file.
+        let seq = put(&log, A, &payload(3, 3000)).unwrap();
+        assert!(log.trim(seq).unwrap().files > 0);
+        let (crashed, recovery) = open(&disk.crash(|| false)).unwrap();
+        assert_eq!(recovery.last, seq);
+        assert!(all(&crashed).last().unwrap().payload == payload(3, 3000));
+    }
 }
