@@ -25,7 +25,7 @@ use crate::store::{Store, damaged};
 use crate::unapplied::Unapplied;
 
 /// What `VERSION` says.
-const FORMAT: &str = "arrwdb data directory, format 1\n";
+pub(crate) const FORMAT: &str = "arrwdb data directory, format 1\n";
 
 /// What was found on disk.
 struct Recovered {

@@ -15,6 +15,7 @@ use crate::catalog::{seal, unseal};
 use crate::codec::{DecodeError, Writer};
 use crate::ids::{LibraryId, Seq};
 use crate::liveness::Tombstones;
+use crate::recount::Totals;
 use crate::segment::{FileSegment, Segment};
 use crate::view::{SegmentView, View};
 
@@ -97,6 +98,11 @@ impl Manifest {
             chunks: view.chunks,
             digest: view.digest,
         })
+    }
+
+    /// Live documents, live chunks, and the digest of both.
+    pub fn totals(&self) -> Totals {
+        Totals { documents: self.documents, chunks: self.chunks, digest: self.digest }
     }
 
     /// The library, given its opened files in the manifest's order.

@@ -122,7 +122,7 @@ impl DocumentRecord {
 /// The first 128 bits of SHA-256 over id, body and vectors: equal documents on any machine have
 /// equal digests, and a library's digest is the sum of its documents' (mod 2^128), so that it can
 /// be kept up by `apply` in any order.
-fn digest(id: DocumentId, body: &[u8], vectors: &[f32]) -> u128 {
+pub(crate) fn digest(id: DocumentId, body: &[u8], vectors: &[f32]) -> u128 {
     let mut hash = Sha256::new();
     hash.update(id.to_bytes());
     hash.update((body.len() as u64).to_le_bytes());

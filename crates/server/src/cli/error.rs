@@ -90,6 +90,9 @@ pub enum CliError {
     /// The model's files are not there, not right or cannot be fetched.
     #[error("{0}")]
     Model(String),
+    /// A backup or a restore did not happen.
+    #[error("{0}")]
+    Backup(String),
 }
 
 impl CliError {

@@ -2,7 +2,8 @@
 //!
 //! `import`, `search` and `export` are HTTP clients of a running server, so that the server is the
 //! only process that ever opens the data directory. `demo` starts a server in this process and
-//! then talks to it the same way. `model` touches the model's files alone.
+//! then talks to it the same way. `model` touches the model's files alone. `backup` reads the data
+//! directory from outside, and `restore` makes one that no server has open yet.
 //!
 //! What a program may want to read goes to standard output; progress, remarks and errors go to
 //! standard error. Memory is bounded by the streams in flight, never by the size of what is moved,
@@ -12,6 +13,7 @@
 //!   document whose content hash the server already holds is not sent.
 
 mod args;
+mod backup;
 mod client;
 mod demo;
 mod demo_corpus;
@@ -33,12 +35,13 @@ mod source;
 mod terminal;
 mod upload;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use args::{
-    Arguments, Command, DemoArgs, ExportArgs, ImportArgs, ModelAction, ModelArgs, SearchArgs,
-    ServeArgs, ServerArgs,
+    Arguments, BackupArgs, Command, DemoArgs, ExportArgs, ImportArgs, ModelAction, ModelArgs,
+    RestoreArgs, SearchArgs, ServeArgs, ServerArgs,
 };
 pub use demo::{DemoServer, DemoSite};
 pub use error::CliError;
@@ -61,6 +64,10 @@ pub struct Surroundings {
     pub working_dir: PathBuf,
     /// The directory for temporary files.
     pub temp_dir: PathBuf,
+    /// The server's data directory, as its settings say.
+    pub data_dir: PathBuf,
+    /// The variables of the environment that tell AWS tools of a store and its credentials.
+    pub aws: BTreeMap<String, String>,
 }
 
 /// Runs a command other than `serve`; `demo_server` is called by `demo` alone.
@@ -81,5 +88,7 @@ pub async fn run(
         Command::Search(args) => search::run(args, terminal).await.map(done),
         Command::Export(args) => export::run(args, terminal).await.map(done),
         Command::Model(args) => model::run(args, &surroundings.model, terminal).await.map(done),
+        Command::Backup(args) => backup::run(args, &mut surroundings).await.map(done),
+        Command::Restore(args) => backup::restore(args, &mut surroundings).await.map(done),
     }
 }

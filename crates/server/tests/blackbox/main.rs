@@ -6,6 +6,7 @@
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod harness;
 
+mod backup;
 mod commands;
 mod documents;
 mod errors;

@@ -5,6 +5,7 @@
 
 pub(crate) mod client;
 pub(crate) mod provider;
+pub(crate) mod store;
 pub(crate) mod vectors;
 
 use std::fs::{self, File};
