@@ -1,6 +1,6 @@
 //! A backup in a folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -107,10 +107,15 @@ fn ignore_missing(outcome: io::Result<()>) -> io::Result<()> {
 
 fn failed(operation: &'static str, key: &str) -> impl FnOnce(io::Error) -> TargetError {
     let key = key.to_owned();
-    move |error| match error.kind() {
-        io::ErrorKind::NotFound => TargetError::Missing { key },
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => TargetError::Full { key },
-        _ => TargetError::Failed { operation, key, detail: error.to_string() },
+    move |error| {
+        let kind = error.kind();
+        if kind == io::ErrorKind::NotFound {
+            TargetError::Missing { key }
+        } else if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            TargetError::Full { key }
+        } else {
+            TargetError::Failed { operation, key, detail: error.to_string() }
+        }
     }
 }
 
@@ -143,9 +148,16 @@ impl Target for FolderTarget {
     }
 
     fn delete(&self, keys: &[String]) -> Result<(), TargetError> {
+        let mut dirs = BTreeSet::new();
         for key in keys {
             let path = self.path(key).map_err(failed("delete", key))?;
             ignore_missing(self.disk.remove(&path)).map_err(failed("delete", key))?;
+            dirs.extend(path.parent().map(Path::to_owned));
+        }
+        // What is deleted afterwards must not go first in a power failure.
+        for dir in dirs {
+            let synced = ignore_missing(self.disk.sync_dir(&dir));
+            synced.map_err(failed("delete from", &dir.display().to_string()))?;
         }
         Ok(())
     }

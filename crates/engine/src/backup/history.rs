@@ -14,7 +14,7 @@ use arrwdb_state::{Catalog, CatalogEntry, LibraryId, Seq};
 use sha2::{Digest, Sha256};
 
 use super::error::BackupError;
-use super::point::{LastRecord, LogName, LogPart, Object, Point, hex, sha256};
+use super::point::{LOG_HASH_DIGITS, LastRecord, LogName, LogPart, Object, Point, hex, sha256};
 use super::source::CatalogFile;
 use super::take::Run;
 
@@ -69,8 +69,12 @@ fn follow(
     let mut scribe = Scribe::new(run, file, previous.history.clone(), position);
     let mut archive = Archive::new(archived, &scribe);
     let mut met = position == 0;
-    while let Some(record) = next(&mut log)? {
-        let Some(record) = record else { return Ok(None) };
+    loop {
+        let record = match next(&mut log)? {
+            Next::Record(record) => record,
+            Next::End => break,
+            Next::Trimmed => return Ok(None),
+        };
         if record.seq > position {
             if !met || !archive.is_done() {
                 return Ok(None);
@@ -103,15 +107,26 @@ fn begin(run: &Run<'_>, file: &CatalogFile) -> Result<Option<LogTaken>, BackupEr
     let mut id = [0; 8];
     run.source.random.fill(&mut id);
     let mut scribe = Scribe::new(run, file, hex(&id), file.covered);
-    while let Some(record) = next(&mut log)? {
-        let Some(record) = record else { return Ok(None) };
+    let mut before = None;
+    loop {
+        let record = match next(&mut log)? {
+            Next::Record(record) => record,
+            Next::End => break,
+            Next::Trimmed => return Ok(None),
+        };
         if record.seq > file.covered {
             scribe.add(record)?;
         } else {
             scribe.note(&record)?;
+            before = Some(record);
         }
     }
     log.sync()?;
+    if let Some(record) = before.filter(|_| scribe.is_empty()) {
+        // Nothing needs it but the next backup of what is restored from here: to know its history.
+        scribe.open = Carried::after(record.seq - 1, scribe.salt.of(record.seq - 1));
+        scribe.open.add(record);
+    }
     scribe.finish(Vec::new(), false).map(Some)
 }
 
@@ -127,11 +142,20 @@ fn open(run: &Run<'_>, after: u64) -> Result<Outside, BackupError> {
     Err(BackupError::Moving { what: dir.display().to_string() })
 }
 
-/// The next record; `Some(None)` if its file was removed meanwhile.
-fn next(log: &mut Outside) -> Result<Option<Option<Record>>, BackupError> {
+/// What comes next in the log.
+enum Next {
+    Record(Record),
+    End,
+    /// A file of it was removed before it could be read.
+    Trimmed,
+}
+
+fn next(log: &mut Outside) -> Result<Next, BackupError> {
     match log.next_record() {
-        Err(LogError::Trimmed { .. }) => Ok(Some(None)),
-        other => Ok(other?.map(Some)),
+        Ok(Some(record)) => Ok(Next::Record(record)),
+        Ok(None) => Ok(Next::End),
+        Err(LogError::Trimmed { .. }) => Ok(Next::Trimmed),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -263,8 +287,8 @@ impl<'a> Scribe<'a> {
         let (after, Some(first)) = (part.previous(), part.first()) else { return Ok(()) };
         let bytes = part.finish();
         let sha256 = sha256(&bytes);
-        let name =
-            LogName { history: self.history.clone(), after, first, last, sha256: sha256.clone() };
+        let hash = sha256[..LOG_HASH_DIGITS].to_owned();
+        let name = LogName { history: self.history.clone(), after, first, last, hash };
         let key = name.key();
         self.run.expect(&key, bytes.len() as u64);
         self.run.keep_bytes(&key, &bytes)?;

@@ -1,7 +1,7 @@
 //! Backups: a data directory copied to a folder or an object store while its server writes on, and
 //! made again from there, as it was at any sequence number or time since the first restore point.
 //!
-//! [`take`] reads the data directory from outside, without a lock that the server would notice and
+//! [`take()`] reads the data directory from outside, without a lock that the server would notice and
 //! without its help. That works because everything but the end of the log is written once: catalog
 //! snapshots, manifests and segments get their names when they are whole, and the log only grows.
 //! It is read in the order catalog, manifests, segments, log; so the log, read last, reaches

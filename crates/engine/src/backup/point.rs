@@ -13,6 +13,9 @@ use super::target::is_key;
 
 /// The one format there is.
 const FORMAT: u32 = 1;
+/// Digits of a SHA-256 in the key of a part of the log: 128 bits, so that restoring needs no more
+/// than the names to follow the log.
+pub(super) const LOG_HASH_DIGITS: usize = 32;
 
 /// A file of the backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,13 +208,14 @@ pub(super) struct LogName {
     pub(super) after: u64,
     pub(super) first: u64,
     pub(super) last: u64,
-    pub(super) sha256: String,
+    /// The beginning of its SHA-256: [`LOG_HASH_DIGITS`] hexadecimal digits.
+    pub(super) hash: String,
 }
 
 impl LogName {
     pub(super) fn key(&self) -> String {
-        let Self { history, after, first, last, sha256 } = self;
-        format!("log/{history}/{after:020}-{first:020}-{last:020}-{sha256}.log")
+        let Self { history, after, first, last, hash } = self;
+        format!("log/{history}/{after:020}-{first:020}-{last:020}-{hash}.log")
     }
 
     pub(super) fn parse(key: &str) -> Option<Self> {
@@ -222,7 +226,7 @@ impl LogName {
             after: parts.next()?.parse().ok()?,
             first: parts.next()?.parse().ok()?,
             last: parts.next()?.parse().ok()?,
-            sha256: parts.next()?.to_owned(),
+            hash: parts.next()?.to_owned(),
         };
         (name.key() == key).then_some(name)
     }
@@ -230,7 +234,8 @@ impl LogName {
 
 /// Lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// SHA-256 in lower-case hexadecimal.

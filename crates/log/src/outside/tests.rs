@@ -39,8 +39,8 @@ fn read_all(disk: &Arc<dyn Disk>, dir: &Path, after: u64) -> Result<Vec<u64>, Lo
     Ok(seqs)
 }
 
-fn read_while_written(disk: Arc<dyn Disk>, dir: &Path) {
-    let (log, _) = FileLog::open(Arc::clone(&disk), dir, options()).unwrap();
+fn read_while_written(disk: &Arc<dyn Disk>, dir: &Path) {
+    let (log, _) = FileLog::open(Arc::clone(disk), dir, options()).unwrap();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -55,7 +55,7 @@ fn read_while_written(disk: Arc<dyn Disk>, dir: &Path) {
         while last < 1500 {
             // Asked first: what is durable before the reading must be read.
             let durable = log.durable();
-            let seqs = read_all(&disk, dir, 0).unwrap();
+            let seqs = read_all(disk, dir, 0).unwrap();
             assert!(seqs.iter().copied().eq(1..=seqs.len() as u64), "without a hole");
             last = seqs.len() as u64;
             assert!(last >= durable, "{last} of {durable}");
@@ -63,18 +63,20 @@ fn read_while_written(disk: Arc<dyn Disk>, dir: &Path) {
         stop.store(true, Ordering::SeqCst);
     });
     log.close().unwrap();
-    let seqs = read_all(&disk, dir, 0).unwrap();
+    let seqs = read_all(disk, dir, 0).unwrap();
     assert_eq!(seqs.len() as u64, log.durable());
     let after = seqs.len() as u64 / 2;
-    let later = read_all(&disk, dir, after).unwrap();
+    let later = read_all(disk, dir, after).unwrap();
     assert!(later[0] <= after + 1 && later.last() == seqs.last());
 }
 
 #[test]
 fn a_log_is_read_from_outside_while_it_is_written() {
-    read_while_written(Arc::new(MemoryDisk::new()), Path::new(DIR));
+    let memory: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    read_while_written(&memory, Path::new(DIR));
     let dir = tempfile::tempdir().unwrap();
-    read_while_written(Arc::new(OsDisk), dir.path());
+    let real: Arc<dyn Disk> = Arc::new(OsDisk);
+    read_while_written(&real, dir.path());
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn what_was_read_is_durable_once_it_is_synced() {
     let name = written.list(Path::new(DIR)).unwrap().remove(0);
     let path = Path::new(DIR).join(name);
     let from = written.open(&path, Access::Read).unwrap();
-    let mut bytes = vec![0; from.length().unwrap() as usize];
+    let mut bytes = vec![0; usize::try_from(from.length().unwrap()).unwrap()];
     crate::disk::read_exact_at(&*from, &mut bytes, 0).unwrap();
     let file = disk.create(&path).unwrap();
     file.write_all_at(&bytes[..64], 0).unwrap();
@@ -113,7 +115,7 @@ fn damage_is_told_from_a_group_that_is_being_written() {
     }
     let outside: Arc<dyn Disk> = Arc::new(disk.clone());
     let path = file_path(Path::new(DIR), 1);
-    disk.alter(&path, |bytes| bytes[2000] ^= 1).unwrap();
+    disk.alter(&path, |bytes| bytes[500] ^= 1).unwrap();
     let refused = read_all(&outside, Path::new(DIR), 0).unwrap_err();
     assert!(matches!(refused, LogError::Damaged { .. }), "{refused}");
     log.close().unwrap();
@@ -122,17 +124,17 @@ fn damage_is_told_from_a_group_that_is_being_written() {
 #[test]
 fn carried_records_are_a_log_again() {
     let record = |seq: u64| Record { seq, stream: Stream([3; 16]), payload: payload(seq) };
-    let mut first = Carried::after(90, 5);
-    [91, 95, 97].into_iter().for_each(|seq| first.add(record(seq)));
+    let filled = || {
+        let mut filled = Carried::after(90, 5);
+        for seq in [91, 95, 97] {
+            filled.add(record(seq));
+        }
+        filled
+    };
     let mut second = Carried::after(97, 6);
     second.add(record(120));
-    let again = {
-        let mut again = Carried::after(90, 5);
-        [91, 95, 97].into_iter().for_each(|seq| again.add(record(seq)));
-        again.finish()
-    };
-    let bytes = first.finish();
-    assert_eq!(bytes, again, "the same records are the same bytes");
+    let bytes = filled().finish();
+    assert_eq!(bytes, filled().finish(), "the same records are the same bytes");
     let seqs: Vec<u64> =
         read_carried(Path::new("x"), bytes.clone()).unwrap().iter().map(|it| it.seq).collect();
     assert_eq!(seqs, [91, 95, 97]);

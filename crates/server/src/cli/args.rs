@@ -161,10 +161,11 @@ pub struct ModelArgs {
 /// Arguments of `arrwdb backup`.
 #[derive(Debug, Args)]
 pub struct BackupArgs {
-    /// A folder, or s3://BUCKET/PREFIX with the variables that AWS tools know (AWS_ACCESS_KEY_ID,
-    /// AWS_SECRET_ACCESS_KEY, AWS_REGION; AWS_ENDPOINT_URL for other stores).
+    /// A folder, or `s3://BUCKET/PREFIX` with the variables that AWS tools know
+    /// (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`; `AWS_ENDPOINT_URL` for other
+    /// stores).
     pub target: String,
-    /// The data directory [default: the server's, VECTOR_DB_DATA_DIR].
+    /// The data directory [default: the server's, `VECTOR_DB_DATA_DIR`].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Afterwards restore the backup to a temporary directory, open it and compare every library.
@@ -181,7 +182,7 @@ pub struct BackupArgs {
 /// Arguments of `arrwdb restore`.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
-    /// A folder or s3://BUCKET/PREFIX, as for `arrwdb backup`.
+    /// A folder or `s3://BUCKET/PREFIX`, as for `arrwdb backup`.
     pub target: String,
     /// The data directory to make; must be empty or absent.
     pub dir: PathBuf,

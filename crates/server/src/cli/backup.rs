@@ -79,7 +79,9 @@ async fn verify(target: Arc<dyn Target>, around: &mut Surroundings) -> Result<()
     let parts = EngineParts::system(no_embedder().await?);
     let config = EngineConfig::new(temporary.path().join("data"));
     let bar = Arc::new(TransferBar::new(Bars::on(&around.terminal), "Verifying"));
-    let verified = backup::verify(target, config, parts, bar.clone()).await.map_err(explained)?;
+    let verified = backup::verify(target, config, parts, bar.clone())
+        .await
+        .map_err(|error| explained(&error))?;
     let seconds = bar.finish();
     around.terminal.note(&format!(
         "Verified by restoring: {} with {} and {} are as they were at sequence {}, in {seconds:.1} s.",
@@ -175,11 +177,11 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BackupError> + Send + 'static,
 ) -> Result<T, CliError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| CliError::Setup(error.to_string()))?.map_err(explained)
+    done.map_err(|error| CliError::Setup(error.to_string()))?.map_err(|error| explained(&error))
 }
 
 /// The error in words, with the times in it.
-fn explained(error: BackupError) -> CliError {
+fn explained(error: &BackupError) -> CliError {
     let text = error.to_string();
     let BackupError::TimeUnreachable { from, to } = error else { return CliError::Backup(text) };
     let point = |which: &str, time: Option<Timestamp>| {
@@ -187,7 +189,7 @@ fn explained(error: BackupError) -> CliError {
             format!("; the restore point {which} it is of {}", written(time))
         })
     };
-    CliError::Backup(format!("{text}{}{}", point("before", from), point("after", to)))
+    CliError::Backup(format!("{text}{}{}", point("before", *from), point("after", *to)))
 }
 
 /// A time to the second, as RFC 3339.

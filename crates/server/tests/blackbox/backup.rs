@@ -165,7 +165,8 @@ async fn a_large_segment_goes_to_s3_in_parts_and_damage_there_is_named() {
     let lines: Vec<String> = (0..120_u32)
         .map(|document| {
             let chunk = |part: u32| {
-                let vector: Vec<u32> = (0..4096).map(|at| (at * 31 + part + document) % 97).collect();
+                let vector: Vec<u32> =
+                    (0..4096).map(|at| (at * 31 + part + document) % 97).collect();
                 json!({ "text": format!("part {part}"), "embedding": vector })
             };
             let chunks: Vec<Value> = (0..10).map(chunk).collect();
@@ -201,7 +202,8 @@ async fn a_large_segment_goes_to_s3_in_parts_and_damage_there_is_named() {
     let (ok, _, said) = run(&site, &["restore", &target, &text(&site.path("damaged"))]);
     let name = segment.file_name().expect("a name").to_string_lossy().into_owned();
     assert!(!ok && said.contains(&name) && said.contains("damaged"), "{said}");
-    let refused = site.command().arg("serve").env("VECTOR_DB_DATA_DIR", site.path("damaged")).output();
+    let refused =
+        site.command().arg("serve").env("VECTOR_DB_DATA_DIR", site.path("damaged")).output();
     assert!(!refused.expect("the server").status.success(), "half a directory is not opened");
 }
 

@@ -3,7 +3,6 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../harness/mod.rs"]
-#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod harness;
 
 mod backup;
