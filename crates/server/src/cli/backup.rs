@@ -1,6 +1,7 @@
 //! `arrwdb backup` and `arrwdb restore`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrwdb_engine::backup::{
@@ -136,9 +137,15 @@ pub(crate) async fn restore(args: RestoreArgs, around: &mut Surroundings) -> Res
         .or(time)
         .unwrap_or(RestoreTo::Newest);
     let bar = Arc::new(TransferBar::new(Bars::on(&around.terminal), "Restoring"));
+    let was_empty = is_empty(&args.dir);
     let (dir, shown) = (args.dir.clone(), bar.clone());
-    let restored =
-        blocking(move || backup::restore(&*target, &Site::system(dir), to, &*shown)).await?;
+    let outcome =
+        blocking(move || backup::restore(&*target, &Site::system(dir), to, &*shown)).await;
+    if outcome.is_err() && was_empty && !is_empty(&args.dir) {
+        let dir = args.dir.display();
+        around.terminal.note(&format!("{dir} is not whole, and no server opens it: delete it."));
+    }
+    let restored = outcome?;
     let seconds = bar.finish();
     let terminal = &mut around.terminal;
     terminal.note(&format!(
@@ -150,6 +157,11 @@ pub(crate) async fn restore(args: RestoreArgs, around: &mut Surroundings) -> Res
     ));
     terminal.line(&format!("Restored {}", restored.seq))?;
     Ok(terminal.flush()?)
+}
+
+/// Whether a directory holds nothing, or is not there.
+fn is_empty(dir: &Path) -> bool {
+    std::fs::read_dir(dir).map_or(true, |mut names| names.next().is_none())
 }
 
 fn open(target: &str, around: &Surroundings) -> Result<Arc<dyn Target>, CliError> {
