@@ -114,6 +114,12 @@ async fn round_trip(site: &Site, target: &str) {
         let seq = add(&copy, &library, 7000).await;
         assert!(seq > 1_000_000_000, "{seq}");
     }
+    refusals(site, target);
+    forget(site, target, &at_last).await;
+}
+
+/// What cannot be restored says why.
+fn refusals(site: &Site, target: &str) {
     let dir = text(&site.path("newest"));
     let (ok, _, said) = run(site, &["restore", target, &dir]);
     assert!(!ok && said.contains("not empty"), "{said}");
@@ -123,7 +129,10 @@ async fn round_trip(site: &Site, target: &str) {
     let past = ["restore", target, &beyond, "--to-time", "2001-01-01T00:00:00Z"];
     let (ok, _, said) = run(site, &past);
     assert!(!ok && said.contains("before the first restore point"), "{said}");
+}
 
+/// Old restore points are forgotten, and the newest is still whole.
+async fn forget(site: &Site, target: &str, at_last: &[String]) {
     let (ok, _, said) = run(site, &["backup", target, "--keep", "1"]);
     assert!(ok && said.contains("Forgot"), "{said}");
     let (_, listed, _) = run(site, &["backup", target, "--list"]);
