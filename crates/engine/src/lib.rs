@@ -13,6 +13,7 @@
 //! - **N3** Every queue is bounded; a full one answers [`EngineError::Busy`].
 //! - **N4** No lock is held across an await, and none on the read path.
 
+pub mod backup;
 mod catalog;
 pub mod check;
 mod config;

@@ -28,8 +28,8 @@ const TICK: Duration = Duration::from_secs(5);
 /// A quiet library's records are not left in the log beyond this many bytes of it: its library is
 /// checkpointed so that a start has little more than that to replay.
 const REPLAY_BYTES_MAX: u64 = 256 << 20;
-/// Idle libraries closed in one tick at most, so that their checkpoints do not crowd out others.
-const CLOSED_PER_TICK: usize = 128;
+/// How long one tick closes idle libraries, so that their checkpoints do not crowd out others.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long one tick checkpoints libraries that pin the log; the rest of the time is for others.
 const EASE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long closing writes checkpoints.
@@ -227,8 +227,12 @@ async fn close_idle(engine: &Arc<Inner>) {
     let handles = engine.handles.load_full();
     let idle = handles.values().filter(|handle| handle.residence().is_ok());
     let idle = idle.filter(|handle| handle.last_used.load(Ordering::Relaxed) < before);
-    for handle in idle.take(CLOSED_PER_TICK) {
+    let until = Instant::now() + IDLE_TIME_MAX;
+    for handle in idle {
         close_library(engine, handle).await;
+        if Instant::now() > until {
+            break;
+        }
     }
 }
 

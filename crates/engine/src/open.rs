@@ -298,8 +298,8 @@ fn find_libraries(
         let manifest = store.read_manifest(spec.id)?;
         let counts = manifest.map_or(Counts::nothing(), |manifest| Counts {
             applied: manifest.applied,
-            documents: manifest.documents(),
-            chunks: manifest.chunks(),
+            documents: manifest.totals().documents,
+            chunks: manifest.totals().chunks,
         });
         let least = checkpointed.get(&spec.id).copied().unwrap_or(Seq::START);
         if counts.applied < least {

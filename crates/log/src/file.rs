@@ -5,7 +5,7 @@
 
 mod check;
 mod commit;
-mod frames;
+pub(crate) mod frames;
 mod index;
 mod read;
 pub(crate) mod recover;

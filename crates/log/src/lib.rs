@@ -31,6 +31,7 @@ mod file;
 mod frame;
 mod lock;
 pub mod memory;
+pub mod outside;
 mod scan;
 
 use std::fmt::Debug;

@@ -177,6 +177,11 @@ impl Scanner {
         self.pending = None;
     }
 
+    /// Says which number was read before the place where a scan was resumed.
+    pub(crate) fn set_last(&mut self, last: u64) {
+        self.last = last;
+    }
+
     pub(crate) fn complete(&self) -> u64 {
         self.complete
     }

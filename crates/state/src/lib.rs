@@ -23,6 +23,7 @@ mod listing;
 mod liveness;
 mod manifest;
 mod record;
+mod recount;
 mod search;
 mod segment;
 mod transition;
@@ -39,9 +40,11 @@ pub use library::{IndexSpec, LibrarySpec, ModelName, NameFault, check_library_na
 pub use listing::{Cursor, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};
 pub use record::{DocumentRecord, RecordError};
+pub use recount::Totals;
 pub use search::{Executor, Found, FoundChunk, Nearest, Sequential};
 pub use segment::{
-    Damage, FileBytes, FileSegment, Merge, Segment, SegmentSummary, SegmentWriteError,
+    Damage, FileBytes, FileSegment, Merge, Segment, SegmentChecksums, SegmentOutline,
+    SegmentSummary, SegmentWriteError,
 };
 pub use transition::{Command, Decision, Fate, Rejection};
 pub use verify::Inconsistency;

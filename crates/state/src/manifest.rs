@@ -16,6 +16,7 @@ use crate::catalog::{seal, unseal};
 use crate::codec::{DecodeError, Writer};
 use crate::ids::{LibraryId, Seq};
 use crate::liveness::Tombstones;
+use crate::recount::Totals;
 use crate::segment::{FileSegment, Segment};
 use crate::view::{SegmentView, View};
 
@@ -105,14 +106,9 @@ impl Manifest {
         self.segments.iter().any(|segment| segment.dead_documents > 0)
     }
 
-    /// Live documents.
-    pub fn documents(&self) -> u64 {
-        self.documents
-    }
-
-    /// Live chunks.
-    pub fn chunks(&self) -> u64 {
-        self.chunks
+    /// Live documents, live chunks, and the digest of both.
+    pub fn totals(&self) -> Totals {
+        Totals { documents: self.documents, chunks: self.chunks, digest: self.digest }
     }
 
     /// The library, given its opened files in the manifest's order.

@@ -7,6 +7,7 @@ use arrwdb_engine::check::{Action, CheckError, Closed, Done, Loss, Remedy, Repor
 use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::log::disk::{Access, Disk};
 use arrwdb_engine::log::memory::MemoryDisk;
+use arrwdb_engine::state::Seq;
 use arrwdb_engine::{EngineError, LibraryPatch};
 
 use crate::directory::*;
@@ -74,7 +75,9 @@ async fn a_sound_directory_has_the_figures_of_the_engine_and_is_not_changed() {
         let stats = snapshot.stats();
         assert_eq!(figures.name, snapshot.spec().name);
         assert_eq!((figures.documents, figures.chunks), (stats.documents, stats.chunks));
-        assert_eq!((figures.digest, figures.seq), (stats.digest, snapshot.seq()));
+        assert_eq!(figures.digest, stats.digest);
+        // Of a quiet library the engine knows that it has everything up to the log's end.
+        assert!(figures.seq > Seq::START && figures.seq <= snapshot.seq(), "{}", figures.seq);
     }
     let refused = check(Arc::new(disk.clone()), Path::new(ROOT), &Silent).unwrap_err();
     assert!(matches!(refused, CheckError::InUse { .. }), "{refused}");

@@ -1,6 +1,7 @@
 //! The engine as its users see it, on a disk in memory that fails as told.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod backup;
 mod check;
 mod crash;
 mod directory;

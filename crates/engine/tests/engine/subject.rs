@@ -10,8 +10,8 @@ use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, Tokio
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{DocumentId, IndexSpec, LibraryId, TenantId};
 use arrwdb_engine::{
-    Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, NewLibrary, OsRandom,
-    PutChunk, PutDocument, Query, SearchRequest, SystemClock,
+    Clock, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, NewLibrary,
+    OsRandom, PutChunk, PutDocument, Query, SearchRequest, SystemClock,
 };
 
 pub(crate) const TENANT: TenantId = TenantId::DEFAULT;
@@ -32,6 +32,16 @@ pub(crate) async fn open_with(
     disk: &MemoryDisk,
     config: EngineConfig,
 ) -> Result<Engine, EngineError> {
+    Engine::open(config, parts(disk).await).await
+}
+
+/// An engine that goes by this clock.
+pub(crate) async fn open_at(disk: &MemoryDisk, clock: Arc<dyn Clock>) -> Engine {
+    let parts = EngineParts { clock, ..parts(disk).await };
+    Engine::open(config(), parts).await.unwrap()
+}
+
+pub(crate) async fn parts(disk: &MemoryDisk) -> EngineParts {
     let parts = EmbedParts {
         local: LocalSource::Custom(Arc::new(DeterministicProvider)),
         http: http_client(&HttpOptions::default()).unwrap(),
@@ -39,13 +49,12 @@ pub(crate) async fn open_with(
         random: Arc::new(|| 7),
     };
     let embedder = Embedder::open(EmbedConfig::default(), parts).await.unwrap();
-    let parts = EngineParts {
+    EngineParts {
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),
         disk: Arc::new(disk.clone()),
         embedder,
-    };
-    Engine::open(config, parts).await
+    }
 }
 
 pub(crate) async fn open(disk: &MemoryDisk) -> Engine {

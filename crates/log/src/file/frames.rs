@@ -13,7 +13,7 @@ const WRITE_BYTES: usize = 1 << 20;
 
 /// Frames of one group on their way to the file.
 #[derive(Debug)]
-pub(super) struct Frames<'a> {
+pub(crate) struct Frames<'a> {
     file: &'a dyn File,
     buffer: Vec<u8>,
     /// Where the buffer will be written.
@@ -24,17 +24,17 @@ pub(super) struct Frames<'a> {
 
 impl<'a> Frames<'a> {
     /// A group that begins at `group`. `buffer` is only lent, for its capacity.
-    pub(super) fn new(file: &'a dyn File, seed: u32, group: u64, buffer: Vec<u8>) -> Self {
+    pub(crate) fn new(file: &'a dyn File, seed: u32, group: u64, buffer: Vec<u8>) -> Self {
         Self { file, buffer, written: group, group, seed }
     }
 
     /// Where the next frame begins.
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
 
     /// Writes a record of so many parts, in as many frames as it takes.
-    pub(super) fn record(&mut self, seq: u64, stream: Stream, payload: &[Bytes]) -> io::Result<()> {
+    pub(crate) fn record(&mut self, seq: u64, stream: Stream, payload: &[Bytes]) -> io::Result<()> {
         let bytes: usize = payload.iter().map(Bytes::len).sum();
         let mut source = Source { parts: payload, begin: 0 };
         let mut header = FrameHeader { kind: Kind::Whole, part: 0, seq, group: self.group, stream };
@@ -55,7 +55,7 @@ impl<'a> Frames<'a> {
     }
 
     /// Writes what is gathered; returns the end and the buffer.
-    pub(super) fn finish(mut self) -> (io::Result<u64>, Vec<u8>) {
+    pub(crate) fn finish(mut self) -> (io::Result<u64>, Vec<u8>) {
         let result = self.flush().map(|()| self.written);
         self.buffer.clear();
         (result, self.buffer)

@@ -248,7 +248,7 @@ fn index_file(scanner: &mut Scanner) -> io::Result<(Index, Stop)> {
 }
 
 /// The error of a file that is bad where a scan stopped.
-pub(super) fn stopped(path: &Path, stop: Stop) -> LogError {
+pub(crate) fn stopped(path: &Path, stop: Stop) -> LogError {
     match stop.fault {
         frame::FrameFault::Newer(version) => {
             LogError::Newer { file: path.to_owned(), version: version.into() }

@@ -30,6 +30,10 @@ pub enum Command {
     Model(ModelArgs),
     /// Verify every checksum and every invariant of a data directory that no server has open.
     Check(CheckArgs),
+    /// Back up a data directory, beside a running server or without one; sends only what is new.
+    Backup(BackupArgs),
+    /// Make a data directory out of a backup, as it was at any sequence number or time.
+    Restore(RestoreArgs),
 }
 
 /// Arguments of `arrwdb serve`: none of its own. Its flags are the settings, which `config` adds
@@ -183,6 +187,45 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
+/// Arguments of `arrwdb backup`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// A folder, or `s3://BUCKET/PREFIX` with the variables that AWS tools know
+    /// (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`; `AWS_ENDPOINT_URL` for other
+    /// stores).
+    pub target: String,
+    /// The data directory [default: the server's, `VECTOR_DB_DATA_DIR`].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Afterwards restore the backup to a temporary directory, open it and compare every library.
+    #[arg(long)]
+    pub verify: bool,
+    /// Afterwards keep this many restore points and delete what only older ones need.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: Option<u32>,
+    /// Only list the restore points.
+    #[arg(long, conflicts_with_all = ["data_dir", "verify", "keep"])]
+    pub list: bool,
+}
+
+/// Arguments of `arrwdb restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// A folder or `s3://BUCKET/PREFIX`, as for `arrwdb backup`.
+    pub target: String,
+    /// The data directory to make; must be empty or absent.
+    pub dir: PathBuf,
+    /// Restore the state after this sequence number [default: the newest restore point].
+    #[arg(long, value_name = "SEQ", group = "state")]
+    pub to_seq: Option<u64>,
+    /// Restore the state at this time, such as 2026-03-01T12:00:00Z.
+    #[arg(long, value_name = "TIME", group = "state", value_parser = time)]
+    pub to_time: Option<jiff::Timestamp>,
+    /// Restore the restore point of this sequence number.
+    #[arg(long, value_name = "SEQ", group = "state")]
+    pub point: Option<u64>,
+}
+
 /// What `arrwdb model` does.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ModelAction {
@@ -192,6 +235,12 @@ pub enum ModelAction {
     Fetch,
     /// Compare every file with its published SHA-256.
     Verify,
+}
+
+fn time(text: &str) -> Result<jiff::Timestamp, String> {
+    text.parse::<jiff::Timestamp>().map_err(|_error| {
+        "a date and time with a time zone is needed, such as 2026-03-01T12:00:00Z".to_owned()
+    })
 }
 
 fn distance(text: &str) -> Result<f64, String> {
@@ -215,6 +264,18 @@ mod tests {
     #[test]
     fn no_command_means_serve() {
         assert!(Arguments::parse_from(["arrwdb"]).command.is_none());
+    }
+
+    #[test]
+    fn one_state_is_restored_and_a_time_has_a_zone() {
+        let given = |more: &[&str]| {
+            Arguments::try_parse_from([&["arrwdb", "restore", "b", "d"], more].concat()).is_ok()
+        };
+        assert!(given(&[]) && given(&["--to-seq", "5"]));
+        assert!(given(&["--to-time", "2026-03-01T12:00:00+01:00"]));
+        assert!(!given(&["--to-seq", "5", "--point", "5"]));
+        assert!(!given(&["--to-time", "2026-03-01T12:00:00"]));
+        assert!(Arguments::try_parse_from(["arrwdb", "backup", "b", "--keep", "0"]).is_err());
     }
 
     #[test]

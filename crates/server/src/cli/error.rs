@@ -95,6 +95,9 @@ pub enum CliError {
     /// A data directory could not be checked, or not be repaired.
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// A backup or a restore did not happen.
+    #[error("{0}")]
+    Backup(String),
 }
 
 impl CliError {

@@ -3,7 +3,8 @@
 //! `import`, `search` and `export` are HTTP clients of a running server, so that the server is the
 //! only process that ever opens the data directory. `demo` starts a server in this process and
 //! then talks to it the same way. `model` touches the model's files alone, and `check` a data
-//! directory that no server has open.
+//! directory that no server has open. `backup` reads the data directory from outside, and
+//! `restore` makes one that no server has open yet.
 //!
 //! What a program may want to read goes to standard output; progress, remarks and errors go to
 //! standard error. Memory is bounded by the streams in flight, never by the size of what is moved,
@@ -13,6 +14,7 @@
 //!   document whose content hash the server already holds is not sent.
 
 mod args;
+mod backup;
 mod check;
 mod client;
 mod demo;
@@ -35,12 +37,13 @@ mod source;
 mod terminal;
 mod upload;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use args::{
-    Arguments, CheckArgs, Command, DemoArgs, ExportArgs, ImportArgs, ModelAction, ModelArgs,
-    SearchArgs, ServeArgs, ServerArgs,
+    Arguments, BackupArgs, CheckArgs, Command, DemoArgs, ExportArgs, ImportArgs, ModelAction,
+    ModelArgs, RestoreArgs, SearchArgs, ServeArgs, ServerArgs,
 };
 pub use check::COULD_NOT_CHECK;
 pub use demo::{DemoServer, DemoSite};
@@ -66,6 +69,8 @@ pub struct Surroundings {
     pub working_dir: PathBuf,
     /// The directory for temporary files.
     pub temp_dir: PathBuf,
+    /// The variables of the environment that tell AWS tools of a store and its credentials.
+    pub aws: BTreeMap<String, String>,
 }
 
 /// Runs a command other than `serve`; `demo_server` is called by `demo` alone.
@@ -87,5 +92,7 @@ pub async fn run(
         Command::Export(args) => export::run(args, terminal).await.map(done),
         Command::Check(args) => check::run(&args, &surroundings.data_dir, terminal),
         Command::Model(args) => model::run(args, &surroundings.model, terminal).await.map(done),
+        Command::Backup(args) => backup::run(args, &mut surroundings).await.map(done),
+        Command::Restore(args) => backup::restore(args, &mut surroundings).await.map(done),
     }
 }

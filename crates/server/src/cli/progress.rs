@@ -64,6 +64,11 @@ impl ByteBar {
         ByteBar { bar, began: Instant::now() }
     }
 
+    /// Says how much there is to do in all.
+    pub(crate) fn set_total(&self, bytes: u64) {
+        self.bar.set_length(bytes);
+    }
+
     /// Says how much is done in all.
     pub fn set_done(&self, bytes: u64) {
         self.bar.set_position(bytes);

@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod backup;
 mod bad_input;
 mod check;
 mod commands;

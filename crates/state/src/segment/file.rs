@@ -284,16 +284,16 @@ impl FileSegment {
 }
 
 /// What a header says.
-struct Header {
+pub(super) struct Header {
     dimension: u32,
     rows: u32,
     documents: u32,
-    parts: Parts,
+    pub(super) parts: Parts,
     ids: (DocumentId, DocumentId),
 }
 
 impl Header {
-    fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut from = Reader::new(bytes);
         if from.raw(8, "magic")? != MAGIC || from.u32("version")? != VERSION {
             return Err(from.error("a segment file of a version this build knows"));

@@ -7,6 +7,7 @@
 mod file;
 mod memory;
 mod merge;
+mod passing;
 mod verify;
 mod write;
 
@@ -16,6 +17,7 @@ pub use file::{FileBytes, FileSegment};
 pub(crate) use memory::{MemorySegment, count};
 pub use merge::Merge;
 pub(crate) use merge::RowMap;
+pub use passing::{SegmentChecksums, SegmentOutline};
 pub use write::{SegmentSummary, WriteError as SegmentWriteError};
 
 use crate::codec::DecodeError;
