@@ -135,13 +135,7 @@ fn many(count: usize, dir: &Path) -> Outcome<()> {
         server.megabytes()?
     );
     server.stop()?;
-    let empty = {
-        let other = tempfile::TempDir::new()?;
-        let (server, _ready) = start(other.path(), SETTINGS)?;
-        let memory = server.megabytes()?;
-        server.stop()?;
-        memory
-    };
+    let empty = empty_megabytes()?;
     for _round in 0..3 {
         let (server, ready) = start(dir, SETTINGS)?;
         let memory = server.megabytes()?;
@@ -167,6 +161,15 @@ fn many(count: usize, dir: &Path) -> Outcome<()> {
         server.stop()?;
     }
     Ok(())
+}
+
+/// What a server without libraries takes.
+fn empty_megabytes() -> Outcome<f64> {
+    let dir = tempfile::TempDir::new()?;
+    let (server, _ready) = start(dir.path(), SETTINGS)?;
+    let memory = server.megabytes()?;
+    server.stop()?;
+    Ok(memory)
 }
 
 fn replay(records: usize, dir: &Path) -> Outcome<()> {

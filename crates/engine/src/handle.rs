@@ -74,6 +74,28 @@ impl Open {
     pub(crate) fn view(&self) -> Arc<View> {
         self.published.load_full()
     }
+
+    /// Hands a command to the writer, which answers when it is durable and published, or refused.
+    pub(crate) fn send(&self, command: Command, room: Option<Room>) -> Result<Answer, NotSent> {
+        let (reply, answer) = oneshot::channel();
+        let Some(writer) = self.writer.load_full() else { return Err(NotSent::Closing(command)) };
+        match writer.try_send(Request::Write { command, room, reply }) {
+            Ok(()) => Ok(answer),
+            Err(mpsc::error::TrySendError::Closed(Request::Write { command, .. })) => {
+                Err(NotSent::Closing(command))
+            }
+            Err(_full) => Err(NotSent::Refused(EngineError::Busy {
+                what: "the library's write queue",
+                retry_after: RETRY_AFTER,
+            })),
+        }
+    }
+
+    /// Called by the writer: nobody new gets in from here on. What slipped in before is still in
+    /// the queue.
+    pub(crate) fn begin_close(&self) {
+        self.writer.store(None);
+    }
 }
 
 /// What is known of a closed library.
@@ -251,27 +273,6 @@ impl Handle {
         self.counts().applied.get() <= self.checkpointed.load(Ordering::SeqCst)
     }
 
-    /// Hands a command to the writer, which answers when it is durable and published, or refused.
-    pub(crate) fn send(
-        &self,
-        open: &Open,
-        command: Command,
-        room: Option<Room>,
-    ) -> Result<Answer, NotSent> {
-        let (reply, answer) = oneshot::channel();
-        let Some(writer) = open.writer.load_full() else { return Err(NotSent::Closing(command)) };
-        match writer.try_send(Request::Write { command, room, reply }) {
-            Ok(()) => Ok(answer),
-            Err(mpsc::error::TrySendError::Closed(Request::Write { command, .. })) => {
-                Err(NotSent::Closing(command))
-            }
-            Err(_full) => Err(NotSent::Refused(EngineError::Busy {
-                what: "the library's write queue",
-                retry_after: RETRY_AFTER,
-            })),
-        }
-    }
-
     /// What a writer answered; it is gone without an answer only with its library.
     pub(crate) async fn answer(&self, answer: Answer) -> Result<WriteDone, EngineError> {
         answer.await.unwrap_or_else(|_writer_gone| Err(self.gone()))
@@ -308,12 +309,6 @@ impl Handle {
         let open = self.residence().map_err(|_closed| NoWriter)?;
         let writer = open.writer.load_full().ok_or(NoWriter)?;
         writer.send(request).await.map_err(|_ended| NoWriter)
-    }
-
-    /// Called by the writer: nobody new gets in from here on. What slipped in before is still in
-    /// the queue.
-    pub(crate) fn begin_close(&self, open: &Open) {
-        open.writer.store(None);
     }
 
     /// Called by the writer when its queue is empty: closes, if everything is in files, else gives

@@ -338,13 +338,11 @@ fn replay(
             continue;
         };
         if record.seq > library.counts.applied.get() {
-            let view = match library.replayed.take() {
-                Some(view) => view,
-                None => {
-                    let view = store.open_library(id, library.dimension)?;
-                    store.sweep_library(id)?;
-                    view
-                }
+            let view = if let Some(view) = library.replayed.take() {
+                view
+            } else {
+                store.sweep_library(id)?;
+                store.open_library(id, library.dimension)?
             };
             library.replayed = Some(apply(&view, &record)?);
             records += 1;

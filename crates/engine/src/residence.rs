@@ -129,7 +129,7 @@ impl Inner {
             let progress = handle.progress.notified();
             handle.check()?;
             let open = self.opened(handle).await?;
-            match handle.send(&open, command, room.clone()) {
+            match open.send(command, room.clone()) {
                 Ok(answer) => return Ok(answer),
                 Err(NotSent::Refused(error)) => return Err(error),
                 Err(NotSent::Closing(again)) => command = again,

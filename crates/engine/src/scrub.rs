@@ -53,6 +53,7 @@ enum Item {
 pub(crate) struct Scrub {
     items: VecDeque<Item>,
     begun: Option<Timestamp>,
+    is_under_way: bool,
     /// Bytes that may be read now; below zero after a large file.
     allowance: i64,
 }
@@ -68,7 +69,8 @@ impl Scrub {
         self.allowance = self.allowance.saturating_add(share).min(share);
         while self.allowance > 0 {
             let Some(item) = self.items.pop_front() else {
-                self.end(engine);
+                self.is_under_way = false;
+                end(engine);
                 return;
             };
             let shared = engine.clone();
@@ -85,7 +87,7 @@ impl Scrub {
 
     /// Begins a pass if it is time; whether one is under way.
     fn begin(&mut self, engine: &Inner) -> bool {
-        if !self.items.is_empty() {
+        if self.is_under_way {
             return true;
         }
         let now = engine.parts.clock.now();
@@ -94,6 +96,7 @@ impl Scrub {
             return false;
         }
         self.begun = Some(now);
+        self.is_under_way = true;
         self.items = engine.handles.load().keys().copied().map(Item::Library).collect();
         let mut after = engine.log.first().saturating_sub(1);
         for file in engine.log.files().into_iter().filter(|file| file.sealed) {
@@ -102,14 +105,15 @@ impl Scrub {
         }
         true
     }
+}
 
-    fn end(&self, engine: &Inner) {
-        let mut report = engine.scrubbed.lock();
-        report.passes += 1;
-        report.completed_at = Some(engine.parts.clock.now());
-        let (files, bytes, damaged) = (report.files, report.bytes, report.damaged);
-        tracing::info!(files, bytes, damaged, "read through everything that is on disk");
-    }
+/// A pass is complete.
+fn end(engine: &Inner) {
+    let mut report = engine.scrubbed.lock();
+    report.passes += 1;
+    report.completed_at = Some(engine.parts.clock.now());
+    let (files, bytes, damaged) = (report.files, report.bytes, report.damaged);
+    tracing::info!(files, bytes, damaged, "read through everything that is on disk");
 }
 
 /// What came of one item.

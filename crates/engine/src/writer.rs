@@ -130,7 +130,7 @@ impl Writer {
                 }
                 Event::Asked(Some(Request::Close { closed })) => {
                     // What slipped in before is still received; then there is no more.
-                    self.handle.begin_close(&self.open);
+                    self.open.begin_close();
                     requests.close();
                     closing = Some(closed);
                 }

@@ -152,10 +152,8 @@ async fn a_closed_library_whose_files_are_damaged_or_gone_is_refused_by_name_and
         }
         let engine = open(&disk).await;
         let refused = engine.library(TENANT, damaged, None).await.map(drop).unwrap_err();
-        let detail = match refused {
-            EngineError::Damaged { detail } => detail,
-            other => panic!("{other}"),
-        };
+        assert!(matches!(refused, EngineError::Damaged { .. }), "{refused}");
+        let detail = refused.to_string();
         assert!(detail.contains(&path.display().to_string()), "{detail}");
         let refused = engine.put_documents(TENANT, damaged, vec![document(3, 3)]).await;
         assert!(matches!(refused.unwrap_err(), EngineError::Damaged { .. }));
