@@ -338,7 +338,18 @@ impl Run {
         self.outcome.crashes += opening.crashes;
         self.outcome.faults += opening.faults;
         self.seen.extend(opening.seen);
-        resolve(&self.engine, &mut self.model, std::mem::take(&mut self.doubts)).await?;
+        let mut model = self.model.clone();
+        match resolve(&self.engine, &mut model, self.doubts.clone()).await {
+            // Libraries are opened on first use, so faults of the opening's plan come here too.
+            Err(Failure::Engine(_)) if self.is_faulty() => {
+                self.seen.insert(Seen::ReadRefused);
+                let left = self.disk.after_the_end().unwrap_or_else(|| self.disk.kill());
+                return Box::pin(self.reopen(left)).await;
+            }
+            resolved => resolved?,
+        }
+        self.model = model;
+        self.doubts.clear();
         // Faults of the opening's plan may still come.
         match compare(&self.engine, &self.model).await {
             Ok(after) => {

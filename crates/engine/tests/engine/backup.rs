@@ -204,6 +204,7 @@ async fn b2_nothing_is_in_a_backup_that_its_directory_can_still_lose() {
     let expected = digest(&engine, library).await;
     let disk = MemoryDisk::new();
     copy(&live.crash(|| true), &disk, Path::new("/data"));
+    disk.sync_dir(Path::new("/")).unwrap();
     engine.close().await.unwrap();
     let unsynced = disk.crash(|| false);
     let target = MemoryDisk::new();

@@ -87,6 +87,9 @@ fn what_was_read_is_durable_once_it_is_synced() {
     log.close().unwrap();
     let disk = MemoryDisk::new();
     disk.create_dir_all(Path::new(DIR)).unwrap();
+    for dir in Path::new(DIR).ancestors().skip(1) {
+        disk.sync_dir(dir).unwrap();
+    }
     let name = written.list(Path::new(DIR)).unwrap().remove(0);
     let path = Path::new(DIR).join(name);
     let from = written.open(&path, Access::Read).unwrap();
