@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use arrwdb_log::{LogError, Stream};
 use arrwdb_state::{
-    Catalog, CatalogCommand, CatalogEntry, CatalogRejection, LibraryId, LibrarySpec, Seq, View,
+    Catalog, CatalogCommand, CatalogEntry, CatalogRejection, LibraryId, LibrarySpec, Seq,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -75,7 +75,7 @@ async fn apply(
     engine.catalog_unapplied.advance(None);
     match &entry {
         CatalogEntry::LibraryCreated(spec) => {
-            engine.add_library(spec.id, View::empty(spec.dimension));
+            engine.add_library(spec.id, seq);
         }
         CatalogEntry::LibraryUpdated { .. } | CatalogEntry::Purged { .. } => {}
         CatalogEntry::LibraryDeleted { id, .. } => close(engine, *id),
@@ -99,11 +99,10 @@ fn close(engine: &Inner, id: LibraryId) {
 }
 
 impl Inner {
-    /// Makes a new library reachable, open. Only the catalog's writer does this.
-    fn add_library(&self, id: LibraryId, view: View) {
-        let handle = Arc::new(Handle::closed(id, Counts::of(&view), &self.gauges));
-        handle.last_used.store(self.upkeep.now(), Ordering::Relaxed);
-        self.start_writer(&handle, view);
+    /// Makes the library that was created at `seq` reachable; it is opened on first use, as all
+    /// are. Only the catalog's writer does this.
+    fn add_library(&self, id: LibraryId, seq: Seq) {
+        let handle = Arc::new(Handle::closed(id, Counts::nothing(), seq, &self.gauges));
         let mut handles = self.handles.load_full();
         Arc::make_mut(&mut handles).insert(id, handle);
         self.handles.store(handles);

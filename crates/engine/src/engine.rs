@@ -170,7 +170,11 @@ impl Engine {
         let disk_full = inner.disk_full.load(Ordering::Relaxed);
         Health {
             log: if log_stats.poisoned { Err(poisoned.into()) } else { Ok(()) },
-            data_dir: if disk_full { Err(full()) } else { Ok(()) },
+            data_dir: match disk_full {
+                _ if !inner.upkeep.is_running() => Err(UPKEEP_ENDED.into()),
+                true => Err(full()),
+                false => Ok(()),
+            },
             embedding: inner.parts.embedder.status(),
             disk_free_bytes: inner.disk_free_bytes.load(Ordering::Relaxed),
             durable: self.durable(),
@@ -440,10 +444,10 @@ impl Inner {
         if let Some(wanted) = min_seq {
             self.wait_for(&handle, wanted).await?;
         }
-        let open = self.opened(&handle).await?;
-        // What is published is true up to here: looked at before the view is taken.
+        // What is published is true up to here: looked at before the library is, so that whatever
+        // was published by then is in the view.
         let quiet = handle.published_to(self.log.durable());
-        let view = open.view();
+        let view = self.opened(&handle).await?.view();
         let seq = view.applied().max(quiet);
         Ok(Snapshot { spec, view, seq })
     }
@@ -539,6 +543,9 @@ fn check_description(description: Option<&str>) -> Result<(), EngineError> {
 pub(crate) fn write_room_kib(memory_budget_bytes: u64) -> u32 {
     u32::try_from(memory_budget_bytes / 4 / 1024).unwrap_or(u32::MAX).clamp(1 << 10, 512 << 10)
 }
+
+/// What health says when the task that writes checkpoints is gone.
+const UPKEEP_ENDED: &str = "the upkeep stopped; start the server again";
 
 /// How long opening may take before it says what it is doing.
 pub(crate) const OPEN_REPORT: Duration = Duration::from_secs(2);

@@ -82,6 +82,13 @@ impl Open {
         match writer.try_send(Request::Write { command, room, reply }) {
             Ok(()) => Ok(answer),
             Err(mpsc::error::TrySendError::Closed(Request::Write { command, .. })) => {
+                // Whoever closes a library takes its writer away first; one that is still there
+                // has died.
+                let still = self.writer.load_full();
+                if still.is_some_and(|still| Arc::ptr_eq(&still, &writer)) {
+                    let detail = "the library's writer stopped; start the server again".into();
+                    return Err(NotSent::Refused(EngineError::Storage { detail }));
+                }
                 Err(NotSent::Closing(command))
             }
             Err(_full) => Err(NotSent::Refused(EngineError::Busy {
@@ -165,8 +172,8 @@ pub(crate) struct WriteDone {
 }
 
 impl Handle {
-    /// A library that is closed.
-    pub(crate) fn closed(id: LibraryId, counts: Counts, gauges: &Gauges) -> Self {
+    /// A library that is closed; it has no record at or below `covers` that is not in its counts.
+    pub(crate) fn closed(id: LibraryId, counts: Counts, covers: Seq, gauges: &Gauges) -> Self {
         Self {
             id,
             residence: ArcSwap::from_pointee(Residence::Closed(counts)),
@@ -174,7 +181,7 @@ impl Handle {
             unapplied: Unapplied::nothing(),
             progress: Notify::new(),
             checkpointed: AtomicU64::new(counts.applied.get()),
-            covered: AtomicU64::new(counts.applied.get()),
+            covered: AtomicU64::new(covers.max(counts.applied).get()),
             checkpoint_wanted: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
             shut: AtomicBool::new(false),
@@ -265,7 +272,10 @@ impl Handle {
         let checkpointed = self.checkpointed.load(Ordering::SeqCst);
         let covered = self.covered.load(Ordering::SeqCst).min(durable);
         let written = if applied > checkpointed { covered } else { durable };
-        written.min(published_to)
+        // Once true, always true: what comes later is numbered above what is durable now.
+        let covered = written.min(published_to);
+        self.covered.fetch_max(covered, Ordering::SeqCst);
+        covered
     }
 
     /// Whether a manifest on disk has everything that is published.
@@ -315,9 +325,10 @@ impl Handle {
     /// a new queue to go on with.
     pub(crate) fn end_close(&self, open: &Open) -> Option<mpsc::Receiver<Request>> {
         if self.is_clean() && self.unapplied.is_nothing() {
-            self.residence.store(Arc::new(Residence::Closed(self.counts())));
+            // Before it can be opened again by another.
             self.memory.set(0);
             self.opened.set(0);
+            self.residence.store(Arc::new(Residence::Closed(self.counts())));
             self.progress.notify_waiters();
             return None;
         }

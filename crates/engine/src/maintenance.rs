@@ -87,6 +87,11 @@ impl Upkeep {
         }
     }
 
+    /// Whether the upkeep still works: without it nothing is checkpointed or trimmed.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.tasks.is_closed()
+    }
+
     /// Ticks since the start, to tell how long a library has not been used.
     pub(crate) fn now(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
@@ -205,7 +210,8 @@ async fn checkpoint_all(engine: &Arc<Inner>) {
     let until = Instant::now() + CLOSE_TIME_MAX;
     let mut dirty: Vec<Arc<Handle>> = engine.handles.load_full().values().cloned().collect();
     dirty.retain(|handle| !handle.is_clean());
-    dirty.sort_by_key(|handle| std::cmp::Reverse(handle.memory_bytes()));
+    // Keys change meanwhile: each is read once.
+    dirty.sort_by_cached_key(|handle| std::cmp::Reverse(handle.memory_bytes()));
     let mut left = dirty.len();
     for handle in dirty {
         if Instant::now() > until {
@@ -260,7 +266,7 @@ async fn relieve(engine: &Arc<Inner>) {
     let handles = engine.handles.load_full();
     let mut open: Vec<&Arc<Handle>> =
         handles.values().filter(|handle| handle.residence().is_ok()).collect();
-    open.sort_by_key(|handle| std::cmp::Reverse(handle.memory_bytes()));
+    open.sort_by_cached_key(|handle| std::cmp::Reverse(handle.memory_bytes()));
     for handle in &open {
         if engine.gauges.memory.total() <= engine.config.memory_budget_bytes / 2 {
             break;
@@ -269,7 +275,7 @@ async fn relieve(engine: &Arc<Inner>) {
             report(handle, checkpoint(engine, handle).await);
         }
     }
-    open.sort_by_key(|handle| handle.last_used.load(Ordering::Relaxed));
+    open.sort_by_cached_key(|handle| handle.last_used.load(Ordering::Relaxed));
     for handle in open {
         if !high() {
             break;
@@ -320,7 +326,13 @@ pub(crate) async fn checkpoint_with(
         return Ok(Rewritten::default());
     }
     let Some(Frozen { view, covers }) = handle.freeze().await else {
-        return Ok(Rewritten::default());
+        // Closed is written; one that takes no more requests is nobody's concern.
+        return match handle.residence() {
+            Ok(_open) if handle.check().is_ok() => {
+                Err(EngineError::Storage { detail: "the library's writer stopped".into() })
+            }
+            _ => Ok(Rewritten::default()),
+        };
     };
     let (shared, id) = (engine.clone(), handle.id);
     match blocking(move || write_checkpoint(&shared, id, view, depth)).await {

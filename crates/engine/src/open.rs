@@ -101,7 +101,8 @@ fn start(
     inner.look_at_disk();
     let mut handles = Handles::new();
     for (id, found) in libraries {
-        let handle = Arc::new(Handle::closed(id, found.counts, &inner.gauges));
+        // The snapshot's word: what it covers is in manifests.
+        let handle = Arc::new(Handle::closed(id, found.counts, covered, &inner.gauges));
         if let Some(view) = found.replayed {
             inner.start_writer(&handle, view);
         }
@@ -171,7 +172,7 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
     }
     let catalog = replay_catalog(&log, catalog, covered)?;
     let mut libraries = find_libraries(&store, &catalog, &checkpointed)?;
-    check_log_reaches(&store, &log, &libraries)?;
+    check_log_reaches(&store, &log)?;
     replay(&store, &log, &mut libraries, covered)?;
     remove_orphans(&store, &catalog)?;
     Ok(Recovered { lock, store, log, catalog, covered, libraries })
@@ -197,14 +198,16 @@ fn check_log_is_there(store: &Store, covered: Seq) -> Result<(), EngineError> {
 /// A manifest holds durable records only; one that is ahead of the log means that the log's end
 /// is missing, and new records would get numbers that were given before. (Up to the catalog's
 /// snapshot nothing is needed from the log, which goes on after it in any case.)
-fn check_log_reaches(
-    store: &Store,
-    log: &FileLog,
-    libraries: &BTreeMap<LibraryId, Found>,
-) -> Result<(), EngineError> {
+fn check_log_reaches(store: &Store, log: &FileLog) -> Result<(), EngineError> {
     let durable = Seq::new(log.durable());
-    let written =
-        libraries.values().map(|library| library.counts.applied).max().unwrap_or(Seq::START);
+    let mut written = Seq::START;
+    // All directories: a library may be missing in the catalog because its creation is among what
+    // the log lost, and would be taken for a deleted one.
+    for name in store.names(&store.libraries_dir())? {
+        if let Ok(id) = name.parse::<LibraryId>() {
+            written = written.max(store.manifest_number(id)?.map_or(Seq::START, Seq::new));
+        }
+    }
     if written <= durable {
         return Ok(());
     }
@@ -341,7 +344,6 @@ fn replay(
             let view = if let Some(view) = library.replayed.take() {
                 view
             } else {
-                store.sweep_library(id)?;
                 store.open_library(id, library.dimension)?
             };
             library.replayed = Some(apply(&view, &record)?);

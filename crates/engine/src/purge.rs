@@ -6,6 +6,7 @@
 //! cache of embeddings are removed -> the log before the record is removed
 //! ```
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrwdb_state::{CatalogCommand, Seq, Timestamp};
@@ -47,31 +48,35 @@ pub(crate) async fn run(engine: &Arc<Inner>) -> Result<PurgeReceipt, EngineError
     engine.log.begin_file();
     let sender = engine.catalog_writer.lock().clone().ok_or(EngineError::Closed)?;
     let seq = catalog::change(&sender, CatalogCommand::Purge).await?.seq;
+    // What fails in one place does not keep the others from being purged.
+    let mut failed: Option<EngineError> = None;
     let (mut libraries, mut all) = (0, Rewritten::default());
     for handle in engine.handles.load_full().values() {
-        let rewritten = purge_library(engine, handle).await?;
-        libraries += u64::from(rewritten.rows > 0);
-        all.files += rewritten.files;
-        all.rows += rewritten.rows;
+        match purge_library(engine, handle).await {
+            Ok(rewritten) => {
+                libraries += u64::from(rewritten.rows > 0);
+                all.files += rewritten.files;
+                all.rows += rewritten.rows;
+            }
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
-    let cache_bytes = engine.parts.embedder.clear_cache().await.map_err(|error| {
+    let cache_bytes = engine.parts.embedder.clear_cache().await.unwrap_or_else(|error| {
         let detail = format!("cannot remove the cache of embeddings: {error}");
-        EngineError::Storage { detail }
-    })?;
+        failed.get_or_insert(EngineError::Storage { detail });
+        0
+    });
     let shared = engine.clone();
-    let trimmed = blocking(move || {
+    let (trimmed, set_aside) = blocking(move || {
         remove_orphans(&shared.store, &shared.catalog.load())?;
-        snapshot_and_trim(&shared, Keep::Nothing)
+        let trimmed = snapshot_and_trim(&shared, Keep::Nothing)?;
+        Ok((trimmed, shared.store.set_aside()?))
     })
     .await?;
-    if engine.log.first() <= purged_to.get() {
-        return Err(EngineError::Storage {
-            detail: format!(
-                "the log before {purged_to} is still needed by a library whose checkpoint failed; \
-                 see the server's log"
-            ),
-        });
+    if let Some(error) = failed {
+        return Err(error);
     }
+    check_clean(engine, purged_to, &set_aside)?;
     let receipt = PurgeReceipt {
         purged_to,
         seq,
@@ -87,6 +92,26 @@ pub(crate) async fn run(engine: &Arc<Inner>) -> Result<PurgeReceipt, EngineError
     Ok(receipt)
 }
 
+/// Whether nothing is left that a purge cannot remove.
+fn check_clean(engine: &Inner, purged_to: Seq, set_aside: &[PathBuf]) -> Result<(), EngineError> {
+    let detail = if let Some(path) = set_aside.first() {
+        format!(
+            "{} was set aside by a repair and may hold what was deleted: remove it (there are {} \
+             such files) and purge again",
+            path.display(),
+            set_aside.len()
+        )
+    } else if engine.log.first() <= purged_to.get() {
+        format!(
+            "the log before {purged_to} is still needed by a library that is not in files yet; \
+             purge again"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(EngineError::Storage { detail })
+}
+
 async fn purge_library(
     engine: &Arc<Inner>,
     handle: &Arc<Handle>,
@@ -97,13 +122,35 @@ async fn purge_library(
 }
 
 async fn purge_open(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<Rewritten, EngineError> {
-    if handle.residence().is_err() {
-        let (shared, id) = (engine.clone(), handle.id);
-        let manifest = blocking(move || shared.store.read_manifest(id)).await?;
-        if !manifest.is_some_and(|manifest| manifest.has_dead_rows()) {
+    let was_closed = handle.residence().is_err();
+    if was_closed {
+        let (shared, closed) = (engine.clone(), handle.clone());
+        if !blocking(move || shared.has_dead_rows(&closed)).await? {
+            // All of it up to now is in files without dead rows: remembered, should somebody
+            // write to it before the log is trimmed.
+            handle.covered(engine.log.durable());
             return Ok(Rewritten::default());
         }
         engine.opened(handle).await?;
     }
-    checkpoint_with(engine, handle, Depth::Purge).await
+    let rewritten = checkpoint_with(engine, handle, Depth::Purge).await?;
+    if was_closed {
+        // There may be more of them than may be open.
+        handle.try_close().await;
+    }
+    Ok(rewritten)
+}
+
+impl Inner {
+    /// Whether a closed library's files have rows of deleted documents; what a stopped checkpoint
+    /// left of it is removed. One that was opened meanwhile counts as having some.
+    fn has_dead_rows(&self, handle: &Handle) -> Result<bool, EngineError> {
+        let _opened_by_nobody = handle.opening.lock();
+        if handle.residence().is_ok() {
+            return Ok(true);
+        }
+        self.store.sweep_library(handle.id)?;
+        let manifest = self.store.read_manifest(handle.id)?;
+        Ok(manifest.is_some_and(|manifest| manifest.has_dead_rows()))
+    }
 }

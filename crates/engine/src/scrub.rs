@@ -9,11 +9,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrwdb_state::{LibraryId, Timestamp};
+use arrwdb_log::disk::{Access, read_exact_at};
+use arrwdb_state::{
+    DecodeError, LibraryId, Manifest, ManifestSegment, SegmentOutline, Seq, Timestamp,
+};
 
 use crate::engine::Inner;
 use crate::error::EngineError;
 use crate::handle::Handle;
+use crate::store::{damaged, failed};
 
 /// Damaged files that are remembered by name; more are only counted.
 const DAMAGED_MAX: usize = 100;
@@ -43,9 +47,17 @@ pub struct ScrubReport {
 #[derive(Debug)]
 enum Item {
     Library(LibraryId),
-    Segment(LibraryId, u64),
+    Segment(LibraryId, Listed),
     /// A sealed log file: its records are after the first number, up to the second.
     Log(u64, u64),
+}
+
+/// A segment file as a manifest lists it.
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    number: u64,
+    header_crc: u32,
+    file_bytes: u64,
 }
 
 /// Where the scrub is.
@@ -142,7 +154,7 @@ impl Inner {
     fn scrub_item(&self, item: &Item) -> Checked {
         let outcome = match item {
             Item::Library(id) => self.scrub_manifest(*id),
-            Item::Segment(id, number) => self.scrub_segment(*id, *number),
+            Item::Segment(id, listed) => self.scrub_segment(*id, *listed),
             Item::Log(after, last) => self.scrub_log(*after, *last),
         };
         match outcome {
@@ -153,15 +165,64 @@ impl Inner {
     }
 
     fn scrub_manifest(&self, id: LibraryId) -> Result<Checked, EngineError> {
-        let Some(manifest) = self.store.read_manifest(id)? else { return Ok(Checked::default()) };
-        let more = manifest.segments.iter().map(|s| Item::Segment(id, s.number)).collect();
+        let least = self.handles.load().get(&id).map_or(Seq::START, |handle| handle.checkpointed());
+        let manifest = self.store.read_manifest(id)?;
+        let found = manifest.as_ref().map_or(Seq::START, |manifest| manifest.applied);
+        if found < least {
+            return Err(EngineError::Damaged {
+                detail: format!(
+                    "{} has no manifest at {least} or later, which it had: files are missing; \
+                     restore them or a backup",
+                    self.store.library_dir(id).display()
+                ),
+            });
+        }
+        let Some(manifest) = manifest else { return Ok(Checked::default()) };
+        let listed = |segment: &ManifestSegment| Listed {
+            number: segment.number,
+            header_crc: segment.header_crc,
+            file_bytes: segment.file_bytes,
+        };
+        let more = manifest.segments.iter().map(|s| Item::Segment(id, listed(s))).collect();
         Ok(Checked { bytes: manifest.write().len() as u64, more, finding: None })
     }
 
-    fn scrub_segment(&self, id: LibraryId, number: u64) -> Result<Checked, EngineError> {
-        let file = self.store.open_segment(id, number)?;
-        file.check()?;
-        Ok(Checked { bytes: file.file_bytes(), ..Checked::default() })
+    /// Reads the file, never through a mapping: there a sector that cannot be read would end the
+    /// process.
+    fn scrub_segment(&self, id: LibraryId, listed: Listed) -> Result<Checked, EngineError> {
+        let path = self.store.segment_path(id, listed.number);
+        let read = |error| failed("read", &path)(error);
+        let file = self.store.disk.open(&path, Access::Read).map_err(read)?;
+        let mut header = [0; SegmentOutline::HEADER_BYTES];
+        read_exact_at(&*file, &mut header, 0).map_err(read)?;
+        let outline = SegmentOutline::read(&header).map_err(|error| damaged(&path, &error))?;
+        if (outline.header_crc, outline.file_bytes) != (listed.header_crc, listed.file_bytes) {
+            let detail = format!(
+                "{} is not the file that its manifest names; restore it or a backup",
+                path.display()
+            );
+            return Err(EngineError::Damaged { detail });
+        }
+        let table = usize::try_from(outline.file_bytes - outline.table).unwrap_or(usize::MAX);
+        let mut table = vec![0; table];
+        read_exact_at(&*file, &mut table, outline.table).map_err(read)?;
+        let sums = outline.checksums(table).map_err(|error| damaged(&path, &error))?;
+        let mut block = vec![0; SegmentOutline::BLOCK_BYTES];
+        let mut at = SegmentOutline::HEADER_BYTES as u64;
+        let mut number = 0;
+        while at < outline.table {
+            let left = usize::try_from(outline.table - at).unwrap_or(usize::MAX);
+            let block = &mut block[..left.min(SegmentOutline::BLOCK_BYTES)];
+            read_exact_at(&*file, block, at).map_err(read)?;
+            if !sums.matches(number, block) {
+                let offset = usize::try_from(at).unwrap_or(usize::MAX);
+                let what = "the checksum of a block does not match";
+                return Err(damaged(&path, &DecodeError { what, offset }));
+            }
+            at += block.len() as u64;
+            number += 1;
+        }
+        Ok(Checked { bytes: outline.file_bytes, ..Checked::default() })
     }
 
     fn scrub_log(&self, after: u64, last: u64) -> Result<Checked, EngineError> {
@@ -180,11 +241,10 @@ impl Inner {
     fn is_superseded(&self, item: &Item) -> bool {
         match item {
             Item::Library(id) => self.deleted(*id),
-            Item::Segment(id, number) => {
+            Item::Segment(id, listed) => {
+                let merged = |m: Manifest| m.segments.iter().all(|s| s.number != listed.number);
                 self.deleted(*id)
-                    || self.store.read_manifest(*id).is_ok_and(|manifest| {
-                        manifest.is_none_or(|m| m.segments.iter().all(|s| s.number != *number))
-                    })
+                    || self.store.read_manifest(*id).is_ok_and(|found| found.is_some_and(merged))
             }
             Item::Log(after, _last) => self.log.first() > after.saturating_add(1),
         }

@@ -240,30 +240,58 @@ impl Store {
 
     /// Removes what a stopped checkpoint left of a library that nobody checkpoints now.
     pub(crate) fn sweep_library(&self, id: LibraryId) -> Result<(), EngineError> {
-        self.read_manifest(id)?.map_or(Ok(()), |manifest| self.sweep(&manifest))
+        let Some(manifest) = self.read_manifest(id)? else { return Ok(()) };
+        if !self.superseded(&manifest)?.is_empty() {
+            self.settle(&self.library_dir(id))?;
+            self.sweep(&manifest)?;
+        }
+        Ok(())
     }
 
-    /// Removes what the manifest on disk does not name: older manifests, merged segments, and
-    /// left-overs. Mappings of removed files stay whole.
+    /// Removes what the manifest on disk, whose name is durable, does not name: older manifests,
+    /// merged segments, and left-overs. Mappings of removed files stay whole.
     pub(crate) fn sweep(&self, manifest: &Manifest) -> Result<(), EngineError> {
+        self.superseded(manifest)?.iter().try_for_each(|path| self.remove(path))
+    }
+
+    fn superseded(&self, manifest: &Manifest) -> Result<Vec<PathBuf>, EngineError> {
         let id = manifest.library;
         let dir = self.library_dir(id);
         let current = format!("{MANIFEST}{:020}", manifest.applied.get());
-        for name in self.names(&dir)? {
-            let ours = name.starts_with(MANIFEST);
-            if ours && name != current {
-                self.remove(&dir.join(name))?;
-            }
-        }
+        let names = self.names(&dir)?.into_iter();
+        let mut superseded: Vec<PathBuf> = names
+            .filter(|name| name.starts_with(MANIFEST) && *name != current)
+            .map(|name| dir.join(name))
+            .collect();
         let segments = self.segments_dir(id);
         for name in self.names(&segments)? {
             let number = name.strip_suffix(SEGMENT).and_then(|number| number.parse::<u64>().ok());
-            let named = manifest.segments.iter().any(|segment| Some(segment.number) == number);
-            if !named {
-                self.remove(&segments.join(name))?;
+            if !manifest.segments.iter().any(|segment| Some(segment.number) == number) {
+                superseded.push(segments.join(name));
             }
         }
-        Ok(())
+        Ok(superseded)
+    }
+
+    /// The number of a library's newest manifest, by its name.
+    pub(crate) fn manifest_number(&self, id: LibraryId) -> Result<Option<u64>, EngineError> {
+        let path = self.newest(&self.library_dir(id), MANIFEST)?;
+        Ok(path.and_then(|path| path.file_name()?.to_str()?.strip_prefix(MANIFEST)?.parse().ok()))
+    }
+
+    /// Files and directories that a repair set aside. They may hold anything.
+    pub(crate) fn set_aside(&self) -> Result<Vec<PathBuf>, EngineError> {
+        let mut found = Vec::new();
+        for (dir, marks) in
+            [(self.log_dir(), &[".damaged", ".torn"][..]), (self.libraries_dir(), &[".set-aside"])]
+        {
+            for name in self.names(&dir)? {
+                if marks.iter().any(|mark| name.contains(mark)) {
+                    found.push(dir.join(name));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Removes a deleted library's directory.

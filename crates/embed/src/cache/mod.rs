@@ -187,9 +187,18 @@ impl Cache {
         let mut bytes = self.memory_bytes();
         if let Some(disk) = &self.0.disk {
             let (reply, answer) = tokio::sync::oneshot::channel();
-            disk.order(Order::Clear(reply)).await?;
-            let ended = |_thread_ended| std::io::Error::other("the cache writes no files any more");
-            bytes += answer.await.map_err(ended)??;
+            let cleared = match disk.order(Order::Clear(reply)).await {
+                Ok(()) => answer.await.ok(),
+                Err(_thread_ended) => None,
+            };
+            bytes += if let Some(cleared) = cleared {
+                cleared?
+            } else {
+                // The thread that writes has ended, so nobody writes beside this one.
+                let files = disk.files.clone();
+                let cleared = tokio::task::spawn_blocking(move || files.clear()).await;
+                cleared.map_err(std::io::Error::other)??
+            };
         }
         if let Some(memory) = &self.0.memory {
             memory.clear();

@@ -11,7 +11,7 @@ use arrwdb_log::disk::{Access, Disk, read_exact_at};
 use super::target::{Target, TargetError, is_key};
 
 /// What a file is called until it is whole.
-const UNFINISHED: &str = ".tmp";
+pub(super) const UNFINISHED: &str = ".tmp";
 /// Bytes written at a time.
 const WRITE_BYTES: usize = 1 << 20;
 /// Folders within folders that are listed.

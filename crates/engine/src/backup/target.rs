@@ -6,6 +6,7 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::error::BackupError;
+use super::folder::UNFINISHED;
 
 /// The object that says what a target is.
 pub(super) const MARKER: &str = "FORMAT";
@@ -83,7 +84,8 @@ pub(super) fn list(target: &dyn Target) -> Result<BTreeMap<String, u64>, BackupE
             }
             Ok(objects)
         }
-        None if objects.is_empty() => Ok(objects),
+        // A first backup that was stopped leaves nothing but an unfinished file.
+        None if objects.keys().all(|key| key.ends_with(UNFINISHED)) => Ok(BTreeMap::new()),
         None => Err(BackupError::Foreign { target: target.name() }),
     }
 }

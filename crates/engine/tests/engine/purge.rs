@@ -96,10 +96,20 @@ async fn writes_go_on_while_a_purge_runs_and_none_is_lost() {
             version
         }
     });
+    let creator = tokio::spawn({
+        let (engine, done) = (engine.clone(), done.clone());
+        async move {
+            while !done.load(Ordering::SeqCst) {
+                let made = crate::subject::library(&engine).await;
+                engine.put_documents(TENANT, made, vec![document(1, 1)]).await.unwrap();
+            }
+        }
+    });
     for _round in 0..10 {
         engine.purge().await.unwrap();
     }
     done.store(true, Ordering::SeqCst);
+    creator.await.unwrap();
     let written = writer.await.unwrap();
     let expected: Vec<Option<u64>> =
         (0..32).map(|n| (0..written).rev().find(|version| version % 32 == n)).collect();
