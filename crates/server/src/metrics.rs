@@ -1,7 +1,7 @@
 //! Prometheus metrics: the names that dashboards know, and `arrwdb_*` in base units.
 //!
 //! Labels of unbounded cardinality (library ids) are kept for the first
-//! [`LIBRARY_LABELS_MAX`] libraries seen; later ones share `other`.
+//! `LIBRARY_LABELS_MAX` libraries seen; later ones share `other`.
 
 use std::collections::HashSet;
 use std::time::Duration;

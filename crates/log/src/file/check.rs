@@ -1,4 +1,4 @@
-//! Reading a closed log through (`arrwdb check`); [`repair`] saves what is whole of a damaged one.
+//! Reading a closed log through (`arrwdb check`); [`repair()`] saves what is whole of a damaged one.
 //!
 //! A torn tail is no damage and is left to opening, or to [`cut_torn_tail`]; so are indexes, which
 //! are derived.
