@@ -76,7 +76,7 @@ async fn a_restart_reads_what_a_checkpoint_wrote_and_the_log_after_it() {
     let library = library(&engine).await;
     for version in 0..300 {
         let n = (version % 32) as u8;
-        engine.put_documents(TENANT, library, vec![document(n, version)]).await.unwrap();
+        put(&engine, library, n, version).await;
     }
     let before = versions(&engine, library).await;
     let digest = engine.library(TENANT, library, None).await.unwrap().stats().digest;

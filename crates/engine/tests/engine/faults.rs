@@ -13,7 +13,7 @@ pub(crate) async fn filled(disk: &MemoryDisk) -> arrwdb_engine::state::LibraryId
     let library = library(&engine).await;
     for version in 0..100 {
         let n = (version % 32) as u8;
-        engine.put_documents(TENANT, library, vec![document(n, version)]).await.unwrap();
+        put(&engine, library, n, version).await;
     }
     let documents = engine.library(TENANT, library, None).await.unwrap().stats().documents;
     assert_eq!(documents, 32);
@@ -165,7 +165,7 @@ async fn a_log_that_ends_before_a_manifest_is_refused() {
     disk.alter(&path, |bytes| earlier.clone_from(bytes)).unwrap();
     let engine = open(&disk).await;
     for version in 1..100 {
-        engine.put_documents(TENANT, library, vec![document(1, version)]).await.unwrap();
+        put(&engine, library, 1, version).await;
     }
     engine.close().await.unwrap();
     disk.alter(&path, |bytes| *bytes = earlier).unwrap();
@@ -183,7 +183,7 @@ async fn a_log_whose_last_file_is_missing_is_refused() {
     let engine = open_with(&disk, config.clone()).await.unwrap();
     let library = library(&engine).await;
     for version in 0..40 {
-        engine.put_documents(TENANT, library, vec![document(1, version)]).await.unwrap();
+        put(&engine, library, 1, version).await;
     }
     engine.close().await.unwrap();
     let logs = files(&disk, Path::new("/data/log"), ".log");

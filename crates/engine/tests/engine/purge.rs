@@ -40,9 +40,9 @@ async fn what_was_deleted_or_replaced_is_in_no_file_after_a_purge() {
         (library(&engine).await, library(&engine).await, library(&engine).await);
     for version in 0..30 {
         let n = (version % 10) as u8;
-        engine.put_documents(TENANT, first, vec![document(n, version)]).await.unwrap();
-        engine.put_documents(TENANT, second, vec![document(n + 10, version)]).await.unwrap();
-        engine.put_documents(TENANT, doomed, vec![document(n + 20, version)]).await.unwrap();
+        put(&engine, first, n, version).await;
+        put(&engine, second, n + 10, version).await;
+        put(&engine, doomed, n + 20, version).await;
     }
     engine.close_libraries().await;
     engine.delete_documents(TENANT, first, vec![id(3)]).await.unwrap();
@@ -90,7 +90,7 @@ async fn writes_go_on_while_a_purge_runs_and_none_is_lost() {
             let mut version = 0;
             while !done.load(Ordering::SeqCst) || version < 200 {
                 let n = (version % 32) as u8;
-                engine.put_documents(TENANT, library, vec![document(n, version)]).await.unwrap();
+                put(&engine, library, n, version).await;
                 version += 1;
             }
             version
@@ -101,7 +101,7 @@ async fn writes_go_on_while_a_purge_runs_and_none_is_lost() {
         async move {
             while !done.load(Ordering::SeqCst) {
                 let made = crate::subject::library(&engine).await;
-                engine.put_documents(TENANT, made, vec![document(1, 1)]).await.unwrap();
+                put(&engine, made, 1, 1).await;
             }
         }
     });

@@ -12,20 +12,6 @@ use arrwdb_engine::{Engine, EngineConfig, EngineError};
 use crate::faults::files;
 use crate::subject::*;
 
-async fn put(engine: &Engine, library: LibraryId, n: u8, version: u64) {
-    loop {
-        match engine.put_documents(TENANT, library, vec![document(n, version)]).await {
-            Ok(written) => {
-                written.value.into_iter().for_each(|outcome| drop(outcome.unwrap()));
-                return;
-            }
-            // Until the upkeep has made room.
-            Err(EngineError::Busy { .. }) => tokio::task::yield_now().await,
-            Err(other) => panic!("{other}"),
-        }
-    }
-}
-
 pub(crate) async fn digest(engine: &Engine, library: LibraryId) -> u128 {
     engine.library(TENANT, library, None).await.unwrap().stats().digest
 }

@@ -148,3 +148,18 @@ pub(crate) fn nearest(vector: Vec<f32>, k: usize) -> SearchRequest {
         include_embeddings: false,
     }
 }
+
+/// Puts a version of a document, waiting until there is room for it.
+pub(crate) async fn put(engine: &Engine, library: LibraryId, n: u8, version: u64) {
+    loop {
+        match engine.put_documents(TENANT, library, vec![document(n, version)]).await {
+            Ok(written) => {
+                written.value.into_iter().for_each(|outcome| drop(outcome.unwrap()));
+                return;
+            }
+            // Until the upkeep has made room.
+            Err(EngineError::Busy { .. }) => tokio::task::yield_now().await,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
