@@ -125,7 +125,7 @@ fn end(engine: &Inner) {
     report.passes += 1;
     report.completed_at = Some(engine.parts.clock.now());
     let (files, bytes, damaged) = (report.files, report.bytes, report.damaged);
-    tracing::info!(files, bytes, damaged, "read through everything that is on disk");
+    tracing::debug!(files, bytes, damaged, "read through everything that is on disk");
 }
 
 /// What came of one item.
