@@ -11,7 +11,8 @@
 //!   included, before what it saw is durable.
 //! - **N2** What is published only advances.
 //! - **N3** Every queue is bounded; a full one answers [`EngineError::Busy`].
-//! - **N4** No lock is held across an await, and none on the read path.
+//! - **N4** No lock is held across an await, and none on the read path of an open library (opening a
+//!   closed one waits on a thread for blocking work).
 
 pub mod backup;
 mod catalog;
