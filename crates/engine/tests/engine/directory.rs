@@ -69,18 +69,21 @@ pub(crate) async fn directory() -> MemoryDisk {
 
 /// All files of the directory, in order.
 pub(crate) fn files(disk: &MemoryDisk) -> Vec<PathBuf> {
-    fn below(disk: &MemoryDisk, dir: &Path, found: &mut Vec<PathBuf>) {
-        for name in disk.list(dir).unwrap() {
-            let path = dir.join(name);
-            if disk.open(&path, Access::Read).is_ok() {
-                found.push(path);
-            } else {
-                below(disk, &path, found);
-            }
+    files_below(disk, Path::new(ROOT))
+}
+
+/// All files below `dir`, in order; none if it is not there. The engine may be removing files
+/// meanwhile: what has no name any more when it is looked at is not a file.
+pub(crate) fn files_below(disk: &MemoryDisk, dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for name in disk.list(dir).unwrap_or_default() {
+        let path = dir.join(name);
+        if disk.open(&path, Access::Read).is_ok() {
+            found.push(path);
+        } else {
+            found.extend(files_below(disk, &path));
         }
     }
-    let mut found = Vec::new();
-    below(disk, Path::new(ROOT), &mut found);
     found
 }
 

@@ -6,6 +6,7 @@ use arrwdb_engine::log::disk::Disk;
 use arrwdb_engine::log::memory::{Fault, FaultPlan, MemoryDisk, NameOrder, When};
 use arrwdb_engine::{EngineConfig, EngineError};
 
+use crate::directory::files_below;
 use crate::subject::*;
 
 pub(crate) async fn filled(disk: &MemoryDisk) -> arrwdb_engine::state::LibraryId {
@@ -78,18 +79,12 @@ async fn after_a_failed_sync_nothing_is_written_until_the_next_start() {
     engine.close().await.unwrap();
 }
 
-/// Files below a directory whose names end like this.
-pub(crate) fn files(disk: &MemoryDisk, dir: &Path, suffix: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for name in disk.list(dir).unwrap_or_default() {
-        let path = dir.join(&name);
-        if disk.list(&path).is_ok_and(|names| !names.is_empty()) {
-            found.extend(files(disk, &path, suffix));
-        } else if name.contains(suffix) {
-            found.push(path);
-        }
-    }
-    found
+/// Files below a directory whose names contain this.
+pub(crate) fn files(disk: &MemoryDisk, dir: &Path, part: &str) -> Vec<PathBuf> {
+    let named = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(part))
+    };
+    files_below(disk, dir).into_iter().filter(named).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
