@@ -13,7 +13,7 @@ use std::arch::x86_64::{
     _mm256_setzero_ps, _mm256_sub_ps,
 };
 
-use crate::{Kernels, Product, SquaredDifference, Term};
+use crate::{Kernels, Product, SquaredDifference, Term, codes};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "avx2",
@@ -22,6 +22,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     dot_rows: rows::<Product>,
     l2_squared_rows: rows::<SquaredDifference>,
     sum,
+    codes: &codes::avx2::TABLE,
 };
 
 /// Numbers in a register.

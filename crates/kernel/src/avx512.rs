@@ -15,15 +15,22 @@ use std::arch::x86_64::{
     _mm512_setzero_ps, _mm512_sub_ps,
 };
 
-use crate::{Kernels, Product, SquaredDifference, Term};
+use crate::{Kernels, Product, SquaredDifference, Term, codes};
 
-pub(crate) static TABLE: Kernels = Kernels {
-    name: "avx512",
+pub(crate) static TABLE: Kernels =
+    Kernels { name: "avx512", codes: &codes::avx512::TABLE, ..FIRST };
+
+/// For the first CPUs with AVX-512, whose products of bytes are those of AVX2.
+pub(crate) static TABLE_WITHOUT_VNNI: Kernels = FIRST;
+
+const FIRST: Kernels = Kernels {
+    name: "avx512f",
     dot: pair::<Product>,
     l2_squared: pair::<SquaredDifference>,
     dot_rows: rows::<Product>,
     l2_squared_rows: rows::<SquaredDifference>,
     sum,
+    codes: &codes::avx2::TABLE,
 };
 
 /// Numbers in a register.

@@ -12,6 +12,8 @@
 //! - K4: within one table a row's result depends on the query and that row alone. The single-row
 //!   and many-row forms give the same bits, however the rows are grouped or aligned.
 //!
+//! - K5: products of codes are whole numbers, exact on every CPU.
+//!
 //! K4 holds because each file has one summation order, a function of the length only: four
 //! accumulators of one register each take turns, then fold in a fixed tree.
 #![expect(unsafe_code, reason = "the one crate for vector instructions; see K2")]
@@ -20,6 +22,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod codes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod prefetch;
@@ -60,6 +63,7 @@ pub struct Kernels {
     dot_rows: Rows,
     l2_squared_rows: Rows,
     sum: Fold,
+    codes: &'static codes::CodeTable,
 }
 
 /// The fastest table this CPU runs, detected at the first call.
@@ -70,12 +74,17 @@ pub fn kernels() -> &'static Kernels {
 
 /// Every table this CPU runs, fastest first; the scalar one is always last.
 fn detect() -> Vec<&'static Kernels> {
-    let mut tables: Vec<&'static Kernels> = Vec::with_capacity(3);
+    let mut tables: Vec<&'static Kernels> = Vec::with_capacity(4);
     #[cfg(target_arch = "x86_64")]
     {
         let fma = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         if fma && is_x86_feature_detected!("avx512f") {
-            tables.push(&avx512::TABLE);
+            let vnni =
+                is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni");
+            if vnni {
+                tables.push(&avx512::TABLE);
+            }
+            tables.push(&avx512::TABLE_WITHOUT_VNNI);
         }
         if fma {
             tables.push(&avx2::TABLE);
@@ -90,7 +99,7 @@ fn detect() -> Vec<&'static Kernels> {
 }
 
 impl Kernels {
-    /// `"avx512"`, `"avx2"`, `"neon"` or `"scalar"`.
+    /// `"avx512"` (with VNNI), `"avx512f"` (without), `"avx2"`, `"neon"` or `"scalar"`.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -154,6 +163,35 @@ impl Kernels {
         unsafe { (self.sum)(values) }
     }
 }
+
+impl Kernels {
+    /// `sum(codes[i] * query[i])`, exact.
+    ///
+    /// # Panics
+    /// If the lengths differ or are above [`CODES_MAX`].
+    #[inline]
+    pub fn dot_bytes(&self, codes: &[u8], query: &[i8]) -> i32 {
+        assert!(codes.len() == query.len() && codes.len() <= CODES_MAX, "codes and their query");
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.codes.bytes)(codes, query) }
+    }
+
+    /// `sum(low[i] * query[i] + high[i] * query[n + i])`, exact, where `low` and `high` are the
+    /// halves of the `n` bytes `codes`.
+    ///
+    /// # Panics
+    /// If the query is not `2 * n` long or `n` is above [`CODES_MAX`].
+    #[inline]
+    pub fn dot_nibbles(&self, codes: &[u8], query: &[i8]) -> i32 {
+        assert!(2 * codes.len() == query.len() && codes.len() <= CODES_MAX, "halves and a query");
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.codes.nibbles)(codes, query) }
+    }
+}
+
+/// Codes of one row at most: no sum of so many products leaves 32 bits.
+pub const CODES_MAX: usize = 1 << 16;
+const _: () = assert!(CODES_MAX as u64 * 255 * 128 < i32::MAX as u64 + 1);
 
 impl fmt::Debug for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,7 +9,7 @@ use std::arch::aarch64::{
     float32x4_t, vaddq_f32, vaddvq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vsubq_f32,
 };
 
-use crate::{Kernels, Product, SquaredDifference, Term};
+use crate::{Kernels, Product, SquaredDifference, Term, codes};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "neon",
@@ -18,6 +18,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     dot_rows: rows::<Product>,
     l2_squared_rows: rows::<SquaredDifference>,
     sum,
+    codes: &codes::neon::TABLE,
 };
 
 /// Numbers in a register.

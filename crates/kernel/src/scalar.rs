@@ -3,7 +3,7 @@
 //! A product of two f32 is exact in f64, so the only errors are those of f64 additions and the
 //! last rounding. The lanes let the compiler use whatever registers the baseline CPU has.
 
-use crate::{Kernels, Product, SquaredDifference, Term};
+use crate::{Kernels, Product, SquaredDifference, Term, codes};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "scalar",
@@ -12,6 +12,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     dot_rows: rows::<Product>,
     l2_squared_rows: rows::<SquaredDifference>,
     sum,
+    codes: &codes::scalar::TABLE,
 };
 
 const LANES: usize = 8;

@@ -1,0 +1,26 @@
+//! Integer products of a query with compressed rows: exact, so the same on every machine.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+pub(crate) mod scalar;
+
+/// Products of one instruction set.
+pub(crate) struct CodeTable {
+    /// Codes of a byte and a query of one length to `sum(codes[i] * query[i])`.
+    pub(crate) bytes: Product,
+    /// `n` codes of half a byte each, two in a byte, and a query of `2 * n` numbers.
+    pub(crate) nibbles: Product,
+}
+
+/// Codes and a query to the sum of their products.
+///
+/// # Safety
+/// The CPU has the instruction set of the table that holds the function.
+pub(crate) type Product = unsafe fn(&[u8], &[i8]) -> i32;
+
+#[cfg(test)]
+mod tests;

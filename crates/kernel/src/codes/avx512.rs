@@ -1,0 +1,97 @@
+//! AVX-512 with VNNI: 64 products of bytes in one instruction, summed in groups of four.
+
+use std::arch::x86_64::{
+    __m512i, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512,
+    _mm512_maskz_loadu_epi8, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512,
+    _mm512_srli_epi16,
+};
+
+use super::CodeTable;
+
+pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles };
+
+/// Bytes in a register.
+const LANES: usize = 64;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn bytes(codes: &[u8], query: &[i8]) -> i32 {
+    let (code_registers, code_tail) = codes.as_chunks::<LANES>();
+    let (query_registers, query_tail) = query.as_chunks::<LANES>();
+    let mut sums = [_mm512_setzero_si512(); 2];
+    let (code_pairs, code_rest) = code_registers.as_chunks::<2>();
+    let (query_pairs, query_rest) = query_registers.as_chunks::<2>();
+    for (codes, query) in code_pairs.iter().zip(query_pairs) {
+        sums[0] = _mm512_dpbusd_epi32(sums[0], load(&codes[0]), load_signed(&query[0]));
+        sums[1] = _mm512_dpbusd_epi32(sums[1], load(&codes[1]), load_signed(&query[1]));
+    }
+    for (codes, query) in code_rest.iter().zip(query_rest) {
+        sums[0] = _mm512_dpbusd_epi32(sums[0], load(codes), load_signed(query));
+    }
+    if !code_tail.is_empty() {
+        sums[1] = _mm512_dpbusd_epi32(sums[1], load_tail(code_tail), load_signed_tail(query_tail));
+    }
+    _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn nibbles(codes: &[u8], query: &[i8]) -> i32 {
+    let (low_query, high_query) = query.split_at(codes.len());
+    let (code_registers, code_tail) = codes.as_chunks::<LANES>();
+    let (low_registers, low_tail) = low_query.as_chunks::<LANES>();
+    let (high_registers, high_tail) = high_query.as_chunks::<LANES>();
+    let mut sums = [_mm512_setzero_si512(); 2];
+    for ((codes, low), high) in code_registers.iter().zip(low_registers).zip(high_registers) {
+        let [low_codes, high_codes] = halves(load(codes));
+        sums[0] = _mm512_dpbusd_epi32(sums[0], low_codes, load_signed(low));
+        sums[1] = _mm512_dpbusd_epi32(sums[1], high_codes, load_signed(high));
+    }
+    if !code_tail.is_empty() {
+        let [low_codes, high_codes] = halves(load_tail(code_tail));
+        sums[0] = _mm512_dpbusd_epi32(sums[0], low_codes, load_signed_tail(low_tail));
+        sums[1] = _mm512_dpbusd_epi32(sums[1], high_codes, load_signed_tail(high_tail));
+    }
+    _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
+}
+
+/// The low and the high half of each byte, as bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn halves(codes: __m512i) -> [__m512i; 2] {
+    let mask = _mm512_set1_epi8(15);
+    [_mm512_and_si512(codes, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(codes), mask)]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn load(lanes: &[u8; LANES]) -> __m512i {
+    // SAFETY: the reference covers the 64 bytes read; `loadu` asks for no alignment.
+    unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn load_signed(lanes: &[i8; LANES]) -> __m512i {
+    // SAFETY: the reference covers the 64 bytes read; `loadu` asks for no alignment.
+    unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
+}
+
+/// The first 64 bytes or fewer, zeros after them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn load_tail(lanes: &[u8]) -> __m512i {
+    // SAFETY: the mask has no bit at or above `lanes.len()`, and masked lanes are not read.
+    unsafe { _mm512_maskz_loadu_epi8(mask(lanes.len()), lanes.as_ptr().cast()) }
+}
+
+/// The first 64 bytes or fewer, zeros after them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn load_signed_tail(lanes: &[i8]) -> __m512i {
+    // SAFETY: the mask has no bit at or above `lanes.len()`, and masked lanes are not read.
+    unsafe { _mm512_maskz_loadu_epi8(mask(lanes.len()), lanes.as_ptr()) }
+}
+
+/// The lowest `count` bits.
+fn mask(count: usize) -> u64 {
+    if count < LANES { (1 << count) - 1 } else { u64::MAX }
+}

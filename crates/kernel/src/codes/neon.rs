@@ -1,0 +1,69 @@
+//! NEON: 8 products at a time, of bytes widened to 16 bits.
+
+use std::arch::aarch64::{
+    int16x8_t, int32x4_t, uint8x8_t, vaddq_s32, vaddvq_s32, vand_u8, vdup_n_u8, vdupq_n_s32,
+    vget_high_s16, vget_low_s16, vld1_s8, vld1_u8, vmlal_s16, vmovl_s8, vmovl_u8,
+    vreinterpretq_s16_u16, vshr_n_u8,
+};
+
+use super::{CodeTable, scalar};
+
+pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles };
+
+/// Bytes that fill a register once widened.
+const LANES: usize = 8;
+
+#[target_feature(enable = "neon")]
+fn bytes(codes: &[u8], query: &[i8]) -> i32 {
+    let (code_registers, code_tail) = codes.as_chunks::<LANES>();
+    let (query_registers, query_tail) = query.as_chunks::<LANES>();
+    let mut sum = vdupq_n_s32(0);
+    for (codes, query) in code_registers.iter().zip(query_registers) {
+        sum = add_products(sum, load(codes), load_signed(query));
+    }
+    vaddvq_s32(sum) + scalar::bytes(code_tail, query_tail)
+}
+
+#[target_feature(enable = "neon")]
+fn nibbles(codes: &[u8], query: &[i8]) -> i32 {
+    let (low_query, high_query) = query.split_at(codes.len());
+    let (code_registers, code_tail) = codes.as_chunks::<LANES>();
+    let (low_registers, low_tail) = low_query.as_chunks::<LANES>();
+    let (high_registers, high_tail) = high_query.as_chunks::<LANES>();
+    let mut sums = [vdupq_n_s32(0); 2];
+    for ((codes, low), high) in code_registers.iter().zip(low_registers).zip(high_registers) {
+        let codes = load(codes);
+        sums[0] = add_products(sums[0], vand_u8(codes, vdup_n_u8(15)), load_signed(low));
+        sums[1] = add_products(sums[1], vshr_n_u8::<4>(codes), load_signed(high));
+    }
+    let tail: i32 = code_tail
+        .iter()
+        .zip(low_tail.iter().zip(high_tail))
+        .map(|(code, (low, high))| {
+            i32::from(code & 15) * i32::from(*low) + i32::from(code >> 4) * i32::from(*high)
+        })
+        .sum();
+    vaddvq_s32(vaddq_s32(sums[0], sums[1])) + tail
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_products(sum: int32x4_t, codes: uint8x8_t, query: int16x8_t) -> int32x4_t {
+    let codes = vreinterpretq_s16_u16(vmovl_u8(codes));
+    let sum = vmlal_s16(sum, vget_low_s16(codes), vget_low_s16(query));
+    vmlal_s16(sum, vget_high_s16(codes), vget_high_s16(query))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn load(lanes: &[u8; LANES]) -> uint8x8_t {
+    // SAFETY: the reference covers the eight bytes read.
+    unsafe { vld1_u8(lanes.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn load_signed(lanes: &[i8; LANES]) -> int16x8_t {
+    // SAFETY: the reference covers the eight bytes read.
+    vmovl_s8(unsafe { vld1_s8(lanes.as_ptr()) })
+}
