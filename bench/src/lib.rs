@@ -4,6 +4,7 @@
 //! `docs/BENCHMARKS.md`.
 
 pub mod figures;
+pub mod npy;
 pub mod server;
 
 /// A bench stops at whatever goes wrong.

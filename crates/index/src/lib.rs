@@ -13,13 +13,26 @@
 
 mod allowed;
 pub mod brute_force;
+pub mod codes;
+mod executor;
+pub mod hnsw;
+mod metric;
 mod norm;
+mod pages;
+mod random;
+mod rotation;
 mod row;
 mod scorer;
+mod sections;
 mod top_k;
+mod vectors;
 
 pub use allowed::{AllRows, Allowed};
+pub use executor::{Executor, Sequential};
+pub use metric::Metric;
 pub use norm::{VectorError, inverse_norm, normalized};
 pub use row::{Neighbor, RowId};
-pub use scorer::{CosineScorer, RowBlock, Scorer};
+pub use scorer::{Scorer, VectorScorer};
+pub use sections::{Malformed, SectionReader, SectionWriter};
 pub use top_k::TopK;
+pub use vectors::{RowBlock, Vectors};

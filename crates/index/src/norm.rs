@@ -63,7 +63,7 @@ fn inverse_norms(v: &[f32]) -> Result<(f64, f32), VectorError> {
 }
 
 /// In eight lanes, added up in order: fixed, and quick on any CPU.
-fn sum_of_squares(v: &[f32]) -> f64 {
+pub(crate) fn sum_of_squares(v: &[f32]) -> f64 {
     const LANES: usize = 8;
     let (chunks, tail) = v.as_chunks::<LANES>();
     let mut lanes = [0.0_f64; LANES];

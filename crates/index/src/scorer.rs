@@ -1,8 +1,10 @@
 //! Distances of blocks of rows from one query.
 
+use std::fmt;
+
 use arrwdb_kernel::{Kernels, kernels, prefetch};
 
-use crate::RowId;
+use crate::{Metric, RowId, Vectors};
 
 /// Scores rows of one segment against one query; smaller is nearer.
 ///
@@ -25,109 +27,85 @@ pub trait Scorer: Sync {
     fn score(&self, rows: &[RowId], out: &mut [f32]);
 }
 
-/// A run of consecutive rows whose vectors lie one after the other in memory.
-#[derive(Copy, Clone, Debug)]
-pub struct RowBlock<'a> {
-    /// The row of the first vector.
-    pub first: RowId,
-    /// `rows * dims`, row-major, as the caller gave them.
-    pub vectors: &'a [f32],
-    /// `1 / |row|`, one for each row: see [`crate::inverse_norm`].
-    pub inverse_norms: &'a [f32],
-}
-
 /// The largest cosine distance: opposite directions.
 const DISTANCE_MAX: f32 = 2.0;
 /// How many rows ahead a scan of scattered rows asks for memory.
-const PREFETCH_ROWS: usize = 4;
+pub(crate) const PREFETCH_ROWS: usize = 4;
 
-/// Cosine distance `1 - dot(query, row) * inverse_norm(row)`, within `0..=2`.
-#[derive(Copy, Clone, Debug)]
-pub struct CosineScorer<'a> {
+/// Distances from full vectors: exact up to the rounding of f32.
+pub struct VectorScorer<'a, V: ?Sized> {
     kernels: &'static Kernels,
+    metric: Metric,
     query: &'a [f32],
-    blocks: &'a [RowBlock<'a>],
-    rows: u32,
+    vectors: &'a V,
 }
 
-impl<'a> CosineScorer<'a> {
-    /// A scorer of the rows of `blocks` against `query`, which is a unit vector: see
+impl<'a, V: Vectors + ?Sized> VectorScorer<'a, V> {
+    /// A scorer of `vectors` against `query`, which for [`Metric::Cosine`] is a unit vector: see
     /// [`crate::normalized`].
     ///
     /// # Panics
-    /// If the query is empty, a block is empty or its shape does not fit, or the blocks do not
-    /// follow one another from row 0 without a gap.
-    pub fn new(query: &'a [f32], blocks: &'a [RowBlock<'a>]) -> Self {
-        assert!(!query.is_empty(), "a query has at least one dimension");
-        let mut rows = 0_u32;
-        for block in blocks {
-            assert_eq!(block.first, RowId(rows), "blocks follow one another without a gap");
-            let count = block.inverse_norms.len();
-            assert!(count > 0, "a block has at least one row");
-            assert_eq!(Some(block.vectors.len()), count.checked_mul(query.len()), "block shape");
-            let end = u32::try_from(count).ok().and_then(|count| rows.checked_add(count));
-            assert!(end.is_some(), "rows are counted in 32 bits");
-            rows = end.unwrap_or(rows);
+    /// If the query has another dimension.
+    pub fn new(metric: Metric, query: &'a [f32], vectors: &'a V) -> Self {
+        assert_eq!(query.len(), vectors.dims(), "dimension of the query");
+        Self { kernels: kernels(), metric, query, vectors }
+    }
+
+    #[inline]
+    fn distance(&self, (vector, inverse_norm): (&[f32], f32)) -> f32 {
+        match self.metric {
+            Metric::Cosine => cosine_distance(self.kernels.dot(self.query, vector), inverse_norm),
+            Metric::Dot => dot_distance(self.kernels.dot(self.query, vector)),
+            Metric::L2 => l2_distance(self.kernels.l2_squared(self.query, vector)),
         }
-        Self { kernels: kernels(), query, blocks, rows }
-    }
-
-    /// The block of `row` and the row's place in it.
-    fn locate(&self, row: RowId) -> (usize, usize) {
-        assert!(row.0 < self.rows, "row {} of {}", row.0, self.rows);
-        let block = self.blocks.partition_point(|block| block.first <= row) - 1;
-        (block, (row.0 - self.blocks[block].first.0) as usize)
-    }
-
-    /// The vector of `row` and its inverse norm.
-    fn row(&self, row: RowId) -> (&'a [f32], f32) {
-        let (block, place) = self.locate(row);
-        let block = &self.blocks[block];
-        let dims = self.query.len();
-        (&block.vectors[place * dims..][..dims], block.inverse_norms[place])
     }
 }
 
-impl Scorer for CosineScorer<'_> {
+impl<V: Vectors + ?Sized> Scorer for VectorScorer<'_, V> {
     fn rows(&self) -> u32 {
-        self.rows
+        self.vectors.rows()
     }
 
     fn score_range(&self, first: RowId, out: &mut [f32]) {
-        if out.is_empty() {
-            return;
-        }
-        let (block, mut place) = self.locate(first);
-        let mut rest = out;
-        for block in &self.blocks[block..] {
-            let count = rest.len().min(block.inverse_norms.len() - place);
-            let (out, after) = rest.split_at_mut(count);
-            let dims = self.query.len();
-            self.kernels.dot_rows(self.query, &block.vectors[place * dims..][..count * dims], out);
-            for (out, inverse_norm) in out.iter_mut().zip(&block.inverse_norms[place..]) {
-                *out = cosine_distance(*out, *inverse_norm);
+        let end = u32::try_from(out.len()).ok().and_then(|count| first.0.checked_add(count));
+        let end = end.filter(|end| *end <= self.rows());
+        assert!(end.is_some(), "{} rows from row {} of {}", out.len(), first.0, self.rows());
+        let (vectors, inverse_norms) = self.vectors.range(first.0..end.unwrap_or(first.0));
+        match self.metric {
+            Metric::Cosine => {
+                self.kernels.dot_rows(self.query, vectors, out);
+                for (out, inverse_norm) in out.iter_mut().zip(inverse_norms) {
+                    *out = cosine_distance(*out, *inverse_norm);
+                }
             }
-            rest = after;
-            place = 0;
-            if rest.is_empty() {
-                return;
+            Metric::Dot => {
+                self.kernels.dot_rows(self.query, vectors, out);
+                out.iter_mut().for_each(|out| *out = dot_distance(*out));
+            }
+            Metric::L2 => {
+                self.kernels.l2_squared_rows(self.query, vectors, out);
+                out.iter_mut().for_each(|out| *out = l2_distance(*out));
             }
         }
-        assert!(rest.is_empty(), "a range ends within the rows");
     }
 
     fn score(&self, rows: &[RowId], out: &mut [f32]) {
         assert_eq!(rows.len(), out.len(), "one distance for each row");
         for row in rows.iter().take(PREFETCH_ROWS) {
-            prefetch(self.row(*row).0);
+            prefetch(self.vectors.row(*row).0);
         }
         for (i, (row, out)) in rows.iter().zip(out).enumerate() {
             if let Some(ahead) = rows.get(i + PREFETCH_ROWS) {
-                prefetch(self.row(*ahead).0);
+                prefetch(self.vectors.row(*ahead).0);
             }
-            let (vector, inverse_norm) = self.row(*row);
-            *out = cosine_distance(self.kernels.dot(self.query, vector), inverse_norm);
+            *out = self.distance(self.vectors.row(*row));
         }
+    }
+}
+
+impl<V: ?Sized> fmt::Debug for VectorScorer<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VectorScorer").field("metric", &self.metric).finish_non_exhaustive()
     }
 }
 
@@ -136,23 +114,58 @@ impl Scorer for CosineScorer<'_> {
 /// nearest.
 #[inline]
 #[expect(clippy::manual_clamp, reason = "clamp would keep a NaN")]
-fn cosine_distance(dot: f32, inverse_norm: f32) -> f32 {
+pub(crate) fn cosine_distance(dot: f32, inverse_norm: f32) -> f32 {
     (1.0 - dot * inverse_norm).min(DISTANCE_MAX).max(0.0)
+}
+
+/// A product of vectors too long for f32 may be infinite, or NaN where infinities cancel: that is
+/// the farthest there is.
+#[inline]
+pub(crate) fn dot_distance(dot: f32) -> f32 {
+    let distance = 1.0 - dot;
+    if distance.is_nan() { f32::INFINITY } else { distance }
+}
+
+/// A sum of squares too large for f32 is infinite, and never NaN for finite vectors; `min` keeps
+/// that so whatever comes.
+#[inline]
+pub(crate) fn l2_distance(squared: f32) -> f32 {
+    squared.min(f32::INFINITY)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CosineScorer, RowBlock, Scorer, cosine_distance};
-    use crate::{RowId, inverse_norm, normalized};
+    use super::{Scorer, VectorScorer, cosine_distance, dot_distance, l2_distance};
+    use crate::{Metric, RowBlock, RowId, inverse_norm, normalized};
 
     #[test]
-    fn distances_stay_within_zero_and_two() {
+    fn cosine_distances_stay_within_zero_and_two_and_none_is_nan() {
         for (dot, inverse) in [(1.5, 1.0), (f32::INFINITY, 1.0), (-1.5, 1.0), (-f32::INFINITY, 1.0)]
         {
             assert!((0.0..=2.0).contains(&cosine_distance(dot, inverse)));
         }
         assert_eq!(cosine_distance(1.0, 1.0).to_bits(), 0.0_f32.to_bits());
         assert_eq!(cosine_distance(f32::NAN, 1.0).to_bits(), 2.0_f32.to_bits());
+        assert_eq!(dot_distance(f32::NAN).to_bits(), f32::INFINITY.to_bits());
+        assert_eq!(l2_distance(f32::NAN).to_bits(), f32::INFINITY.to_bits());
+    }
+
+    #[test]
+    fn each_metric_is_what_its_name_says() {
+        let (vector, query) = ([3.0, 4.0], [0.6, 0.8]);
+        let inverse_norms = [inverse_norm(&vector).unwrap()];
+        let rows = RowBlock::new(2, &vector, &inverse_norms);
+        for (metric, expect) in [(Metric::Cosine, 0.0), (Metric::Dot, -4.0), (Metric::L2, 4.0)] {
+            let scorer = VectorScorer::new(metric, &query, &rows);
+            let mut distance = [f32::NAN; 2];
+            scorer.score_range(RowId(0), &mut distance[..1]);
+            scorer.score(&[RowId(0)], &mut distance[1..]);
+            assert_eq!(distance[0].to_bits(), distance[1].to_bits(), "{metric:?}");
+            let reported = metric.reported(distance[0]);
+            assert!((reported - expect).abs() < 1e-6, "{metric:?}: {reported}");
+            assert!((metric.scored(reported) - distance[0]).abs() < 1e-5, "{metric:?}");
+            assert_eq!(Metric::from_name(metric.name()), Some(metric));
+        }
     }
 
     #[test]
@@ -164,42 +177,35 @@ mod tests {
             {
                 let vector: Vec<f32> = signs.iter().map(|sign| sign * scale).collect();
                 let inverse_norms = [inverse_norm(&vector).unwrap()];
-                let blocks =
-                    [RowBlock { first: RowId(0), vectors: &vector, inverse_norms: &inverse_norms }];
+                let rows = RowBlock::new(4, &vector, &inverse_norms);
                 let mut distance = [f32::NAN];
-                CosineScorer::new(&query, &blocks).score_range(RowId(0), &mut distance);
+                let scorer = VectorScorer::new(Metric::Cosine, &query, &rows);
+                scorer.score_range(RowId(0), &mut distance);
                 assert!((distance[0] - expect).abs() < 1e-6, "{scale}: {}", distance[0]);
             }
         }
     }
 
-    fn block(first: u32) -> RowBlock<'static> {
-        RowBlock { first: RowId(first), vectors: &[1.0, 0.0], inverse_norms: &[1.0] }
+    const ROWS: ([f32; 4], [f32; 2]) = ([1.0, 0.0, 1.0, 0.0], [1.0, 1.0]);
+
+    #[test]
+    #[should_panic(expected = "shape of rows")]
+    fn rows_of_another_dimension_are_refused() {
+        RowBlock::new(3, &ROWS.0, &ROWS.1);
     }
 
     #[test]
-    #[should_panic(expected = "without a gap")]
-    fn blocks_with_a_gap_are_refused() {
-        CosineScorer::new(&[1.0, 0.0], &[block(0), block(2)]);
-    }
-
-    #[test]
-    #[should_panic(expected = "block shape")]
-    fn blocks_of_another_dimension_are_refused() {
-        CosineScorer::new(&[1.0, 0.0, 0.0], &[block(0)]);
-    }
-
-    #[test]
-    #[should_panic(expected = "a range ends within the rows")]
+    #[should_panic(expected = "2 rows from row 1 of 2")]
     fn a_range_past_the_last_row_is_refused() {
-        let blocks = [block(0), block(1)];
-        CosineScorer::new(&[1.0, 0.0], &blocks).score_range(RowId(1), &mut [0.0; 2]);
+        let rows = RowBlock::new(2, &ROWS.0, &ROWS.1);
+        let scorer = VectorScorer::new(Metric::Cosine, &[1.0, 0.0], &rows);
+        scorer.score_range(RowId(1), &mut [0.0; 2]);
     }
 
     #[test]
-    #[should_panic(expected = "row 2 of 2")]
+    #[should_panic(expected = "range")]
     fn a_row_past_the_last_is_refused() {
-        let blocks = [block(0), block(1)];
-        CosineScorer::new(&[1.0, 0.0], &blocks).score(&[RowId(2)], &mut [0.0]);
+        let rows = RowBlock::new(2, &ROWS.0, &ROWS.1);
+        VectorScorer::new(Metric::Cosine, &[1.0, 0.0], &rows).score(&[RowId(2)], &mut [0.0]);
     }
 }

@@ -15,10 +15,14 @@ use std::arch::x86_64::{
     _mm512_setzero_ps, _mm512_sub_ps,
 };
 
-use crate::{Kernels, Product, SquaredDifference, Term, codes};
+use crate::{Kernels, Product, SquaredDifference, Term, codes, spread};
 
-pub(crate) static TABLE: Kernels =
-    Kernels { name: "avx512", codes: &codes::avx512::TABLE, ..FIRST };
+pub(crate) static TABLE: Kernels = Kernels {
+    name: "avx512",
+    codes: &codes::avx512::TABLE,
+    spread: &spread::avx512::TABLE,
+    ..FIRST
+};
 
 /// For the first CPUs with AVX-512, whose products of bytes are those of AVX2.
 pub(crate) static TABLE_WITHOUT_VNNI: Kernels = FIRST;
@@ -31,6 +35,7 @@ const FIRST: Kernels = Kernels {
     l2_squared_rows: rows::<SquaredDifference>,
     sum,
     codes: &codes::avx2::TABLE,
+    spread: &spread::avx2::TABLE,
 };
 
 /// Numbers in a register.

@@ -14,7 +14,15 @@ pub(crate) struct CodeTable {
     pub(crate) bytes: Product,
     /// `n` codes of half a byte each, two in a byte, and a query of `2 * n` numbers.
     pub(crate) nibbles: Product,
+    /// Two rows of codes of a byte, of one length, to `sum((a[i] - 128) * (b[i] - 128))`.
+    pub(crate) pair: Pair,
 }
+
+/// Two rows of codes to the sum of their products.
+///
+/// # Safety
+/// The CPU has the instruction set of the table that holds the function.
+pub(crate) type Pair = unsafe fn(&[u8], &[u8]) -> i32;
 
 /// Codes and a query to the sum of their products.
 ///

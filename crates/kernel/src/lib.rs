@@ -12,7 +12,8 @@
 //! - K4: within one table a row's result depends on the query and that row alone. The single-row
 //!   and many-row forms give the same bits, however the rows are grouped or aligned.
 //!
-//! - K5: products of codes are whole numbers, exact on every CPU.
+//! - K5: products of codes are whole numbers, exact on every CPU, and what codes are made from has
+//!   the same bits on every CPU.
 //!
 //! K4 holds because each file has one summation order, a function of the length only: four
 //! accumulators of one register each take turns, then fold in a fixed tree.
@@ -27,6 +28,7 @@ mod codes;
 mod neon;
 mod prefetch;
 mod scalar;
+mod spread;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -64,6 +66,7 @@ pub struct Kernels {
     l2_squared_rows: Rows,
     sum: Fold,
     codes: &'static codes::CodeTable,
+    spread: &'static spread::SpreadTable,
 }
 
 /// The fastest table this CPU runs, detected at the first call.
@@ -81,7 +84,8 @@ fn detect() -> Vec<&'static Kernels> {
         if fma && is_x86_feature_detected!("avx512f") {
             let vnni =
                 is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni");
-            if vnni {
+            if vnni && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512dq")
+            {
                 tables.push(&avx512::TABLE);
             }
             tables.push(&avx512::TABLE_WITHOUT_VNNI);
@@ -186,6 +190,45 @@ impl Kernels {
         assert!(2 * codes.len() == query.len() && codes.len() <= CODES_MAX, "halves and a query");
         // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
         unsafe { (self.codes.nibbles)(codes, query) }
+    }
+
+    /// `sum((a[i] - 128) * (b[i] - 128))`, exact.
+    ///
+    /// # Panics
+    /// If the lengths differ or are above [`CODES_MAX`].
+    #[inline]
+    pub fn dot_codes(&self, a: &[u8], b: &[u8]) -> i32 {
+        assert!(a.len() == b.len() && a.len() <= CODES_MAX, "codes of two rows");
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.codes.pair)(a, b) }
+    }
+
+    /// The Walsh-Hadamard transform of `values`, in place: `sum((-1)^popcount(i & j) values[j])`.
+    /// Not scaled. O(n log n).
+    ///
+    /// # Panics
+    /// If the length is not a power of two, or `room` has another.
+    pub fn hadamard(&self, values: &mut [f32], room: &mut [f32]) {
+        assert!(values.len().is_power_of_two() && room.len() == values.len(), "a power of two");
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.spread.hadamard)(values, room) }
+    }
+
+    /// `out[i]` becomes `values[i] * inverse` rounded to the nearest whole number, ties to even,
+    /// at most 127 and at least -128; NaN becomes 0.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn quantize(&self, values: &[f32], inverse: f32, out: &mut [i8]) {
+        assert_eq!(values.len(), out.len(), "a code for each number");
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.spread.quantize)(values, inverse, out) }
+    }
+
+    /// The largest of `|values[i]|`; 0 for none. NaN is larger than all.
+    pub fn largest(&self, values: &[f32]) -> f32 {
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.spread.largest)(values) }
     }
 }
 

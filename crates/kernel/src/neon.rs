@@ -9,7 +9,7 @@ use std::arch::aarch64::{
     float32x4_t, vaddq_f32, vaddvq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vsubq_f32,
 };
 
-use crate::{Kernels, Product, SquaredDifference, Term, codes};
+use crate::{Kernels, Product, SquaredDifference, Term, codes, spread};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "neon",
@@ -19,6 +19,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     l2_squared_rows: rows::<SquaredDifference>,
     sum,
     codes: &codes::neon::TABLE,
+    spread: &spread::neon::TABLE,
 };
 
 /// Numbers in a register.

@@ -1,8 +1,8 @@
 //! A hint that memory is about to be read.
 
-/// Bytes in a cache line on every CPU this runs fast on, in f32.
+/// Bytes in a cache line on every CPU this runs fast on.
 #[cfg(target_arch = "x86_64")]
-const LINE: usize = 16;
+const LINE_BYTES: usize = 64;
 /// Lines asked for at most: the rest of a longer row is a stream the CPU follows by itself.
 #[cfg(target_arch = "x86_64")]
 const LINES_MAX: usize = 8;
@@ -10,12 +10,17 @@ const LINES_MAX: usize = 8;
 /// Asks the CPU to bring the start of `values` (up to 512 bytes) into its caches. Changes nothing
 /// that can be observed but time; does nothing where the CPU has no such instruction.
 #[inline]
-pub fn prefetch(values: &[f32]) {
+pub fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in values.chunks(LINE).take(LINES_MAX) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing and cannot fault; the pointer is inside the slice.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        let start = values.as_ptr().cast::<i8>();
+        let lines = size_of_val(values).div_ceil(LINE_BYTES).min(LINES_MAX);
+        for line in 0..lines {
+            // SAFETY: a prefetch reads nothing and cannot fault, whatever the address; this one is
+            // inside the slice.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * LINE_BYTES)) };
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;

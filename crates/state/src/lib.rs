@@ -30,7 +30,7 @@ mod transition;
 mod verify;
 mod view;
 
-pub use arrwdb_index::{VectorError, normalized};
+pub use arrwdb_index::{Executor, Sequential, VectorError, normalized};
 pub use catalog::{Catalog, CatalogCommand, CatalogRejection};
 pub use codec::DecodeError;
 pub use document::{Chunk, Custom, Document, DocumentMetadata};
@@ -41,7 +41,7 @@ pub use listing::{Cursor, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};
 pub use record::{DocumentRecord, RecordError};
 pub use recount::Totals;
-pub use search::{Executor, Found, FoundChunk, Nearest, Sequential};
+pub use search::{Found, FoundChunk, Nearest};
 pub use segment::{
     Damage, FileBytes, FileSegment, Merge, Segment, SegmentChecksums, SegmentOutline,
     SegmentSummary, SegmentWriteError,

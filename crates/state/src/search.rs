@@ -1,6 +1,6 @@
 //! Searching a view: every segment exactly, on as many threads as are given, one answer.
 
-use arrwdb_index::{Allowed, CosineScorer, RowBlock, RowId, TopK, brute_force};
+use arrwdb_index::{Allowed, Executor, Metric, RowBlock, RowId, TopK, VectorScorer, brute_force};
 
 use crate::document::Chunk;
 use crate::ids::DocumentId;
@@ -12,28 +12,6 @@ use crate::view::{Place, View};
 const TASK_BYTES_MIN: usize = 4 << 20;
 /// Tasks begin at multiples of this many rows, as blocks of the scan do.
 const TASK_ROWS_MULTIPLE: usize = 256;
-
-/// Runs tasks in parallel; the only way this crate uses threads.
-pub trait Executor: Sync {
-    /// How many tasks run at once, at least one.
-    fn width(&self) -> usize;
-    /// Runs `task(0)` to `task(tasks - 1)`, in any order, and returns when all are done.
-    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync));
-}
-
-/// One after the other on the calling thread.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Sequential;
-
-impl Executor for Sequential {
-    fn width(&self) -> usize {
-        1
-    }
-
-    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        (0..tasks).for_each(task);
-    }
-}
 
 /// What to find.
 #[derive(Debug, Clone, Copy)]
@@ -155,12 +133,9 @@ impl View {
         let view = &self.segments[task.segment as usize];
         let rows = task.first..task.end;
         // Only this task's rows are touched, and so checked.
-        let blocks = [RowBlock {
-            first: RowId(0),
-            vectors: view.segment.vectors(rows.clone())?,
-            inverse_norms: view.segment.inverse_norms(rows.clone())?,
-        }];
-        let scorer = CosineScorer::new(query, &blocks);
+        let vectors = view.segment.vectors(rows.clone())?;
+        let rows = RowBlock::new(query.len(), vectors, view.segment.inverse_norms(rows)?);
+        let scorer = VectorScorer::new(Metric::Cosine, query, &rows);
         let allowed = From { first: task.first, tombstones: &view.tombstones };
         let key = |row: RowId| (task.segment, task.first + row.0);
         brute_force::search(&scorer, 0..task.end - task.first, &allowed, top, key);

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::search;
-use crate::{AllRows, Allowed, CosineScorer, RowBlock, RowId, Scorer, TopK, normalized};
+use crate::{AllRows, Allowed, Metric, RowBlock, RowId, Scorer, TopK, VectorScorer, normalized};
 
-/// Vectors as a segment holds them, cut into blocks.
+/// Vectors as a segment holds them.
 struct Corpus {
     dims: usize,
     vectors: Vec<f32>,
@@ -29,22 +29,8 @@ impl Corpus {
         &self.vectors[row as usize * self.dims..][..self.dims]
     }
 
-    /// Blocks that end at `cuts` and at the last row.
-    fn blocks(&self, cuts: &BTreeSet<u32>) -> Vec<RowBlock<'_>> {
-        let mut blocks = Vec::new();
-        let mut first = 0;
-        for end in cuts.iter().copied().filter(|cut| *cut < self.rows()).chain([self.rows()]) {
-            if first < end {
-                let (low, high) = (first as usize, end as usize);
-                blocks.push(RowBlock {
-                    first: RowId(first),
-                    vectors: &self.vectors[low * self.dims..high * self.dims],
-                    inverse_norms: &self.inverse_norms[low..high],
-                });
-                first = end;
-            }
-        }
-        blocks
+    fn block(&self) -> RowBlock<'_> {
+        RowBlock::new(self.dims, &self.vectors, &self.inverse_norms)
     }
 
     /// Every distance, in f64 from the vectors alone.
@@ -90,7 +76,6 @@ struct Case {
     sparsity: u32,
     /// Row `i` is a copy of row `i % distinct`.
     distinct: u32,
-    cuts: BTreeSet<u32>,
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -103,9 +88,8 @@ fn case() -> impl Strategy<Value = Case> {
     let between = (0_u16..1000).prop_map(|share| f32::from(share) / 500.0);
     let threshold = prop_oneof![Just(f32::INFINITY), Just(2.0), Just(0.0), between];
     let sparsity = prop_oneof![Just(0_u32), Just(1), Just(2), 3_u32..100];
-    let cuts = vec(0_u32..900, 0..5).prop_map(|cuts| cuts.into_iter().collect());
-    (shape, any::<u64>(), 0_usize..120, threshold, sparsity, 1_u32..900, cuts).prop_map(
-        |((dims, rows), seed, k, threshold, sparsity, distinct, cuts)| Case {
+    (shape, any::<u64>(), 0_usize..120, threshold, sparsity, 1_u32..900).prop_map(
+        |((dims, rows), seed, k, threshold, sparsity, distinct)| Case {
             dims,
             rows,
             seed,
@@ -113,7 +97,6 @@ fn case() -> impl Strategy<Value = Case> {
             threshold,
             sparsity,
             distinct,
-            cuts,
         },
     )
 }
@@ -150,8 +133,8 @@ proptest! {
     fn i1_i2_i3_brute_force_is_the_sorted_list_of_every_allowed_row(case in case()) {
         let (corpus, query, allowed) = (case.corpus(), case.query(), case.allowed());
         let allowed = as_dyn(allowed.as_ref());
-        let blocks = corpus.blocks(&case.cuts);
-        let scorer = CosineScorer::new(&query, &blocks);
+        let rows = corpus.block();
+        let scorer = VectorScorer::new(Metric::Cosine, &query, &rows);
         let mut top = TopK::within(case.k, case.threshold);
         search(&scorer, 0..corpus.rows(), allowed, &mut top, |row| row);
         let found = top.into_sorted();
@@ -181,8 +164,8 @@ proptest! {
     ) {
         let (corpus, query, allowed) = (case.corpus(), case.query(), case.allowed());
         let allowed = as_dyn(allowed.as_ref());
-        let blocks = corpus.blocks(&case.cuts);
-        let scorer = CosineScorer::new(&query, &blocks);
+        let rows = corpus.block();
+        let scorer = VectorScorer::new(Metric::Cosine, &query, &rows);
         let run = |rows| {
             let mut top = TopK::within(case.k, case.threshold);
             search(&scorer, rows, allowed, &mut top, |row| row);
@@ -204,13 +187,11 @@ proptest! {
         picks in vec(any::<Index>(), 0..50),
     ) {
         let (corpus, query) = (case.corpus(), case.query());
+        let block = corpus.block();
+        let scorer = VectorScorer::new(Metric::Cosine, &query, &block);
         let rows = corpus.rows() as usize;
-        let one_block = corpus.blocks(&BTreeSet::new());
-        let many_blocks = corpus.blocks(&case.cuts);
-        let whole_scorer = CosineScorer::new(&query, &one_block);
-        let scorer = CosineScorer::new(&query, &many_blocks);
         let mut whole = vec![f32::NAN; rows];
-        whole_scorer.score_range(RowId(0), &mut whole);
+        scorer.score_range(RowId(0), &mut whole);
 
         let mut ends: Vec<usize> = splits.iter().map(|split| split.index(rows)).collect();
         ends.push(rows);
@@ -281,7 +262,8 @@ fn the_last_row_number_of_all_is_found() {
 
 #[test]
 fn an_empty_range_finds_nothing() {
-    let scorer = CosineScorer::new(&[1.0], &[]);
+    let rows = RowBlock::new(1, &[], &[]);
+    let scorer = VectorScorer::new(Metric::Cosine, &[1.0], &rows);
     assert_eq!(scorer.rows(), 0);
     let mut top = TopK::new(3);
     search(&scorer, 0..0, &AllRows, &mut top, |row| row);
@@ -291,6 +273,7 @@ fn an_empty_range_finds_nothing() {
 #[test]
 #[should_panic(expected = "rows up to 1 of 0")]
 fn a_range_past_the_last_row_is_refused() {
-    let scorer = CosineScorer::new(&[1.0], &[]);
+    let rows = RowBlock::new(1, &[], &[]);
+    let scorer = VectorScorer::new(Metric::Cosine, &[1.0], &rows);
     search(&scorer, 0..1, &AllRows, &mut TopK::new(3), |row| row);
 }

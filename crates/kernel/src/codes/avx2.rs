@@ -4,12 +4,12 @@ use std::arch::x86_64::{
     __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_shuffle_epi32,
     _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
     _mm256_cvtepu8_epi16, _mm256_extracti128_si256, _mm256_madd_epi16, _mm256_set1_epi16,
-    _mm256_setzero_si256, _mm256_srli_epi16,
+    _mm256_setzero_si256, _mm256_srli_epi16, _mm256_sub_epi16,
 };
 
 use super::{CodeTable, scalar};
 
-pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles };
+pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles, pair };
 
 /// Bytes that fill a register once widened.
 const LANES: usize = 16;
@@ -49,6 +49,19 @@ fn nibbles(codes: &[u8], query: &[i8]) -> i32 {
         })
         .sum();
     reduce(_mm256_add_epi32(sums[0], sums[1])) + tail
+}
+
+#[target_feature(enable = "avx2")]
+fn pair(a: &[u8], b: &[u8]) -> i32 {
+    let (a_registers, a_tail) = a.as_chunks::<LANES>();
+    let (b_registers, b_tail) = b.as_chunks::<LANES>();
+    let zero = _mm256_set1_epi16(128);
+    let mut sum = _mm256_setzero_si256();
+    for (a, b) in a_registers.iter().zip(b_registers) {
+        let (a, b) = (_mm256_sub_epi16(widen(a), zero), _mm256_sub_epi16(widen(b), zero));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+    }
+    reduce(sum) + scalar::pair(a_tail, b_tail)
 }
 
 #[inline]

@@ -2,13 +2,13 @@
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512,
-    _mm512_maskz_loadu_epi8, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512,
-    _mm512_srli_epi16,
+    _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi8, _mm512_reduce_add_epi32, _mm512_set1_epi8,
+    _mm512_setzero_si512, _mm512_srli_epi16, _mm512_sub_epi32, _mm512_xor_si512,
 };
 
 use super::CodeTable;
 
-pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles };
+pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles, pair };
 
 /// Bytes in a register.
 const LANES: usize = 64;
@@ -51,6 +51,28 @@ fn nibbles(codes: &[u8], query: &[i8]) -> i32 {
         sums[1] = _mm512_dpbusd_epi32(sums[1], high_codes, load_signed_tail(high_tail));
     }
     _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
+}
+
+/// One side as signed numbers, `a - 128`; the other as it is, which adds 128 times their sum.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn pair(a: &[u8], b: &[u8]) -> i32 {
+    let (a_registers, a_tail) = a.as_chunks::<LANES>();
+    let (b_registers, b_tail) = b.as_chunks::<LANES>();
+    let zero = _mm512_set1_epi8(i8::MIN);
+    let (mut sum, mut added) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    for (a, b) in a_registers.iter().zip(b_registers) {
+        let signed = _mm512_xor_si512(load(a), zero);
+        sum = _mm512_dpbusd_epi32(sum, load(b), signed);
+        added = _mm512_dpbusd_epi32(added, zero, signed);
+    }
+    if !a_tail.is_empty() {
+        // What is after the tail is 0 on this side, not -128.
+        let signed =
+            _mm512_maskz_mov_epi8(mask(a_tail.len()), _mm512_xor_si512(load_tail(a_tail), zero));
+        sum = _mm512_dpbusd_epi32(sum, load_tail(b_tail), signed);
+        added = _mm512_dpbusd_epi32(added, zero, signed);
+    }
+    _mm512_reduce_add_epi32(_mm512_sub_epi32(sum, added))
 }
 
 /// The low and the high half of each byte, as bytes.

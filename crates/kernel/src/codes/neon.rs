@@ -3,12 +3,12 @@
 use std::arch::aarch64::{
     int16x8_t, int32x4_t, uint8x8_t, vaddq_s32, vaddvq_s32, vand_u8, vdup_n_u8, vdupq_n_s32,
     vget_high_s16, vget_low_s16, vld1_s8, vld1_u8, vmlal_s16, vmovl_s8, vmovl_u8,
-    vreinterpretq_s16_u16, vshr_n_u8,
+    vreinterpretq_s16_u16, vshr_n_u8, vsubl_u8,
 };
 
 use super::{CodeTable, scalar};
 
-pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles };
+pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles, pair };
 
 /// Bytes that fill a register once widened.
 const LANES: usize = 8;
@@ -44,6 +44,20 @@ fn nibbles(codes: &[u8], query: &[i8]) -> i32 {
         })
         .sum();
     vaddvq_s32(vaddq_s32(sums[0], sums[1])) + tail
+}
+
+#[target_feature(enable = "neon")]
+fn pair(a: &[u8], b: &[u8]) -> i32 {
+    let (a_registers, a_tail) = a.as_chunks::<LANES>();
+    let (b_registers, b_tail) = b.as_chunks::<LANES>();
+    let mut sum = vdupq_n_s32(0);
+    for (a, b) in a_registers.iter().zip(b_registers) {
+        let b = vreinterpretq_s16_u16(vsubl_u8(load(b), vdup_n_u8(128)));
+        let a = vreinterpretq_s16_u16(vsubl_u8(load(a), vdup_n_u8(128)));
+        sum = vmlal_s16(sum, vget_low_s16(a), vget_low_s16(b));
+        sum = vmlal_s16(sum, vget_high_s16(a), vget_high_s16(b));
+    }
+    vaddvq_s32(sum) + scalar::pair(a_tail, b_tail)
 }
 
 #[inline]

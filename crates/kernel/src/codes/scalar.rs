@@ -2,7 +2,7 @@
 
 use super::CodeTable;
 
-pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles };
+pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles, pair };
 
 pub(super) fn bytes(codes: &[u8], query: &[i8]) -> i32 {
     codes.iter().zip(query).map(|(code, query)| i32::from(*code) * i32::from(*query)).sum()
@@ -14,4 +14,8 @@ pub(super) fn nibbles(codes: &[u8], query: &[i8]) -> i32 {
         i32::from(code & 15) * i32::from(*low) + i32::from(code >> 4) * i32::from(*high)
     };
     codes.iter().zip(low).zip(high).map(product).sum()
+}
+
+pub(super) fn pair(a: &[u8], b: &[u8]) -> i32 {
+    a.iter().zip(b).map(|(a, b)| (i32::from(*a) - 128) * (i32::from(*b) - 128)).sum()
 }

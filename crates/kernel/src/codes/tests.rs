@@ -18,6 +18,14 @@ fn assert_exact(codes: &[u8], query: &[i8]) {
     for table in Kernels::supported() {
         let got = i64::from(table.dot_bytes(codes, &query[..codes.len()]));
         assert_eq!(got, bytes(codes, query), "{} of {} bytes", table.name(), codes.len());
+        let other: Vec<u8> = query[..codes.len()].iter().map(|code| code.cast_unsigned()).collect();
+        let expect: i64 = codes
+            .iter()
+            .zip(&other)
+            .map(|(a, b)| (i64::from(*a) - 128) * (i64::from(*b) - 128))
+            .sum();
+        let got = i64::from(table.dot_codes(codes, &other));
+        assert_eq!(got, expect, "{} of two rows of {}", table.name(), codes.len());
         let got = i64::from(table.dot_nibbles(codes, query));
         assert_eq!(got, nibbles(codes, query), "{} of {} halves", table.name(), query.len());
     }

@@ -1,0 +1,348 @@
+//! Rows in few bits: scalar codes of 8 or 4 bits for each number.
+//!
+//! A row is centred, rotated, divided by a scale of its own and rounded (the scheme of Aguerrebere
+//! et al., "Similarity search in the blink of an eye with compressed indices", 2023, after a random
+//! rotation, which makes it as good for any data). Its code depends on the row, the centre and the
+//! seed alone. The product of two codes is a whole number, so walks over codes go the same way on
+//! every machine.
+//!
+//! With `x` the rotated row less the centre, cosine and L2 are both `w * |x - q|^2` with `w` 1/2 for
+//! unit vectors and 1: `w |q|^2 + w |x|^2 - 2 w scale_x scale_q (code_x . code_q)`. A dot product is
+//! `1 - q . centre - scale_x scale_q (code_x . code_q)`.
+
+use std::ops::Range;
+
+use arrwdb_kernel::{Kernels, kernels, prefetch};
+
+use crate::executor::map_runs;
+use crate::norm::sum_of_squares;
+use crate::pages::Pages;
+use crate::rotation::Rotation;
+use crate::scorer::PREFETCH_ROWS;
+use crate::{Executor, Metric, RowId, Scorer, Vectors};
+
+/// Bytes of a row's scale and its own term, after its codes.
+const TERMS_BYTES: usize = 8;
+/// Rows encoded by one task.
+const ENCODE_ROWS: usize = 1024;
+/// Rows that the centre is the mean of, at most: more would not move it.
+const CENTER_ROWS_MAX: u32 = 65_536;
+/// What a byte holds for 0, and half a byte.
+const BYTE_ZERO: i32 = 128;
+const NIBBLE_ZERO: i32 = 8;
+
+/// Bits of each number.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Bits {
+    /// 256 steps.
+    Eight,
+    /// 16 steps.
+    Four,
+}
+
+impl Bits {
+    /// The largest code, either way from 0.
+    fn reach(self) -> f32 {
+        match self {
+            Self::Eight => 127.0,
+            Self::Four => 7.0,
+        }
+    }
+
+    fn code_bytes(self, dims: usize) -> usize {
+        match self {
+            Self::Eight => dims,
+            Self::Four => dims.div_ceil(2),
+        }
+    }
+}
+
+/// The codes of a segment's rows.
+#[derive(Debug)]
+pub struct ScalarCodes {
+    metric: Metric,
+    bits: Bits,
+    dims: usize,
+    rows: u32,
+    center: Vec<f32>,
+    rotation: Rotation,
+    stride: usize,
+    records: Pages<u8>,
+}
+
+impl ScalarCodes {
+    /// Encodes every row. O(rows * dims * log dims).
+    pub fn encode<V: Vectors + ?Sized>(
+        metric: Metric,
+        bits: Bits,
+        vectors: &V,
+        seed: u64,
+        executor: &dyn Executor,
+    ) -> Self {
+        let (dims, rows) = (vectors.dims(), vectors.rows());
+        let stride = bits.code_bytes(dims) + TERMS_BYTES;
+        let mut codes = Self {
+            metric,
+            bits,
+            dims,
+            rows,
+            center: center(metric, vectors),
+            rotation: Rotation::new(dims, seed),
+            stride,
+            records: Pages::zeroed(0),
+        };
+        let parts =
+            map_runs(executor, rows as usize, ENCODE_ROWS, &|run| codes.encode_run(vectors, run));
+        let mut records = Pages::zeroed(rows as usize * stride);
+        for (part, place) in parts.iter().zip(records.chunks_mut(ENCODE_ROWS * stride)) {
+            place.copy_from_slice(part);
+        }
+        codes.records = records;
+        codes
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.records.bytes() + size_of_val(self.center.as_slice())
+    }
+
+    /// A scorer against `query`, which for [`Metric::Cosine`] is a unit vector.
+    pub fn scorer(&self, query: &[f32]) -> CodeScorer<'_> {
+        assert_eq!(query.len(), self.dims, "dimension of the query");
+        let mut rotated = query.to_vec();
+        if self.metric != Metric::Dot {
+            subtract(&mut rotated, &self.center);
+        }
+        self.rotation.apply(&mut rotated, &mut Vec::new());
+        let kernels = kernels();
+        let scale = kernels.largest(&rotated) / Bits::Eight.reach();
+        let mut codes = vec![0; self.dims];
+        kernels.quantize(&rotated, inverse(scale), &mut codes);
+        let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
+        let (zero, base) = match self.bits {
+            Bits::Eight => (BYTE_ZERO, 0),
+            // An odd dimension has one half byte that no number uses.
+            Bits::Four => (NIBBLE_ZERO, 2 * self.bits.code_bytes(self.dims) - self.dims),
+        };
+        codes.extend(std::iter::repeat_n(0, base));
+        let (own, weight) = match self.metric {
+            Metric::Cosine => (square(&rotated) / 2.0, 1.0),
+            Metric::L2 => (square(&rotated), 2.0),
+            Metric::Dot => {
+                let product = query.iter().zip(&self.center).map(|(a, b)| a * b).sum::<f32>();
+                (1.0 - product, 1.0)
+            }
+        };
+        CodeScorer {
+            codes: self,
+            kernels,
+            query: codes,
+            zero: zero * sum,
+            own,
+            factor: -weight * scale,
+        }
+    }
+
+    fn encode_run<V: Vectors + ?Sized>(&self, vectors: &V, rows: Range<usize>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(rows.len() * self.stride);
+        let mut rotated = vec![0.0; self.dims];
+        let (mut room, mut codes) = (Vec::new(), vec![0; self.dims]);
+        for row in rows {
+            let (vector, inverse_norm) = vectors.row(RowId(u32::try_from(row).unwrap_or(u32::MAX)));
+            rotated.copy_from_slice(vector);
+            if self.metric == Metric::Cosine {
+                rotated.iter_mut().for_each(|value| *value *= inverse_norm);
+            }
+            subtract(&mut rotated, &self.center);
+            self.rotation.apply(&mut rotated, &mut room);
+            let scale = self.push_codes(&rotated, &mut codes, &mut out);
+            let own = match self.metric {
+                Metric::Cosine => square(&rotated) / 2.0,
+                Metric::L2 => square(&rotated),
+                Metric::Dot => 0.0,
+            };
+            out.extend_from_slice(&scale.to_le_bytes());
+            out.extend_from_slice(&own.to_le_bytes());
+        }
+        out
+    }
+
+    /// Appends the codes of a rotated row and gives their scale.
+    fn push_codes(&self, rotated: &[f32], codes: &mut [i8], out: &mut Vec<u8>) -> f32 {
+        let kernels = kernels();
+        let reach = self.bits.reach();
+        let largest = kernels.largest(rotated) / reach;
+        match self.bits {
+            Bits::Eight => {
+                kernels.quantize(rotated, inverse(largest), codes);
+                out.extend(codes.iter().map(|code| code.cast_unsigned() ^ 0x80));
+                largest
+            }
+            Bits::Four => {
+                let scale = best_scale(rotated, largest, reach, codes);
+                kernels.quantize(rotated, inverse(scale), codes);
+                let nibble = |code: &i8| (code.clamp(&-7, &7) + 8).cast_unsigned();
+                let (low, high) = codes.split_at(codes.len().div_ceil(2));
+                let high = high.iter().map(nibble).chain(std::iter::repeat(0));
+                out.extend(low.iter().map(nibble).zip(high).map(|(low, high)| low | high << 4));
+                scale
+            }
+        }
+    }
+
+    fn record(&self, row: RowId) -> &[u8] {
+        &self.records[row.0 as usize * self.stride..][..self.stride]
+    }
+}
+
+/// Scores rows by their codes: near the true distance, at a fraction of the bytes.
+#[derive(Debug)]
+pub struct CodeScorer<'a> {
+    codes: &'a ScalarCodes,
+    kernels: &'static Kernels,
+    query: Vec<i8>,
+    /// What the codes' zero adds to every product.
+    zero: i32,
+    /// The query's own term.
+    own: f32,
+    factor: f32,
+}
+
+impl CodeScorer<'_> {
+    #[inline]
+    fn distance(&self, record: &[u8]) -> f32 {
+        let (codes, terms) = record.split_at(record.len() - TERMS_BYTES);
+        let product = match self.codes.bits {
+            Bits::Eight => self.kernels.dot_bytes(codes, &self.query),
+            Bits::Four => self.kernels.dot_nibbles(codes, &self.query),
+        };
+        let (scale, own) = terms_of(terms);
+        self.own + own + self.factor * scale * whole(product - self.zero)
+    }
+}
+
+impl Scorer for CodeScorer<'_> {
+    fn rows(&self) -> u32 {
+        self.codes.rows
+    }
+
+    fn score_range(&self, first: RowId, out: &mut [f32]) {
+        let stride = self.codes.stride;
+        let records = &self.codes.records[first.0 as usize * stride..][..out.len() * stride];
+        for (record, out) in records.chunks_exact(stride).zip(out) {
+            *out = self.distance(record);
+        }
+    }
+
+    fn score(&self, rows: &[RowId], out: &mut [f32]) {
+        assert_eq!(rows.len(), out.len(), "one distance for each row");
+        for row in rows.iter().take(PREFETCH_ROWS) {
+            prefetch(self.codes.record(*row));
+        }
+        for (i, (row, out)) in rows.iter().zip(out).enumerate() {
+            if let Some(ahead) = rows.get(i + PREFETCH_ROWS) {
+                prefetch(self.codes.record(*ahead));
+            }
+            *out = self.distance(self.codes.record(*row));
+        }
+    }
+}
+
+/// Distances between rows, for building.
+pub trait Space: Sync {
+    /// How many rows there are.
+    fn rows(&self) -> u32;
+
+    /// `out[i]` becomes the distance of `from` and `to[i]`; the same both ways round.
+    fn distances(&self, from: RowId, to: &[RowId], out: &mut [f32]);
+}
+
+impl Space for ScalarCodes {
+    fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    fn distances(&self, from: RowId, to: &[RowId], out: &mut [f32]) {
+        assert!(self.bits == Bits::Eight && self.metric != Metric::Dot, "codes that compare");
+        let kernels = kernels();
+        let (from_codes, from_terms) = self.record(from).split_at(self.dims);
+        let (from_scale, from_own) = terms_of(from_terms);
+        let weight = if self.metric == Metric::L2 { 2.0 } else { 1.0 };
+        for row in to.iter().take(PREFETCH_ROWS) {
+            prefetch(self.record(*row));
+        }
+        for (i, (row, out)) in to.iter().zip(out).enumerate() {
+            if let Some(ahead) = to.get(i + PREFETCH_ROWS) {
+                prefetch(self.record(*ahead));
+            }
+            let (codes, terms) = self.record(*row).split_at(self.dims);
+            let (scale, own) = terms_of(terms);
+            let product = kernels.dot_codes(from_codes, codes);
+            *out = (from_own + own) - weight * (from_scale * scale) * whole(product);
+        }
+    }
+}
+
+/// The mean of (up to 65,536 of) the rows, of unit length for cosine.
+fn center<V: Vectors + ?Sized>(metric: Metric, vectors: &V) -> Vec<f32> {
+    let rows = vectors.rows();
+    let step = rows.div_ceil(CENTER_ROWS_MAX).max(1);
+    let mut sums = vec![0.0_f64; vectors.dims()];
+    let mut count = 0_u32;
+    for row in (0..rows).step_by(step as usize) {
+        let (vector, inverse_norm) = vectors.row(RowId(row));
+        let weight = if metric == Metric::Cosine { f64::from(inverse_norm) } else { 1.0 };
+        for (sum, value) in sums.iter_mut().zip(vector) {
+            *sum += f64::from(*value) * weight;
+        }
+        count += 1;
+    }
+    sums.iter().map(|sum| narrow(sum / f64::from(count.max(1)))).collect()
+}
+
+/// Of some scales up to `largest`, the one whose rounding loses least.
+fn best_scale(rotated: &[f32], largest: f32, reach: f32, codes: &mut [i8]) -> f32 {
+    let mut loss = |scale: f32| -> f32 {
+        kernels().quantize(rotated, inverse(scale), codes);
+        let lost = rotated.iter().zip(codes.iter()).map(|(value, code)| {
+            let lost = value - f32::from(*code).clamp(-reach, reach) * scale;
+            lost * lost
+        });
+        lost.sum()
+    };
+    let scales = (8_u8..=16).map(|sixteenths| largest * f32::from(sixteenths) / 16.0);
+    let losses: Vec<(f32, f32)> = scales.map(|scale| (loss(scale), scale)).collect();
+    let least = losses.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
+    least.map_or(largest, |(_loss, scale)| scale)
+}
+
+/// `1 / scale`, and 0 for a scale of 0: then everything is 0.
+fn inverse(scale: f32) -> f32 {
+    if scale > 0.0 { 1.0 / scale } else { 0.0 }
+}
+
+fn subtract(vector: &mut [f32], center: &[f32]) {
+    for (value, center) in vector.iter_mut().zip(center) {
+        *value -= center;
+    }
+}
+
+fn square(vector: &[f32]) -> f32 {
+    narrow(sum_of_squares(vector))
+}
+
+#[inline]
+fn terms_of(terms: &[u8]) -> (f32, f32) {
+    let (terms, _) = terms.as_chunks::<4>();
+    (f32::from_le_bytes(terms[0]), f32::from_le_bytes(terms[1]))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what is asked for")]
+fn narrow(value: f64) -> f32 {
+    value as f32
+}
+
+#[inline]
+fn whole(product: i32) -> f32 {
+    product as f32
+}
