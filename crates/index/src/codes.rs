@@ -10,6 +10,8 @@
 //! unit vectors and 1: `w |q|^2 + w |x|^2 - 2 w scale_x scale_q (code_x . code_q)`. A dot product is
 //! `1 - q . centre - scale_x scale_q (code_x . code_q)`.
 
+mod codec;
+
 use std::ops::Range;
 
 use arrwdb_kernel::{Kernels, kernels, prefetch};
@@ -41,6 +43,23 @@ pub enum Bits {
 }
 
 impl Bits {
+    /// How many: 8 or 4.
+    pub const fn count(self) -> u64 {
+        match self {
+            Self::Eight => 8,
+            Self::Four => 4,
+        }
+    }
+
+    /// The codes of so many bits, where there are such.
+    pub const fn of(count: u32) -> Option<Self> {
+        match count {
+            8 => Some(Self::Eight),
+            4 => Some(Self::Four),
+            _ => None,
+        }
+    }
+
     /// The largest code, either way from 0.
     fn reach(self) -> f32 {
         match self {
@@ -64,6 +83,7 @@ pub struct ScalarCodes {
     bits: Bits,
     dims: usize,
     rows: u32,
+    seed: u64,
     center: Vec<f32>,
     rotation: Rotation,
     stride: usize,
@@ -86,6 +106,7 @@ impl ScalarCodes {
             bits,
             dims,
             rows,
+            seed,
             center: center(metric, vectors),
             rotation: Rotation::new(dims, seed),
             stride,
@@ -99,6 +120,11 @@ impl ScalarCodes {
         }
         codes.records = records;
         codes
+    }
+
+    /// Bits of each number.
+    pub fn bits(&self) -> Bits {
+        self.bits
     }
 
     /// Bytes of memory.
@@ -217,7 +243,9 @@ impl CodeScorer<'_> {
             Bits::Four => self.kernels.dot_nibbles(codes, &self.query),
         };
         let (scale, own) = terms_of(terms);
-        self.own + own + self.factor * scale * whole(product - self.zero)
+        let distance = self.own + own + self.factor * scale * whole(product - self.zero);
+        // Vectors near the end of the range of f32 overflow here: they are the farthest.
+        if distance.is_nan() { f32::INFINITY } else { distance }
     }
 }
 

@@ -9,16 +9,19 @@
 
 mod beam;
 mod build;
+mod codec;
 mod search;
 mod visited;
 
 use crate::pages::Pages;
 
 pub use build::build;
-pub use search::Scratch;
+pub use search::{Scratch, Wanted};
 
 /// No node: what is after a node's last link.
 const NONE: u32 = u32::MAX;
+/// Links of a node in an upper layer, at most.
+pub const M_MAX: u32 = 128;
 
 /// How a graph is built.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]

@@ -13,8 +13,10 @@
 
 mod allowed;
 pub mod brute_force;
+mod built;
 pub mod codes;
 mod executor;
+mod full_space;
 pub mod hnsw;
 mod metric;
 mod norm;
@@ -24,15 +26,18 @@ mod rotation;
 mod row;
 mod scorer;
 mod sections;
+mod spec;
 mod top_k;
 mod vectors;
 
 pub use allowed::{AllRows, Allowed};
+pub use built::{Effort, Request, SegmentIndex, Tuning};
 pub use executor::{Executor, Sequential};
 pub use metric::Metric;
 pub use norm::{VectorError, inverse_norm, normalized};
 pub use row::{Neighbor, RowId};
 pub use scorer::{Scorer, VectorScorer};
 pub use sections::{Malformed, SectionReader, SectionWriter};
+pub use spec::{IndexSpec, ParameterError, Quantization, Structure};
 pub use top_k::TopK;
 pub use vectors::{RowBlock, Vectors};

@@ -79,7 +79,7 @@ pub(crate) fn sum_of_squares(v: &[f32]) -> f64 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what is asked for")]
-fn round(value: f64) -> f32 {
+pub(crate) fn round(value: f64) -> f32 {
     value as f32
 }
 

@@ -21,7 +21,7 @@ const BATCH_ROWS_MAX: usize = 8192;
 const TASK_ROWS: usize = 16;
 const TASK_NODES: usize = 64;
 /// Layers above the lowest, at most.
-const LEVEL_MAX: u32 = 15;
+pub(super) const LEVEL_MAX: u32 = 15;
 
 /// Builds the graph of a space's rows. The same for the same rows, configuration and seed, on any
 /// number of threads (I4).
@@ -280,9 +280,10 @@ impl Draft {
     fn finish(self) -> Hnsw {
         let rows = u32::try_from(self.order.len()).unwrap_or(NONE);
         let mut layers = self.layers.into_iter();
-        let (base, base_stride) = layers
-            .next()
-            .map_or_else(|| (Pages::zeroed(0), 1), |layer| (layer.links, layer.stride));
+        let (base, base_stride) = layers.next().map_or_else(
+            || (Pages::zeroed(0), 2 * self.config.m as usize),
+            |layer| (layer.links, layer.stride),
+        );
         let mut upper_rows: Vec<u32> = Vec::new();
         let upper: Vec<Layer> = layers
             .map(|layer| {
