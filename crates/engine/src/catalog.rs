@@ -77,6 +77,11 @@ async fn apply(
         CatalogEntry::LibraryCreated(spec) => {
             engine.add_library(spec.id, seq);
         }
+        CatalogEntry::IndexChanged { id, .. } => {
+            if let Ok(handle) = engine.handle(*id) {
+                engine.want_indexes(&handle);
+            }
+        }
         CatalogEntry::LibraryUpdated { .. } | CatalogEntry::Purged { .. } => {}
         CatalogEntry::LibraryDeleted { id, .. } => close(engine, *id),
     }
@@ -112,9 +117,9 @@ impl Inner {
 fn subject(entry: &CatalogEntry) -> Option<LibraryId> {
     match entry {
         CatalogEntry::LibraryCreated(spec) => Some(spec.id),
-        CatalogEntry::LibraryUpdated { id, .. } | CatalogEntry::LibraryDeleted { id, .. } => {
-            Some(*id)
-        }
+        CatalogEntry::LibraryUpdated { id, .. }
+        | CatalogEntry::LibraryDeleted { id, .. }
+        | CatalogEntry::IndexChanged { id, .. } => Some(*id),
         CatalogEntry::Purged { .. } => None,
     }
 }

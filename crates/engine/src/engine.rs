@@ -16,17 +16,20 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use crate::catalog::{self, change};
+use crate::closing::Closing;
 use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
+use crate::indexing::Indexing;
 use crate::maintenance::Upkeep;
 use crate::memory::Gauges;
-use crate::pool::Pool;
+use crate::pool::{BuildPool, Pool};
 use crate::purge::PurgeReceipt;
 use crate::put::Outcomes;
 use crate::request::{
-    LibraryOverview, LibraryPatch, NewLibrary, PutDocument, SearchAnswer, SearchRequest, Written,
+    IndexChange, IndexOptimized, IndexRebuilt, LibraryOverview, LibraryPatch, NewLibrary,
+    PutDocument, SearchAnswer, SearchRequest, Written,
 };
 use crate::scrub::ScrubReport;
 use crate::snapshot::Snapshot;
@@ -85,6 +88,10 @@ pub(crate) struct Inner {
     pub(crate) opening: Semaphore,
     pub(crate) writers: Tasks,
     pub(crate) upkeep: Upkeep,
+    pub(crate) indexing: Indexing,
+    pub(crate) build_pool: BuildPool,
+    /// Told once the engine closes: nothing long is begun after that.
+    pub(crate) closing: Closing,
     /// Up to here every record is in manifests and the catalog's snapshot on disk.
     pub(crate) covered: AtomicU64,
     pub(crate) search_permits: Semaphore,
@@ -129,6 +136,7 @@ impl Engine {
     pub async fn close(&self) -> Result<(), EngineError> {
         let inner = &self.0;
         drop(inner.catalog_writer.lock().take());
+        inner.closing.begin();
         inner.upkeep.close().await;
         for handle in inner.handles.load().values() {
             handle.shut();
@@ -220,6 +228,7 @@ impl Engine {
             description: new.description,
             created_at,
             index: new.index,
+            metric: new.metric,
             model,
             dimension,
         };
@@ -282,6 +291,28 @@ impl Engine {
     ) -> Result<Written<()>, EngineError> {
         let written = self.0.change_catalog(CatalogCommand::Delete { tenant, id }).await?;
         Ok(Written { seq: written.seq, value: () })
+    }
+
+    /// Changes what a library is searched by, and builds it: returns when every segment has the
+    /// structure that is asked for. Reads and writes go on meanwhile, by the old one. With a change
+    /// of nothing, builds what is missing.
+    pub async fn rebuild_index(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+        change: IndexChange,
+    ) -> Result<Written<IndexRebuilt>, EngineError> {
+        self.0.rebuild_index(tenant, id, change).await
+    }
+
+    /// Merges a library's files into one without what is dead and older than the history that is
+    /// kept, and builds its structure. Reads and writes go on meanwhile.
+    pub async fn optimize_index(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+    ) -> Result<IndexOptimized, EngineError> {
+        self.0.optimize_index(tenant, id).await
     }
 
     /// Adds or replaces documents; each is atomic. The outer error means that nothing at all was
@@ -361,7 +392,7 @@ impl Engine {
 }
 
 impl Inner {
-    async fn change_catalog(
+    pub(crate) async fn change_catalog(
         &self,
         command: CatalogCommand,
     ) -> Result<Written<LibrarySpec>, EngineError> {

@@ -17,12 +17,14 @@
 pub mod backup;
 mod catalog;
 pub mod check;
+mod closing;
 mod config;
 mod embedding_times;
 mod engine;
 mod error;
 mod follow;
 mod handle;
+mod indexing;
 mod maintenance;
 mod map;
 mod memory;
@@ -51,8 +53,9 @@ pub use error::EngineError;
 pub use follow::{Change, ChangeEntry, FollowError};
 pub use purge::PurgeReceipt;
 pub use request::{
-    Content, Cursor, DocumentPage, Hit, LibraryOverview, LibraryPatch, NewLibrary, PutChunk,
-    PutDocument, PutReceipt, Query, SearchAnswer, SearchRequest, Written,
+    Built, Content, Cursor, DocumentPage, Hit, IndexChange, IndexOptimized, IndexRebuilt,
+    LibraryOverview, LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query,
+    SearchAnswer, SearchRequest, Written,
 };
 pub use scrub::ScrubReport;
 pub use snapshot::{Embeddings, Snapshot, StorageStats};

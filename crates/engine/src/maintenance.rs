@@ -41,6 +41,10 @@ const SAMPLES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(crate) enum Task {
     Checkpoint(Arc<Handle>),
+    /// As that, but merge all of its files, and tell how it went.
+    Optimize(Arc<Handle>, oneshot::Sender<Result<Rewritten, EngineError>>),
+    /// As [`Task::Checkpoint`], and tell how it went.
+    CheckpointNow(Arc<Handle>, oneshot::Sender<Result<(), EngineError>>),
     /// Write and close libraries until the memory is well below its budget.
     Relieve,
     /// Write and close every library that is not written to meanwhile.
@@ -114,8 +118,25 @@ impl Upkeep {
 
     /// Removes for good what was deleted.
     pub(crate) async fn purge(&self) -> Result<PurgeReceipt, EngineError> {
+        self.ask(Task::Purge).await
+    }
+
+    /// Writes what a library holds in memory to files, and merges all of them.
+    pub(crate) async fn optimize(&self, handle: &Arc<Handle>) -> Result<Rewritten, EngineError> {
+        self.ask(|reply| Task::Optimize(handle.clone(), reply)).await
+    }
+
+    /// Writes what a library holds in memory to files.
+    pub(crate) async fn checkpoint_now(&self, handle: &Arc<Handle>) -> Result<(), EngineError> {
+        self.ask(|reply| Task::CheckpointNow(handle.clone(), reply)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        task: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Task,
+    ) -> Result<T, EngineError> {
         let (reply, answer) = oneshot::channel();
-        self.tasks.try_send(Task::Purge(reply)).map_err(|error| match error {
+        self.tasks.try_send(task(reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 EngineError::Busy { what: "the queue of upkeep", retry_after: RETRY_AFTER }
             }
@@ -165,6 +186,13 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                 None => return,
                 Some(Task::Checkpoint(handle)) => {
                     report(&handle, checkpoint(&engine, &handle).await);
+                }
+                Some(Task::Optimize(handle, reply)) => {
+                    drop(reply.send(checkpoint_with(&engine, &handle, Depth::All).await));
+                }
+                Some(Task::CheckpointNow(handle, reply)) => {
+                    // Whoever asked may have left; it is done all the same.
+                    drop(reply.send(checkpoint(&engine, &handle).await));
                 }
                 Some(Task::Relieve) => relieve(&engine).await,
                 Some(Task::CloseLibraries(done)) => {
@@ -304,6 +332,8 @@ async fn checkpoint(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<(), Eng
 pub(crate) enum Depth {
     /// What merges that are worth it leave out.
     Usual,
+    /// What may be left out of one merge of all files.
+    All,
     /// All of it: every file with a dead row is written anew.
     Purge,
 }
@@ -339,8 +369,13 @@ pub(crate) async fn checkpoint_with(
         Ok(Checkpointed { applied, layouts, manifest, rewritten }) => {
             handle.set_checkpointed(applied, covers);
             handle.thaw(layouts).await;
-            let store = engine.store.clone();
-            blocking(move || store.sweep(&manifest)).await?;
+            let (store, swept) = (engine.store.clone(), handle.clone());
+            blocking(move || {
+                let _files = swept.index_files.lock();
+                store.sweep(&manifest)
+            })
+            .await?;
+            engine.want_indexes(handle);
             Ok(rewritten)
         }
         Err(error) => {
@@ -358,17 +393,23 @@ fn write_checkpoint(
 ) -> Result<Checkpointed, EngineError> {
     let store = &engine.store;
     let horizon = match depth {
-        Depth::Usual => engine.upkeep.horizon(),
+        Depth::Usual | Depth::All => engine.upkeep.horizon(),
         Depth::Purge => view.applied(),
     };
     let mut rewritten = Rewritten::default();
     let mut number = store.read_manifest(id)?.map_or(1, |manifest| manifest.next_segment);
     let mut layouts = Vec::new();
+    let mut merged_all = false;
     loop {
         let memory = view.memory_segments();
         let range = match depth {
             _ if !memory.is_empty() => Some(memory),
             Depth::Usual => view.choose_file_merge(horizon),
+            Depth::All if !merged_all => {
+                merged_all = true;
+                view.all_files(horizon)
+            }
+            Depth::All => None,
             Depth::Purge => view.file_with_dead_rows(),
         };
         let Some(range) = range else { break };

@@ -18,14 +18,16 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::catalog;
+use crate::closing::Closing;
 use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
 use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, write_room_kib};
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
+use crate::indexing::{self, Indexing};
 use crate::maintenance::{self, Upkeep};
 use crate::memory::Gauges;
-use crate::pool::Pool;
+use crate::pool::{BuildPool, Pool};
 use crate::residence::OPENING_MAX;
 use crate::store::{Store, damaged};
 use crate::unapplied::Unapplied;
@@ -71,10 +73,14 @@ fn start(
         advance.send_replace(durable);
     }));
     let (upkeep, tasks) = Upkeep::new();
+    let (indexing, builds) = Indexing::new();
     let (catalog_writer, requests) = catalog::channel();
     let write_room_kib = write_room_kib(config.memory_budget_bytes);
     let inner = Arc::new(Inner {
         pool: Pool::new(config.search_threads)?,
+        build_pool: BuildPool::new(config.build_threads)?,
+        closing: Closing::new(),
+        indexing,
         search_permits: Semaphore::new(config.search_queue_max.max(1)),
         config,
         parts,
@@ -104,11 +110,13 @@ fn start(
         // The snapshot's word: what it covers is in manifests.
         let handle = Arc::new(Handle::closed(id, found.counts, covered, &inner.gauges));
         if let Some(view) = found.replayed {
-            inner.start_writer(&handle, view);
+            inner.start_writer(&handle, inner.with_indexes(id, view));
+            inner.want_indexes(&handle);
         }
         handles.insert(id, handle);
     }
     inner.handles.store(Arc::new(handles));
+    inner.writers.spawn(indexing::run(inner.clone(), builds));
     spawn(&inner, tasks, requests);
     Ok(Engine(inner))
 }

@@ -56,7 +56,9 @@ impl Inner {
         if let Err(error) = self.store.sweep_library(handle.id) {
             tracing::warn!(library = %handle.id, %error, "cannot remove what a stopped checkpoint left");
         }
-        Ok(self.start_writer(handle, view))
+        let open = self.start_writer(handle, self.with_indexes(handle.id, view));
+        self.want_indexes(handle);
+        Ok(open)
     }
 
     /// A closed library as its files have it.

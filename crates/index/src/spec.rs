@@ -200,6 +200,11 @@ impl Quantization {
 }
 
 impl IndexSpec {
+    /// The type's name in the API and in files.
+    pub const fn name(self) -> &'static str {
+        self.structure.type_name()
+    }
+
     /// Whether a structure built as `self` says serves a library that asks for `other`: they
     /// differ at most in how they are searched.
     pub fn builds_as(self, other: Self) -> bool {

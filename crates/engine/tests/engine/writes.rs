@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arrwdb_engine::log::memory::MemoryDisk;
-use arrwdb_engine::state::{LibraryId, Seq};
+use arrwdb_engine::state::{LibraryId, Seq, Tuning};
 use arrwdb_engine::{
     Content, Embeddings, EngineError, LibraryPatch, PutChunk, Query, SearchRequest,
 };
@@ -169,6 +169,7 @@ async fn each_document_of_a_batch_stands_for_itself() {
         query: Query::Text("some words".into()),
         k: 1,
         distance_threshold: Some(0.01),
+        tuning: Tuning::default(),
         include_embeddings: true,
     };
     let hits = engine.search(TENANT, library, request, None).await.unwrap().hits;

@@ -26,13 +26,15 @@ pub(super) const LEVEL_MAX: u32 = 15;
 /// Builds the graph of a space's rows. The same for the same rows, configuration and seed, on any
 /// number of threads (I4).
 ///
+/// What it gives once the executor is stopped is a part of the graph.
+///
 /// About `rows * ef_construction * 20` distances, and `rows * (16 * m + 8)` bytes of memory while
 /// it is built.
 pub fn build(space: &dyn Space, config: Config, seed: u64, executor: &dyn Executor) -> Hnsw {
     let mut draft = Draft::new(space, config, seed);
     let rows = draft.order.len();
     let mut inserted = rows.min(1);
-    while inserted < rows {
+    while inserted < rows && !executor.stopped() {
         let batch = (inserted / BATCH_PART).clamp(1, BATCH_ROWS_MAX);
         let end = rows.min(inserted + batch);
         draft.insert(space, inserted..end, executor);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use arrwdb_engine::state::{LibraryId, limits};
+use arrwdb_engine::state::{LibraryId, Tuning, limits};
 use arrwdb_engine::{Query, SearchAnswer, SearchRequest};
 use axum::Json;
 use axum::body::Body;
@@ -183,6 +183,7 @@ async fn search_text(
         query: Query::Text(fields.query.unwrap_or_default()),
         k: fields.k.unwrap_or(K_DEFAULT),
         distance_threshold: fields.distance_threshold,
+        tuning: Tuning::default(),
         include_embeddings: target.include_embeddings(fields.include_embeddings),
     };
     answer(&app, principal, &target, request).await
@@ -223,6 +224,7 @@ async fn search_embedding(
         query: Query::Vector(fields.embedding.unwrap_or_default()),
         k: fields.k.unwrap_or(K_DEFAULT),
         distance_threshold: fields.distance_threshold,
+        tuning: Tuning::default(),
         include_embeddings: target.include_embeddings(fields.include_embeddings),
     };
     answer(&app, principal, &target, request).await
@@ -368,6 +370,7 @@ fn stream_request(app: &App, target: &Target, body: &[u8]) -> Result<SearchReque
         query: Query::Text(query),
         k: fields.k.unwrap_or(K_DEFAULT),
         distance_threshold: fields.distance_threshold,
+        tuning: Tuning::default(),
         include_embeddings: target.include_embeddings(fields.include_embeddings),
     })
 }
