@@ -20,11 +20,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         epilog=f"engines: {', '.join([*engines.ENGINES, *ours.NAMES])}",
     )
     add = parser.add_argument
-    add("--data", default="smoke", help=f"sets, comma-separated; {', '.join(datasets.MADE)} "
-        "are made, others are NAME_base.npy and NAME_query.npy in --data-folder")
+    add(
+        "--data",
+        default="smoke",
+        help=f"sets, comma-separated; {', '.join(datasets.MADE)} "
+        "are made, others are NAME_base.npy and NAME_query.npy in --data-folder",
+    )
     add("--engines", default="hnswlib,ours-hnsw", help="who takes part, comma-separated")
-    add("--ours", action="append", default=[], metavar="NAME=JSON",
-        help="another index of ours: its index_type, index_config, quantization_config")
+    add(
+        "--ours",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="another index of ours: its index_type, index_config, quantization_config",
+    )
     add("--program", type=Path, default=ours.program_path(), help="our program `indexes`")
     add("--metric", choices=datasets.METRICS, help="otherwise cosine for unit vectors, else l2")
     add("--k", type=int, default=10, choices=[10, 100], help="neighbours a query")
@@ -33,8 +42,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--rounds", type=int, default=3)
     add("--seconds", type=float, default=1.0, help="length of each measurement")
     add("--quiet-limit", type=float, default=0.05, help="cores that others may use")
-    add("--patience", type=float, default=30.0,
-        help="seconds to try for a quiet machine, for each measurement")
+    add(
+        "--patience",
+        type=float,
+        default=30.0,
+        help="seconds to try for a quiet machine, for each measurement",
+    )
     add("--timeout", type=float, default=3600.0, help="seconds for each stage of an engine")
     add("--fresh", action="store_true", help="build again what is kept")
     add("--data-folder", type=Path, default=home / "data")

@@ -17,6 +17,9 @@ from .machine import Quiet
 #: The folder from which `peers` is a package.
 PACKAGES = Path(__file__).resolve().parent.parent
 
+#: Our standard error, whatever Python's is: programs write to files, not to objects.
+STDERR = 2
+
 
 class ContestantError(Exception):
     """A contestant that cannot go on; the text says what to do."""
@@ -153,9 +156,7 @@ class Library(Contestant):
 def run(command: list[str], what: str, timeout: float, folder: Path) -> None:
     """Runs a program to its end; what it says goes to our standard error."""
     try:
-        done = subprocess.run(
-            command, cwd=folder, timeout=timeout, stdout=sys.stderr, check=False
-        )
+        done = subprocess.run(command, cwd=folder, timeout=timeout, stdout=STDERR, check=False)
     except subprocess.TimeoutExpired:
         raise ContestantError(
             f"{what} took longer than {timeout:.0f} s: give it longer with --timeout"

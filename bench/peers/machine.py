@@ -117,7 +117,9 @@ def disk_bytes(folder: Path) -> int:
 def describe() -> dict[str, Any]:
     """The machine in words, to stand beside the figures."""
     with Path("/proc/cpuinfo").open() as cpuinfo:
-        models = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
+        models = [
+            line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")
+        ]
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "processor": models[0] if models else platform.processor(),

@@ -163,7 +163,7 @@ class Ours(Contestant):
                 f"{self.program} measured {len(points)} of {len(settings)} settings"
             )
         # Others are seen over the whole call, not for each figure.
-        foreign = {key: watch.foreign for key in [*map(str, plan.threads), "single"]}
+        foreign = dict.fromkeys([*map(str, plan.threads), "single"], watch.foreign)
         return {
             target: {
                 "qps": point["qps"],

@@ -7,6 +7,8 @@ from typing import Any
 #: What ratios are to: hnswlib, and whichever faiss is quickest at the target.
 REFERENCE = "hnswlib"
 FAMILY = "faiss-"
+#: Bytes of mapped files from which on they are told: a library's own code is a few million.
+MAPPED_SHOWN = 5_000_000
 
 HEADER = (
     "engine",
@@ -90,9 +92,7 @@ def table(results: dict[str, Any], targets: list[str], threads: list[str]) -> st
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def against(
-    results: dict[str, Any], name: str, other: str | None, target: str, count: str
-) -> str:
+def against(results: dict[str, Any], name: str, other: str | None, target: str, count: str) -> str:
     """A cell with the ratio of rates, empty where there is nothing to compare with."""
     if other is None or other not in results:
         return ""
@@ -111,7 +111,7 @@ def sizes(result: dict[str, Any]) -> list[str]:
     seconds = [build.get("seconds"), build.get("cpu_seconds")]
     wall, cpu = ("?" if one is None else f"{one:.1f}" for one in seconds)
     memory = f"{taken['resident'] / 1e6:.0f}"
-    if taken.get("mapped", 0) >= 1e6:
+    if taken.get("mapped", 0) >= MAPPED_SHOWN:
         memory += f" (+ {taken['mapped'] / 1e6:.0f})"
     return [f"{wall} ({cpu})", memory, f"{taken['file'] / 1e6:.0f}"]
 

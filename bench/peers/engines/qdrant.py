@@ -34,19 +34,21 @@ class QdrantEdge(Engine):
         self.pools: dict[int, ThreadPoolExecutor] = {}
         if quantization == "i8":
             # The quantised rows lead, the full ones decide: as many as are asked for, or more.
-            self.dials = tuple(Candidates("hnsw_ef", 10, 4000, {"oversampling": n}) for n in (1, 2, 4))
+            self.dials = tuple(
+                Candidates("hnsw_ef", 10, 4000, {"oversampling": n}) for n in (1, 2, 4)
+            )
 
     def build(self, base: np.ndarray, metric: str, threads: int, folder: Path) -> None:
         path = folder / SHARD
         path.mkdir()
-        self.shard = qdrant.EdgeShard.create(str(path), self.config(metric, base, threads))
+        self.shard = qdrant.EdgeShard.create(str(path), self.config(metric, base.shape[1], threads))
         for start in range(0, len(base), BATCH):
             rows = base[start : start + BATCH].tolist()
             points = [qdrant.Point(start + at, row) for at, row in enumerate(rows)]
             self.shard.update(qdrant.UpdateOperation.upsert_points(points))
         self.shard.optimize()
 
-    def config(self, metric: str, base: np.ndarray, threads: int) -> qdrant.EdgeConfig:
+    def config(self, metric: str, dimension: int, threads: int) -> qdrant.EdgeConfig:
         quantized = None
         if self.quantization == "i8":
             quantized = qdrant.ScalarQuantizationConfig(
@@ -59,7 +61,7 @@ class QdrantEdge(Engine):
             max_indexing_threads=threads,
         )
         vectors = qdrant.EdgeVectorParams(
-            size=base.shape[1],
+            size=dimension,
             distance=DISTANCES[metric],
             hnsw_config=graph,
             quantization_config=quantized,
@@ -77,8 +79,7 @@ class QdrantEdge(Engine):
         self.shard.close()
 
     def load(self, folder: Path, metric: str, dimension: int) -> None:
-        del metric, dimension
-        config = qdrant.EdgeConfig(max_search_threads=1)
+        config = self.config(metric, dimension, 1)
         self.shard = qdrant.EdgeShard.load(str(folder / SHARD), config)
 
     def set(self, parameters: Parameters) -> None:
@@ -93,9 +94,7 @@ class QdrantEdge(Engine):
 
     def prepare(self, queries: np.ndarray, k: int) -> list[qdrant.QueryRequest]:
         return [
-            qdrant.QueryRequest(
-                limit=k, query=qdrant.Query.Nearest(query), params=self.parameters
-            )
+            qdrant.QueryRequest(limit=k, query=qdrant.Query.Nearest(query), params=self.parameters)
             for query in queries.tolist()
         ]
 

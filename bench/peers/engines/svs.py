@@ -29,9 +29,7 @@ class Vamana(Engine):
             alpha=0.95 if metric == "dot" else 1.2,
         )
         rows = np.ascontiguousarray(base, dtype=TYPES[self.dtype])
-        self.index = svs.Vamana.build(
-            parameters, rows, self.distance(metric), num_threads=threads
-        )
+        self.index = svs.Vamana.build(parameters, rows, self.distance(metric), num_threads=threads)
 
     def save(self, folder: Path) -> None:
         self.index.save(*(str(folder / part) for part in ("config", "graph", "rows")))
