@@ -85,8 +85,12 @@ def contestants(options: argparse.Namespace) -> list[Contestant]:
             described[name] = json.loads(body)
         except json.JSONDecodeError as error:
             raise ContestantError(f"--ours {name} is not NAME=JSON: {error}") from None
-        if not name.startswith("ours-") or "index_type" not in described[name]:
-            raise ContestantError(f"--ours {name!r}: call it ours-..., and give its index_type")
+        keys = set(described[name]) if isinstance(described[name], dict) else set()
+        if not name.startswith("ours-") or "index_type" not in keys or keys - ours.KEYS:
+            raise ContestantError(
+                f"--ours {name!r}: call it ours-..., give its index_type, and nothing but "
+                f"{', '.join(sorted(ours.KEYS))}"
+            )
     found: list[Contestant] = []
     for name in dict.fromkeys([*filter(None, options.engines.split(",")), *described]):
         if name.startswith("ours-"):

@@ -23,6 +23,9 @@ def home() -> Path:
 
 def enter(program: Path) -> None:
     """Goes on in the environment: replaces this process unless it runs there already."""
+    # Whatever runs this first need not be the Python that the rest is written for.
+    if sys.version_info < (3, 11):  # noqa: UP036
+        sys.exit("the peers need Python 3.11 or later: run this with a newer one")
     folder = home() / "venv"
     if Path(sys.prefix).resolve() == folder.resolve():
         return

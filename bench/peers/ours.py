@@ -17,10 +17,14 @@ BUILD = "cargo build --release -p arrwdb-bench --bin indexes"
 FILE = "index.arrwdb"
 #: The target that stands for what needs no setting.
 EXACT = "exact"
+#: What describes an index.
+KEYS = {"index_type", "index_config", "quantization_config"}
 #: Kinds whose recall is always 1.
 EXACT_TYPES = ("brute_force", "kd_tree")
 
+UNQUANTISED = {"strategy": "none"}
 INT8 = {"strategy": "scalar", "bits": 8}
+HYBRID = {"strategy": "hybrid", "bits": 8}
 HNSW = {"M": 16, "ef_construction": 200}
 
 
@@ -35,49 +39,44 @@ def lists(rows: int) -> int:
     return 2 ** round(math.log2(4 * rows**0.5))
 
 
-def spec(name: str, rows: int, dimension: int) -> dict[str, Any] | None:
-    """What the program is to build under this name, None where there is no such name."""
+def specs(rows: int, dimension: int) -> dict[str, dict[str, Any]]:
+    """What the program is to build under each name, for so many rows of so many numbers."""
     inverted = {"n_clusters": lists(rows)}
     coded = {**inverted, "pq_subvectors": subvectors(dimension)}
-    known: dict[str, dict[str, Any]] = {
-        "ours-brute": {"index_type": "brute_force"},
-        "ours-brute-int8": {"index_type": "brute_force", "quantization_config": INT8},
-        "ours-kd": {"index_type": "kd_tree"},
-        "ours-lsh": {"index_type": "lsh"},
-        "ours-hnsw": {"index_type": "hnsw", "index_config": HNSW},
-        "ours-hnsw-int8": {
-            "index_type": "hnsw",
-            "index_config": HNSW,
-            "quantization_config": INT8,
-        },
-        "ours-ivf": {"index_type": "ivf", "index_config": inverted},
-        "ours-ivf-int8": {
-            "index_type": "ivf",
-            "index_config": inverted,
-            "quantization_config": INT8,
-        },
-        "ours-ivf-pq": {"index_type": "ivf_pq", "index_config": coded},
+    return {
+        "ours-brute": described("brute_force"),
+        "ours-brute-int8": described("brute_force", {}, INT8),
+        "ours-kd": described("kd_tree"),
+        "ours-lsh": described("lsh"),
+        "ours-hnsw": described("hnsw", HNSW),
+        "ours-hnsw-int8": described("hnsw", HNSW, INT8),
+        "ours-hnsw-hybrid": described("hnsw", HNSW, HYBRID),
+        "ours-ivf": described("ivf", inverted),
+        "ours-ivf-int8": described("ivf", inverted, INT8),
+        "ours-ivf-pq": described("ivf_pq", coded),
     }
-    return known.get(name)
 
 
-#: The names that `spec` knows.
-NAMES = (
-    "ours-brute",
-    "ours-brute-int8",
-    "ours-kd",
-    "ours-lsh",
-    "ours-hnsw",
-    "ours-hnsw-int8",
-    "ours-ivf",
-    "ours-ivf-int8",
-    "ours-ivf-pq",
-)
+def described(
+    index_type: str,
+    index_config: dict[str, Any] | None = None,
+    quantization_config: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """An index as the API describes it, with everything said."""
+    return {
+        "index_type": index_type,
+        "index_config": index_config or {},
+        "quantization_config": quantization_config or UNQUANTISED,
+    }
 
 
 def subvectors(dimension: int) -> int:
     """Parts of a product quantiser: the most that divide the dimension, of at least 4 numbers."""
     return next(count for count in range(max(1, dimension // 4), 0, -1) if dimension % count == 0)
+
+
+#: The names that `specs` knows, whatever the data.
+NAMES = tuple(specs(1, 1))
 
 
 class Ours(Contestant):
@@ -198,17 +197,14 @@ class Ours(Contestant):
 
     def description(self, dataset: Dataset) -> dict[str, Any]:
         if self.custom is not None:
-            return self.custom
-        described = spec(self.name, *dataset.base().shape)
-        if described is None:
-            raise ContestantError(f"there is no index {self.name!r} of ours")
-        return described
+            return described(**self.custom)
+        rows, dimension = dataset.base().shape
+        return specs(rows, dimension)[self.name]
 
     def is_exact(self, dataset: Dataset) -> bool:
-        described = self.description(dataset)
-        return (
-            described["index_type"] in EXACT_TYPES and described.get("quantization_config") is None
-        )
+        description = self.description(dataset)
+        kind, quantisation = description["index_type"], description["quantization_config"]
+        return kind in EXACT_TYPES and quantisation.get("strategy", "none") == "none"
 
 
 def recall_of(point: dict[str, Any], k: int) -> float:

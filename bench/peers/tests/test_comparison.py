@@ -98,7 +98,10 @@ class ComparisonTest(unittest.TestCase):
             "--engines", "", "--ours", 'ours-wide={"index_type": "hnsw", "index_config": {"M": 32}}'
         )
         self.assertEqual(status, 0, errors)
-        self.assertIn("ours-wide", self.results())
+        index = json.loads((self.folder / "indexes" / "x" / "ours-wide.json").read_text())
+        self.assertEqual(index["build"]["spec"]["index_config"], {"M": 32})
+        for wrong in ('ours-x={"M": 1}', 'x={"index_type": "hnsw"}', "ours-x", "ours-x=[1]"):
+            self.assertEqual(self.run_command("--engines", "", "--ours", wrong)[0], 2, wrong)
 
     def test_what_cannot_take_part_is_said_before_anything_is_measured(self) -> None:
         status, _, errors = self.run_command("--engines", "hnswlib,nonsense")
