@@ -12,7 +12,7 @@ MAPPED_SHOWN = 5_000_000
 
 HEADER = (
     "engine",
-    "build s (CPU s)",
+    "build s (CPU s; others)",
     "memory MB (+ mapped)",
     "disk MB",
     "recall",
@@ -108,12 +108,13 @@ def setting(parameters: dict[str, Any]) -> str:
 def sizes(result: dict[str, Any]) -> list[str]:
     """Cells with build time, memory and disk."""
     build, taken = result["build"], result["bytes"]
-    seconds = [build.get("seconds"), build.get("cpu_seconds")]
-    wall, cpu = ("?" if one is None else f"{one:.1f}" for one in seconds)
+    wall, cpu = (
+        "?" if build.get(key) is None else f"{build[key]:.1f}" for key in ("seconds", "cpu_seconds")
+    )
     memory = f"{taken['resident'] / 1e6:.0f}"
     if taken.get("mapped", 0) >= MAPPED_SHOWN:
         memory += f" (+ {taken['mapped'] / 1e6:.0f})"
-    return [f"{wall} ({cpu})", memory, f"{taken['file'] / 1e6:.0f}"]
+    return [f"{wall} ({cpu}; {build['foreign']:.2f})", memory, f"{taken['file'] / 1e6:.0f}"]
 
 
 def document(run: dict[str, Any]) -> str:

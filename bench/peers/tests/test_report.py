@@ -10,7 +10,7 @@ def turn(rate: float) -> dict[str, Any]:
 
 def result(*rates: float | None) -> dict[str, Any]:
     return {
-        "build": {"seconds": 3.0, "cpu_seconds": None, "version": "x 1"},
+        "build": {"seconds": 3.0, "cpu_seconds": None, "foreign": 0.5, "version": "x 1"},
         "bytes": {"resident": 7_000_000, "mapped": 9_000_000, "file": 4_000_000},
         "settings": {"0.9": {"parameters": {"ef": 20}, "recall": 0.91}},
         "rounds": [None if rate is None else turn(rate) for rate in rates],
@@ -31,7 +31,7 @@ class ReportTest(unittest.TestCase):
         line = next(line for line in text.splitlines() if line.startswith("| ours |"))
         self.assertEqual(
             line,
-            "| ours | 3.0 (?) | 7 (+ 9) | 4 | 0.9100 | ef=20 | 150 | 2.00 |  "
+            "| ours | 3.0 (?; 0.50) | 7 (+ 9) | 4 | 0.9100 | ef=20 | 150 | 2.00 |  "
             "| 1.000 / 2.000 | 0.25 |",
         )
 
