@@ -19,6 +19,9 @@ FILE = "index.arrwdb"
 EXACT = "exact"
 #: What describes an index.
 KEYS = {"index_type", "index_config", "quantization_config"}
+#: What an answer of the program has, and what each of its points has.
+ANSWER = ("bytes", "points")
+POINT = ("parameters", "recall_at_10", "qps", "p50_ms", "p99_ms")
 #: Kinds whose recall is always 1.
 EXACT_TYPES = ("brute_force", "kd_tree")
 
@@ -193,7 +196,25 @@ class Ours(Contestant):
             command += [*options, "--json", str(answer)]
             with machine.Stopwatch() as watch:
                 run(command, f"{self.name} on {dataset.name}", plan.timeout, ROOT)
-            return json.loads(answer.read_text()), watch
+            return self.read(answer, threads), watch
+
+    def read(self, path: Path, threads: tuple[int, ...]) -> dict[str, Any]:
+        """The program's answer, which has to have what was asked for."""
+        try:
+            answer = json.loads(path.read_text())
+            missing = [key for key in ANSWER if key not in answer]
+            for point in answer.get("points", []):
+                missing += [key for key in POINT if key not in point]
+                rates = point.get("qps", {})
+                missing += [f"qps of {count}" for count in threads if str(count) not in rates]
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ContestantError(f"{self.program} wrote no answer as agreed: {error}") from None
+        if missing:
+            raise ContestantError(
+                f"the answer of {self.program} is without {', '.join(dict.fromkeys(missing))}: "
+                "build it from the same sources as this"
+            )
+        return answer
 
     def description(self, dataset: Dataset) -> dict[str, Any]:
         if self.custom is not None:

@@ -113,6 +113,17 @@ class ComparisonTest(unittest.TestCase):
         self.assertIn("cargo build --release -p arrwdb-bench --bin indexes", errors)
         self.assertFalse((self.folder / "indexes").exists())
 
+    def test_an_answer_that_is_not_as_agreed_is_said_to_be_so(self) -> None:
+        stand_in = self.program.read_text()
+        self.program.write_text(stand_in.replace('"p99_ms"', '"p98_ms"'))
+        status, _, errors = self.run_command("--engines", "ours-hnsw")
+        self.assertEqual(status, 1)
+        self.assertIn("is without p99_ms", errors)
+        self.program.write_text(stand_in.replace("json.dumps(answer)", "'{'"))
+        status, _, errors = self.run_command("--engines", "ours-hnsw")
+        self.assertEqual(status, 1)
+        self.assertIn("wrote no answer as agreed", errors)
+
     def test_one_that_fails_leaves_the_others_their_figures(self) -> None:
         self.program.write_text("#!/bin/sh\nexit 3\n")
         status, text, errors = self.run_command("--engines", "hnswlib,ours-hnsw")
