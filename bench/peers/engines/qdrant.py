@@ -1,5 +1,6 @@
 """qdrant-edge: the core of Qdrant in this process, as one optimised segment."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,12 +20,15 @@ DISTANCES = {
 #: Kilobytes: no segment is too large to be merged into one, none too small to be indexed.
 SEGMENT_MAX = 1 << 30
 INDEXED_FROM = 1
+#: Threads of its own pool, through which every search goes.
+SEARCH_POOL = os.cpu_count() or 1
 
 
 class QdrantEdge(Engine):
     """Searches go one by one: its batches share one pass over the segments, and there is one.
 
-    Threads are ours, each with its share of the queries; its own pool has one.
+    Threads are ours, each with its share of the queries; its own pool has one for each core, which
+    lets them run beside each other and cannot split a search of the one segment.
     """
 
     dials = (Candidates("hnsw_ef", 10, 4000),)
@@ -70,7 +74,10 @@ class QdrantEdge(Engine):
             default_segment_number=1, max_segment_size=SEGMENT_MAX, indexing_threshold=INDEXED_FROM
         )
         return qdrant.EdgeConfig(
-            vectors=vectors, optimizers=optimizers, max_search_threads=1, wal_enabled=False
+            vectors=vectors,
+            optimizers=optimizers,
+            max_search_threads=SEARCH_POOL,
+            wal_enabled=False,
         )
 
     def save(self, folder: Path) -> None:
