@@ -5,7 +5,7 @@ use std::io;
 
 use crate::codes::{Bits, ScalarCodes, Space};
 use crate::full_space::FullSpace;
-use crate::hnsw::{self, Hnsw};
+use crate::hnsw::{self, Hnsw, Twins};
 use crate::{
     Allowed, Executor, IndexSpec, Malformed, Metric, Quantization, RowId, Scorer, SectionReader,
     SectionWriter, Structure, TopK, VectorScorer, Vectors, brute_force,
@@ -94,7 +94,8 @@ impl SegmentIndex {
                         &temporary
                     }
                 };
-                Some(hnsw::build(space, build, SEED, executor))
+                let twins = Twins::find(vectors, executor);
+                Some(hnsw::build(space, twins, build, SEED, executor))
             }
         };
         Self { metric, spec, rows: vectors.rows(), graph, codes }
@@ -273,3 +274,6 @@ impl<V: ?Sized> std::fmt::Debug for Request<'_, V> {
         f.debug_struct("Request").field("k", &self.k).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

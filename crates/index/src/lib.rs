@@ -7,7 +7,10 @@
 //! Invariants:
 //! - I1: a search never returns a row outside `allowed`.
 //! - I2: results are in the total order (distance, key), so ties never depend on the path taken.
-//! - I3: [`brute_force`] is exact.
+//! - I3: [`brute_force`] is exact; the other structures have at least the recall that their tests
+//!   state, and never give fewer than k rows where there are k.
+//! - I4: a build is deterministic in (rows, spec), whatever the number of threads.
+//! - I5: reading what was written gives the same structure, and reading anything else an error.
 //! - I6: a row's distance is a function of the query and the row alone: the same bits from
 //!   [`Scorer::score_range`] in any split and from [`Scorer::score`].
 

@@ -1,7 +1,8 @@
 //! A graph in a file.
 //!
 //! ```text
-//! number rows | number links a row | number layers above the lowest
+//! number rows | number links a row | number layers above the lowest | number first row
+//! array u32 first of equal rows | array u32 ends of their others | array u32 others
 //! array u32 links of the lowest layer | array u32 rows of the upper layers' nodes
 //! for each upper layer, from the lowest: number links a node | array u32 links
 //! ```
@@ -9,7 +10,7 @@
 use std::io;
 
 use super::build::LEVEL_MAX;
-use super::{Hnsw, Layer, M_MAX, NONE};
+use super::{Hnsw, Layer, M_MAX, NONE, Twins};
 use crate::pages::Pages;
 use crate::{Malformed, SectionReader, SectionWriter};
 
@@ -19,6 +20,8 @@ impl Hnsw {
         out.number(u64::from(self.rows))?;
         out.number(self.base_stride as u64)?;
         out.number(self.upper.len() as u64)?;
+        out.number(u64::from(self.first))?;
+        self.twins.write(out)?;
         out.array(&self.base)?;
         out.array(&self.upper_rows)?;
         for layer in &self.upper {
@@ -36,6 +39,8 @@ impl Hnsw {
         }
         let base_stride = from.small("links a row", 2 * M_MAX)? as usize;
         let layers = from.small("layers", LEVEL_MAX)?;
+        let first = from.small("first row", rows.saturating_sub(1))?;
+        let twins = Twins::read(from, rows)?;
         let links = rows as usize * base_stride;
         let base = from.array_of("links of the lowest layer", links)?;
         check_links(from, base, rows)?;
@@ -64,6 +69,8 @@ impl Hnsw {
             base_stride: base_stride.max(1),
             upper_rows: upper_rows.to_vec(),
             upper,
+            first,
+            twins,
         })
     }
 }

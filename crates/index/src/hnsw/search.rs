@@ -7,6 +7,7 @@ use std::fmt;
 use arrwdb_kernel::prefetch;
 
 use super::beam::Beam;
+use super::twins::WithTwins;
 use super::visited::Visited;
 use super::{Hnsw, NONE};
 use crate::{Allowed, RowId, Scorer, TopK};
@@ -51,13 +52,16 @@ impl Hnsw {
         self.walk(scorer, entry, ef, scratch);
         for near in scratch.beam.nearest() {
             top.push(near.distance, key(RowId(near.node())));
+            for twin in self.twins.of(near.node()) {
+                top.push(near.distance, key(RowId(*twin)));
+            }
         }
         scratch.scored
     }
 
     /// The row nearest to the query that going downhill through the upper layers finds.
     fn descend(&self, scorer: &dyn Scorer, scratch: &mut Scratch) -> u32 {
-        let Some(first) = self.upper_rows.first() else { return 0 };
+        let Some(first) = self.upper_rows.first() else { return self.first };
         let (mut node, mut nearest) = (0, self.score_one(scorer, *first, scratch));
         for layer in self.upper.iter().rev() {
             loop {
@@ -127,6 +131,8 @@ impl Hnsw {
         if self.rows == 0 {
             return Some(0);
         }
+        let with_twins = WithTwins { twins: &self.twins, allowed: wanted.allowed };
+        let allowed = if self.twins.is_empty() { wanted.allowed } else { &with_twins };
         let entry = self.descend(scorer, scratch);
         let distance = self.score_one(scorer, entry, scratch);
         scratch.visited.reset(self.rows as usize);
@@ -134,7 +140,7 @@ impl Hnsw {
         scratch.beam.reset(wanted.ef);
         scratch.open.clear();
         scratch.open.push(Reverse(Open { distance, row: entry }));
-        if wanted.allowed.allows(RowId(entry)) {
+        if allowed.allows(RowId(entry)) {
             scratch.beam.offer(distance, entry);
         }
         while let Some(Reverse(nearest)) = scratch.open.pop() {
@@ -149,14 +155,18 @@ impl Hnsw {
             for (row, distance) in scratch.batch.iter().zip(&scratch.distances) {
                 if *distance <= scratch.beam.bound() {
                     scratch.open.push(Reverse(Open { distance: *distance, row: row.0 }));
-                    if wanted.allowed.allows(*row) {
+                    if allowed.allows(*row) {
                         scratch.beam.offer(*distance, row.0);
                     }
                 }
             }
         }
         for near in scratch.beam.nearest() {
-            top.push(near.distance, key(RowId(near.node())));
+            let node = near.node();
+            let rows = std::iter::once(node).chain(self.twins.of(node).iter().copied());
+            for row in rows.map(RowId).filter(|row| wanted.allowed.allows(*row)) {
+                top.push(near.distance, key(row));
+            }
         }
         Some(scratch.scored)
     }
