@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 
-use crate::codes::{Bits, ScalarCodes, Space};
+use crate::codes::{Bits, CodeScorer, Errors, ScalarCodes, Space};
 use crate::full_space::FullSpace;
 use crate::hnsw::{self, Hnsw, Twins};
 use crate::{
@@ -16,6 +16,8 @@ const SEED: u64 = 0x5eed;
 /// A walk among few allowed rows may score one row in so many of them before all of them are
 /// scored instead: a scan takes rows in order, which is quicker by about this factor.
 const SCAN_GAIN: u64 = 2;
+/// Rows of which a scan of codes rules some out at a time.
+const SCAN_ROWS: usize = 256;
 /// Candidates that scalar codes give for each result: the codes err a little, so the last of the
 /// nearest are decided by the vectors.
 const SCALAR_CANDIDATES: usize = 2;
@@ -77,8 +79,8 @@ impl SegmentIndex {
         vectors: &V,
         executor: &dyn Executor,
     ) -> Self {
-        let encode = |bits| ScalarCodes::encode(metric, bits, vectors, SEED, executor);
-        let codes = spec.quantization.bits().map(encode);
+        let encode = |bits, errors| ScalarCodes::encode(metric, bits, errors, vectors, executor);
+        let codes = spec.quantization.bits().map(|bits| encode(bits, errors_of(spec)));
         let graph = match spec.structure {
             Structure::BruteForce => None,
             Structure::Hnsw { build, .. } => {
@@ -90,7 +92,7 @@ impl SegmentIndex {
                     _ if metric == Metric::Dot => &full,
                     Some(codes) => codes,
                     None => {
-                        temporary = encode(Bits::Eight);
+                        temporary = encode(Bits::Eight, Errors::Omitted);
                         &temporary
                     }
                 };
@@ -99,6 +101,12 @@ impl SegmentIndex {
             }
         };
         Self { metric, spec, rows: vectors.rows(), graph, codes }
+    }
+
+    /// Whether a search takes the rows one after the other, so that parts of them can be searched
+    /// apart.
+    pub fn is_scan(&self) -> bool {
+        self.graph.is_none()
     }
 
     /// What it was built as.
@@ -129,7 +137,7 @@ impl SegmentIndex {
         let full = VectorScorer::new(self.metric, request.query, request.vectors);
         let mut effort = Effort::default();
         let found = match self.graph.as_ref().filter(|_graph| !request.tuning.exact) {
-            Some(graph) if request.allowed_rows > 0 => SCRATCH
+            Some(graph) if request.allowed_rows > 0 && request.rows == (0, self.rows) => SCRATCH
                 .with_borrow_mut(|scratch| self.walk(graph, &full, request, scratch, &mut effort)),
             _ => None,
         };
@@ -142,8 +150,17 @@ impl SegmentIndex {
             }
             None => {
                 effort.scanned = 1;
-                effort.vectors += u64::from(request.allowed_rows);
-                brute_force::search(&full, 0..self.rows, request.allowed, top, key);
+                match self.codes.as_ref().filter(|codes| codes.has_errors()) {
+                    Some(codes) => {
+                        let codes = codes.scorer(request.query);
+                        scan_codes(&codes, &full, request, top, key, &mut effort);
+                    }
+                    None => {
+                        effort.vectors += u64::from(request.allowed_rows);
+                        let (first, end) = request.rows;
+                        brute_force::search(&full, first..end, request.allowed, top, key);
+                    }
+                }
             }
         }
         effort
@@ -230,7 +247,9 @@ impl SegmentIndex {
         rows: u32,
     ) -> Result<Self, Malformed> {
         let bits = spec.quantization.bits();
-        let codes = bits.map(|_bits| ScalarCodes::read(from, metric, dims, rows)).transpose()?;
+        let codes = bits
+            .map(|_bits| ScalarCodes::read(from, metric, errors_of(spec), dims, rows))
+            .transpose()?;
         if codes.as_ref().map(ScalarCodes::bits) != bits {
             return Err(from.malformed("codes of other bits"));
         }
@@ -243,10 +262,56 @@ impl SegmentIndex {
     }
 }
 
+/// Whether codes rule rows out: where every row is looked at.
+fn errors_of(spec: IndexSpec) -> Errors {
+    match spec.structure {
+        Structure::BruteForce => Errors::Kept,
+        Structure::Hnsw { .. } => Errors::Omitted,
+    }
+}
+
+/// Offers the nearest allowed rows to `top`, exactly: rows that are too far by their codes are
+/// ruled out, and the vectors decide among the others.
+fn scan_codes<V: Vectors + ?Sized, T: Ord + Copy>(
+    codes: &CodeScorer<'_>,
+    full: &VectorScorer<'_, V>,
+    request: Request<'_, V>,
+    top: &mut TopK<T>,
+    key: impl Fn(RowId) -> T,
+    effort: &mut Effort,
+) {
+    let mut bounds = [0.0; SCAN_ROWS];
+    let mut distances = [0.0; SCAN_ROWS];
+    let mut near = Vec::with_capacity(SCAN_ROWS);
+    let (mut first, rows_end) = request.rows;
+    while first < rows_end {
+        let end = rows_end.min(first.saturating_add(SCAN_ROWS as u32));
+        let bounds = &mut bounds[..(end - first) as usize];
+        codes.lower_bounds(RowId(first), bounds);
+        effort.codes += bounds.len() as u64;
+        near.clear();
+        for (row, bound) in (first..end).map(RowId).zip(bounds) {
+            if *bound <= top.bound() && request.allowed.allows(row) {
+                near.push(row);
+            }
+        }
+        let distances = &mut distances[..near.len()];
+        full.score(&near, distances);
+        effort.vectors += near.len() as u64;
+        for (row, distance) in near.iter().zip(distances) {
+            top.push(*distance, key(*row));
+        }
+        first = end;
+    }
+}
+
 /// A search of one segment.
 pub struct Request<'a, V: ?Sized> {
     /// The segment's vectors.
     pub vectors: &'a V,
+    /// The rows to be searched, from the first to before the second: all, unless
+    /// [`SegmentIndex::is_scan`].
+    pub rows: (u32, u32),
     /// For [`Metric::Cosine`] a unit vector.
     pub query: &'a [f32],
     /// How many of the nearest.
@@ -257,7 +322,7 @@ pub struct Request<'a, V: ?Sized> {
     pub tuning: Tuning,
     /// Rows that may be answered.
     pub allowed: &'a dyn Allowed,
-    /// How many those are.
+    /// How many those are of all rows.
     pub allowed_rows: u32,
 }
 

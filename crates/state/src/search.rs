@@ -70,7 +70,7 @@ struct Task {
     segment: u32,
     first: u32,
     end: u32,
-    /// Whether they are all of a segment that is searched by its index.
+    /// Whether they are searched by the segment's index.
     indexed: bool,
 }
 
@@ -121,11 +121,12 @@ impl View {
         Ok(FoundChunk { document_id: head.id, title, chunk, index })
     }
 
-    /// All rows: a task for each segment that is searched by its index, the others split evenly
+    /// All rows: a task for each segment that is walked, the others split evenly
     /// into at most `width` tasks that are worth it.
     fn tasks(&self, width: usize, exact: bool) -> Vec<Vec<Task>> {
-        let indexed = |view: &SegmentView| !exact && view.index.is_some();
-        let scanned = self.segments.iter().filter(|view| !indexed(view));
+        let scans = |view: &SegmentView| view.index.as_ref().is_none_or(|index| index.is_scan());
+        let walked = |view: &SegmentView| !exact && !scans(view);
+        let scanned = self.segments.iter().filter(|view| !walked(view));
         let rows: usize = scanned.map(|view| view.segment.rows() as usize).sum();
         let bytes = rows.saturating_mul(self.dimension as usize * 4);
         let count = (bytes / TASK_BYTES_MIN).clamp(1, width.max(1));
@@ -134,7 +135,7 @@ impl View {
         let mut room = share;
         for (place, view) in (0u32..).zip(&self.segments) {
             let rows = view.segment.rows();
-            if indexed(view) {
+            if walked(view) {
                 tasks.insert(0, vec![Task { segment: place, first: 0, end: rows, indexed: true }]);
                 continue;
             }
@@ -150,7 +151,8 @@ impl View {
                 let end =
                     if part < left { (first + part).next_multiple_of(256).min(rows) } else { rows };
                 if let Some(task) = tasks.last_mut() {
-                    task.push(Task { segment: place, first, end, indexed: false });
+                    let indexed = view.index.is_some() && scans(view);
+                    task.push(Task { segment: place, first, end, indexed });
                 }
                 room = room.saturating_sub((end - first) as usize);
                 first = end;
@@ -174,6 +176,7 @@ impl View {
         let vectors = view.segment.random_access(self.dimension);
         let request = Request {
             vectors: &vectors,
+            rows: (task.first, task.end),
             query: wanted.query,
             k: wanted.k,
             spec: wanted.index,

@@ -101,6 +101,7 @@ fn search(
     let allowed_rows = (0..rows.rows()).filter(|row| allowed.allows(RowId(*row))).count();
     let request = Request {
         vectors: rows,
+        rows: (0, rows.rows()),
         query,
         k,
         spec: index.spec(),
@@ -161,6 +162,9 @@ fn check_found(
         found.is_sorted_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).is_lt()),
         "I2: {name}"
     );
+    if index.is_scan() {
+        assert_eq!(bits(&found), bits(&expect), "I3: {name}: codes rule out no row that is near");
+    }
     let exactly = Tuning { exact: true, ..Tuning::default() };
     assert_eq!(bits(&search(index, rows, query, k, exactly, allowed)), bits(&expect), "{name}");
 }

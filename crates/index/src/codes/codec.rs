@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! number bits | number metric | number seed
-//! array f32 centre | array u8 records: each a row's codes | f32 scale | f32 own term
+//! array f32 centre | array u8 records: each a row's codes | f32 scale | f32 square
+//! array f32 errors, or none
 //! ```
 
 use std::io;
 
-use super::{Bits, ScalarCodes, TERMS_BYTES};
+use super::{Bits, Errors, ScalarCodes, TERMS_BYTES};
 use crate::pages::Pages;
 use crate::rotation::Rotation;
 use crate::{Malformed, Metric, SectionReader, SectionWriter};
@@ -19,13 +20,15 @@ impl ScalarCodes {
         out.number(metric_number(self.metric))?;
         out.number(self.seed)?;
         out.array(&self.center)?;
-        out.array(&self.records)
+        out.array(&self.records)?;
+        out.array(&self.errors)
     }
 
     /// Reads codes of `rows` rows.
     pub fn read(
         from: &mut SectionReader<'_>,
         metric: Metric,
+        kept: Errors,
         dims: usize,
         rows: u32,
     ) -> Result<Self, Malformed> {
@@ -42,6 +45,11 @@ impl ScalarCodes {
         }
         let stride = bits.code_bytes(dims) + TERMS_BYTES;
         let records = from.array_of("codes", rows as usize * stride)?;
+        let wrong = from.malformed("an error for each row");
+        let errors: &[f32] = from.array("errors")?;
+        if errors.len() != if kept == Errors::Kept { rows as usize } else { 0 } {
+            return Err(wrong);
+        }
         Ok(Self {
             metric,
             bits,
@@ -52,6 +60,7 @@ impl ScalarCodes {
             rotation: Rotation::new(dims, seed),
             stride,
             records: Pages::of(records),
+            errors: errors.to_vec(),
         })
     }
 }
