@@ -69,7 +69,7 @@ async fn apply(
         Err(error) => Err(error),
     };
     let seq = Seq::new(appended.inspect_err(|_failed| engine.catalog_unapplied.advance(None))?);
-    let next = catalog.apply(seq, &entry);
+    let next = Catalog::clone(&catalog).apply(seq, &entry);
     let value = subject(&entry).and_then(|id| next.get(id).or_else(|| catalog.get(id)).cloned());
     publish(engine, next);
     engine.catalog_unapplied.advance(None);

@@ -263,7 +263,7 @@ impl<'a> Scribe<'a> {
         let entry = CatalogEntry::decode(&record.payload).map_err(|_error| BackupError::Newer {
             what: format!("record {} of the log", record.seq),
         })?;
-        self.catalog = self.catalog.apply(Seq::new(record.seq), &entry);
+        self.catalog = std::mem::take(&mut self.catalog).apply(Seq::new(record.seq), &entry);
         if let CatalogEntry::LibraryDeleted { id, .. } = entry {
             self.deleted.insert(id, record.seq);
         }
