@@ -150,25 +150,19 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
         );
     }
     if recovery.first > covered.get() + 1 {
-        return Err(EngineError::Damaged {
-            detail: format!(
-                "the log in {} begins at {} but the catalog's snapshot ends at {covered}: \
-                 files are missing; restore them or a backup",
-                store.log_dir().display(),
-                recovery.first
-            ),
-        });
+        return Err(store.missing(&format!(
+            "the log in {} begins at {} but the catalog's snapshot ends at {covered}",
+            store.log_dir().display(),
+            recovery.first
+        )));
     }
     // What the snapshot covers was in the log. Followers must not be led over a hole.
     if recovery.written < covered.get() {
-        return Err(EngineError::Damaged {
-            detail: format!(
-                "the log in {} ends at {} but the catalog's snapshot is of {covered}: files are \
-                 missing; restore them or a backup",
-                store.log_dir().display(),
-                recovery.written
-            ),
-        });
+        return Err(store.missing(&format!(
+            "the log in {} ends at {} but the catalog's snapshot is of {covered}",
+            store.log_dir().display(),
+            recovery.written
+        )));
     }
     let catalog = replay_catalog(&log, catalog, covered)?;
     let mut libraries = find_libraries(&store, &catalog, &checkpointed)?;
@@ -186,13 +180,7 @@ fn check_log_is_there(store: &Store, covered: Seq) -> Result<(), EngineError> {
     if !used || store.names(&dir)?.iter().any(|name| name.strip_suffix(".log").is_some()) {
         return Ok(());
     }
-    Err(EngineError::Damaged {
-        detail: format!(
-            "{} has no log, but there is data beside it: files are missing; restore them or a \
-             backup",
-            dir.display()
-        ),
-    })
+    Err(store.missing(&format!("{} has no log, but there is data beside it", dir.display())))
 }
 
 /// A manifest holds durable records only; one that is ahead of the log means that the log's end
@@ -211,13 +199,10 @@ fn check_log_reaches(store: &Store, log: &FileLog) -> Result<(), EngineError> {
     if written <= durable {
         return Ok(());
     }
-    Err(EngineError::Damaged {
-        detail: format!(
-            "the log in {} ends at {durable} but a manifest is of {written}: files are \
-             missing; restore them or a backup",
-            store.log_dir().display()
-        ),
-    })
+    Err(store.missing(&format!(
+        "the log in {} ends at {durable} but a manifest is of {written}",
+        store.log_dir().display()
+    )))
 }
 
 fn check_version(store: &Store) -> Result<(), EngineError> {
@@ -306,13 +291,7 @@ fn find_libraries(
         });
         let least = checkpointed.get(&spec.id).copied().unwrap_or(Seq::START);
         if counts.applied < least {
-            return Err(EngineError::Damaged {
-                detail: format!(
-                    "{} has no manifest at {least} or later, which it had: files are missing; \
-                     restore them or a backup",
-                    store.library_dir(spec.id).display()
-                ),
-            });
+            return Err(store.no_manifest(spec.id, least));
         }
         // Up to `least` the snapshot vouches that the manifest's name was synced.
         if counts.applied > least {

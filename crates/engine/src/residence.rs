@@ -65,14 +65,7 @@ impl Inner {
         let spec = catalog.get(id).ok_or(EngineError::LibraryNotFound(id))?;
         let view = self.store.open_library(id, spec.dimension)?;
         if view.applied() < counts.applied {
-            return Err(EngineError::Damaged {
-                detail: format!(
-                    "{} has no manifest at {}, which it had: files are missing; restore them or \
-                     a backup",
-                    self.store.library_dir(id).display(),
-                    counts.applied
-                ),
-            });
+            return Err(self.store.no_manifest(id, counts.applied));
         }
         Ok(view)
     }

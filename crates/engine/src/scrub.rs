@@ -169,13 +169,7 @@ impl Inner {
         let manifest = self.store.read_manifest(id)?;
         let found = manifest.as_ref().map_or(Seq::START, |manifest| manifest.applied);
         if found < least {
-            return Err(EngineError::Damaged {
-                detail: format!(
-                    "{} has no manifest at {least} or later, which it had: files are missing; \
-                     restore them or a backup",
-                    self.store.library_dir(id).display()
-                ),
-            });
+            return Err(self.store.no_manifest(id, least));
         }
         let Some(manifest) = manifest else { return Ok(Checked::default()) };
         let listed = |segment: &ManifestSegment| Listed {
