@@ -36,6 +36,7 @@ mod retention;
 mod scrub;
 mod search;
 mod snapshot;
+mod segment_file;
 mod store;
 mod system;
 mod unapplied;
