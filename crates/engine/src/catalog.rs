@@ -34,7 +34,7 @@ pub(crate) fn channel() -> (Sender, mpsc::Receiver<Request>) {
 
 /// Hands a command to the catalog's writer and waits until it is durable and published.
 pub(crate) async fn change(
-    sender: &Sender,
+    sender: Sender,
     command: CatalogCommand,
 ) -> Result<Written<Option<Arc<LibrarySpec>>>, EngineError> {
     let (reply, answer) = oneshot::channel();
@@ -44,6 +44,8 @@ pub(crate) async fn change(
         }
         mpsc::error::TrySendError::Closed(_) => EngineError::Closed,
     })?;
+    // The writer ends when nobody can ask it any more; who only waits does not hold it up.
+    drop(sender);
     answer.await.map_err(|_writer_gone| EngineError::Closed)?
 }
 

@@ -59,6 +59,7 @@ pub(crate) struct Upkeep {
     horizon: Arc<AtomicU64>,
     ticks: Arc<AtomicU64>,
     relief_wanted: Arc<AtomicBool>,
+    closing: Arc<AtomicBool>,
 }
 
 impl Upkeep {
@@ -69,6 +70,7 @@ impl Upkeep {
             horizon: Arc::default(),
             ticks: Arc::default(),
             relief_wanted: Arc::default(),
+            closing: Arc::default(),
         };
         (upkeep, receiver)
     }
@@ -129,6 +131,20 @@ impl Upkeep {
         self.do_and_wait(Task::CloseLibraries).await;
     }
 
+    /// Stops what may be left undone: it is done after the next start, or asked for again.
+    pub(crate) fn begin_close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Refuses once the engine closes.
+    pub(crate) fn check_open(&self) -> Result<(), EngineError> {
+        if self.is_closing() { Err(EngineError::Closed) } else { Ok(()) }
+    }
+
     /// Checkpoints everything; returns when that is done.
     pub(crate) async fn close(&self) {
         self.do_and_wait(Task::Close).await;
@@ -163,15 +179,10 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
             }
             task = tasks.recv() => match task {
                 None => return,
-                Some(Task::Checkpoint(handle)) => {
-                    report(&handle, checkpoint(&engine, &handle).await);
-                }
-                Some(Task::Relieve) => relieve(&engine).await,
-                Some(Task::CloseLibraries(done)) => {
-                    for handle in engine.handles.load_full().values() {
-                        close_library(&engine, handle).await;
-                    }
+                Some(Task::Close(done)) => {
+                    checkpoint_all(&engine).await;
                     done.send(()).unwrap_or_default();
+                    return;
                 }
                 Some(Task::RemoveLibrary(id)) => {
                     let store = engine.store.clone();
@@ -180,6 +191,21 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                         Err(error) => tracing::error!(library = %id, %error, "cannot remove its files"),
                     }
                 }
+                // Dropped: whoever waits for it is told that the engine closes.
+                Some(_) if engine.upkeep.is_closing() => {}
+                Some(Task::Checkpoint(handle)) => {
+                    report(&handle, checkpoint(&engine, &handle).await);
+                }
+                Some(Task::Relieve) => relieve(&engine).await,
+                Some(Task::CloseLibraries(done)) => {
+                    for handle in engine.handles.load_full().values() {
+                        if engine.upkeep.is_closing() {
+                            break;
+                        }
+                        close_library(&engine, handle).await;
+                    }
+                    done.send(()).unwrap_or_default();
+                }
                 Some(Task::Purge(reply)) => {
                     let outcome = purge::run(&engine).await;
                     if let Err(error) = &outcome {
@@ -187,11 +213,6 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                     }
                     // Whoever asked may have left; it is done all the same.
                     drop(reply.send(outcome));
-                }
-                Some(Task::Close(done)) => {
-                    checkpoint_all(&engine).await;
-                    done.send(()).unwrap_or_default();
-                    return;
                 }
             }
         }
@@ -268,7 +289,9 @@ async fn relieve(engine: &Arc<Inner>) {
         handles.values().filter(|handle| handle.residence().is_ok()).collect();
     open.sort_by_cached_key(|handle| std::cmp::Reverse(handle.memory_bytes()));
     for handle in &open {
-        if engine.gauges.memory.total() <= engine.config.memory_budget_bytes / 2 {
+        if engine.gauges.memory.total() <= engine.config.memory_budget_bytes / 2
+            || engine.upkeep.is_closing()
+        {
             break;
         }
         if !handle.is_clean() {
@@ -277,7 +300,7 @@ async fn relieve(engine: &Arc<Inner>) {
     }
     open.sort_by_cached_key(|handle| handle.last_used.load(Ordering::Relaxed));
     for handle in open {
-        if !high() {
+        if !high() || engine.upkeep.is_closing() {
             break;
         }
         close_library(engine, handle).await;
@@ -369,6 +392,7 @@ fn write_checkpoint(
         let range = match depth {
             _ if !memory.is_empty() => Some(memory),
             Depth::Usual => view.choose_file_merge(horizon),
+            Depth::Purge if engine.upkeep.is_closing() => None,
             Depth::Purge => view.file_with_dead_rows(),
         };
         let Some(range) = range else { break };

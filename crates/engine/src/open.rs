@@ -84,8 +84,9 @@ fn start(
         catalog_unapplied: Unapplied::nothing(),
         handles: ArcSwap::default(),
         gauges: Gauges::default(),
-        opening: Semaphore::new(OPENING_MAX),
+        opening: Arc::new(Semaphore::new(OPENING_MAX as usize)),
         writers: Tasks::default(),
+        catalog_task: Tasks::default(),
         upkeep,
         covered: AtomicU64::new(covered.get()),
         advanced,
@@ -119,7 +120,7 @@ fn spawn(
     requests: mpsc::Receiver<catalog::Request>,
 ) {
     inner.writers.spawn(maintenance::run(inner.clone(), tasks));
-    inner.writers.spawn(catalog::run(inner.clone(), requests));
+    inner.catalog_task.spawn(catalog::run(inner.clone(), requests));
 }
 
 fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, EngineError> {

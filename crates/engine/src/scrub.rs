@@ -70,7 +70,7 @@ impl Scrub {
         }
         let share = i64::try_from(rate.saturating_mul(tick.as_secs())).unwrap_or(i64::MAX);
         self.allowance = self.allowance.saturating_add(share).min(share);
-        while self.allowance > 0 {
+        while self.allowance > 0 && !engine.upkeep.is_closing() {
             let Some(item) = self.items.pop_front() else {
                 self.is_under_way = false;
                 end(engine);
@@ -186,6 +186,9 @@ impl Inner {
         let checksums = file.checksums().map_err(fault)?;
         let (mut at, mut blocks) = (SegmentOutline::HEADER_BYTES as u64, Vec::new());
         while at < file.outline.table {
+            if self.upkeep.is_closing() {
+                return Ok(Checked::default());
+            }
             file.read_blocks(&checksums, at, &mut blocks).map_err(fault)?;
             at += blocks.len() as u64;
         }

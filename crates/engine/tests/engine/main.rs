@@ -4,6 +4,7 @@
 mod backup;
 mod backup_log;
 mod check;
+mod closing;
 mod crash;
 mod directory;
 mod faults;
