@@ -12,6 +12,7 @@ mod requests;
 mod root;
 mod search;
 
+pub use requests::document_problems;
 pub(crate) use root::API_VERSION;
 
 use axum::Router;
