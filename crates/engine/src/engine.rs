@@ -16,7 +16,6 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use crate::catalog::{self, change};
-use crate::closing::Closing;
 use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
 use crate::error::EngineError;
@@ -84,14 +83,15 @@ pub(crate) struct Inner {
     pub(crate) catalog_unapplied: Unapplied,
     pub(crate) handles: ArcSwap<Handles>,
     pub(crate) gauges: Gauges,
-    /// A permit for each library that is being opened.
-    pub(crate) opening: Semaphore,
+    /// A permit for each library whose files are being opened.
+    pub(crate) opening: Arc<Semaphore>,
+    /// The libraries' writers, and the upkeep.
     pub(crate) writers: Tasks,
+    /// The catalog's writer.
+    pub(crate) catalog_task: Tasks,
     pub(crate) upkeep: Upkeep,
     pub(crate) indexing: Indexing,
     pub(crate) build_pool: BuildPool,
-    /// Told once the engine closes: nothing long is begun after that.
-    pub(crate) closing: Closing,
     /// Up to here every record is in manifests and the catalog's snapshot on disk.
     pub(crate) covered: AtomicU64,
     pub(crate) search_permits: Semaphore,
@@ -132,15 +132,20 @@ impl Engine {
         crate::open::open(config, parts).await
     }
 
-    /// Finishes accepted writes, writes checkpoints, closes the log and releases the lock.
+    /// Finishes accepted writes, writes checkpoints, closes the log and releases the lock. A purge
+    /// that runs is stopped after the file that it is writing.
     pub async fn close(&self) -> Result<(), EngineError> {
         let inner = &self.0;
+        inner.upkeep.begin_close();
         drop(inner.catalog_writer.lock().take());
-        inner.closing.begin();
         inner.upkeep.close().await;
+        // What the catalog was asked for is done: a library that it still makes is shut with the
+        // others, and no other is made after them.
+        inner.catalog_task.join().await;
         for handle in inner.handles.load().values() {
             handle.shut();
         }
+        inner.end_opening().await;
         inner.writers.join().await;
         let log = inner.log.clone();
         let closed = tokio::task::spawn_blocking(move || log.close()).await;
@@ -305,8 +310,8 @@ impl Engine {
         self.0.rebuild_index(tenant, id, change).await
     }
 
-    /// Merges a library's files into one without what is dead and older than the history that is
-    /// kept, and builds its structure. Reads and writes go on meanwhile.
+    /// Merges a library's files into one without what was deleted or replaced, however lately, and
+    /// builds its structure. Reads and writes go on meanwhile.
     pub async fn optimize_index(
         &self,
         tenant: TenantId,
@@ -397,7 +402,7 @@ impl Inner {
         command: CatalogCommand,
     ) -> Result<Written<LibrarySpec>, EngineError> {
         let sender = self.catalog_writer.lock().clone().ok_or(EngineError::Closed)?;
-        let Written { seq, value } = change(&sender, command).await?;
+        let Written { seq, value } = change(sender, command).await?;
         let gone = || EngineError::Storage { detail: "the catalog lost what it changed".into() };
         Ok(Written { seq, value: Arc::unwrap_or_clone(value.ok_or_else(gone)?) })
     }

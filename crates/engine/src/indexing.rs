@@ -80,7 +80,7 @@ impl Indexing {
 
 /// Works until the engine closes.
 pub(crate) async fn run(engine: Arc<Inner>, mut requests: mpsc::Receiver<Request>) {
-    let closing = engine.closing.clone();
+    let closing = engine.upkeep.closing().clone();
     loop {
         let request = tokio::select! {
             () = closing.begun() => return,
@@ -112,7 +112,7 @@ async fn build_library(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<Buil
         let Some(segment) = next_to_build(&view, spec.index, engine.config.index_rows_min) else {
             break;
         };
-        if engine.closing.has_begun() {
+        if engine.upkeep.is_closing() {
             return Err(EngineError::Closed);
         }
         let (shared, building, of) = (engine.clone(), handle.clone(), segment.clone());
@@ -154,7 +154,7 @@ fn build_segment(
         engine.store.remove_index(id, number)?;
         return Ok(None);
     }
-    let index = engine.build_pool.install(&engine.closing, |executor| {
+    let index = engine.build_pool.install(engine.upkeep.closing(), |executor| {
         IndexFile::build(segment, spec.dimension, spec.index, spec.metric, executor)
     })?;
     let index = index.ok_or(EngineError::Closed)?;

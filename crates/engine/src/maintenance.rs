@@ -12,6 +12,7 @@ use arrwdb_state::{LibraryId, Manifest, Seq, Timestamp, View};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::closing::Closing;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::handle::{Frozen, Handle, Layout};
@@ -63,6 +64,7 @@ pub(crate) struct Upkeep {
     horizon: Arc<AtomicU64>,
     ticks: Arc<AtomicU64>,
     relief_wanted: Arc<AtomicBool>,
+    closing: Closing,
 }
 
 impl Upkeep {
@@ -73,6 +75,7 @@ impl Upkeep {
             horizon: Arc::default(),
             ticks: Arc::default(),
             relief_wanted: Arc::default(),
+            closing: Closing::new(),
         };
         (upkeep, receiver)
     }
@@ -150,6 +153,24 @@ impl Upkeep {
         self.do_and_wait(Task::CloseLibraries).await;
     }
 
+    /// Stops what may be left undone: it is done after the next start, or asked for again.
+    pub(crate) fn begin_close(&self) {
+        self.closing.begin();
+    }
+
+    pub(crate) fn closing(&self) -> &Closing {
+        &self.closing
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.has_begun()
+    }
+
+    /// Refuses once the engine closes.
+    pub(crate) fn check_open(&self) -> Result<(), EngineError> {
+        if self.is_closing() { Err(EngineError::Closed) } else { Ok(()) }
+    }
+
     /// Checkpoints everything; returns when that is done.
     pub(crate) async fn close(&self) {
         self.do_and_wait(Task::Close).await;
@@ -184,6 +205,20 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
             }
             task = tasks.recv() => match task {
                 None => return,
+                Some(Task::Close(done)) => {
+                    checkpoint_all(&engine).await;
+                    done.send(()).unwrap_or_default();
+                    return;
+                }
+                Some(Task::RemoveLibrary(id)) => {
+                    let store = engine.store.clone();
+                    match blocking(move || store.remove_library(id)).await {
+                        Ok(()) => tracing::info!(library = %id, "removed its files"),
+                        Err(error) => tracing::error!(library = %id, %error, "cannot remove its files"),
+                    }
+                }
+                // Dropped: whoever waits for it is told that the engine closes.
+                Some(_) if engine.upkeep.is_closing() => {}
                 Some(Task::Checkpoint(handle)) => {
                     report(&handle, checkpoint(&engine, &handle).await);
                 }
@@ -197,16 +232,12 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                 Some(Task::Relieve) => relieve(&engine).await,
                 Some(Task::CloseLibraries(done)) => {
                     for handle in engine.handles.load_full().values() {
+                        if engine.upkeep.is_closing() {
+                            break;
+                        }
                         close_library(&engine, handle).await;
                     }
                     done.send(()).unwrap_or_default();
-                }
-                Some(Task::RemoveLibrary(id)) => {
-                    let store = engine.store.clone();
-                    match blocking(move || store.remove_library(id)).await {
-                        Ok(()) => tracing::info!(library = %id, "removed its files"),
-                        Err(error) => tracing::error!(library = %id, %error, "cannot remove its files"),
-                    }
                 }
                 Some(Task::Purge(reply)) => {
                     let outcome = purge::run(&engine).await;
@@ -215,11 +246,6 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                     }
                     // Whoever asked may have left; it is done all the same.
                     drop(reply.send(outcome));
-                }
-                Some(Task::Close(done)) => {
-                    checkpoint_all(&engine).await;
-                    done.send(()).unwrap_or_default();
-                    return;
                 }
             }
         }
@@ -296,7 +322,9 @@ async fn relieve(engine: &Arc<Inner>) {
         handles.values().filter(|handle| handle.residence().is_ok()).collect();
     open.sort_by_cached_key(|handle| std::cmp::Reverse(handle.memory_bytes()));
     for handle in &open {
-        if engine.gauges.memory.total() <= engine.config.memory_budget_bytes / 2 {
+        if engine.gauges.memory.total() <= engine.config.memory_budget_bytes / 2
+            || engine.upkeep.is_closing()
+        {
             break;
         }
         if !handle.is_clean() {
@@ -305,7 +333,7 @@ async fn relieve(engine: &Arc<Inner>) {
     }
     open.sort_by_cached_key(|handle| handle.last_used.load(Ordering::Relaxed));
     for handle in open {
-        if !high() {
+        if !high() || engine.upkeep.is_closing() {
             break;
         }
         close_library(engine, handle).await;
@@ -332,7 +360,7 @@ async fn checkpoint(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<(), Eng
 pub(crate) enum Depth {
     /// What merges that are worth it leave out.
     Usual,
-    /// What may be left out of one merge of all files.
+    /// All of it, in one merge of all files.
     All,
     /// All of it: every file with a dead row is written anew.
     Purge,
@@ -393,8 +421,8 @@ fn write_checkpoint(
 ) -> Result<Checkpointed, EngineError> {
     let store = &engine.store;
     let horizon = match depth {
-        Depth::Usual | Depth::All => engine.upkeep.horizon(),
-        Depth::Purge => view.applied(),
+        Depth::Usual => engine.upkeep.horizon(),
+        Depth::All | Depth::Purge => view.applied(),
     };
     let mut rewritten = Rewritten::default();
     let mut number = store.read_manifest(id)?.map_or(1, |manifest| manifest.next_segment);
@@ -410,6 +438,7 @@ fn write_checkpoint(
                 view.all_files(horizon)
             }
             Depth::All => None,
+            Depth::Purge if engine.upkeep.is_closing() => None,
             Depth::Purge => view.file_with_dead_rows(),
         };
         let Some(range) = range else { break };

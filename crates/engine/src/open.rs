@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::catalog;
-use crate::closing::Closing;
 use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
 use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, write_room_kib};
@@ -79,7 +78,6 @@ fn start(
     let inner = Arc::new(Inner {
         pool: Pool::new(config.search_threads)?,
         build_pool: BuildPool::new(config.build_threads)?,
-        closing: Closing::new(),
         indexing,
         search_permits: Semaphore::new(config.search_queue_max.max(1)),
         config,
@@ -90,8 +88,9 @@ fn start(
         catalog_unapplied: Unapplied::nothing(),
         handles: ArcSwap::default(),
         gauges: Gauges::default(),
-        opening: Semaphore::new(OPENING_MAX),
+        opening: Arc::new(Semaphore::new(OPENING_MAX as usize)),
         writers: Tasks::default(),
+        catalog_task: Tasks::default(),
         upkeep,
         covered: AtomicU64::new(covered.get()),
         advanced,
@@ -127,7 +126,7 @@ fn spawn(
     requests: mpsc::Receiver<catalog::Request>,
 ) {
     inner.writers.spawn(maintenance::run(inner.clone(), tasks));
-    inner.writers.spawn(catalog::run(inner.clone(), requests));
+    inner.catalog_task.spawn(catalog::run(inner.clone(), requests));
 }
 
 fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, EngineError> {
@@ -158,25 +157,19 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
         );
     }
     if recovery.first > covered.get() + 1 {
-        return Err(EngineError::Damaged {
-            detail: format!(
-                "the log in {} begins at {} but the catalog's snapshot ends at {covered}: \
-                 files are missing; restore them or a backup",
-                store.log_dir().display(),
-                recovery.first
-            ),
-        });
+        return Err(store.missing(&format!(
+            "the log in {} begins at {} but the catalog's snapshot ends at {covered}",
+            store.log_dir().display(),
+            recovery.first
+        )));
     }
     // What the snapshot covers was in the log. Followers must not be led over a hole.
     if recovery.written < covered.get() {
-        return Err(EngineError::Damaged {
-            detail: format!(
-                "the log in {} ends at {} but the catalog's snapshot is of {covered}: files are \
-                 missing; restore them or a backup",
-                store.log_dir().display(),
-                recovery.written
-            ),
-        });
+        return Err(store.missing(&format!(
+            "the log in {} ends at {} but the catalog's snapshot is of {covered}",
+            store.log_dir().display(),
+            recovery.written
+        )));
     }
     let catalog = replay_catalog(&log, catalog, covered)?;
     let mut libraries = find_libraries(&store, &catalog, &checkpointed)?;
@@ -194,13 +187,7 @@ fn check_log_is_there(store: &Store, covered: Seq) -> Result<(), EngineError> {
     if !used || store.names(&dir)?.iter().any(|name| name.strip_suffix(".log").is_some()) {
         return Ok(());
     }
-    Err(EngineError::Damaged {
-        detail: format!(
-            "{} has no log, but there is data beside it: files are missing; restore them or a \
-             backup",
-            dir.display()
-        ),
-    })
+    Err(store.missing(&format!("{} has no log, but there is data beside it", dir.display())))
 }
 
 /// A manifest holds durable records only; one that is ahead of the log means that the log's end
@@ -219,13 +206,10 @@ fn check_log_reaches(store: &Store, log: &FileLog) -> Result<(), EngineError> {
     if written <= durable {
         return Ok(());
     }
-    Err(EngineError::Damaged {
-        detail: format!(
-            "the log in {} ends at {durable} but a manifest is of {written}: files are \
-             missing; restore them or a backup",
-            store.log_dir().display()
-        ),
-    })
+    Err(store.missing(&format!(
+        "the log in {} ends at {durable} but a manifest is of {written}",
+        store.log_dir().display()
+    )))
 }
 
 fn check_version(store: &Store) -> Result<(), EngineError> {
@@ -314,13 +298,7 @@ fn find_libraries(
         });
         let least = checkpointed.get(&spec.id).copied().unwrap_or(Seq::START);
         if counts.applied < least {
-            return Err(EngineError::Damaged {
-                detail: format!(
-                    "{} has no manifest at {least} or later, which it had: files are missing; \
-                     restore them or a backup",
-                    store.library_dir(spec.id).display()
-                ),
-            });
+            return Err(store.no_manifest(spec.id, least));
         }
         // Up to `least` the snapshot vouches that the manifest's name was synced.
         if counts.applied > least {

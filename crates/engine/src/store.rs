@@ -275,16 +275,37 @@ impl Store {
     pub(crate) fn open_library(&self, id: LibraryId, dimension: u32) -> Result<View, EngineError> {
         let Some(manifest) = self.read_manifest(id)? else { return Ok(View::empty(dimension)) };
         if manifest.dimension != dimension {
-            return Err(EngineError::Damaged {
-                detail: format!(
-                    "the manifest in {} has {} dimensions but the catalog says {dimension}; \
-                     restore them or a backup",
-                    self.library_dir(id).display(),
-                    manifest.dimension
-                ),
-            });
+            return Err(self.advised(&format!(
+                "the manifest in {} has {} dimensions but the catalog says {dimension}",
+                self.library_dir(id).display(),
+                manifest.dimension
+            )));
         }
         self.open_manifest(manifest)
+    }
+
+    /// The error of a directory in which files are missing.
+    pub(crate) fn missing(&self, what: &str) -> EngineError {
+        self.advised(&format!("{what}: files are missing"))
+    }
+
+    /// The error of a library whose newest manifest is older than it was.
+    pub(crate) fn no_manifest(&self, id: LibraryId, least: Seq) -> EngineError {
+        let dir = self.library_dir(id);
+        self.missing(&format!(
+            "{} has no manifest at {least} or later, which it had",
+            dir.display()
+        ))
+    }
+
+    /// The error of files that do not belong together, with what to do next.
+    fn advised(&self, what: &str) -> EngineError {
+        let dir = self.root.display();
+        let detail = format!(
+            "{what}; stop the server and run `arrwdb check {dir}`: it says what is missing or \
+             damaged, and what can be done"
+        );
+        EngineError::Damaged { detail }
     }
 
     /// Opens the files of a manifest.

@@ -116,7 +116,7 @@ pub async fn serve_with(
 
 /// The way on from a directory that cannot be opened, where there is one.
 fn what_to_do(error: &EngineError, dir: &Path) -> String {
-    if !matches!(error, EngineError::Damaged { .. }) {
+    if !matches!(error, EngineError::Damaged { .. }) || error.to_string().contains("arrwdb check") {
         return String::new();
     }
     format!(

@@ -135,10 +135,11 @@ impl Catalog {
         }
     }
 
-    /// The catalog after `entry`. Never refuses (S1).
+    /// The catalog after `entry`. Never refuses (S1). It takes the one before, so that replay
+    /// copies nothing: O(log libraries). Whoever publishes a catalog gives a copy of it (S3).
     #[must_use]
-    pub fn apply(&self, seq: Seq, entry: &CatalogEntry) -> Self {
-        let mut next = self.clone();
+    pub fn apply(self, seq: Seq, entry: &CatalogEntry) -> Self {
+        let mut next = self;
         next.applied = seq;
         match entry {
             CatalogEntry::LibraryCreated(spec) => {

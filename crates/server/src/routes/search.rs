@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use super::answers::{SearchResult, StreamedLine, StreamedResult, milliseconds};
 use super::requests::{read_vector, text_within};
-use super::{NDJSON, seq_header, wants_lines};
+use super::{NDJSON, line, seq_header, wants_lines};
 use crate::app::App;
 use crate::extract::{LibraryPath, MinSeq, QueryPairs, WholeBody, query_fault, read_json};
 use crate::json::{Read, Reader};
@@ -334,12 +334,6 @@ async fn search_stream(
         .map(Ok::<_, std::convert::Infallible>);
     let body = Body::from_stream(futures_util::stream::iter(lines));
     Ok((seq, [(header::CONTENT_TYPE, NDJSON)], body).into_response())
-}
-
-fn line(value: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(value).unwrap_or_default();
-    line.push(b'\n');
-    line
 }
 
 fn stream_request(app: &App, target: &Target, body: &[u8]) -> Result<SearchRequest, Problem> {
