@@ -7,15 +7,21 @@
 //! Invariants:
 //! - I1: a search never returns a row outside `allowed`.
 //! - I2: results are in the total order (distance, key), so ties never depend on the path taken.
-//! - I3: [`brute_force`] is exact.
+//! - I3: [`brute_force`] and [`kd_tree`] are exact.
+//! - I4: a build is deterministic in (inputs, spec, seed), whatever the number of threads.
+//! - I5: reading what was written gives the same structure.
 //! - I6: a row's distance is a function of the query and the row alone: the same bits from
 //!   [`Scorer::score_range`] in any split and from [`Scorer::score`].
 
 mod allowed;
 pub mod brute_force;
 pub mod codes;
+#[cfg(test)]
+mod corpus;
 mod executor;
 pub mod hnsw;
+pub mod kd_tree;
+// pub mod lsh;
 mod metric;
 mod norm;
 mod pages;
@@ -26,6 +32,7 @@ mod scorer;
 mod sections;
 mod top_k;
 mod vectors;
+mod walk;
 
 pub use allowed::{AllRows, Allowed};
 pub use executor::{Executor, Sequential};
@@ -36,3 +43,4 @@ pub use scorer::{Scorer, VectorScorer};
 pub use sections::{Malformed, SectionReader, SectionWriter};
 pub use top_k::TopK;
 pub use vectors::{RowBlock, Vectors};
+pub use walk::{Query, Walk};
