@@ -9,14 +9,9 @@ use super::{KdTree, halves};
 use crate::walk::{Batch, RowSet, scan_rest};
 use crate::{Query, RowId, TopK, Walk};
 
-/// After one row in so many is seen, and something is known of how near the nearest are, the walk
-/// looks at what is left to see.
-const LOOK_ROWS_PER_SEEN: usize = 32;
-/// After one row in so many it looks in any case.
-const LOOK_ROWS_PER_SEEN_MIN: usize = 8;
-/// If more than this part of the rows not seen yet would have to be, scanning all of them is
-/// cheaper: a scan reads rows in the order in which they lie in memory.
-const SCAN_SHARE: (usize, usize) = (1, 2);
+/// A walk may cost one part in so many of what a scan costs before it looks at what is left to see,
+/// and looking may cost as much again.
+const PATIENCE: u64 = 12;
 
 impl KdTree {
     /// Offers rows to `top` under `key(row)` until no other could be kept: what is kept is what
@@ -31,18 +26,63 @@ impl KdTree {
         top: &mut TopK<T>,
         key: impl Fn(RowId) -> T,
     ) -> Walk {
+        let budget = Costs::new(self).scan_row * u64::from(self.rows) / PATIENCE;
+        self.search_within(query, budget, top, key)
+    }
+
+    /// Searches with a budget of its own.
+    pub(super) fn search_within<T: Ord + Copy>(
+        &self,
+        query: Query<'_>,
+        budget: u64,
+        top: &mut TopK<T>,
+        key: impl Fn(RowId) -> T,
+    ) -> Walk {
         assert_eq!(self.rows, query.scorer.rows(), "a tree is over the rows that are scored");
         assert_eq!(self.frame.dims(), query.vector.len(), "dimension of the query");
         // Nothing can be kept within NaN.
         if self.rows == 0 || top.bound().is_nan() {
             return Walk::default();
         }
-        let walker =
-            Walker { tree: self, query, top, key, seen: Vec::new(), rows_seen: 0, scored: 0 };
+        let walker = Walker {
+            tree: self,
+            query,
+            costs: Costs::new(self),
+            budget,
+            spent: 0,
+            seen: Vec::new(),
+            rows_seen: 0,
+            scored: 0,
+            top,
+            key,
+        };
         match Bounds::new(self, query.vector) {
             Some(bounds) => walker.walk(&bounds),
             None => walker.scan(),
         }
+    }
+}
+
+/// What things take, in tenths of a nanosecond on the CPU that this was measured on, where none of
+/// them is in a cache. Only how they compare matters.
+#[derive(Copy, Clone)]
+struct Costs {
+    /// A row in a scan.
+    scan_row: u64,
+    /// A row of a leaf: it lies anywhere in memory.
+    leaf_row: u64,
+    /// A bound of a box, and of a ball.
+    sides: u64,
+    ball: u64,
+}
+
+impl Costs {
+    fn new(tree: &KdTree) -> Self {
+        let (dims, sides) = (tree.frame.dims() as u64, tree.frame.sides() as u64);
+        let ball = if tree.frame.sees_all() { 0 } else { 500 + 2 * dims };
+        // Rows of few numbers come from a cache, long ones from memory.
+        let scan_row = 20 + dims / 4 + dims.saturating_sub(64);
+        Self { scan_row, leaf_row: 150 + 4 * dims, sides: 300 + 15 * sides, ball }
     }
 }
 
@@ -56,48 +96,48 @@ struct Open {
 struct Walker<'a, T, K> {
     tree: &'a KdTree,
     query: Query<'a>,
-    top: &'a mut TopK<T>,
-    key: K,
+    costs: Costs,
+    /// What may be spent before the walk looks at what is left.
+    budget: u64,
+    spent: u64,
     /// The runs that were seen.
     seen: Vec<Range<usize>>,
-    rows_seen: usize,
+    rows_seen: u64,
     scored: u64,
+    top: &'a mut TopK<T>,
+    key: K,
 }
 
 impl<T: Ord + Copy, K: Fn(RowId) -> T> Walker<'_, T, K> {
     fn walk(mut self, bounds: &Bounds<'_>) -> Walk {
-        let rows = self.tree.order.len();
-        let mut open = BinaryHeap::from([self.open(bounds, 0, 0..rows)]);
+        let root = self.open(bounds, 0, 0..self.tree.order.len());
+        let mut open = BinaryHeap::from([root]);
         while let Some(next) = open.pop() {
             if self.is_beyond(next.bound) {
                 return self.done();
             }
+            if self.spent > self.budget {
+                open.push(next);
+                return self.look(bounds, open.into_vec());
+            }
             if next.node >= self.tree.first_leaf() {
                 self.see(next.run);
-                if self.should_look(rows) {
-                    return self.look(bounds, open.into_vec());
-                }
-            } else {
-                for child in self.children(bounds, &next) {
-                    if !self.is_beyond(child.bound) {
-                        open.push(child);
-                    }
+                continue;
+            }
+            for child in self.children(bounds, &next) {
+                if !self.is_beyond(child.bound) {
+                    open.push(child);
                 }
             }
         }
         self.done()
     }
 
-    fn should_look(&self, rows: usize) -> bool {
-        let enough =
-            if self.top.bound().is_finite() { LOOK_ROWS_PER_SEEN } else { LOOK_ROWS_PER_SEEN_MIN };
-        self.rows_seen * enough >= rows
-    }
-
     /// Finds the leaves that are left, and sees them if that is cheaper than a scan.
     fn look(mut self, bounds: &Bounds<'_>, mut open: Vec<Open>) -> Walk {
-        let left = self.tree.order.len() - self.rows_seen;
-        let rows_max = left * SCAN_SHARE.0 / SCAN_SHARE.1;
+        let left = u64::from(self.tree.rows) - self.rows_seen;
+        let scan = left * self.costs.scan_row;
+        let spent_max = self.spent.saturating_add(self.budget);
         let (mut leaves, mut rows) = (Vec::new(), 0);
         while let Some(next) = open.pop() {
             if self.is_beyond(next.bound) {
@@ -105,13 +145,13 @@ impl<T: Ord + Copy, K: Fn(RowId) -> T> Walker<'_, T, K> {
             }
             if next.node < self.tree.first_leaf() {
                 open.extend(self.children(bounds, &next));
-                continue;
+            } else {
+                rows += next.run.len() as u64;
+                leaves.push(next);
             }
-            rows += next.run.len();
-            if rows > rows_max {
+            if rows * self.costs.leaf_row > scan || self.spent > spent_max {
                 return self.scan();
             }
-            leaves.push(next);
         }
         leaves.sort_unstable_by(|a, b| b.cmp(a));
         for leaf in leaves {
@@ -128,16 +168,18 @@ impl<T: Ord + Copy, K: Fn(RowId) -> T> Walker<'_, T, K> {
         distance > f64::from(self.top.bound())
     }
 
-    fn open(&self, bounds: &Bounds<'_>, node: usize, run: Range<usize>) -> Open {
+    fn open(&mut self, bounds: &Bounds<'_>, node: usize, run: Range<usize>) -> Open {
+        self.spent += self.costs.sides;
         let mut bound = bounds.of_box(node);
         let first_leaf = self.tree.first_leaf();
         if node >= first_leaf && !self.is_beyond(bound) {
+            self.spent += self.costs.ball;
             bound = bound.max(bounds.of_ball(node - first_leaf));
         }
         Open { bound, node, run }
     }
 
-    fn children(&self, bounds: &Bounds<'_>, parent: &Open) -> [Open; 2] {
+    fn children(&mut self, bounds: &Bounds<'_>, parent: &Open) -> [Open; 2] {
         let [left, right] = halves(&parent.run);
         let first = 2 * parent.node + 1;
         [self.open(bounds, first, left), self.open(bounds, first + 1, right)]
@@ -155,7 +197,8 @@ impl<T: Ord + Copy, K: Fn(RowId) -> T> Walker<'_, T, K> {
             }
         }
         self.scored += batch.offer(self.query.scorer, self.top, &self.key);
-        self.rows_seen += run.len();
+        self.rows_seen += run.len() as u64;
+        self.spent += run.len() as u64 * self.costs.leaf_row;
         self.seen.push(run);
     }
 

@@ -2,10 +2,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::{Config, KdTree, build};
+use super::bounds::Bounds;
+use super::{Config, KdTree, build, halves};
 use crate::corpus::{Case, Shape, Threads, both, case};
 use crate::{
-    AllRows, Metric, Query, RowId, SectionReader, SectionWriter, Sequential, TopK, VectorScorer,
+    AllRows, Metric, Query, RowId, Scorer, SectionReader, SectionWriter, Sequential, TopK,
+    VectorScorer,
 };
 
 fn tree(case: &Case, leaf_rows: u32) -> KdTree {
@@ -22,13 +24,43 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn i1_i2_i3_a_tree_keeps_what_a_scan_keeps(case in case(), leaf_rows in 0_u32..40) {
+    fn i1_i2_i3_a_tree_keeps_what_a_scan_keeps(
+        case in case(),
+        leaf_rows in 0_u32..40,
+        budget in prop_oneof![Just(u64::MAX), 0_u64..1_000_000],
+    ) {
         let (corpus, tree) = (case.corpus(), tree(&case, leaf_rows));
         let [found, expect] = both(&case, &corpus, |query, top| {
-            let walk = tree.search(query, top, |row| row);
+            let walk = tree.search_within(query, budget, top, |row| row);
             assert!(walk.scored <= u64::from(case.rows));
         });
         prop_assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn i3_no_row_is_scored_nearer_than_the_bounds_of_its_nodes(
+        case in case(),
+        leaf_rows in 1_u32..40,
+    ) {
+        let (corpus, tree, query) = (case.corpus(), tree(&case, leaf_rows), case.query());
+        let Some(bounds) = Bounds::new(&tree, &query) else { return Ok(()) };
+        let block = corpus.block();
+        let scorer = VectorScorer::new(case.metric, &query, &block);
+        let mut open = vec![(0, 0..tree.order.len())];
+        while let Some((node, run)) = open.pop() {
+            let leaf = usize::checked_sub(node, tree.first_leaf());
+            let ball = leaf.map_or(f64::NEG_INFINITY, |leaf| bounds.of_ball(leaf));
+            for row in &tree.order[run.clone()] {
+                let mut distance = [f32::NAN];
+                scorer.score(&[RowId(*row)], &mut distance);
+                let distance = f64::from(distance[0]);
+                prop_assert!(bounds.of_box(node) <= distance, "box of {node}: row {row}");
+                prop_assert!(ball <= distance, "ball of {node}: row {row}");
+            }
+            if leaf.is_none() {
+                open.extend([2 * node + 1, 2 * node + 2].into_iter().zip(halves(&run)));
+            }
+        }
     }
 
     #[test]
@@ -67,7 +99,7 @@ proptest! {
         let read = KdTree::read(&mut SectionReader::new(&bytes), case.metric, case.rows, case.dims);
         if let Ok(tree) = read {
             both(&case, &case.corpus(), |query, top| {
-                let walk = tree.search(query, top, |row| row);
+                let walk = tree.search_within(query, u64::MAX, top, |row| row);
                 assert!(walk.scored <= u64::from(case.rows));
             });
         }
@@ -136,7 +168,7 @@ fn i3_ties_at_the_bound_and_numbers_at_the_ends_of_f32_are_not_lost() {
             let query = Query { scorer: &scorer, vector: &vector, allowed: &AllRows };
             for k in [1, 10, 500] {
                 let (mut found, mut expect) = (TopK::new(k), TopK::new(k));
-                tree.search(query, &mut found, |row| row);
+                tree.search_within(query, u64::MAX, &mut found, |row| row);
                 crate::brute_force::search(&scorer, 0..3000, &AllRows, &mut expect, |row| row);
                 assert_eq!(found.into_sorted(), expect.into_sorted(), "{scale} {metric:?} {k}");
             }
