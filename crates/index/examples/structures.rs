@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arrwdb_index::{
     AllRows, Metric, Query, RowBlock, RowId, Sequential, TopK, VectorScorer, brute_force,
-    inverse_norm, kd_tree, normalized,
+    inverse_norm, kd_tree, lsh, normalized,
 };
 
 /// Queries of one measurement, each asked so many times.
@@ -153,9 +153,50 @@ fn tree(metric: Metric, corpus: &Corpus, name: &str, leaf_rows: u32) {
     );
 }
 
+fn tables(metric: Metric, corpus: &Corpus, name: &str, config: lsh::Config) {
+    let (block, start) = (corpus.block(), Instant::now());
+    let tables = lsh::build(metric, &block, config, 1, &Sequential);
+    let built = start.elapsed();
+    for candidates in [100, 200, 500, 1000, 2000, 5000, 10_000] {
+        let probes = lsh::Probes::new(K, candidates);
+        let visit = |vector: &[f32]| {
+            let scorer = VectorScorer::new(metric, vector, &block);
+            let query = Query { scorer: &scorer, vector, allowed: &AllRows };
+            let mut top = TopK::new(K);
+            tables.search(query, probes, &mut top, |row| row);
+            top.into_sorted()
+        };
+        let ([scanned, visited], answers) =
+            race(corpus, |vector| scan(metric, corpus, vector), visit);
+        let hits = |(expect, found): &(Vec<(f32, RowId)>, Vec<(f32, RowId)>)| {
+            found.iter().filter(|found| expect.contains(found)).count()
+        };
+        let recall = answers.iter().map(hits).sum::<usize>() as f64 / (QUERIES * K) as f64;
+        println!(
+            "lsh {}x{} {name:9} {:6} dims {:4}: {candidates:5} candidates, recall {recall:.3}, \
+             {visited:8.1} us of {scanned:8.1} ({:.3}), built in {:.2} s",
+            config.num_tables(),
+            config.hash_size(),
+            metric.name(),
+            corpus.dims,
+            visited / scanned,
+            built.as_secs_f64(),
+        );
+    }
+}
+
 fn main() {
     let rows = std::env::args().nth(1).and_then(|rows| rows.parse().ok()).unwrap_or(50_000);
     let mut random = Random(1);
+    for dims in [16, 64, 384] {
+        for metric in Metric::ALL {
+            let vectors = clustered(&mut random, dims, rows + QUERIES, 300);
+            let corpus = Corpus::new(metric, dims, vectors);
+            tables(metric, &corpus, "clustered", lsh::Config::default());
+            let corpus = Corpus::new(metric, dims, flat(&mut random, dims, rows + QUERIES));
+            tables(metric, &corpus, "flat", lsh::Config::default());
+        }
+    }
     for dims in [2, 8, 16, 64, 384] {
         for metric in Metric::ALL {
             let vectors = clustered(&mut random, dims, rows + QUERIES, 300);

@@ -89,6 +89,8 @@ pub(crate) struct Case {
     pub(crate) dims: usize,
     pub(crate) rows: u32,
     pub(crate) seed: u64,
+    /// The query is what this row is, or would be.
+    pub(crate) asked: u32,
     pub(crate) k: usize,
     /// Scored, not reported.
     pub(crate) threshold: f32,
@@ -127,6 +129,8 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
             dims,
             rows,
             seed,
+            // Every other query is one of the rows.
+            asked: u32::try_from(seed % (2 * u64::from(rows))).unwrap(),
             k,
             threshold,
             sparsity,
@@ -139,10 +143,9 @@ impl Case {
         self.shape.corpus(self.seed, self.dims, self.rows)
     }
 
-    /// A vector like those of the corpus; one of them at times.
+    /// A vector like those of the corpus.
     pub(crate) fn query(&self) -> Vec<f32> {
-        let row = (self.seed % (2 * u64::from(self.rows))) as usize;
-        let vector = self.shape.row(self.seed, self.dims, row);
+        let vector = self.shape.row(self.seed, self.dims, self.asked as usize);
         if self.metric == Metric::Cosine { normalized(&vector).unwrap().0 } else { vector }
     }
 

@@ -21,7 +21,7 @@ mod corpus;
 mod executor;
 pub mod hnsw;
 pub mod kd_tree;
-// pub mod lsh;
+pub mod lsh;
 mod metric;
 mod norm;
 mod pages;

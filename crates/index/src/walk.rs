@@ -98,6 +98,12 @@ impl RowSet {
     }
 }
 
+/// Whether `order` has each row below `rows` once.
+pub(crate) fn is_permutation(order: &[u32], rows: u32) -> bool {
+    let mut met = RowSet::new(rows);
+    order.len() == rows as usize && order.iter().all(|row| *row < rows && met.insert(*row))
+}
+
 /// Scans the allowed rows that are not in `seen`. Returns how many rows there were to score.
 pub(crate) fn scan_rest<T: Ord + Copy>(
     query: Query<'_>,

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{AXES_MAX, Frame, KdTree, depth};
-use crate::walk::RowSet;
+use crate::walk::is_permutation;
 use crate::{Malformed, Metric, SectionReader, SectionWriter};
 
 impl KdTree {
@@ -87,9 +87,4 @@ fn metric_number(metric: Metric) -> u64 {
 fn expect(from: &mut SectionReader<'_>, what: &'static str, value: u64) -> Result<(), Malformed> {
     let malformed = from.malformed(what);
     if from.number(what)? == value { Ok(()) } else { Err(malformed) }
-}
-
-fn is_permutation(order: &[u32], rows: u32) -> bool {
-    let mut met = RowSet::new(rows);
-    order.iter().all(|row| *row < rows && met.insert(*row))
 }
