@@ -6,11 +6,12 @@
 //! A bit of a hash is the side of a hyperplane that a row is on, so hashes are about angles. What
 //! is hashed is therefore not the row itself:
 //!
-//! - cosine: the row made a unit vector, from the mean of those.
-//! - L2: the row, from the mean of rows: around it, what is near is in the same direction.
-//! - dot: the row divided by the largest length, with one number more that makes it a unit vector
-//!   (Neyshabur and Srebro, "On symmetric and asymmetric LSHs for inner product search", 2015), from
-//!   the mean of those. The query is made a unit vector, with 0 for that number.
+//! - by cosine the row made a unit vector, from the mean of those;
+//! - by Euclidean distance the row, from the mean of rows: around it, what is near is in the same
+//!   direction;
+//! - by inner product the row divided by the largest length, with one number more that makes it a
+//!   unit vector (Neyshabur and Srebro, "On symmetric and asymmetric LSHs for inner product search",
+//!   2015), from the mean of those. The query is made a unit vector, with 0 for that number.
 //!
 //! It is rounded to whole numbers and so are the hyperplanes: hashes have the same bits on every
 //! machine (I4). The hyperplanes follow from the seed and are not stored.
@@ -71,14 +72,18 @@ pub struct Probes {
     pub candidates: usize,
 }
 
-/// Candidates for each row wanted, and at least.
+/// Candidates for each row wanted, at least, and at least one row in so many: buckets grow with the
+/// rows, and so does what must be looked at to see the promising ones of every table.
 const CANDIDATES_PER_K: usize = 20;
 const CANDIDATES_MIN: usize = 1000;
+const ROWS_PER_CANDIDATE: usize = 25;
 
 impl Probes {
-    /// What serves well to find `k` rows.
-    pub fn of_k(k: usize) -> Self {
-        Self { candidates: k.saturating_mul(CANDIDATES_PER_K).max(CANDIDATES_MIN) }
+    /// What serves well to find `k` of `rows` rows.
+    pub fn of_k(k: usize, rows: u32) -> Self {
+        let part = rows as usize / ROWS_PER_CANDIDATE;
+        let candidates = k.saturating_mul(CANDIDATES_PER_K).max(CANDIDATES_MIN).max(part);
+        Self { candidates }
     }
 
     /// So many candidates, and at least `k`.

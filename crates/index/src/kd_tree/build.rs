@@ -168,7 +168,9 @@ impl<V: Vectors + ?Sized> Space<'_, V> {
 
     fn leaf(&self, frame: &Frame, rows: &[u32]) -> Leaf {
         let mut is_axis = vec![false; frame.dims()];
-        frame.axes.iter().for_each(|axis| is_axis[*axis as usize] = true);
+        for axis in &frame.axes {
+            is_axis[*axis as usize] = true;
+        }
         let sides = frame.sides();
         let mut low = vec![f64::INFINITY; sides];
         let mut high = vec![f64::NEG_INFINITY; sides];
@@ -227,15 +229,7 @@ impl<V: Vectors + ?Sized> Space<'_, V> {
 
 /// The larger of each; a NaN, which vectors that are damaged give, is larger than all.
 fn largest(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
-    std::array::from_fn(|i| {
-        if a[i] >= b[i] {
-            a[i]
-        } else if a[i].is_nan() {
-            a[i]
-        } else {
-            b[i]
-        }
-    })
+    std::array::from_fn(|i| if a[i] >= b[i] || a[i].is_nan() { a[i] } else { b[i] })
 }
 
 /// Sums over rows, for each number.

@@ -6,7 +6,9 @@ use proptest::sample::Index;
 
 use super::{Config, Lsh, Probes, build};
 use crate::corpus::{Case, Corpus, Shape, Threads, both, case};
-use crate::{Metric, RowId, SectionReader, SectionWriter, Sequential};
+use crate::{
+    AllRows, Metric, Query, RowId, SectionReader, SectionWriter, Sequential, TopK, VectorScorer,
+};
 
 fn tables(case: &Case, corpus: &Corpus, config: Config) -> Lsh {
     build(case.metric, &corpus.block(), config, case.seed, &Sequential)
@@ -106,7 +108,7 @@ proptest! {
         let read = Lsh::read(&mut SectionReader::new(&bytes), case.metric, case.rows, case.dims);
         if let Ok(tables) = read {
             both(&case, &corpus, |query, top| {
-                let walk = tables.search(query, Probes::of_k(3), top, |row| row);
+                let walk = tables.search(query, Probes::of_k(3, case.rows), top, |row| row);
                 assert!(walk.scored <= u64::from(case.rows));
             });
         }
@@ -144,12 +146,41 @@ fn recall(metric: Metric, candidates: usize) -> f64 {
 }
 
 #[test]
-fn near_rows_are_found_among_few_candidates() {
-    for (metric, candidates, floor) in
-        [(Metric::Cosine, 1000, 0.9), (Metric::L2, 1000, 0.9), (Metric::Dot, 1000, 0.9)]
-    {
-        let recall = recall(metric, candidates);
-        eprintln!("{metric:?} {candidates}: {recall}");
-        assert!(recall >= floor, "{metric:?} {candidates}: {recall}");
+fn i3_near_rows_are_found_among_few_candidates() {
+    for (metric, floor) in [(Metric::Cosine, 0.95), (Metric::L2, 0.95), (Metric::Dot, 0.9)] {
+        let recall = recall(metric, 1000);
+        assert!(recall >= floor, "{metric:?}: {recall}");
     }
+}
+
+#[test]
+fn i3_more_candidates_find_more() {
+    for metric in Metric::ALL {
+        let recalls = [50, 400, 5000].map(|candidates| recall(metric, candidates));
+        assert!(recalls.is_sorted() && recalls[2] > 0.99, "{metric:?}: {recalls:?}");
+    }
+}
+
+#[test]
+fn tables_of_no_rows_find_nothing() {
+    let corpus = Corpus::new(20, Vec::new());
+    let block = corpus.block();
+    let tables = build(Metric::Dot, &block, Config::default(), 1, &Sequential);
+    let bytes = written(&tables);
+    let read = Lsh::read(&mut SectionReader::new(&bytes), Metric::Dot, 0, 20).unwrap();
+    let vector = [1.0; 20];
+    let scorer = VectorScorer::new(Metric::Dot, &vector, &block);
+    let query = Query { scorer: &scorer, vector: &vector, allowed: &AllRows };
+    let mut top = TopK::<RowId>::new(3);
+    read.search(query, Probes::of_k(3, 0), &mut top, |row| row);
+    assert!(top.is_empty() && read.buckets() == 0);
+}
+
+#[test]
+fn numbers_out_of_range_are_no_configuration() {
+    for (num_tables, hash_size) in [(0, 10), (65, 10), (10, 0), (10, 25)] {
+        assert_eq!(Config::new(num_tables, hash_size), None);
+    }
+    let most = Config::new(64, 24).unwrap();
+    assert_eq!((most.num_tables(), most.hash_size()), (64, 24));
 }
