@@ -179,6 +179,24 @@ fn i3_ties_at_the_bound_and_numbers_at_the_ends_of_f32_are_not_lost() {
 }
 
 #[test]
+fn i3_ties_at_the_largest_cosine_distance_are_not_lost() {
+    // Beyond it there is nothing, so a query that is too long has many rows at it.
+    let corpus = Shape::Spread.corpus(1, 3, 3000);
+    let block = corpus.block();
+    let tree = build(Metric::Cosine, &block, Config { leaf_rows: 8 }, &Sequential);
+    let vector = [3.0, -2.0, 1.0];
+    let scorer = VectorScorer::new(Metric::Cosine, &vector, &block);
+    let query = Query { scorer: &scorer, vector: &vector, allowed: &AllRows };
+    // The rows that come first are the last by their keys.
+    let key = |row: RowId| u32::MAX - row.0;
+    let (mut found, mut expect) = (TopK::new(2500), TopK::new(2500));
+    tree.search_within(query, u64::MAX, &mut found, key);
+    crate::brute_force::search(&scorer, 0..3000, &AllRows, &mut expect, key);
+    assert_eq!(expect.bound().to_bits(), 2.0_f32.to_bits());
+    assert_eq!(found.into_sorted(), expect.into_sorted());
+}
+
+#[test]
 fn a_tree_of_no_rows_finds_nothing() {
     let corpus = crate::corpus::Corpus::new(20, Vec::new());
     let block = corpus.block();
