@@ -11,7 +11,7 @@ use crate::{Query, RowId, TopK, Walk};
 
 /// A walk may cost one part in so many of what a scan costs before it looks at what is left to see,
 /// and looking may cost as much again.
-const PATIENCE: u64 = 12;
+const PATIENCE: u64 = 14;
 
 impl KdTree {
     /// Offers rows to `top` under `key(row)` until no other could be kept: what is kept is what
@@ -79,10 +79,10 @@ struct Costs {
 impl Costs {
     fn new(tree: &KdTree) -> Self {
         let (dims, sides) = (tree.frame.dims() as u64, tree.frame.sides() as u64);
-        let ball = if tree.frame.sees_all() { 0 } else { 500 + 2 * dims };
+        let ball = if tree.frame.sees_all() { 0 } else { 800 + 2 * dims };
         // Rows of few numbers come from a cache, long ones from memory.
         let scan_row = 20 + dims / 4 + dims.saturating_sub(64);
-        Self { scan_row, leaf_row: 150 + 4 * dims, sides: 300 + 15 * sides, ball }
+        Self { scan_row, leaf_row: 200 + 4 * dims, sides: 500 + 25 * sides, ball }
     }
 }
 
