@@ -11,7 +11,11 @@ use crate::{Query, RowId, TopK, Walk};
 
 /// A walk may cost one part in so many of what a scan costs before it looks at what is left to see,
 /// and looking may cost as much again.
-const PATIENCE: u64 = 14;
+const PATIENCE: u64 = 12;
+/// After one part in so many of that it looks at a few leaves, evenly chosen: unless half of them can
+/// be left out already, most never will be.
+const FIRST_LOOK: u64 = 4;
+const FIRST_LOOK_LEAVES: usize = 16;
 
 impl KdTree {
     /// Offers rows to `top` under `key(row)` until no other could be kept: what is kept is what
@@ -79,10 +83,10 @@ struct Costs {
 impl Costs {
     fn new(tree: &KdTree) -> Self {
         let (dims, sides) = (tree.frame.dims() as u64, tree.frame.sides() as u64);
-        let ball = if tree.frame.sees_all() { 0 } else { 800 + 2 * dims };
+        let ball = if tree.frame.sees_all() { 0 } else { 500 + 2 * dims };
         // Rows of few numbers come from a cache, long ones from memory.
         let scan_row = 20 + dims / 4 + dims.saturating_sub(64);
-        Self { scan_row, leaf_row: 200 + 4 * dims, sides: 500 + 25 * sides, ball }
+        Self { scan_row, leaf_row: 150 + 4 * dims, sides: 300 + 15 * sides, ball }
     }
 }
 
@@ -112,9 +116,16 @@ impl<T: Ord + Copy, K: Fn(RowId) -> T> Walker<'_, T, K> {
     fn walk(mut self, bounds: &Bounds<'_>) -> Walk {
         let root = self.open(bounds, 0, 0..self.tree.order.len());
         let mut open = BinaryHeap::from([root]);
+        let mut first_look = true;
         while let Some(next) = open.pop() {
             if self.is_beyond(next.bound) {
                 return self.done();
+            }
+            if first_look && self.spent > self.budget / FIRST_LOOK && self.top.bound().is_finite() {
+                first_look = false;
+                if self.is_hopeless(bounds) {
+                    return self.scan();
+                }
             }
             if self.spent > self.budget {
                 open.push(next);
@@ -131,6 +142,17 @@ impl<T: Ord + Copy, K: Fn(RowId) -> T> Walker<'_, T, K> {
             }
         }
         self.done()
+    }
+
+    /// Whether few of all leaves can be left out.
+    fn is_hopeless(&self, bounds: &Bounds<'_>) -> bool {
+        let first_leaf = self.tree.first_leaf();
+        let beyond = (0..FIRST_LOOK_LEAVES).filter(|place| {
+            let leaf = place * (first_leaf + 1) / FIRST_LOOK_LEAVES;
+            let bound = bounds.of_box(first_leaf + leaf).max(bounds.of_ball(leaf));
+            self.is_beyond(bound)
+        });
+        beyond.count() < FIRST_LOOK_LEAVES / 2
     }
 
     /// Finds the leaves that are left, and sees them if that is cheaper than a scan.
