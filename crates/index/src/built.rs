@@ -1,27 +1,22 @@
 //! The structure of one segment: built, searched, written and read.
 
-use std::cell::RefCell;
+mod search;
+
 use std::io;
 
-use crate::codes::{Bits, CodeScorer, Errors, ScalarCodes, Space};
+pub use search::Request;
+
+use crate::codes::{Bits, Errors, ScalarCodes, Space};
 use crate::full_space::FullSpace;
 use crate::hnsw::{self, Hnsw, Twins};
+use crate::kd_tree::{self, KdTree};
+use crate::lsh::{self, Lsh};
 use crate::{
-    Allowed, Executor, IndexSpec, Malformed, Metric, Quantization, RowId, Scorer, SectionReader,
-    SectionWriter, Structure, TopK, VectorScorer, Vectors, brute_force,
+    Executor, IndexSpec, Malformed, Metric, SectionReader, SectionWriter, Structure, Vectors,
 };
 
 /// The seed of every build: a structure depends on its rows and what was asked for alone.
 const SEED: u64 = 0x5eed;
-/// A walk among few allowed rows may score one row in so many of them before all of them are
-/// scored instead: a scan takes rows in order, which is quicker by about this factor.
-const SCAN_GAIN: u64 = 2;
-/// Rows of which a scan of codes rules some out at a time.
-const SCAN_ROWS: usize = 256;
-/// Candidates that scalar codes give for each result: the codes err a little, so the last of the
-/// nearest are decided by the vectors.
-const SCALAR_CANDIDATES: usize = 2;
-
 /// How hard one search tries, where it says so itself.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tuning {
@@ -42,6 +37,9 @@ pub struct Effort {
     pub walked: u32,
     /// Segments whose allowed rows were all scored.
     pub scanned: u32,
+    /// Segments whose structure was of no use for this query, so that the rest of their rows was
+    /// scanned.
+    pub fell_back: u32,
 }
 
 impl Effort {
@@ -51,6 +49,7 @@ impl Effort {
         self.codes += other.codes;
         self.walked += other.walked;
         self.scanned += other.scanned;
+        self.fell_back += other.fell_back;
     }
 }
 
@@ -60,14 +59,18 @@ pub struct SegmentIndex {
     metric: Metric,
     spec: IndexSpec,
     rows: u32,
-    graph: Option<Hnsw>,
+    kind: Kind,
     codes: Option<ScalarCodes>,
 }
 
-thread_local! {
-    /// A walk's memory, kept by each thread that searches: a bit for each row of the largest
-    /// segment it has searched, and some kilobytes.
-    static SCRATCH: RefCell<hnsw::Scratch> = RefCell::default();
+/// The structure itself.
+#[derive(Debug)]
+enum Kind {
+    /// None: rows are taken one after the other.
+    Scan,
+    KdTree(KdTree),
+    Lsh(Lsh),
+    Hnsw(Hnsw),
 }
 
 impl SegmentIndex {
@@ -81,8 +84,14 @@ impl SegmentIndex {
     ) -> Self {
         let encode = |bits, errors| ScalarCodes::encode(metric, bits, errors, vectors, executor);
         let codes = spec.quantization.bits().map(|bits| encode(bits, errors_of(spec)));
-        let graph = match spec.structure {
-            Structure::BruteForce => None,
+        let kind = match spec.structure {
+            Structure::BruteForce => Kind::Scan,
+            Structure::KdTree { .. } => {
+                Kind::KdTree(kd_tree::build(metric, vectors, kd_tree::Config::default(), executor))
+            }
+            Structure::Lsh { build } => {
+                Kind::Lsh(lsh::build(metric, vectors, build, SEED, executor))
+            }
             Structure::Hnsw { build, .. } => {
                 let comparable = |codes: &&ScalarCodes| codes.bits() == Bits::Eight;
                 let full = FullSpace::new(metric, vectors);
@@ -97,16 +106,16 @@ impl SegmentIndex {
                     }
                 };
                 let twins = Twins::find(vectors, executor);
-                Some(hnsw::build(space, twins, build, SEED, executor))
+                Kind::Hnsw(hnsw::build(space, twins, build, SEED, executor))
             }
         };
-        Self { metric, spec, rows: vectors.rows(), graph, codes }
+        Self { metric, spec, rows: vectors.rows(), kind, codes }
     }
 
     /// Whether a search takes the rows one after the other, so that parts of them can be searched
     /// apart.
     pub fn is_scan(&self) -> bool {
-        self.graph.is_none()
+        matches!(self.kind, Kind::Scan)
     }
 
     /// What it was built as.
@@ -116,114 +125,31 @@ impl SegmentIndex {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        let graph = self.graph.as_ref().map_or(0, Hnsw::bytes);
-        graph + self.codes.as_ref().map_or(0, ScalarCodes::bytes)
+        let structure = match &self.kind {
+            Kind::Scan => 0,
+            Kind::KdTree(tree) => tree.bytes(),
+            Kind::Lsh(tables) => tables.bytes(),
+            Kind::Hnsw(graph) => graph.bytes(),
+        };
+        structure + self.codes.as_ref().map_or(0, ScalarCodes::bytes)
     }
 
     /// The graph, where it has one.
     pub fn graph(&self) -> Option<&Hnsw> {
-        self.graph.as_ref()
+        if let Kind::Hnsw(graph) = &self.kind { Some(graph) } else { None }
     }
 
-    /// Offers the nearest of the `allowed_rows` rows that `allowed` has to `top`, under the key
-    /// `key(row)`: at least `k` of them, where there are so many. The distances are those of the
-    /// full vectors, as a [`VectorScorer`] gives them.
-    pub fn search<V: Vectors + ?Sized, T: Ord + Copy>(
-        &self,
-        request: Request<'_, V>,
-        top: &mut TopK<T>,
-        key: impl Fn(RowId) -> T,
-    ) -> Effort {
-        let full = VectorScorer::new(self.metric, request.query, request.vectors);
-        let mut effort = Effort::default();
-        let found = match self.graph.as_ref().filter(|_graph| !request.tuning.exact) {
-            Some(graph) if request.allowed_rows > 0 && request.rows == (0, self.rows) => SCRATCH
-                .with_borrow_mut(|scratch| self.walk(graph, &full, request, scratch, &mut effort)),
-            _ => None,
-        };
-        match found {
-            Some(found) => {
-                effort.walked = 1;
-                for (distance, row) in found {
-                    top.push(distance, key(row));
-                }
+    /// Figures of the structure by name, as statistics report them.
+    pub fn figures(&self) -> Vec<(&'static str, f64)> {
+        match &self.kind {
+            Kind::Scan => Vec::new(),
+            Kind::KdTree(tree) => vec![("tree_depth", f64::from(tree.depth()))],
+            Kind::Lsh(tables) => {
+                let buckets = tables.buckets() as f64;
+                let rows = f64::from(self.rows) * f64::from(tables.config().num_tables());
+                vec![("total_buckets", buckets), ("avg_bucket_size", rows / buckets.max(1.0))]
             }
-            None => {
-                effort.scanned = 1;
-                match self.codes.as_ref().filter(|codes| codes.has_errors()) {
-                    Some(codes) => {
-                        let codes = codes.scorer(request.query);
-                        scan_codes(&codes, &full, request, top, key, &mut effort);
-                    }
-                    None => {
-                        effort.vectors += u64::from(request.allowed_rows);
-                        let (first, end) = request.rows;
-                        brute_force::search(&full, first..end, request.allowed, top, key);
-                    }
-                }
-            }
-        }
-        effort
-    }
-
-    /// The nearest rows that a walk finds; `None` where scoring every allowed row is quicker, or
-    /// needed to find enough.
-    fn walk<V: Vectors + ?Sized>(
-        &self,
-        graph: &Hnsw,
-        full: &VectorScorer<'_, V>,
-        request: Request<'_, V>,
-        scratch: &mut hnsw::Scratch,
-        effort: &mut Effort,
-    ) -> Option<Vec<(f32, RowId)>> {
-        let k = request.k.min(request.allowed_rows as usize);
-        let candidates = self.candidates(request.k);
-        let ef = self.ef(request).max(candidates);
-        // A walk scores some ten rows for each that it keeps: with fewer rows a scan is quicker.
-        if ef.saturating_mul(8) >= request.allowed_rows as usize {
-            return None;
-        }
-        let code_scorer = self.codes.as_ref().map(|codes| codes.scorer(request.query));
-        let scorer: &dyn Scorer = code_scorer.as_ref().map_or(full, |scorer| scorer);
-        let mut nearest = TopK::new(candidates);
-        let scored = if request.allowed_rows == self.rows {
-            Some(graph.search(scorer, ef, scratch, &mut nearest, |row| row))
-        } else {
-            let scored_max = u64::from(request.allowed_rows) / SCAN_GAIN;
-            let wanted = hnsw::Wanted { ef, allowed: request.allowed, scored_max };
-            graph.search_allowed(scorer, wanted, scratch, &mut nearest, |row| row)
-        };
-        let spent = if code_scorer.is_some() { &mut effort.codes } else { &mut effort.vectors };
-        *spent += scratch.scored();
-        scored?;
-        if nearest.len() < k {
-            return None;
-        }
-        let nearest = nearest.into_sorted();
-        if code_scorer.is_none() {
-            return Some(nearest);
-        }
-        let rows: Vec<RowId> = nearest.into_iter().map(|(_distance, row)| row).collect();
-        let mut distances = vec![0.0; rows.len()];
-        full.score(&rows, &mut distances);
-        effort.vectors += rows.len() as u64;
-        Some(distances.into_iter().zip(rows).collect())
-    }
-
-    fn ef<V: ?Sized>(&self, request: Request<'_, V>) -> usize {
-        let usual = match request.spec.structure {
-            Structure::Hnsw { ef_search, .. } => ef_search,
-            Structure::BruteForce => 0,
-        };
-        request.tuning.ef_search.unwrap_or(usual) as usize
-    }
-
-    /// How many rows a walk has to give for `k` results.
-    fn candidates(&self, k: usize) -> usize {
-        match self.spec.quantization {
-            Quantization::None => k,
-            Quantization::Scalar { .. } => k.saturating_mul(SCALAR_CANDIDATES),
-            Quantization::Hybrid { rerank_top_k, .. } => k.max(rerank_top_k as usize),
+            Kind::Hnsw(graph) => vec![("avg_connections", graph.average_degree())],
         }
     }
 
@@ -232,9 +158,11 @@ impl SegmentIndex {
         if let Some(codes) = &self.codes {
             codes.write(out)?;
         }
-        match &self.graph {
-            Some(graph) => graph.write(out),
-            None => Ok(()),
+        match &self.kind {
+            Kind::Scan => Ok(()),
+            Kind::KdTree(tree) => tree.write(out),
+            Kind::Lsh(tables) => tables.write(out),
+            Kind::Hnsw(graph) => graph.write(out),
         }
     }
 
@@ -253,12 +181,14 @@ impl SegmentIndex {
         if codes.as_ref().map(ScalarCodes::bits) != bits {
             return Err(from.malformed("codes of other bits"));
         }
-        let graph = match spec.structure {
-            Structure::BruteForce => None,
-            Structure::Hnsw { .. } => Some(Hnsw::read(from, rows)?),
+        let kind = match spec.structure {
+            Structure::BruteForce => Kind::Scan,
+            Structure::KdTree { .. } => Kind::KdTree(KdTree::read(from, metric, rows, dims)?),
+            Structure::Lsh { .. } => Kind::Lsh(Lsh::read(from, metric, rows, dims)?),
+            Structure::Hnsw { .. } => Kind::Hnsw(Hnsw::read(from, rows)?),
         };
         from.end()?;
-        Ok(Self { metric, spec, rows, graph, codes })
+        Ok(Self { metric, spec, rows, kind, codes })
     }
 }
 
@@ -266,77 +196,9 @@ impl SegmentIndex {
 fn errors_of(spec: IndexSpec) -> Errors {
     match spec.structure {
         Structure::BruteForce => Errors::Kept,
-        Structure::Hnsw { .. } => Errors::Omitted,
-    }
-}
-
-/// Offers the nearest allowed rows to `top`, exactly: rows that are too far by their codes are
-/// ruled out, and the vectors decide among the others.
-fn scan_codes<V: Vectors + ?Sized, T: Ord + Copy>(
-    codes: &CodeScorer<'_>,
-    full: &VectorScorer<'_, V>,
-    request: Request<'_, V>,
-    top: &mut TopK<T>,
-    key: impl Fn(RowId) -> T,
-    effort: &mut Effort,
-) {
-    let mut bounds = [0.0; SCAN_ROWS];
-    let mut distances = [0.0; SCAN_ROWS];
-    let mut near = Vec::with_capacity(SCAN_ROWS);
-    let (mut first, rows_end) = request.rows;
-    while first < rows_end {
-        let end = rows_end.min(first.saturating_add(SCAN_ROWS as u32));
-        let bounds = &mut bounds[..(end - first) as usize];
-        codes.lower_bounds(RowId(first), bounds);
-        effort.codes += bounds.len() as u64;
-        near.clear();
-        for (row, bound) in (first..end).map(RowId).zip(bounds) {
-            if *bound <= top.bound() && request.allowed.allows(row) {
-                near.push(row);
-            }
+        Structure::KdTree { .. } | Structure::Lsh { .. } | Structure::Hnsw { .. } => {
+            Errors::Omitted
         }
-        let distances = &mut distances[..near.len()];
-        full.score(&near, distances);
-        effort.vectors += near.len() as u64;
-        for (row, distance) in near.iter().zip(distances) {
-            top.push(*distance, key(*row));
-        }
-        first = end;
-    }
-}
-
-/// A search of one segment.
-pub struct Request<'a, V: ?Sized> {
-    /// The segment's vectors.
-    pub vectors: &'a V,
-    /// The rows to be searched, from the first to before the second: all, unless
-    /// [`SegmentIndex::is_scan`].
-    pub rows: (u32, u32),
-    /// For [`Metric::Cosine`] a unit vector.
-    pub query: &'a [f32],
-    /// How many of the nearest.
-    pub k: usize,
-    /// What the library asks for now; how it is searched counts.
-    pub spec: IndexSpec,
-    /// What this search asks for.
-    pub tuning: Tuning,
-    /// Rows that may be answered.
-    pub allowed: &'a dyn Allowed,
-    /// How many those are of all rows.
-    pub allowed_rows: u32,
-}
-
-impl<V: ?Sized> Clone for Request<'_, V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<V: ?Sized> Copy for Request<'_, V> {}
-
-impl<V: ?Sized> std::fmt::Debug for Request<'_, V> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Request").field("k", &self.k).finish_non_exhaustive()
     }
 }
 

@@ -7,9 +7,9 @@
 //! Invariants:
 //! - I1: a search never returns a row outside `allowed`.
 //! - I2: results are in the total order (distance, key), so ties never depend on the path taken.
-//! - I3: [`brute_force`] is exact; the other structures have at least the recall that their tests
-//!   state, and never give fewer than k rows where there are k.
-//! - I4: a build is deterministic in (rows, spec), whatever the number of threads.
+//! - I3: [`brute_force`] and [`kd_tree`] are exact; the others have a recall floor in their tests,
+//!   and never give fewer than k rows where there are k.
+//! - I4: a build is deterministic in (inputs, spec, seed), whatever the number of threads.
 //! - I5: reading what was written gives the same structure, and reading anything else an error.
 //! - I6: a row's distance is a function of the query and the row alone: the same bits from
 //!   [`Scorer::score_range`] in any split and from [`Scorer::score`].
@@ -18,9 +18,13 @@ mod allowed;
 pub mod brute_force;
 mod built;
 pub mod codes;
+#[cfg(test)]
+mod corpus;
 mod executor;
 mod full_space;
 pub mod hnsw;
+pub mod kd_tree;
+pub mod lsh;
 mod metric;
 mod norm;
 mod pages;
@@ -32,6 +36,7 @@ mod sections;
 mod spec;
 mod top_k;
 mod vectors;
+mod walk;
 
 pub use allowed::{AllRows, Allowed};
 pub use built::{Effort, Request, SegmentIndex, Tuning};
@@ -44,3 +49,4 @@ pub use sections::{Malformed, SectionReader, SectionWriter};
 pub use spec::{IndexSpec, ParameterError, Quantization, Structure};
 pub use top_k::TopK;
 pub use vectors::{RowBlock, Vectors};
+pub use walk::{Query, Walk};

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::codes::Bits;
-use crate::hnsw;
+use crate::{hnsw, lsh};
 
 /// The structure, with its parameters.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,6 +14,17 @@ pub enum Structure {
     /// Every row is scored: exact.
     #[default]
     BruteForce,
+    /// A tree of boxes: exact, and quick where vectors have few dimensions.
+    KdTree {
+        /// Taken from clients of the original, whose trees were built anew after so many changes;
+        /// segments here are built anew as they are merged.
+        rebuild_threshold: u32,
+    },
+    /// Random hyperplanes: rows on the same sides of them as the query.
+    Lsh {
+        /// How it is built.
+        build: lsh::Config,
+    },
     /// A hierarchical navigable small world.
     Hnsw {
         /// How it is built.
@@ -74,6 +85,10 @@ const M: Parameter = Parameter { name: "M", min: 2, max: 128, default: 16 };
 const EF_CONSTRUCTION: Parameter =
     Parameter { name: "ef_construction", min: 4, max: 4096, default: 200 };
 const EF_SEARCH: Parameter = Parameter { name: "ef_search", min: 1, max: 10_000, default: 50 };
+const REBUILD_THRESHOLD: Parameter =
+    Parameter { name: "rebuild_threshold", min: 0, max: 1 << 30, default: 100 };
+const NUM_TABLES: Parameter = Parameter { name: "num_tables", min: 1, max: 64, default: 10 };
+const HASH_SIZE: Parameter = Parameter { name: "hash_size", min: 1, max: 24, default: 10 };
 const BITS: Parameter = Parameter { name: "bits", min: 4, max: 8, default: 8 };
 const RERANK_TOP_K: Parameter =
     Parameter { name: "rerank_top_k", min: 10, max: 1000, default: 100 };
@@ -87,12 +102,14 @@ struct Given<'a> {
 
 impl Structure {
     /// Names of every type.
-    pub const TYPES: [&'static str; 2] = ["brute_force", "hnsw"];
+    pub const TYPES: [&'static str; 4] = ["brute_force", "kd_tree", "lsh", "hnsw"];
 
     /// The type's name in the API and in files.
     pub const fn type_name(self) -> &'static str {
         match self {
             Self::BruteForce => "brute_force",
+            Self::KdTree { .. } => "kd_tree",
+            Self::Lsh { .. } => "lsh",
             Self::Hnsw { .. } => "hnsw",
         }
     }
@@ -103,6 +120,20 @@ impl Structure {
             "brute_force" => {
                 Given::new("brute_force", parameters)?.end()?;
                 Ok(Self::BruteForce)
+            }
+            "kd_tree" => {
+                let mut given = Given::new("kd_tree", parameters)?;
+                let rebuild_threshold = given.take(&REBUILD_THRESHOLD)?;
+                given.end()?;
+                Ok(Self::KdTree { rebuild_threshold })
+            }
+            "lsh" => {
+                let mut given = Given::new("lsh", parameters)?;
+                let (tables, bits) = (given.take(&NUM_TABLES)?, given.take(&HASH_SIZE)?);
+                given.end()?;
+                // Both are in the range that is checked there too.
+                let build = lsh::Config::new(tables, bits).unwrap_or_default();
+                Ok(Self::Lsh { build })
             }
             "hnsw" => {
                 let mut given = Given::new("hnsw", parameters)?;
@@ -127,6 +158,13 @@ impl Structure {
     pub fn parameters(self) -> Vec<(&'static str, u64)> {
         match self {
             Self::BruteForce => Vec::new(),
+            Self::KdTree { rebuild_threshold } => {
+                vec![(REBUILD_THRESHOLD.name, rebuild_threshold.into())]
+            }
+            Self::Lsh { build } => vec![
+                (NUM_TABLES.name, build.num_tables().into()),
+                (HASH_SIZE.name, build.hash_size().into()),
+            ],
             Self::Hnsw { build, ef_search } => vec![
                 (M.name, build.m.into()),
                 (EF_CONSTRUCTION.name, build.ef_construction.into()),
@@ -210,9 +248,20 @@ impl IndexSpec {
     pub fn builds_as(self, other: Self) -> bool {
         let structure = match (self.structure, other.structure) {
             (Structure::Hnsw { build, .. }, Structure::Hnsw { build: other, .. }) => build == other,
+            (Structure::KdTree { .. }, Structure::KdTree { .. }) => true,
             (one, other) => one == other,
         };
         structure && self.quantization.bits() == other.quantization.bits()
+    }
+
+    /// The structure and what its rows are scored by, where the two go together.
+    pub fn new(structure: Structure, quantization: Quantization) -> Result<Self, ParameterError> {
+        let exact = matches!(structure, Structure::KdTree { .. });
+        if exact && quantization != Quantization::None {
+            let detail = "kd_tree finds the nearest by their vectors; its quantization is \"none\"";
+            return Err(ParameterError { name: String::new(), detail: detail.into() });
+        }
+        Ok(Self { structure, quantization })
     }
 
     /// Whether segments have anything beside their rows.
@@ -315,7 +364,7 @@ mod tests {
         let flat = detail(Structure::new("brute_force", &[("M", 8)]).map(drop));
         assert_eq!(flat, "there is no \"M\": brute_force has no parameters");
         let types = detail(Structure::new("tree", &[]).map(drop));
-        assert!(types.contains("\"brute_force\", \"hnsw\""), "{types}");
+        assert!(types.contains("\"brute_force\", \"kd_tree\""), "{types}");
         let bits = detail(Quantization::new("scalar", &[("bits", 5)]).map(drop));
         assert_eq!(bits, "\"bits\" is 5; it has to be 4 or 8");
     }
