@@ -7,7 +7,7 @@
 //! `--k 10`, `--threads 1,2`, `--rounds 3`; `--sweep '[{"ef_search":20}]'` measures these settings,
 //! `--targets 0.90,0.95` the least `ef_search` that reaches each recall; `--save FILE` and
 //! `--load FILE` keep what was built. Base vectors and queries are NumPy files of f32, the truth one
-//! of i32 with the nearest rows of each query; base vectors are mapped, as a segment's are.
+//! of i32 with the nearest rows of each query.
 //! `bench/peers/compare.py` runs this beside other engines.
 #![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
 
@@ -155,10 +155,8 @@ fn spec_of(index: &Value) -> Outcome<IndexSpec> {
         quantization.iter().map(|(name, value)| (name.as_str(), *value)).collect();
     let strategy = index["quantization_config"]["strategy"].as_str().unwrap_or("none");
     let kind = index["index_type"].as_str().unwrap_or("brute_force");
-    Ok(IndexSpec {
-        structure: Structure::new(kind, &structure)?,
-        quantization: Quantization::new(strategy, &quantization)?,
-    })
+    let structure = Structure::new(kind, &structure)?;
+    Ok(IndexSpec::new(structure, Quantization::new(strategy, &quantization)?)?)
 }
 
 /// Base vectors, queries and their nearest rows.

@@ -182,10 +182,11 @@ impl Inner {
         let started = Instant::now();
         let spec = self.spec(tenant, id, None).await?;
         let old = spec.index;
-        let new = IndexSpec {
-            structure: change.structure.unwrap_or(old.structure),
-            quantization: change.quantization.unwrap_or(old.quantization),
-        };
+        let structure = change.structure.unwrap_or(old.structure);
+        let quantization = change.quantization.unwrap_or(old.quantization);
+        let new = IndexSpec::new(structure, quantization).map_err(|error| {
+            EngineError::Invalid { field: "/quantization_config".into(), detail: error.to_string() }
+        })?;
         let seq = if new == old {
             self.snapshot(tenant, id, None).await?.seq
         } else {

@@ -210,13 +210,7 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                     done.send(()).unwrap_or_default();
                     return;
                 }
-                Some(Task::RemoveLibrary(id)) => {
-                    let store = engine.store.clone();
-                    match blocking(move || store.remove_library(id)).await {
-                        Ok(()) => tracing::info!(library = %id, "removed its files"),
-                        Err(error) => tracing::error!(library = %id, %error, "cannot remove its files"),
-                    }
-                }
+                Some(Task::RemoveLibrary(id)) => remove_library(&engine, id).await,
                 // Dropped: whoever waits for it is told that the engine closes.
                 Some(_) if engine.upkeep.is_closing() => {}
                 Some(Task::Checkpoint(handle)) => {
@@ -249,6 +243,14 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                 }
             }
         }
+    }
+}
+
+async fn remove_library(engine: &Inner, id: LibraryId) {
+    let store = engine.store.clone();
+    match blocking(move || store.remove_library(id)).await {
+        Ok(()) => tracing::info!(library = %id, "removed its files"),
+        Err(error) => tracing::error!(library = %id, %error, "cannot remove its files"),
     }
 }
 

@@ -54,7 +54,7 @@ pub struct IndexChange {
 pub struct IndexRebuilt {
     /// What it asked for before.
     pub old: IndexSpec,
-    /// What it asks for now.
+    /// What it asks for from here on.
     pub new: IndexSpec,
     /// Live chunks that are searched so.
     pub chunks: u64,

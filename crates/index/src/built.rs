@@ -118,6 +118,11 @@ impl SegmentIndex {
         matches!(self.kind, Kind::Scan)
     }
 
+    /// The metric that it was built for.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
     /// What it was built as.
     pub fn spec(&self) -> IndexSpec {
         self.spec

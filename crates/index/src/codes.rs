@@ -213,7 +213,9 @@ impl ScalarCodes {
             let (vector, inverse_norm) = vectors.row(RowId(u32::try_from(row).unwrap_or(u32::MAX)));
             rotated.copy_from_slice(vector);
             if self.metric == Metric::Cosine {
-                rotated.iter_mut().for_each(|value| *value *= inverse_norm);
+                for value in &mut rotated {
+                    *value *= inverse_norm;
+                }
             }
             subtract(&mut rotated, &self.center);
             self.rotation.apply(&mut rotated, &mut room);
@@ -239,7 +241,9 @@ impl ScalarCodes {
             Bits::Four => {
                 let scale = best_scale(rotated, largest, reach, codes);
                 kernels.quantize(rotated, inverse(scale), codes);
-                codes.iter_mut().for_each(|code| *code = (*code).clamp(-7, 7));
+                for code in codes.iter_mut() {
+                    *code = (*code).clamp(-7, 7);
+                }
                 let nibble = |code: &i8| (code + 8).cast_unsigned();
                 let (low, high) = codes.split_at(codes.len().div_ceil(2));
                 let high = high.iter().map(nibble).chain(std::iter::repeat(0));

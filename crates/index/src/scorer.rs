@@ -80,11 +80,15 @@ impl<V: Vectors + ?Sized> Scorer for VectorScorer<'_, V> {
             }
             Metric::Dot => {
                 self.kernels.dot_rows(self.query, vectors, out);
-                out.iter_mut().for_each(|out| *out = dot_distance(*out));
+                for out in out {
+                    *out = dot_distance(*out);
+                }
             }
             Metric::L2 => {
                 self.kernels.l2_squared_rows(self.query, vectors, out);
-                out.iter_mut().for_each(|out| *out = l2_distance(*out));
+                for out in out {
+                    *out = l2_distance(*out);
+                }
             }
         }
     }

@@ -141,7 +141,13 @@ impl Structure {
                 let ef_construction = given.take(&EF_CONSTRUCTION)?;
                 let ef_search = given.take(&EF_SEARCH)?;
                 given.end()?;
-                let build = hnsw::Config { m, ef_construction: ef_construction.max(m) };
+                if ef_construction < m {
+                    let detail = format!(
+                        "\"ef_construction\" is {ef_construction}; it has to be at least \"M\", {m}"
+                    );
+                    return Err(ParameterError { name: EF_CONSTRUCTION.name.into(), detail });
+                }
+                let build = hnsw::Config { m, ef_construction };
                 Ok(Self::Hnsw { build, ef_search })
             }
             _ => Err(ParameterError {
@@ -358,6 +364,8 @@ mod tests {
         let detail = |result: Result<_, super::ParameterError>| result.unwrap_err().to_string();
         let structure = |parameters| detail(Structure::new("hnsw", parameters).map(drop));
         assert_eq!(structure(&[("M", 1)]), "\"M\" is 1; it has to be 2 to 128");
+        let few = "\"ef_construction\" is 9; it has to be at least \"M\", 16";
+        assert_eq!(structure(&[("ef_construction", 9)]), few);
         assert_eq!(structure(&[("M", 8), ("M", 8)]), "\"M\" is given twice");
         let names = "there is no \"m\": hnsw has \"M\", \"ef_construction\", \"ef_search\"";
         assert_eq!(structure(&[("m", 8)]), names);

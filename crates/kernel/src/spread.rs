@@ -67,6 +67,10 @@ pub(crate) static SCALAR: SpreadTable = SpreadTable {
 /// parallel processing", 1968): every step reads two runs and writes them interleaved, which suits
 /// registers of any width.
 #[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled for the caller's instruction set only if inlined"
+)]
 fn hadamard(values: &mut [f32], room: &mut [f32]) {
     let half = values.len() / 2;
     let (mut from, mut to) = (values, room);
@@ -87,6 +91,10 @@ fn hadamard(values: &mut [f32], room: &mut [f32]) {
 }
 
 #[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled for the caller's instruction set only if inlined"
+)]
 #[expect(clippy::cast_possible_truncation, reason = "what is outside the range of i8 saturates")]
 fn quantize(values: &[f32], inverse: f32, out: &mut [i8]) {
     for (out, value) in out.iter_mut().zip(values) {
@@ -96,6 +104,10 @@ fn quantize(values: &[f32], inverse: f32, out: &mut [i8]) {
 
 /// Magnitudes order as the bits of their numbers do.
 #[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled for the caller's instruction set only if inlined"
+)]
 fn largest(values: &[f32]) -> f32 {
     let magnitude = |value: &f32| value.to_bits() & (u32::MAX >> 1);
     f32::from_bits(values.iter().map(magnitude).max().unwrap_or(0))
@@ -140,8 +152,9 @@ mod tests {
             let mut transformed = values.clone();
             Kernels::scalar().hadamard(&mut transformed, &mut vec![0.0; count]);
             for (row, got) in transformed.iter().enumerate() {
-                let sign =
-                    |column: usize| if (row & column).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+                let sign = |column: usize| {
+                    if (row & column).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 }
+                };
                 let expect: f32 = values.iter().enumerate().map(|(i, x)| sign(i) * x).sum();
                 assert_eq!(got.to_bits(), (expect + 0.0).to_bits(), "{count}: {row}");
             }

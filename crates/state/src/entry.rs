@@ -348,12 +348,14 @@ pub(crate) fn read_index(from: &mut Reader<'_>) -> Result<IndexSpec, DecodeError
     let (name, parameters) = read_parameters(from)?;
     let quantization = Quantization::new(name, &parameters)
         .map_err(|_unknown| from.error("a quantisation this build knows"))?;
-    Ok(IndexSpec { structure, quantization })
+    IndexSpec::new(structure, quantization)
+        .map_err(|_apart| from.error("an index and a quantisation that go together"))
 }
 
-fn read_parameters<'a>(
-    from: &mut Reader<'a>,
-) -> Result<(&'a str, Vec<(&'a str, u64)>), DecodeError> {
+/// A name, and parameters with their numbers.
+type Named<'a> = (&'a str, Vec<(&'a str, u64)>);
+
+fn read_parameters<'a>(from: &mut Reader<'a>) -> Result<Named<'a>, DecodeError> {
     let name = from.text("name")?;
     let count = from.count(12, "parameters")?;
     let parameters = (0..count)

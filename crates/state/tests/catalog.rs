@@ -19,7 +19,8 @@ fn spec(n: u64) -> LibrarySpec {
         name: format!("library {n}"),
         description: None,
         created_at: Timestamp::from_micros(1),
-        index: IndexSpec::BruteForce,
+        index: IndexSpec::default(),
+        metric: arrwdb_state::Metric::Cosine,
         model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
         dimension: 384,
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrwdb_log::disk::Access;
 use arrwdb_state::{
-    Catalog, FileSegment, LibraryEntry, LibraryId, LibrarySpec, Manifest, Seq, View,
+    Catalog, FileSegment, IndexFile, LibraryEntry, LibraryId, LibrarySpec, Manifest, Seq, View,
 };
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use super::finding::{LibraryFigures, Remedy};
 use super::library_id;
 use crate::error::EngineError;
 use crate::map::map;
-use crate::store::{MANIFEST, SEGMENT, Store, TEMPORARY, failed};
+use crate::store::{INDEX, MANIFEST, SEGMENT, Store, TEMPORARY, failed};
 
 /// Faults of one segment file that are reported.
 const SEGMENT_FAULTS_MAX: usize = 100;
@@ -129,8 +129,8 @@ fn segment_names(
     let mut unnamed = Vec::new();
     for name in check.store.names(&dir)? {
         let path = dir.join(&name);
-        let number = name.strip_suffix(SEGMENT).and_then(|number| number.parse::<u64>().ok());
-        let Some(number) = number else {
+        let number = [SEGMENT, INDEX].iter().find_map(|suffix| name.strip_suffix(suffix));
+        let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) else {
             let finished = !name.ends_with(TEMPORARY);
             let remedy = if finished { Remedy::Leave } else { Remedy::Remove };
             let what =
@@ -141,6 +141,10 @@ fn segment_names(
         match manifest {
             Some(manifest) if manifest.segments.iter().any(|named| named.number == number) => {}
             Some(_) => check.findings().of(Remedy::Remove, &path, "no manifest names it"),
+            // Derived: without its segment it is of no use.
+            None if name.ends_with(INDEX) => {
+                check.findings().of(Remedy::Leave, &path, "no manifest names its segment");
+            }
             None => unnamed.push(path),
         }
     }
@@ -299,7 +303,34 @@ fn open_segment(
     for fault in &faults {
         check.findings().damage(fault);
     }
+    if faults.is_empty() {
+        check_index(check, id, &segment)?;
+    }
     Ok(faults.is_empty().then_some(segment))
+}
+
+/// What a segment is searched by, if there is such a file: it is derived, so one that does not
+/// hold is removed and built again.
+fn check_index(
+    check: &mut Check<'_>,
+    id: LibraryId,
+    segment: &FileSegment,
+) -> Result<(), EngineError> {
+    let path = check.store.index_path(id, segment.number());
+    let bytes = match map(&*check.store.disk, &path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed("map", &path))?,
+    };
+    check.read_through(&path)?;
+    let what = match IndexFile::verify(bytes.bytes(), bytes.name(), segment) {
+        Ok(true) => return Ok(()),
+        Ok(false) => "it is the index of another segment; it is built again".into(),
+        Err(damage) => {
+            format!("{} at byte {}; it is built again", damage.what, damage.offset)
+        }
+    };
+    check.findings().of(Remedy::Remove, &path, what);
+    Ok(())
 }
 
 /// The view after the log's records, as a start makes it.

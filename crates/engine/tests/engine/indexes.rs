@@ -1,7 +1,9 @@
 //! What libraries are searched by: built, changed, lost and found again while they are used.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use arrwdb_engine::check::{Finding, Remedy, Silent};
 use arrwdb_engine::log::disk::Disk;
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
@@ -206,6 +208,12 @@ async fn a_lost_or_damaged_index_is_built_again_and_nothing_is_missing_meanwhile
                 disk.alter(&path, |all| *all = bytes).unwrap();
             }
         }
+        let report =
+            arrwdb_engine::check::check(Arc::new(disk.crash(|| true)), Path::new("/data"), &Silent)
+                .unwrap();
+        let named = |finding: &Finding| finding.path == path && finding.remedy == Remedy::Remove;
+        let findings = report.findings.kept.iter().filter(|finding| named(finding)).count();
+        assert_eq!(findings, usize::from(damage != "removed"), "{damage}: {report:?}");
         let engine = open_with(&disk, small()).await.unwrap();
         check(&engine, library, ROWS).await;
         engine.rebuild_index(TENANT, library, IndexChange::default()).await.unwrap();

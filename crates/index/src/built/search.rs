@@ -17,7 +17,7 @@ const SCAN_GAIN: u64 = 2;
 /// A walk scores so many rows for each that it keeps, so that with fewer rows a scan is quicker.
 const SCORED_PER_KEPT: usize = 8;
 /// Rows of which a scan of codes rules some out at a time.
-const SCAN_ROWS: usize = 256;
+const SCAN_ROWS: u32 = 256;
 /// Candidates that scalar codes give for each result: the codes err a little, so the last of the
 /// nearest are decided by the vectors.
 const SCALAR_CANDIDATES: usize = 2;
@@ -39,7 +39,7 @@ pub struct Request<'a, V: ?Sized> {
     pub query: &'a [f32],
     /// How many of the nearest.
     pub k: usize,
-    /// What the library asks for now; how it is searched counts.
+    /// What the library asks for at present; how it is searched counts.
     pub spec: IndexSpec,
     /// What this search asks for.
     pub tuning: Tuning,
@@ -95,7 +95,7 @@ impl SegmentIndex {
         effort.scanned = 1;
         if let Some(codes) = self.codes.as_ref().filter(|codes| codes.has_errors()) {
             let codes = codes.scorer(request.query);
-            scan_codes(&codes, &full, request, top, key, &mut effort);
+            effort.add(scan_codes(&codes, &full, request, top, key));
         } else {
             effort.vectors += u64::from(request.allowed_rows);
             let (first, end) = request.rows;
@@ -115,21 +115,18 @@ impl SegmentIndex {
         let code_scorer = self.codes.as_ref().map(|codes| codes.scorer(request.query));
         let scorer: &dyn Scorer = code_scorer.as_ref().map_or(full, |scorer| scorer);
         let mut nearest = TopK::new(self.candidates(request));
-        let mut walk = Walk::default();
-        let came_to_an_end = match &self.kind {
-            Kind::Scan | Kind::KdTree(_) => None,
+        let (ended, walk) = match &self.kind {
+            Kind::Scan | Kind::KdTree(_) => (false, Walk::default()),
             Kind::Lsh(tables) => {
                 let probes = Probes::of_k(request.k, self.rows);
-                walk = tables.search(query(scorer, request), probes, &mut nearest, |row| row);
-                Some(())
+                (true, tables.search(query(scorer, request), probes, &mut nearest, |row| row))
             }
-            Kind::Hnsw(graph) => self.walk(graph, scorer, request, &mut nearest, &mut walk),
+            Kind::Hnsw(graph) => self.walk(graph, scorer, request, &mut nearest),
         };
         effort.fell_back = u32::from(walk.fell_back);
         let spent = if code_scorer.is_some() { &mut effort.codes } else { &mut effort.vectors };
         *spent += walk.scored;
-        came_to_an_end?;
-        if nearest.len() < request.k.min(request.allowed_rows as usize) {
+        if !ended || nearest.len() < request.k.min(request.allowed_rows as usize) {
             return None;
         }
         let nearest = nearest.into_sorted();
@@ -143,30 +140,32 @@ impl SegmentIndex {
         Some(distances.into_iter().zip(rows).collect())
     }
 
-    /// Walks the graph; `None` where a scan is better.
+    /// Walks the graph: whether it came to an end, and what that took. Where a scan is better it
+    /// does not begin.
     fn walk<V: ?Sized>(
         &self,
         graph: &hnsw::Hnsw,
         scorer: &dyn Scorer,
         request: Request<'_, V>,
         nearest: &mut TopK<RowId>,
-        walk: &mut Walk,
-    ) -> Option<()> {
+    ) -> (bool, Walk) {
         let ef = ef(request);
         if ef.saturating_mul(SCORED_PER_KEPT) >= request.allowed_rows as usize {
-            return None;
+            return (false, Walk::default());
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let ended = if request.allowed_rows == self.rows {
-                graph.search(scorer, ef, scratch, nearest, |row| row);
-                Some(())
+                graph.walk(scorer, ef, scratch);
+                true
             } else {
                 let scored_max = u64::from(request.allowed_rows) / SCAN_GAIN;
                 let wanted = hnsw::Wanted { ef, allowed: request.allowed, scored_max };
-                graph.search_allowed(scorer, wanted, scratch, nearest, |row| row).map(|_scored| ())
+                graph.walk_allowed(scorer, wanted, scratch)
             };
-            walk.scored = scratch.scored();
-            ended
+            if ended {
+                graph.offer(scratch, request.allowed, nearest);
+            }
+            (ended, Walk { scored: scratch.scored(), fell_back: false })
         })
     }
 
@@ -206,14 +205,14 @@ fn scan_codes<V: Vectors + ?Sized, T: Ord + Copy>(
     request: Request<'_, V>,
     top: &mut TopK<T>,
     key: impl Fn(RowId) -> T,
-    effort: &mut Effort,
-) {
-    let mut bounds = [0.0; SCAN_ROWS];
-    let mut distances = [0.0; SCAN_ROWS];
-    let mut near = Vec::with_capacity(SCAN_ROWS);
+) -> Effort {
+    let mut effort = Effort::default();
+    let mut bounds = [0.0; SCAN_ROWS as usize];
+    let mut distances = [0.0; SCAN_ROWS as usize];
+    let mut near = Vec::with_capacity(SCAN_ROWS as usize);
     let (mut first, rows_end) = request.rows;
     while first < rows_end {
-        let end = rows_end.min(first.saturating_add(SCAN_ROWS as u32));
+        let end = rows_end.min(first.saturating_add(SCAN_ROWS));
         let bounds = &mut bounds[..(end - first) as usize];
         codes.lower_bounds(RowId(first), bounds);
         effort.codes += bounds.len() as u64;
@@ -231,4 +230,5 @@ fn scan_codes<V: Vectors + ?Sized, T: Ord + Copy>(
         }
         first = end;
     }
+    effort
 }

@@ -94,8 +94,7 @@ fn search(
     index: &SegmentIndex,
     rows: &RowBlock<'_>,
     query: &[f32],
-    k: usize,
-    tuning: Tuning,
+    Asked { k, tuning }: Asked,
     allowed: &dyn Allowed,
 ) -> Found {
     let allowed_rows = (0..rows.rows()).filter(|row| allowed.allows(RowId(*row))).count();
@@ -138,17 +137,17 @@ fn bits(found: &Found) -> Vec<(u32, RowId)> {
 /// Checks whatever holds for every structure: I1, I2, as many rows as there are, each with its
 /// true distance, and exact answers where they are asked for.
 fn check_found(
-    metric: Metric,
     index: &SegmentIndex,
     rows: &RowBlock<'_>,
     query: &[f32],
     asked: Asked,
     allowed: &dyn Allowed,
 ) {
+    let metric = index.metric();
     let name = format!("{} by {metric:?}", index.spec());
     let k = asked.k;
     let expect = exact(metric, rows, query, k, allowed);
-    let found = search(index, rows, query, k, asked.tuning, allowed);
+    let found = search(index, rows, query, asked, allowed);
     assert_eq!(found.len(), expect.len(), "{name}: as many as there are, up to k");
     let scorer = VectorScorer::new(metric, query, rows);
     for ((distance, row), best) in found.iter().zip(&expect) {
@@ -166,7 +165,11 @@ fn check_found(
         assert_eq!(bits(&found), bits(&expect), "I3: {name}: no row that is near is ruled out");
     }
     let exactly = Tuning { exact: true, ..Tuning::default() };
-    assert_eq!(bits(&search(index, rows, query, k, exactly, allowed)), bits(&expect), "{name}");
+    assert_eq!(
+        bits(&search(index, rows, query, Asked { k, tuning: exactly }, allowed)),
+        bits(&expect),
+        "{name}"
+    );
 }
 
 /// Rows of every kind: spread, equal, collinear, one.
@@ -187,7 +190,7 @@ fn rows_of(kind: u8, seed: u64, dims: usize, count: usize) -> Vec<f32> {
         _ => spread
             .iter()
             .enumerate()
-            .map(|(at, v)| v * 10.0_f32.powi((at / dims % 9) as i32 * 2 - 8))
+            .map(|(at, v)| v * 10.0_f32.powi(i32::try_from(at / dims % 9).unwrap() * 2 - 8))
             .collect(),
     }
 }
@@ -217,11 +220,11 @@ proptest! {
         let rows = corpus.block();
         let index = SegmentIndex::build(spec, metric, &rows, &Sequential);
         let query = query_of(metric, &numbers(seed ^ 0x5eed, dims));
-        check_found(metric, &index, &rows, &query, asked, &Share(share));
-        check_found(metric, &index, &rows, &query, asked, &AllRows);
+        check_found(&index, &rows, &query, asked, &Share(share));
+        check_found(&index, &rows, &query, asked, &AllRows);
         // Of itself: the row or one that is as near.
         let own = query_of(metric, &corpus.vectors[..dims]);
-        check_found(metric, &index, &rows, &own, asked, &AllRows);
+        check_found(&index, &rows, &own, asked, &AllRows);
     }
 
     #[test]
@@ -240,7 +243,7 @@ proptest! {
         prop_assert_eq!(again.bytes(), bytes.bytes());
         let query = query_of(metric, &numbers(seed, 12));
         for allowed in [&AllRows as &dyn Allowed, &Share(700)] {
-            let found = |index| search(index, &rows, &query, 3, Tuning::default(), allowed);
+            let found = |index| search(index, &rows, &query, Asked { k: 3, tuning: Tuning::default() }, allowed);
             prop_assert_eq!(bits(&found(&read)), bits(&found(&index)));
         }
         let mut damaged = bytes;
@@ -251,8 +254,9 @@ proptest! {
             }
         }
         if let Ok(read) = SegmentIndex::read(&mut reader(&damaged), spec, metric, 12, 400) {
-            search(&read, &rows, &query, 3, Tuning::default(), &AllRows);
-            search(&read, &rows, &query, 3, Tuning::default(), &Share(700));
+            let asked = Asked { k: 3, tuning: Tuning::default() };
+            search(&read, &rows, &query, asked, &AllRows);
+            search(&read, &rows, &query, asked, &Share(700));
         }
     }
 }
@@ -316,13 +320,12 @@ fn i4_a_build_has_the_same_bytes_on_any_number_of_threads() {
 
 /// Of the true `k` nearest, how many are found, over `queries` queries near to rows.
 fn recall(
-    metric: Metric,
     index: &SegmentIndex,
     corpus: &Corpus,
     ef: u32,
     allowed: impl Fn(usize) -> Box<dyn Allowed>,
 ) -> f64 {
-    let (k, queries) = (10, 60);
+    let (k, queries, metric) = (10, 60, index.metric());
     let rows = corpus.block();
     let tuning = Tuning { ef_search: Some(ef), ..Tuning::default() };
     let mut hits = 0;
@@ -334,7 +337,7 @@ fn recall(
         let query = query_of(metric, &vector);
         let allowed = allowed(n);
         let expect = exact(metric, &rows, &query, k, &*allowed);
-        let found = search(index, &rows, &query, k, tuning, &*allowed);
+        let found = search(index, &rows, &query, Asked { k, tuning }, &*allowed);
         assert_eq!(found.len(), expect.len(), "never fewer than there are");
         let farthest = expect.last().map_or(f32::NEG_INFINITY, |last| last.0);
         // One as near as the farthest of the nearest is as good as that.
@@ -350,7 +353,7 @@ fn i3_a_walk_finds_nearly_all_of_the_nearest() {
     for spec in specs() {
         for metric in Metric::ALL {
             let index = SegmentIndex::build(spec, metric, &corpus.block(), &Two);
-            let found = recall(metric, &index, &corpus, 100, |_| Box::new(AllRows));
+            let found = recall(&index, &corpus, 100, |_| Box::new(AllRows));
             // Hyperplanes know nothing of lengths, which decide the inner product.
             let floor = if metric == Metric::Dot && spec.name() == "lsh" { 0.85 } else { 0.95 };
             assert!(found >= floor, "{spec} by {metric:?}: {found}");
@@ -379,11 +382,11 @@ fn i3_filters_do_not_cost_recall_however_they_are_correlated() {
         let spec = IndexSpec { structure, quantization };
         let index = SegmentIndex::build(spec, Metric::L2, &corpus.block(), &Two);
         for per_mille in [500, 100, 10, 1] {
-            let found = recall(Metric::L2, &index, &corpus, 80, |_| Box::new(Share(per_mille)));
+            let found = recall(&index, &corpus, 80, |_| Box::new(Share(per_mille)));
             assert!(found >= 0.95, "{spec}, {per_mille} of 1000: {found}");
         }
         for inside in [true, false] {
-            let found = recall(Metric::L2, &index, &corpus, 80, |n| {
+            let found = recall(&index, &corpus, 80, |n| {
                 // The query's own neighbourhood, or all but that.
                 let at = n * 97 % 12_000;
                 let rows = corpus.block();

@@ -79,6 +79,13 @@ pub(super) struct Find {
     pub(super) width: usize,
 }
 
+/// How many links of a layer are chosen.
+#[derive(Copy, Clone)]
+struct Choice {
+    layer: usize,
+    max: usize,
+}
+
 /// Links chosen for a new node, for each of its layers from the lowest.
 type Chosen = Vec<Vec<Near>>;
 
@@ -187,7 +194,8 @@ impl Draft {
             entry = nearest;
             if layer <= level {
                 let candidates: Vec<Near> = scratch.beam.nearest().collect();
-                chosen[layer] = self.diverse(space, layer, &candidates, m, scratch);
+                let choice = Choice { layer, max: m };
+                chosen[layer] = self.diverse(space, choice, &candidates, scratch);
             }
         }
         chosen
@@ -263,13 +271,13 @@ impl Draft {
     fn diverse(
         &self,
         space: &dyn Space,
-        layer: usize,
+        choice: Choice,
         candidates: &[Near],
-        max: usize,
         scratch: &mut Scratch,
     ) -> Vec<Near> {
         /// Kept nodes compared at a time.
         const STEP: usize = 4;
+        let Choice { layer, max } = choice;
         let mut kept: Vec<Near> = Vec::with_capacity(max);
         let mut rows: Vec<RowId> = Vec::with_capacity(max);
         for candidate in candidates {
@@ -329,7 +337,7 @@ impl Draft {
         links.sort_unstable_by(|a, b| {
             a.distance.total_cmp(&b.distance).then(a.node().cmp(&b.node()))
         });
-        self.diverse(space, layer, &links, nodes.stride, scratch)
+        self.diverse(space, Choice { layer, max: nodes.stride }, &links, scratch)
     }
 
     fn finish(self, rows: u32, twins: Twins) -> Hnsw {
@@ -348,7 +356,7 @@ impl Draft {
             })
             .collect();
         let first = self.order.first().map_or(0, |row| row.0);
-        Hnsw { rows, first, base, base_stride, upper_rows, upper, twins }
+        Hnsw { rows, base, base_stride, upper_rows, upper, first, twins }
     }
 }
 

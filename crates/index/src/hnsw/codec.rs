@@ -55,7 +55,10 @@ impl Hnsw {
             let links: &[u32] = from.array("links of a layer")?;
             let nodes = links.len() / stride;
             let first = upper.is_empty();
-            if links.len() % stride != 0 || nodes == 0 || nodes > below || (first && nodes < below)
+            if !links.len().is_multiple_of(stride)
+                || nodes == 0
+                || nodes > below
+                || (first && nodes < below)
             {
                 return Err(from.malformed("a layer is a part of the one below it"));
             }

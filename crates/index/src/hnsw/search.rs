@@ -33,36 +33,38 @@ impl Scratch {
 }
 
 impl Hnsw {
-    /// Offers the rows near to `scorer`'s query to `top`: the `ef` nearest that a walk finds.
-    /// Returns how many rows it scored.
-    pub fn search<T: Ord + Copy>(
-        &self,
-        scorer: &dyn Scorer,
-        ef: usize,
-        scratch: &mut Scratch,
-        top: &mut TopK<T>,
-        key: impl Fn(RowId) -> T,
-    ) -> u64 {
-        assert_eq!(self.rows, scorer.rows(), "a graph is over the rows that are scored");
-        scratch.scored = 0;
-        if self.rows == 0 {
-            return 0;
+    /// Finds the `ef` rows nearest to `scorer`'s query that a walk gets to, and leaves them in the
+    /// scratch.
+    pub fn walk(&self, scorer: &dyn Scorer, ef: usize, scratch: &mut Scratch) {
+        self.begin(scorer, ef, scratch);
+        if self.rows > 0 {
+            let entry = self.descend(scorer, scratch);
+            self.follow(scorer, entry, scratch);
         }
-        let entry = self.descend(scorer, scratch);
-        self.walk(scorer, entry, ef, scratch);
+    }
+
+    /// Offers the allowed rows that the last walk found, each with those that are equal to it.
+    pub fn offer(&self, scratch: &Scratch, allowed: &dyn Allowed, top: &mut TopK<RowId>) {
         for near in scratch.beam.nearest() {
-            top.push(near.distance, key(RowId(near.node())));
-            for twin in self.twins.of(near.node()) {
-                top.push(near.distance, key(RowId(*twin)));
+            let node = near.node();
+            let rows = std::iter::once(node).chain(self.twins.of(node).iter().copied());
+            for row in rows.map(RowId).filter(|row| allowed.allows(*row)) {
+                top.push(near.distance, row);
             }
         }
-        scratch.scored
+    }
+
+    fn begin(&self, scorer: &dyn Scorer, ef: usize, scratch: &mut Scratch) {
+        assert_eq!(self.rows, scorer.rows(), "a graph is over the rows that are scored");
+        scratch.scored = 0;
+        scratch.beam.reset(ef);
+        scratch.visited.reset(self.rows as usize);
     }
 
     /// The row nearest to the query that going downhill through the upper layers finds.
     fn descend(&self, scorer: &dyn Scorer, scratch: &mut Scratch) -> u32 {
         let Some(first) = self.upper_rows.first() else { return self.first };
-        let (mut node, mut nearest) = (0, self.score_one(scorer, *first, scratch));
+        let (mut node, mut nearest) = (0, score_one(scorer, *first, scratch));
         for layer in self.upper.iter().rev() {
             loop {
                 scratch.batch.clear();
@@ -84,18 +86,9 @@ impl Hnsw {
         self.upper_rows[node as usize]
     }
 
-    fn score_one(&self, scorer: &dyn Scorer, row: u32, scratch: &mut Scratch) -> f32 {
-        scratch.batch.clear();
-        scratch.batch.push(RowId(row));
-        score(scorer, scratch);
-        scratch.distances[0]
-    }
-
     /// Follows the links of the nearest rows until none of the `ef` nearest is left to follow.
-    fn walk(&self, scorer: &dyn Scorer, entry: u32, ef: usize, scratch: &mut Scratch) {
-        let distance = self.score_one(scorer, entry, scratch);
-        scratch.beam.reset(ef);
-        scratch.visited.reset(self.rows as usize);
+    fn follow(&self, scorer: &dyn Scorer, entry: u32, scratch: &mut Scratch) {
+        let distance = score_one(scorer, entry, scratch);
         scratch.visited.insert(entry);
         scratch.beam.offer(distance, entry);
         while let Some(row) = scratch.beam.follow() {
@@ -114,30 +107,24 @@ impl Hnsw {
 }
 
 impl Hnsw {
-    /// As [`Self::search`], for the rows that are allowed. The walk goes through the others too,
-    /// so that it finds what lies behind them, and keeps the `ef` nearest that are allowed.
-    /// `None`, with nothing offered, once it has scored `scored_max` rows: scoring every allowed
-    /// row is then the quicker way.
-    pub fn search_allowed<T: Ord + Copy>(
+    /// As [`Self::walk`], for the rows that are allowed. The walk goes through the others too, so
+    /// that it finds what lies behind them, and keeps the `ef` nearest that are allowed. `false`
+    /// once it has scored `scored_max` rows: scoring every allowed row is then the quicker way.
+    pub fn walk_allowed(
         &self,
         scorer: &dyn Scorer,
         wanted: Wanted<'_>,
         scratch: &mut Scratch,
-        top: &mut TopK<T>,
-        key: impl Fn(RowId) -> T,
-    ) -> Option<u64> {
-        assert_eq!(self.rows, scorer.rows(), "a graph is over the rows that are scored");
-        scratch.scored = 0;
+    ) -> bool {
+        self.begin(scorer, wanted.ef, scratch);
         if self.rows == 0 {
-            return Some(0);
+            return true;
         }
         let with_twins = WithTwins { twins: &self.twins, allowed: wanted.allowed };
         let allowed = if self.twins.is_empty() { wanted.allowed } else { &with_twins };
         let entry = self.descend(scorer, scratch);
-        let distance = self.score_one(scorer, entry, scratch);
-        scratch.visited.reset(self.rows as usize);
+        let distance = score_one(scorer, entry, scratch);
         scratch.visited.insert(entry);
-        scratch.beam.reset(wanted.ef);
         scratch.open.clear();
         scratch.open.push(Reverse(Open { distance, row: entry }));
         if allowed.allows(RowId(entry)) {
@@ -148,7 +135,7 @@ impl Hnsw {
                 break;
             }
             if scratch.scored > wanted.scored_max {
-                return None;
+                return false;
             }
             self.meet_neighbors(nearest.row, scratch);
             score(scorer, scratch);
@@ -161,14 +148,7 @@ impl Hnsw {
                 }
             }
         }
-        for near in scratch.beam.nearest() {
-            let node = near.node();
-            let rows = std::iter::once(node).chain(self.twins.of(node).iter().copied());
-            for row in rows.map(RowId).filter(|row| wanted.allowed.allows(*row)) {
-                top.push(near.distance, key(row));
-            }
-        }
-        Some(scratch.scored)
+        true
     }
 
     /// Puts the neighbours of a row that were not met yet into the batch.
@@ -226,6 +206,14 @@ impl PartialEq for Open {
 }
 
 impl Eq for Open {}
+
+/// Scores one row.
+fn score_one(scorer: &dyn Scorer, row: u32, scratch: &mut Scratch) -> f32 {
+    scratch.batch.clear();
+    scratch.batch.push(RowId(row));
+    score(scorer, scratch);
+    scratch.distances[0]
+}
 
 /// Scores the scratch's batch.
 #[inline]

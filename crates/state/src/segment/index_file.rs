@@ -98,6 +98,21 @@ impl IndexFile {
         segment: &FileSegment,
         metric: Metric,
     ) -> Result<Option<SegmentIndex>, Damage> {
+        let read = Self::read_any(bytes, name, segment)?;
+        Ok(read.filter(|(its, _index)| *its == metric).map(|(_metric, index)| index))
+    }
+
+    /// Checks the file at `name` whole; whether it belongs to the segment. O(bytes).
+    pub fn verify(bytes: &[u8], name: &str, segment: &FileSegment) -> Result<bool, Damage> {
+        Ok(Self::read_any(bytes, name, segment)?.is_some())
+    }
+
+    /// The structure, and the metric that it is for; `None` if it belongs to another segment.
+    fn read_any(
+        bytes: &[u8],
+        name: &str,
+        segment: &FileSegment,
+    ) -> Result<Option<(Metric, SegmentIndex)>, Damage> {
         let damage =
             |offset: usize, what| Damage { file: name.to_owned(), offset: offset as u64, what };
         let read = |error: DecodeError| damage(error.offset, error.what);
@@ -110,15 +125,13 @@ impl IndexFile {
             return Err(damage(16, "not the shape of the segment that it names"));
         }
         let mut spec = Reader::at(bytes, HEADER_BYTES);
-        if read_metric(&mut spec).map_err(read)? != metric {
-            return Ok(None);
-        }
+        let metric = read_metric(&mut spec).map_err(read)?;
         let spec = read_index(&mut spec).map_err(read)?;
         let structure = &bytes[outline.structure..outline.checksums];
         let mut from = SectionReader::new(structure);
         let dims = outline.dimension as usize;
         SegmentIndex::read(&mut from, spec, metric, dims, outline.rows)
-            .map(Some)
+            .map(|index| Some((metric, index)))
             .map_err(|error| damage(outline.structure + error.offset, error.what))
     }
 }
