@@ -1,0 +1,58 @@
+//! Tables of a query: plain loops, compiled for each instruction set.
+//!
+//! Every operation is a single rounding in a fixed order, so tables have the same bits everywhere.
+
+use super::{LOOKUP_SUM_MAX, PART_BYTES, QueryTables};
+
+/// The largest entry.
+const ENTRY_MAX: f32 = 255.0;
+
+/// [`crate::Kernels::fill_tables`], whose checks were made.
+#[inline(always)]
+pub(super) fn fill(query: &[f32], book: &[f32], tables: &mut QueryTables) {
+    let (products, _) = tables.products.as_chunks_mut::<PART_BYTES>();
+    let width = query.len() / products.len().max(1);
+    let (columns, _) = book.as_chunks::<PART_BYTES>();
+    let (mut total, mut widest, mut offset) = (0.0_f32, 0.0_f32, 0.0_f32);
+    for (part, products) in products.iter_mut().enumerate() {
+        let columns = &columns[part * width..][..width];
+        for (number, column) in query[part * width..][..width].iter().zip(columns) {
+            for (product, value) in products.iter_mut().zip(column) {
+                *product += number * value;
+            }
+        }
+        let [least, most] = ends(products);
+        total += most - least;
+        widest = widest.max(most - least);
+        offset += least;
+        products.iter_mut().for_each(|product| *product -= least);
+    }
+    // Half a step for each part is what rounding up can add.
+    let room = f32::from(LOOKUP_SUM_MAX) - products.len() as f32;
+    let scale = (ENTRY_MAX / widest).min(room * 0.999 / total);
+    // A query of zeros has no span: every entry is 0 then.
+    let scale = if scale.is_finite() { scale } else { 0.0 };
+    for (entry, product) in tables.entries.iter_mut().zip(products.as_flattened()) {
+        *entry = round(product * scale);
+    }
+    tables.step = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    tables.offset = offset;
+}
+
+/// The least and the most.
+#[inline(always)]
+fn ends(products: &[f32; PART_BYTES]) -> [f32; 2] {
+    let (mut least, mut most) = (products[0], products[0]);
+    for product in products {
+        least = if *product < least { *product } else { least };
+        most = if *product > most { *product } else { most };
+    }
+    [least, most]
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "at most 255.5, and what is above saturates")]
+#[expect(clippy::cast_sign_loss, reason = "the least was subtracted: nothing is below zero")]
+fn round(value: f32) -> u8 {
+    (value + 0.5) as u8
+}
