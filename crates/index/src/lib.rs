@@ -16,6 +16,7 @@ pub mod brute_force;
 pub mod codes;
 mod executor;
 pub mod hnsw;
+pub mod ivf;
 mod metric;
 mod norm;
 mod pages;

@@ -35,6 +35,7 @@ pub const LOOKUP_SUM_MAX: u16 = u16::MAX;
 pub(crate) struct LookupTable {
     pub(crate) estimate: Estimate,
     pub(crate) fill: Fill,
+    pub(crate) encode: Encode,
 }
 
 /// Tables, a block, what is common to it and the estimates: [`Kernels::estimate`].
@@ -48,6 +49,12 @@ type Estimate = unsafe fn(&[u8], CodeBlock<'_>, Line, &mut [f32; BLOCK_ROWS]) ->
 /// # Safety
 /// As for [`Estimate`].
 type Fill = unsafe fn(&[f32], &[f32], &mut QueryTables);
+
+/// Numbers, a book, its terms and the codes: [`Kernels::encode_parts`].
+///
+/// # Safety
+/// As for [`Estimate`].
+type Encode = unsafe fn(&[f32], &[f32], &[f32], &mut [u8]);
 
 /// The codes of 32 rows and what their estimates are made with.
 #[derive(Copy, Clone, Debug)]
@@ -132,6 +139,20 @@ impl Kernels {
         tables.entries.resize(parts.next_multiple_of(PARTS_MULTIPLE) * PART_BYTES, 0);
         // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
         unsafe { (self.lookup.fill)(query, book, tables) }
+    }
+
+    /// `out[p]` becomes the code of part `p` of `values`: the first `c` with the largest product
+    /// with the part less `terms[p * 16 + c]`, so the nearest if that is half of its square. The
+    /// shapes and the products are those of [`Kernels::fill_tables`]. The same on every CPU.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn encode_parts(&self, values: &[f32], book: &[f32], terms: &[f32], out: &mut [u8]) {
+        assert!(values.len().is_multiple_of(out.len().max(1)), "parts of one width");
+        assert_eq!(Some(book.len()), values.len().checked_mul(PART_BYTES), "a book of that shape");
+        assert_eq!(Some(terms.len()), out.len().checked_mul(PART_BYTES), "a term for each code");
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.lookup.encode)(values, book, terms, out) }
     }
 }
 

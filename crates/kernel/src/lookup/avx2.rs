@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 
 use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, QueryTables, scalar, tables};
 
-pub(crate) static TABLE: LookupTable = LookupTable { estimate, fill };
+pub(crate) static TABLE: LookupTable = LookupTable { estimate, fill, encode };
 
 /// Bytes in a register.
 const LANES: usize = 32;
@@ -19,6 +19,11 @@ const QUARTER: usize = BLOCK_ROWS / 4;
 #[target_feature(enable = "avx2")]
 fn fill(query: &[f32], book: &[f32], out: &mut QueryTables) {
     tables::fill(query, book, out);
+}
+
+#[target_feature(enable = "avx2")]
+fn encode(values: &[f32], book: &[f32], terms: &[f32], out: &mut [u8]) {
+    tables::encode(values, book, terms, out);
 }
 
 #[target_feature(enable = "avx2")]

@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 
 use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, QueryTables, tables};
 
-pub(crate) static TABLE: LookupTable = LookupTable { estimate, fill };
+pub(crate) static TABLE: LookupTable = LookupTable { estimate, fill, encode };
 
 /// Bytes in a register.
 const LANES: usize = 64;
@@ -21,6 +21,11 @@ const HALF: usize = BLOCK_ROWS / 2;
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn fill(query: &[f32], book: &[f32], out: &mut QueryTables) {
     tables::fill(query, book, out);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn encode(values: &[f32], book: &[f32], terms: &[f32], out: &mut [u8]) {
+    tables::encode(values, book, terms, out);
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]

@@ -7,7 +7,7 @@ use std::arch::aarch64::{
 
 use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, PART_BYTES, QueryTables, scalar, tables};
 
-pub(crate) static TABLE: LookupTable = LookupTable { estimate, fill };
+pub(crate) static TABLE: LookupTable = LookupTable { estimate, fill, encode };
 
 /// Sums in a register.
 const QUARTER: usize = BLOCK_ROWS / 4;
@@ -15,6 +15,11 @@ const QUARTER: usize = BLOCK_ROWS / 4;
 #[target_feature(enable = "neon")]
 fn fill(query: &[f32], book: &[f32], out: &mut QueryTables) {
     tables::fill(query, book, out);
+}
+
+#[target_feature(enable = "neon")]
+fn encode(values: &[f32], book: &[f32], terms: &[f32], out: &mut [u8]) {
+    tables::encode(values, book, terms, out);
 }
 
 #[target_feature(enable = "neon")]

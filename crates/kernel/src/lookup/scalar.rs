@@ -5,6 +5,7 @@ use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, PART_BYTES, tables};
 pub(crate) static TABLE: LookupTable = LookupTable {
     estimate,
     fill: |query, book, out| tables::fill(query, book, out),
+    encode: |values, book, terms, out| tables::encode(values, book, terms, out),
 };
 
 fn estimate(tables: &[u8], block: CodeBlock<'_>, line: Line, out: &mut [f32; BLOCK_ROWS]) -> u32 {

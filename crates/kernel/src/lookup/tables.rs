@@ -39,6 +39,42 @@ pub(super) fn fill(query: &[f32], book: &[f32], tables: &mut QueryTables) {
     tables.offset = offset;
 }
 
+/// [`crate::Kernels::encode_parts`], whose checks were made.
+#[inline(always)]
+pub(super) fn encode(values: &[f32], book: &[f32], terms: &[f32], out: &mut [u8]) {
+    let width = values.len() / out.len().max(1);
+    let (columns, _) = book.as_chunks::<PART_BYTES>();
+    let (terms, _) = terms.as_chunks::<PART_BYTES>();
+    for (part, (code, terms)) in out.iter_mut().zip(terms).enumerate() {
+        let mut products = terms.map(|term| -term);
+        let columns = &columns[part * width..][..width];
+        for (number, column) in values[part * width..][..width].iter().zip(columns) {
+            for (product, value) in products.iter_mut().zip(column) {
+                *product += number * value;
+            }
+        }
+        *code = first_of_most(&products);
+    }
+}
+
+/// The first of the largest; the last if there is no number.
+#[inline(always)]
+fn first_of_most(products: &[f32; PART_BYTES]) -> u8 {
+    // By halves, which registers of any width do side by side.
+    let mut most = *products;
+    for half in [8, 4, 2, 1] {
+        for place in 0..half {
+            let (a, b) = (most[place], most[place + half]);
+            most[place] = if a > b { a } else { b };
+        }
+    }
+    let mut code = PART_BYTES as u8 - 1;
+    for place in (0..PART_BYTES as u8).rev() {
+        code = if products[usize::from(place)] >= most[0] { place } else { code };
+    }
+    code
+}
+
 /// The least and the most.
 #[inline(always)]
 fn ends(products: &[f32; PART_BYTES]) -> [f32; 2] {

@@ -97,6 +97,13 @@ proptest! {
             prop_assert_eq!(tables.step.to_bits(), oracle.step.to_bits());
             prop_assert_eq!(tables.offset.to_bits(), oracle.offset.to_bits());
         }
+        let terms: Vec<f32> = (0..parts * PART_BYTES).map(|_| number().abs()).collect();
+        let codes: Vec<u8> = (0..parts).map(|part| best(part, width, (&query, &book, &terms))).collect();
+        for table in Kernels::supported() {
+            let mut out = vec![99; parts];
+            table.encode_parts(&query, &book, &terms, &mut out);
+            prop_assert_eq!(&out, &codes, "{}", table.name());
+        }
         let (entries, _) = oracle.entries.as_chunks::<PART_BYTES>();
         prop_assert_eq!(entries.len(), parts.next_multiple_of(PARTS_MULTIPLE));
         let most: u32 = entries.iter().map(|part| u32::from(*part.iter().max().unwrap())).sum();
@@ -115,6 +122,21 @@ proptest! {
         let rounding = 1e-4 * f64::from(oracle.offset).abs();
         prop_assert!((near - exact).abs() <= error + rounding, "{near} is not {exact}");
     }
+}
+
+/// The code of a part, one product after the other.
+fn best(part: usize, width: usize, (values, book, terms): (&[f32], &[f32], &[f32])) -> u8 {
+    let mut best = (f32::NEG_INFINITY, 0);
+    for code in 0..16_u8 {
+        let mut product = -terms[part * PART_BYTES + usize::from(code)];
+        for place in part * width..(part + 1) * width {
+            product += values[place] * book[place * PART_BYTES + usize::from(code)];
+        }
+        if product > best.0 {
+            best = (product, code);
+        }
+    }
+    best.1
 }
 
 #[test]
