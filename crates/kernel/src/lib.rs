@@ -37,6 +37,7 @@ use std::sync::OnceLock;
 
 pub use lookup::{
     BLOCK_ROWS, CodeBlock, LOOKUP_SUM_MAX, Line, PART_BYTES, PARTS_MAX, PARTS_MULTIPLE, QueryTables,
+    TableQuad,
 };
 pub use panels::{
     NearestPoint, PANEL_NUMBERS, PANEL_POINTS, POINT_CODE_MAX, PanelRows, Panels,

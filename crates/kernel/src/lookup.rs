@@ -42,7 +42,7 @@ pub(crate) struct LookupTable {
 ///
 /// # Safety
 /// The CPU has the instruction set of the table that holds the function.
-type Estimate = unsafe fn(&[u8], CodeBlock<'_>, Line, &mut [f32; BLOCK_ROWS]) -> u32;
+type Estimate = unsafe fn(&[TableQuad], CodeBlock<'_>, Line, &mut [f32; BLOCK_ROWS]) -> u32;
 
 /// A query, a book and the tables: [`Kernels::fill_tables`].
 ///
@@ -56,6 +56,14 @@ type Fill = unsafe fn(&[f32], &[f32], &mut QueryTables);
 /// As for [`Estimate`].
 type Encode = unsafe fn(&[f32], &[f32], &[f32], &mut [u8]);
 
+/// The tables of four parts, aligned as registers of 64 bytes are.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[repr(align(64))]
+pub struct TableQuad(pub [u8; QUAD_BYTES]);
+
+/// Bytes of four parts.
+const QUAD_BYTES: usize = PARTS_MULTIPLE * PART_BYTES;
+
 /// The codes of 32 rows and what their estimates are made with.
 #[derive(Copy, Clone, Debug)]
 pub struct CodeBlock<'a> {
@@ -65,6 +73,8 @@ pub struct CodeBlock<'a> {
     pub own: &'a [f32; BLOCK_ROWS],
     /// What each row's sum is multiplied with.
     pub factor: &'a [f32; BLOCK_ROWS],
+    /// What is to be read next: asked for meanwhile, or there would be a wait at each new list.
+    pub next: &'a [u8],
 }
 
 /// What the estimates of a block have in common.
@@ -84,7 +94,7 @@ pub struct Line {
 #[derive(Clone, Debug, Default)]
 pub struct QueryTables {
     /// [`PART_BYTES`] for each part.
-    pub entries: Vec<u8>,
+    pub entries: Vec<TableQuad>,
     /// What one step is worth.
     pub step: f32,
     /// The sum where all entries are 0.
@@ -101,17 +111,16 @@ impl Kernels {
     /// Sums above [`LOOKUP_SUM_MAX`] wrap.
     ///
     /// # Panics
-    /// If the tables and the codes have other lengths, or not a multiple of four parts.
+    /// If the tables and the codes have other lengths.
     #[inline]
     pub fn estimate(
         &self,
-        tables: &[u8],
+        tables: &[TableQuad],
         block: CodeBlock<'_>,
         line: Line,
         out: &mut [f32; BLOCK_ROWS],
     ) -> u32 {
-        assert_eq!(tables.len(), block.codes.len(), "a table for each part");
-        assert!(tables.len().is_multiple_of(PARTS_MULTIPLE * PART_BYTES), "parts by four");
+        assert_eq!(size_of_val(tables), block.codes.len(), "a table for each part");
         // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
         unsafe { (self.lookup.estimate)(tables, block, line, out) }
     }
@@ -136,7 +145,7 @@ impl Kernels {
         tables.products.clear();
         tables.products.resize(parts * PART_BYTES, 0.0);
         tables.entries.clear();
-        tables.entries.resize(parts.next_multiple_of(PARTS_MULTIPLE) * PART_BYTES, 0);
+        tables.entries.resize(parts.div_ceil(PARTS_MULTIPLE), TableQuad([0; QUAD_BYTES]));
         // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
         unsafe { (self.lookup.fill)(query, book, tables) }
     }

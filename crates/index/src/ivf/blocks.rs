@@ -37,17 +37,23 @@ impl Blocks {
         self.words.bytes()
     }
 
-    /// The words of a block.
     #[inline]
-    pub(super) fn block_words(&self, block: usize) -> &[u32] {
+    fn block_words(&self, block: usize) -> &[u32] {
         &self.words[block * self.stride..][..self.stride]
     }
 
+    /// A block, of which `next` will be asked for after it, if it is there.
     #[inline]
-    pub(super) fn block(&self, block: usize) -> CodeBlock<'_> {
+    pub(super) fn block(&self, block: usize, next: usize) -> CodeBlock<'_> {
         let (codes, terms) = self.block_words(block).split_at(self.stride - 2 * BLOCK_ROWS);
         let (terms, _) = bytemuck::cast_slice(terms).as_chunks();
-        CodeBlock { codes: bytemuck::cast_slice(codes), own: &terms[0], factor: &terms[1] }
+        let next = self.words.get(next * self.stride..).unwrap_or_default();
+        CodeBlock {
+            codes: bytemuck::cast_slice(codes),
+            own: &terms[0],
+            factor: &terms[1],
+            next: bytemuck::cast_slice(next),
+        }
     }
 }
 

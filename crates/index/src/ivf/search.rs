@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use arrwdb_kernel::{BLOCK_ROWS, Line, QueryTables, kernels, prefetch};
+use arrwdb_kernel::{BLOCK_ROWS, Line, QueryTables, kernels};
 
 use super::reservoir::Reservoir;
 use super::{Ivf, RowCodes};
@@ -144,7 +144,8 @@ impl Ivf {
                         base: 0.0,
                         bound: nearest_lists.bound(),
                     };
-                    let block = coarse.block(first as usize / BLOCK_ROWS);
+                    let block = first as usize / BLOCK_ROWS;
+                    let block = coarse.block(block, block + 1);
                     let near = kernels().estimate(&tables.entries, block, line, &mut estimates);
                     each_bit(near & low_bits(lists - first), |place| {
                         nearest_lists.push(estimates[place as usize], first + place);
@@ -200,11 +201,10 @@ impl Ivf {
         if let Some(codes) = &self.codes {
             let before = scratch.candidates.len() as u64;
             for place in 0..scratch.order.len() {
-                if let Some((_, next)) = scratch.order.get(place + 1) {
-                    prefetch(codes.blocks.block_words(codes.starts[*next as usize] as usize));
-                }
                 let (base, list) = scratch.order[place];
-                self.scan(codes, list, base, query.allowed, scratch);
+                let next = scratch.order.get(place + 1).map_or(list, |(_, next)| *next);
+                let next = codes.starts[next as usize] as usize;
+                self.scan(codes, (list, base), next, query.allowed, scratch);
                 walk.codes_scanned += self.list(list).len() as u64;
             }
             return scratch.candidates.len() as u64 - before;
@@ -227,12 +227,12 @@ impl Ivf {
         seen
     }
 
-    /// Scans the codes of a list whose centroid is at `base`.
+    /// Scans the codes of a list whose centroid is at `base`, before those of block `next`.
     fn scan(
         &self,
         codes: &RowCodes,
-        list: u32,
-        base: f32,
+        (list, base): (u32, f32),
+        next: usize,
         allowed: &dyn Allowed,
         scratch: &mut Scratch,
     ) {
@@ -241,9 +241,11 @@ impl Ivf {
         let mut line = Line { step: tables.step, offset: tables.offset, base, bound: 0.0 };
         let mut estimates = [0.0; BLOCK_ROWS];
         let first = codes.starts[list as usize] as usize;
+        let end = codes.starts[list as usize + 1] as usize;
         for (block, rows) in (first..).zip(self.list(list).chunks(BLOCK_ROWS)) {
             line.bound = candidates.bound();
-            let block = codes.blocks.block(block);
+            let following = if block + 1 < end { block + 1 } else { next };
+            let block = codes.blocks.block(block, following);
             let near = kernels.estimate(&tables.entries, block, line, &mut estimates);
             let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
             each_bit(near & low_bits(count), |place| {

@@ -7,7 +7,8 @@ use std::arch::x86_64::{
     _mm256_slli_epi16, _mm256_srli_epi16, _mm256_sub_epi16,
 };
 
-use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, QueryTables, scalar, tables};
+use crate::prefetch::prefetch_line;
+use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, QueryTables, TableQuad, scalar, tables};
 
 pub(crate) static TABLE: LookupTable = LookupTable { estimate, fill, encode };
 
@@ -27,14 +28,20 @@ fn encode(values: &[f32], book: &[f32], terms: &[f32], out: &mut [u8]) {
 }
 
 #[target_feature(enable = "avx2")]
-fn estimate(tables: &[u8], block: CodeBlock<'_>, line: Line, out: &mut [f32; BLOCK_ROWS]) -> u32 {
+fn estimate(
+    tables: &[TableQuad],
+    block: CodeBlock<'_>,
+    line: Line,
+    out: &mut [f32; BLOCK_ROWS],
+) -> u32 {
     let mask = _mm256_set1_epi8(15);
     let zero = _mm256_setzero_si256();
     // Sums of pairs of bytes as 16 bits, and of their upper bytes alone.
     let (mut low, mut low_odd, mut high, mut high_odd) = (zero, zero, zero, zero);
-    let (tables, _) = tables.as_chunks::<LANES>();
+    let tables = tables.iter().flat_map(|table| table.0.as_chunks::<LANES>().0);
     let (codes, _) = block.codes.as_chunks::<LANES>();
-    for (table, codes) in tables.iter().zip(codes) {
+    for (place, (table, codes)) in tables.zip(codes).enumerate() {
+        prefetch_line(block.next, place * LANES);
         let (table, codes) = (load(table), load(codes));
         let entries = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, mask));
         low = _mm256_add_epi16(low, entries);

@@ -9,7 +9,8 @@ use std::arch::x86_64::{
     _mm512_shuffle_epi8, _mm512_slli_epi16, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_epi16,
 };
 
-use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, QueryTables, tables};
+use crate::prefetch::prefetch_line;
+use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, QueryTables, TableQuad, tables};
 
 pub(crate) static TABLE: LookupTable = LookupTable { estimate, fill, encode };
 
@@ -29,15 +30,20 @@ fn encode(values: &[f32], book: &[f32], terms: &[f32], out: &mut [u8]) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-fn estimate(tables: &[u8], block: CodeBlock<'_>, line: Line, out: &mut [f32; BLOCK_ROWS]) -> u32 {
+fn estimate(
+    tables: &[TableQuad],
+    block: CodeBlock<'_>,
+    line: Line,
+    out: &mut [f32; BLOCK_ROWS],
+) -> u32 {
     let mask = _mm512_set1_epi8(15);
     let zero = _mm512_setzero_si512();
     // Sums of pairs of bytes as 16 bits, and of their upper bytes alone.
     let (mut low, mut low_odd, mut high, mut high_odd) = (zero, zero, zero, zero);
-    let (tables, _) = tables.as_chunks::<LANES>();
     let (codes, _) = block.codes.as_chunks::<LANES>();
-    for (table, codes) in tables.iter().zip(codes) {
-        let (table, codes) = (load(table), load(codes));
+    for (place, (table, codes)) in tables.iter().zip(codes).enumerate() {
+        prefetch_line(block.next, place * LANES);
+        let (table, codes) = (load(&table.0), load(codes));
         let entries = _mm512_shuffle_epi8(table, _mm512_and_si512(codes, mask));
         low = _mm512_add_epi16(low, entries);
         low_odd = _mm512_add_epi16(low_odd, _mm512_srli_epi16::<8>(entries));

@@ -5,7 +5,7 @@ use std::arch::aarch64::{
     vget_low_u8, vld1q_u8, vqtbl1q_u8, vshrq_n_u8, vst1q_u16,
 };
 
-use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, PART_BYTES, QueryTables, scalar, tables};
+use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, PART_BYTES, QueryTables, TableQuad, scalar, tables};
 
 pub(crate) static TABLE: LookupTable = LookupTable { estimate, fill, encode };
 
@@ -23,11 +23,16 @@ fn encode(values: &[f32], book: &[f32], terms: &[f32], out: &mut [u8]) {
 }
 
 #[target_feature(enable = "neon")]
-fn estimate(tables: &[u8], block: CodeBlock<'_>, line: Line, out: &mut [f32; BLOCK_ROWS]) -> u32 {
+fn estimate(
+    tables: &[TableQuad],
+    block: CodeBlock<'_>,
+    line: Line,
+    out: &mut [f32; BLOCK_ROWS],
+) -> u32 {
     let mut registers = [vdupq_n_u16(0); 4];
-    let (tables, _) = tables.as_chunks::<PART_BYTES>();
+    let tables = tables.iter().flat_map(|table| table.0.as_chunks::<PART_BYTES>().0);
     let (codes, _) = block.codes.as_chunks::<PART_BYTES>();
-    for (table, codes) in tables.iter().zip(codes) {
+    for (table, codes) in tables.zip(codes) {
         let (table, codes) = (load(table), load(codes));
         let low = vqtbl1q_u8(table, vandq_u8(codes, vdupq_n_u8(15)));
         let high = vqtbl1q_u8(table, vshrq_n_u8::<4>(codes));

@@ -1,6 +1,6 @@
 //! The oracle: plain Rust.
 
-use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, PART_BYTES, tables};
+use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, PART_BYTES, TableQuad, tables};
 
 pub(crate) static TABLE: LookupTable = LookupTable {
     estimate,
@@ -8,12 +8,17 @@ pub(crate) static TABLE: LookupTable = LookupTable {
     encode: |values, book, terms, out| tables::encode(values, book, terms, out),
 };
 
-fn estimate(tables: &[u8], block: CodeBlock<'_>, line: Line, out: &mut [f32; BLOCK_ROWS]) -> u32 {
+fn estimate(
+    tables: &[TableQuad],
+    block: CodeBlock<'_>,
+    line: Line,
+    out: &mut [f32; BLOCK_ROWS],
+) -> u32 {
     let mut sums = [0_u16; BLOCK_ROWS];
-    let (tables, _) = tables.as_chunks::<PART_BYTES>();
+    let tables = tables.iter().flat_map(|table| table.0.as_chunks::<PART_BYTES>().0);
     let (parts, _) = block.codes.as_chunks::<PART_BYTES>();
     let (low, high) = sums.split_at_mut(PART_BYTES);
-    for (table, codes) in tables.iter().zip(parts) {
+    for (table, codes) in tables.zip(parts) {
         for ((low, high), code) in low.iter_mut().zip(high.iter_mut()).zip(codes) {
             *low = low.wrapping_add(u16::from(table[usize::from(code & 15)]));
             *high = high.wrapping_add(u16::from(table[usize::from(code >> 4)]));

@@ -2,7 +2,7 @@
 //!
 //! Every operation is a single rounding in a fixed order, so tables have the same bits everywhere.
 
-use super::{LOOKUP_SUM_MAX, PART_BYTES, QueryTables};
+use super::{LOOKUP_SUM_MAX, PART_BYTES, PARTS_MULTIPLE, QueryTables};
 
 /// The largest entry.
 const ENTRY_MAX: f32 = 255.0;
@@ -32,8 +32,10 @@ pub(super) fn fill(query: &[f32], book: &[f32], tables: &mut QueryTables) {
     let scale = (ENTRY_MAX / widest).min(room * 0.999 / total);
     // A query of zeros has no span: every entry is 0 then.
     let scale = if scale.is_finite() { scale } else { 0.0 };
-    for (entry, product) in tables.entries.iter_mut().zip(products.as_flattened()) {
-        *entry = round(product * scale);
+    for (quad, products) in tables.entries.iter_mut().zip(products.chunks(PARTS_MULTIPLE)) {
+        for (entry, product) in quad.0.iter_mut().zip(products.as_flattened()) {
+            *entry = round(product * scale);
+        }
     }
     tables.step = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     tables.offset = offset;

@@ -1,7 +1,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{BLOCK_ROWS, CodeBlock, Line, PART_BYTES, PARTS_MULTIPLE, QueryTables};
+use super::{BLOCK_ROWS, CodeBlock, Line, PART_BYTES, PARTS_MULTIPLE, QueryTables, TableQuad};
 use crate::Kernels;
 
 /// The sums straight from the definition.
@@ -17,10 +17,14 @@ fn sums(tables: &[u8], codes: &[u8]) -> Vec<u32> {
     (0..BLOCK_ROWS).map(sum).collect()
 }
 
+fn quads(tables: &[u8]) -> Vec<TableQuad> {
+    tables.as_chunks().0.iter().map(|quad| TableQuad(*quad)).collect()
+}
+
 fn assert_exact(tables: &[u8], codes: &[u8], terms: &[f32], line: Line) {
     let own: &[f32; BLOCK_ROWS] = terms[..BLOCK_ROWS].try_into().unwrap();
     let factor: &[f32; BLOCK_ROWS] = terms[BLOCK_ROWS..].try_into().unwrap();
-    let block = CodeBlock { codes, own, factor };
+    let block = CodeBlock { codes, own, factor, next: codes };
     let mut expect = [0.0; BLOCK_ROWS];
     for (row, sum) in sums(tables, codes).into_iter().enumerate() {
         let sum = f32::from(u16::try_from(sum % (1 << 16)).unwrap());
@@ -29,7 +33,7 @@ fn assert_exact(tables: &[u8], codes: &[u8], terms: &[f32], line: Line) {
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
     for table in Kernels::supported() {
         let mut out = [f32::NAN; BLOCK_ROWS];
-        let kept = table.estimate(tables, block, line, &mut out);
+        let kept = table.estimate(&quads(tables), block, line, &mut out);
         assert_eq!(bits(&out), bits(&expect), "{} of {} bytes", table.name(), codes.len());
         for (row, estimate) in expect.iter().enumerate() {
             let beyond = *estimate > line.bound;
@@ -56,7 +60,7 @@ fn k5_sums_of_lookups_are_exact_at_every_length_and_at_the_extremes() {
 fn a_nan_is_of_interest() {
     let (own, factor) = ([f32::NAN; BLOCK_ROWS], [0.0; BLOCK_ROWS]);
     for table in Kernels::supported() {
-        let block = CodeBlock { codes: &[], own: &own, factor: &factor };
+        let block = CodeBlock { codes: &[], own: &own, factor: &factor, next: &[] };
         let line = Line { bound: f32::NEG_INFINITY, ..PLAIN };
         assert_eq!(table.estimate(&[], block, line, &mut [0.0; BLOCK_ROWS]), u32::MAX);
     }
@@ -104,7 +108,8 @@ proptest! {
             table.encode_parts(&query, &book, &terms, &mut out);
             prop_assert_eq!(&out, &codes, "{}", table.name());
         }
-        let (entries, _) = oracle.entries.as_chunks::<PART_BYTES>();
+        let entries: Vec<[u8; PART_BYTES]> =
+            oracle.entries.iter().flat_map(|quad| quad.0.as_chunks().0).copied().collect();
         prop_assert_eq!(entries.len(), parts.next_multiple_of(PARTS_MULTIPLE));
         let most: u32 = entries.iter().map(|part| u32::from(*part.iter().max().unwrap())).sum();
         prop_assert!(most <= u32::from(super::LOOKUP_SUM_MAX));
@@ -143,6 +148,6 @@ fn best(part: usize, width: usize, (values, book, terms): (&[f32], &[f32], &[f32
 fn a_query_of_zeros_has_tables_of_zeros() {
     let mut tables = QueryTables::default();
     crate::kernels().fill_tables(&[0.0; 6], &[1.0; 96], 3, &mut tables);
-    assert_eq!(tables.entries, [0; 64]);
+    assert_eq!(tables.entries, [TableQuad([0; 64])]);
     assert_eq!(tables.step.to_bits(), 0);
 }
