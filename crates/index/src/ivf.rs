@@ -171,9 +171,10 @@ impl Ivf {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        let codes = self.codes.as_ref().map_or(0, |codes| {
-            codes.blocks.bytes() + size_of_val(codes.starts.as_slice())
-        });
+        let codes = self
+            .codes
+            .as_ref()
+            .map_or(0, |codes| codes.blocks.bytes() + size_of_val(codes.starts.as_slice()));
         self.members.bytes()
             + size_of_val(self.starts.as_slice())
             + size_of_val(self.centroids.as_slice())

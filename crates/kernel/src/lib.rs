@@ -36,12 +36,10 @@ use std::fmt;
 use std::sync::OnceLock;
 
 pub use lookup::{
-    BLOCK_ROWS, CodeBlock, LOOKUP_SUM_MAX, Line, PART_BYTES, PARTS_MAX, PARTS_MULTIPLE, QueryTables,
-    TableQuad,
+    BLOCK_ROWS, CodeBlock, LOOKUP_SUM_MAX, Line, PART_BYTES, PARTS_MAX, PARTS_MULTIPLE,
+    QueryTables, TableQuad,
 };
-pub use panels::{
-    NearestPoint, PANEL_NUMBERS, PANEL_POINTS, POINT_CODE_MAX, PanelRows, Panels,
-};
+pub use panels::{NearestPoint, PANEL_NUMBERS, PANEL_POINTS, POINT_CODE_MAX, PanelRows, Panels};
 pub use prefetch::prefetch;
 
 /// A pair of slices of one length to one number.

@@ -132,13 +132,7 @@ impl Kernels {
     ///
     /// # Panics
     /// If the shapes do not fit.
-    pub fn fill_tables(
-        &self,
-        query: &[f32],
-        book: &[f32],
-        parts: usize,
-        tables: &mut QueryTables,
-    ) {
+    pub fn fill_tables(&self, query: &[f32], book: &[f32], parts: usize, tables: &mut QueryTables) {
         assert!(query.len().is_multiple_of(parts.max(1)), "parts of one width");
         assert_eq!(Some(book.len()), query.len().checked_mul(PART_BYTES), "a book of that shape");
         assert!(parts <= PARTS_MAX, "so many parts cannot be summed in 16 bits");

@@ -10,6 +10,8 @@
 //! Codes of points are -63 to 63: two products of a byte and such a code fit in 16 bits, which is
 //! what CPUs without sums of four add in.
 
+#![expect(clippy::inline_always, reason = "compiled anew inside each instruction set's function")]
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -20,6 +22,8 @@ use crate::Kernels;
 
 /// Points of a panel.
 pub const PANEL_POINTS: usize = 32;
+const PANEL_STEP: u32 = 32;
+const _: () = assert!(PANEL_STEP as usize == PANEL_POINTS);
 /// Numbers that are multiplied together; rows are padded to a multiple.
 pub const PANEL_NUMBERS: usize = 4;
 /// The largest magnitude of a point's code.
@@ -73,16 +77,16 @@ impl Panels {
         self.terms[point] = term;
     }
 
-    fn panel(&self, panel: usize) -> Panel<'_> {
-        let bytes = PANEL_POINTS * self.stride;
+    fn iter(&self) -> impl Iterator<Item = Panel<'_>> {
+        let steps = self.stride / PANEL_NUMBERS;
         let (scales, _) = self.scales.as_chunks();
         let (terms, _) = self.terms.as_chunks();
-        let (codes, _) = self.codes[panel * bytes..][..bytes].as_chunks();
-        Panel { codes, scales: &scales[panel], terms: &terms[panel] }
-    }
-
-    fn count(&self) -> usize {
-        self.terms.len() / PANEL_POINTS
+        let (codes, _) = self.codes.as_chunks();
+        let panel = move |(panel, (scales, terms))| {
+            let first: usize = panel * steps;
+            Panel { codes: &codes[first..first + steps], scales, terms }
+        };
+        scales.iter().zip(terms).enumerate().map(panel)
     }
 }
 
@@ -124,12 +128,7 @@ impl Kernels {
     ///
     /// # Panics
     /// If the shapes do not fit.
-    pub fn nearest_points(
-        &self,
-        rows: PanelRows<'_>,
-        panels: &Panels,
-        out: &mut [NearestPoint],
-    ) {
+    pub fn nearest_points(&self, rows: PanelRows<'_>, panels: &Panels, out: &mut [NearestPoint]) {
         assert_eq!(rows.weights.len(), out.len(), "an answer for each row");
         assert_eq!(rows.codes.len(), out.len() * panels.stride, "rows of as many numbers");
         assert!(panels.stride <= crate::CODES_MAX, "codes of a row");
@@ -151,18 +150,20 @@ impl Best {
     /// Takes a panel's products into account.
     #[inline(always)]
     fn take(&mut self, number: u32, panel: Panel<'_>, weight: f32, products: &[i32; PANEL_POINTS]) {
-        for place in 0..PANEL_POINTS {
-            let key = weight * panel.terms[place] + panel.scales[place] * products[place] as f32;
-            let nearer = key < self.keys[place];
-            self.keys[place] = if nearer { key } else { self.keys[place] };
-            self.panels[place] = if nearer { number } else { self.panels[place] };
+        let terms = panel.terms.iter().zip(panel.scales).zip(products);
+        let best = self.keys.iter_mut().zip(&mut self.panels);
+        for (((term, scale), product), (least, nearest)) in terms.zip(best) {
+            let key = weight * term + scale * *product as f32;
+            let nearer = key < *least;
+            *least = if nearer { key } else { *least };
+            *nearest = if nearer { number } else { *nearest };
         }
     }
 
     fn nearest(&self) -> NearestPoint {
         let mut nearest = NearestPoint { key: f32::INFINITY, point: 0 };
         for (place, (key, panel)) in (0_u32..).zip(self.keys.iter().zip(self.panels)) {
-            let point = panel * PANEL_POINTS as u32 + place;
+            let point = panel * PANEL_STEP + place;
             let before = *key < nearest.key || (*key <= nearest.key && point < nearest.point);
             if before && *key < f32::INFINITY {
                 nearest = NearestPoint { key: *key, point };
@@ -191,14 +192,15 @@ fn run<const R: usize>(
             *zero = row(place).iter().map(|code| i32::from(*code)).sum();
             *zero *= i32::from(POINT_ZERO);
         }
-        for number in 0..panels.count() {
-            let panel = panels.panel(number);
+        for (number, panel) in (0..).zip(panels.iter()) {
             for first in (0..out.len()).step_by(R) {
                 // Past the last row the last is taken again.
                 let group = products(std::array::from_fn(|place| row(first + place)), panel);
                 for (place, mut products) in (first..out.len()).zip(group) {
-                    products.iter_mut().for_each(|product| *product -= zeros[place]);
-                    best[place].take(number as u32, panel, weights[place], &products);
+                    for product in &mut products {
+                        *product -= zeros[place];
+                    }
+                    best[place].take(number, panel, weights[place], &products);
                 }
             }
         }

@@ -58,7 +58,9 @@ impl Book {
             let scale = unit_scale(vector);
             let mut spread = Vec::new();
             book.pad(vector, &mut spread);
-            spread.iter_mut().for_each(|value| *value *= scale);
+            for value in &mut spread {
+                *value *= scale;
+            }
             padded.push(spread);
         }
         let made = map_runs(executor, parts, TASK_PARTS, &|run: Range<usize>| -> Vec<f32> {
@@ -129,7 +131,9 @@ impl Book {
         out.square = narrow(sum_of_squares(vector));
         let scale = unit_scale(vector);
         self.pad(vector, &mut out.padded);
-        out.padded.iter_mut().for_each(|value| *value *= scale);
+        for value in &mut out.padded {
+            *value *= scale;
+        }
         out.codes.resize(self.parts, 0);
         kernels().encode_parts(&out.padded, &self.points, &self.halves, &mut out.codes);
         let (mut product, mut along) = (0.0_f64, 0.0_f64);

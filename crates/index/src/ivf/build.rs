@@ -6,7 +6,7 @@ use arrwdb_kernel::BLOCK_ROWS;
 
 use super::blocks::{Blocks, set_row};
 use super::book::{Book, Encoded, SAMPLE_MAX};
-use super::cluster::{self, Points, grouped, panels};
+use super::cluster::{self, Grouped, Points, panels};
 use super::space::Space;
 use super::{CLUSTERS_MAX, Config, Ivf, RowCodes};
 use crate::executor::map_runs;
@@ -14,6 +14,8 @@ use crate::pages::Pages;
 use crate::random::hash;
 use crate::{Executor, Metric, Vectors};
 
+/// A list with so many times the mean of rows is divided.
+const LARGE: usize = 4;
 /// Rows of the sample for each list.
 const SAMPLE_PER_LIST: usize = 64;
 /// Rows of the sample at least, for few lists.
@@ -46,16 +48,17 @@ pub fn build<V: Vectors + ?Sized>(
     let building = Building { vectors, space: &space, executor };
     let clusters = config.n_clusters.unwrap_or_else(|| default_clusters(rows)).min(rows);
     let centroids = building.centroids(clusters as usize, seed);
-    let (starts, members) = building.assign(&centroids);
+    let (centroids, grouped) = building.lists(centroids, seed);
     let parts = config.pq_subvectors.filter(|_| config.use_pq).map_or(dims.div_ceil(2), |parts| {
         // Checked above to be at most the dimension.
         parts as usize
     });
-    let book = building.book(&centroids, (&starts, &members), parts, seed);
-    let codes = config.use_pq.then(|| building.encode(&book, &centroids, (&starts, &members)));
+    let book = building.book(&centroids, &grouped, parts, seed);
+    let codes = config.use_pq.then(|| building.encode(&book, &centroids, &grouped));
     let coarse = coarse(&space, &book, &centroids);
-    let starts = starts.iter().map(|start| u32::try_from(*start).unwrap_or(u32::MAX)).collect();
-    let members = Pages::of(&members);
+    let starts =
+        grouped.starts.iter().map(|start| u32::try_from(*start).unwrap_or(u32::MAX)).collect();
+    let members = Pages::of(&grouped.members);
     Ivf { rows, space, book, centroids, coarse, starts, members, codes }
 }
 
@@ -116,13 +119,43 @@ impl<V: Vectors + ?Sized> Building<'_, V> {
             self.points(sample[run].iter().copied())
         });
         let mut points = Points::new(self.space.dims());
-        parts.iter().for_each(|part| points.append(part));
+        for part in &parts {
+            points.append(part);
+        }
         drop(parts);
         cluster::train(&points, clusters, seed, self.executor)
     }
 
-    /// Where each list begins and the rows of all lists.
-    fn assign(&self, centroids: &[f32]) -> (Vec<usize>, Vec<u32>) {
+    /// The rows of each centroid's list. Centroids that have far too many rows are replaced by
+    /// several, and as many of those with the fewest are left out.
+    fn lists(&self, centroids: Vec<f32>, seed: u64) -> (Vec<f32>, Grouped) {
+        let grouped = self.assign(&centroids);
+        let (count, dims) = (grouped.len(), self.space.dims());
+        let mean = grouped.members.len() / count.max(1);
+        let sizes = grouped.sizes();
+        let large = |list: &usize| sizes[*list] > LARGE * mean.max(1);
+        let mut kept: Vec<usize> = (0..count).filter(|list| !large(list)).collect();
+        let mut added = Vec::new();
+        for list in (0..count).filter(large) {
+            let points = self.points(grouped.group(list).iter().copied());
+            let parts = sizes[list].div_ceil(2 * mean.max(1));
+            added.extend(cluster::train(&points, parts, hash(seed, list as u64), self.executor));
+        }
+        if added.is_empty() {
+            return (centroids, grouped);
+        }
+        kept.sort_unstable_by_key(|list| (sizes[*list], *list));
+        let surplus = (kept.len() + added.len() / dims).saturating_sub(count).min(kept.len());
+        let mut kept = kept.split_off(surplus);
+        kept.sort_unstable();
+        for list in kept {
+            added.extend_from_slice(&centroids[list * dims..][..dims]);
+        }
+        let grouped = self.assign(&added);
+        (added, grouped)
+    }
+
+    fn assign(&self, centroids: &[f32]) -> Grouped {
         let dims = self.space.dims();
         let panels = panels(dims, centroids);
         let rows = self.vectors.rows() as usize;
@@ -131,42 +164,31 @@ impl<V: Vectors + ?Sized> Building<'_, V> {
             let nearest = points.nearest(&panels, 0..points.len());
             nearest.iter().map(|nearest| nearest.point).collect::<Vec<u32>>()
         });
-        grouped(&parts.concat(), centroids.len() / dims)
+        Grouped::of(&parts.concat(), centroids.len() / dims)
     }
 
     /// A book for what is left of the rows when their centroids are taken away.
-    fn book(
-        &self,
-        centroids: &[f32],
-        (starts, members): (&[usize], &[u32]),
-        parts: usize,
-        seed: u64,
-    ) -> Book {
+    fn book(&self, centroids: &[f32], grouped: &Grouped, parts: usize, seed: u64) -> Book {
         let dims = self.space.dims();
         let chosen = sample(self.vectors.rows(), SAMPLE_MAX, !seed);
         let mut residuals = Vec::with_capacity(chosen.len() * dims);
         let (mut vector, mut room) = (Vec::new(), Vec::new());
         for place in chosen {
-            let list = starts.partition_point(|start| *start <= place as usize) - 1;
-            self.space.row(self.vectors, members[place as usize], &mut vector, &mut room);
+            let list = grouped.starts.partition_point(|start| *start <= place as usize) - 1;
+            self.space.row(self.vectors, grouped.members[place as usize], &mut vector, &mut room);
             let centroid = &centroids[list * dims..][..dims];
             residuals.extend(vector.iter().zip(centroid).map(|(value, center)| value - center));
         }
         Book::train(dims, parts, &residuals, seed, self.executor)
     }
 
-    fn encode(
-        &self,
-        book: &Book,
-        centroids: &[f32],
-        (starts, members): (&[usize], &[u32]),
-    ) -> RowCodes {
-        let lists = starts.len() - 1;
+    fn encode(&self, book: &Book, centroids: &[f32], grouped: &Grouped) -> RowCodes {
+        let (lists, dims) = (grouped.len(), self.space.dims());
         let stride = book.block_words();
         let mut block_starts = vec![0_u32];
         let mut blocks = 0;
-        for ends in starts.windows(2) {
-            blocks += (ends[1] - ends[0]).div_ceil(BLOCK_ROWS);
+        for size in grouped.sizes() {
+            blocks += size.div_ceil(BLOCK_ROWS);
             block_starts.push(u32::try_from(blocks).unwrap_or(u32::MAX));
         }
         let mut made = Blocks::zeroed(stride, blocks);
@@ -177,8 +199,8 @@ impl<V: Vectors + ?Sized> Building<'_, V> {
             let parts = map_runs(self.executor, run.len(), TASK_LISTS, &|part: Range<usize>| {
                 let mut words = Vec::new();
                 for list in first + part.start..first + part.end {
-                    let members = &members[starts[list]..starts[list + 1]];
-                    self.encode_list(book, list, centroids, members, &mut words);
+                    let centroid = &centroids[list * dims..][..dims];
+                    self.encode_list(book, centroid, grouped.group(list), &mut words);
                 }
                 words
             });
@@ -194,16 +216,7 @@ impl<V: Vectors + ?Sized> Building<'_, V> {
         RowCodes { blocks: made, starts: block_starts }
     }
 
-    fn encode_list(
-        &self,
-        book: &Book,
-        list: usize,
-        centroids: &[f32],
-        members: &[u32],
-        words: &mut Vec<u32>,
-    ) {
-        let dims = self.space.dims();
-        let centroid = &centroids[list * dims..][..dims];
+    fn encode_list(&self, book: &Book, centroid: &[f32], members: &[u32], words: &mut Vec<u32>) {
         let (mut vector, mut room) = (Vec::new(), Vec::new());
         let mut encoded = Encoded::default();
         for rows in members.chunks(BLOCK_ROWS) {
@@ -211,7 +224,9 @@ impl<V: Vectors + ?Sized> Building<'_, V> {
             words.resize(start + book.block_words(), 0);
             for (place, row) in rows.iter().enumerate() {
                 self.space.row(self.vectors, *row, &mut vector, &mut room);
-                vector.iter_mut().zip(centroid).for_each(|(value, center)| *value -= center);
+                for (value, center) in vector.iter_mut().zip(centroid) {
+                    *value -= center;
+                }
                 book.encode(&vector, centroid, &mut encoded);
                 let terms = terms(self.space.metric(), &encoded);
                 set_row(&mut words[start..], place, &encoded, terms);

@@ -88,8 +88,8 @@ impl Points {
 
     /// The square of a row's distance from a centroid.
     fn square_to(&self, row: usize, nearest: NearestPoint) -> f64 {
-        let square = f64::from(self.squares[row])
-            + f64::from(self.scales[row]) * f64::from(nearest.key);
+        let square =
+            f64::from(self.squares[row]) + f64::from(self.scales[row]) * f64::from(nearest.key);
         // Codes are near to what they stand for and no more: below zero is zero.
         if square.is_finite() { square.max(0.0) } else { 0.0 }
     }
@@ -125,13 +125,13 @@ pub(super) fn train(points: &Points, count: usize, seed: u64, executor: &dyn Exe
         let changed = nearest.iter().zip(&before).filter(|(now, before)| now.point != **before);
         let settled = !before.is_empty() && changed.count() * CHANGED_MIN < points.len();
         before = nearest.iter().map(|nearest| nearest.point).collect();
-        let (starts, members) = grouped(&before, count);
-        centroids = means(points, &centroids, (&starts, &members), executor);
-        let sizes: Vec<usize> = starts.windows(2).map(|ends| ends[1] - ends[0]).collect();
+        let grouped = Grouped::of(&before, count);
+        centroids = means(points, &centroids, &grouped, executor);
+        let sizes = grouped.sizes();
         if round + ROUNDS_SETTLING < ROUNDS_MAX {
             let moved = rebalance(points, &mut centroids, &sizes, |cluster| {
                 let place = hash(seed ^ u64::from(round), cluster as u64) % sizes[cluster] as u64;
-                members[starts[cluster] + usize::try_from(place).unwrap_or(0)] as usize
+                grouped.group(cluster)[usize::try_from(place).unwrap_or(0)] as usize
             });
             if settled && moved == 0 {
                 break;
@@ -141,23 +141,47 @@ pub(super) fn train(points: &Points, count: usize, seed: u64, executor: &dyn Exe
     centroids
 }
 
-/// Rows by group: where each group begins, the end of the last, and the rows of all groups.
-pub(super) fn grouped(groups: &[u32], count: usize) -> (Vec<usize>, Vec<u32>) {
-    let mut starts = vec![0_usize; count + 1];
-    for group in groups {
-        starts[*group as usize + 1] += 1;
+/// Rows by group.
+#[derive(Debug)]
+pub(super) struct Grouped {
+    /// Where each group begins, and the end of the last.
+    pub(super) starts: Vec<usize>,
+    /// The rows of all groups, ascending within each.
+    pub(super) members: Vec<u32>,
+}
+
+impl Grouped {
+    /// The rows of `groups.len()`, each in one of `count` groups.
+    pub(super) fn of(groups: &[u32], count: usize) -> Self {
+        let mut starts = vec![0_usize; count + 1];
+        for group in groups {
+            starts[*group as usize + 1] += 1;
+        }
+        for group in 0..count {
+            starts[group + 1] += starts[group];
+        }
+        let mut next = starts.clone();
+        let mut members = vec![0; groups.len()];
+        for (row, group) in (0_u32..).zip(groups) {
+            let place = &mut next[*group as usize];
+            members[*place] = row;
+            *place += 1;
+        }
+        Self { starts, members }
     }
-    for group in 0..count {
-        starts[group + 1] += starts[group];
+
+    /// How many groups there are.
+    pub(super) fn len(&self) -> usize {
+        self.starts.len() - 1
     }
-    let mut next = starts.clone();
-    let mut members = vec![0; groups.len()];
-    for (row, group) in (0_u32..).zip(groups) {
-        let place = &mut next[*group as usize];
-        members[*place] = row;
-        *place += 1;
+
+    pub(super) fn group(&self, group: usize) -> &[u32] {
+        &self.members[self.starts[group]..self.starts[group + 1]]
     }
-    (starts, members)
+
+    pub(super) fn sizes(&self) -> Vec<usize> {
+        self.starts.windows(2).map(|ends| ends[1] - ends[0]).collect()
+    }
 }
 
 fn assign(points: &Points, panels: &Panels, executor: &dyn Executor) -> Vec<NearestPoint> {
@@ -165,12 +189,7 @@ fn assign(points: &Points, panels: &Panels, executor: &dyn Executor) -> Vec<Near
 }
 
 /// Points chosen a part at a time, each time those far from all before with greater chance.
-fn first_centroids(
-    points: &Points,
-    count: usize,
-    seed: u64,
-    executor: &dyn Executor,
-) -> Vec<f32> {
+fn first_centroids(points: &Points, count: usize, seed: u64, executor: &dyn Executor) -> Vec<f32> {
     let mut centroids: Vec<f32> = Vec::with_capacity(count * points.dims);
     let mut squares: Vec<f64> = vec![1.0; points.len()];
     for round in 0..SEED_ROUNDS {
@@ -220,14 +239,13 @@ fn draw(weights: &[f64], count: usize, seed: u64) -> Vec<usize> {
 fn means(
     points: &Points,
     centroids: &[f32],
-    (starts, members): (&[usize], &[u32]),
+    grouped: &Grouped,
     executor: &dyn Executor,
 ) -> Vec<f32> {
-    let count = starts.len() - 1;
-    let parts = map_runs(executor, count, TASK_CENTROIDS, &|run: Range<usize>| {
+    let parts = map_runs(executor, grouped.len(), TASK_CENTROIDS, &|run: Range<usize>| {
         let mut out = Vec::with_capacity(run.len() * points.dims);
         for group in run {
-            let members = &members[starts[group]..starts[group + 1]];
+            let members = grouped.group(group);
             if members.is_empty() {
                 out.extend_from_slice(&centroids[group * points.dims..][..points.dims]);
                 continue;

@@ -111,10 +111,10 @@ fn read_codes(
     let mut starts = vec![0_u32];
     let mut blocks = 0;
     for ends in list_starts.windows(2) {
-        blocks += (ends[1] - ends[0]).div_ceil(BLOCK_ROWS as u32);
-        starts.push(blocks);
+        blocks += ((ends[1] - ends[0]) as usize).div_ceil(BLOCK_ROWS);
+        starts.push(u32::try_from(blocks).unwrap_or(u32::MAX));
     }
-    let words = (blocks as usize).checked_mul(book.block_words());
+    let words = blocks.checked_mul(book.block_words());
     let words = from.array_of("blocks of codes", words.unwrap_or(usize::MAX))?;
     Ok(RowCodes { blocks: Blocks::of(book.block_words(), words), starts })
 }

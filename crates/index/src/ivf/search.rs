@@ -64,6 +64,20 @@ pub struct Scratch {
     candidates: Reservoir,
     rows: Vec<RowId>,
     distances: Vec<f32>,
+    walk: Walk,
+}
+
+/// Where a list's codes are.
+#[derive(Copy, Clone)]
+struct Span<'a> {
+    /// Its rows.
+    rows: &'a [u32],
+    /// Its first block.
+    first: usize,
+    /// The first block of the list that is scanned after it.
+    next: usize,
+    /// How far its centroid is.
+    base: f32,
 }
 
 impl Ivf {
@@ -81,24 +95,24 @@ impl Ivf {
     ) -> Walk {
         assert_eq!(self.rows, query.scorer.rows(), "lists of the rows that are scored");
         assert_eq!(self.space.dims(), query.vector.len(), "dimension of the query");
-        let mut walk = Walk::default();
+        scratch.walk = Walk::default();
         let wanted = top.k().min(self.rows as usize);
         if wanted == 0 {
-            return walk;
+            return scratch.walk;
         }
         self.space.query(query.vector, &mut scratch.vector, &mut scratch.room);
         self.fill_tables(scratch);
         self.order_nearest(query.probes.nprobe, scratch);
         let rerank = (query.probes.rerank as usize).clamp(wanted, self.rows as usize);
         scratch.candidates.reset(rerank);
-        let mut seen = self.visit(query, scratch, &mut walk, top, &key);
-        if seen < wanted as u64 && walk.lists < self.lists() {
+        let mut seen = self.visit(query, scratch, top, &key);
+        if seen < wanted as u64 && scratch.walk.lists < self.lists() {
             self.order_rest(scratch);
             let mut rest = std::mem::take(&mut scratch.order);
             for list in &rest {
                 scratch.order.clear();
                 scratch.order.push(*list);
-                seen += self.visit(query, scratch, &mut walk, top, &key);
+                seen += self.visit(query, scratch, top, &key);
                 if seen >= wanted as u64 {
                     break;
                 }
@@ -110,9 +124,9 @@ impl Ivf {
             scratch.rows.clear();
             scratch.rows.extend(scratch.candidates.numbers().map(RowId));
             offer(query.scorer, scratch, top, &key);
-            walk.scored += scratch.rows.len() as u64;
+            scratch.walk.scored += scratch.rows.len() as u64;
         }
-        walk
+        scratch.walk
     }
 
     /// The query's tables, if anything is looked up in them.
@@ -158,10 +172,10 @@ impl Ivf {
         }
         self.measure(scratch);
         if nprobe < scratch.order.len() {
-            scratch.order.select_nth_unstable_by(nprobe - 1, by_distance);
+            scratch.order.select_nth_unstable_by(nprobe - 1, |a, b| by_distance(*a, *b));
             scratch.order.truncate(nprobe);
         }
-        scratch.order.sort_unstable_by(by_distance);
+        scratch.order.sort_unstable_by(|a, b| by_distance(*a, *b));
     }
 
     /// Brings all lists that were not searched into order.
@@ -172,7 +186,7 @@ impl Ivf {
         let rest = (0..self.lists()).filter(|list| searched.binary_search(list).is_err());
         scratch.order.extend(rest.map(|list| (0.0, list)));
         self.measure(scratch);
-        scratch.order.sort_unstable_by(by_distance);
+        scratch.order.sort_unstable_by(|a, b| by_distance(*a, *b));
     }
 
     /// The distances of the centroids of the lists in `order`.
@@ -193,19 +207,22 @@ impl Ivf {
         &self,
         query: Query<'_>,
         scratch: &mut Scratch,
-        walk: &mut Walk,
         top: &mut TopK<T>,
         key: &impl Fn(RowId) -> T,
     ) -> u64 {
-        walk.lists += u32::try_from(scratch.order.len()).unwrap_or(u32::MAX);
+        scratch.walk.lists += u32::try_from(scratch.order.len()).unwrap_or(u32::MAX);
         if let Some(codes) = &self.codes {
             let before = scratch.candidates.len() as u64;
             for place in 0..scratch.order.len() {
                 let (base, list) = scratch.order[place];
                 let next = scratch.order.get(place + 1).map_or(list, |(_, next)| *next);
-                let next = codes.starts[next as usize] as usize;
-                self.scan(codes, (list, base), next, query.allowed, scratch);
-                walk.codes_scanned += self.list(list).len() as u64;
+                let span = Span {
+                    rows: self.list(list),
+                    first: codes.starts[list as usize] as usize,
+                    next: codes.starts[next as usize] as usize,
+                    base,
+                };
+                codes.scan(span, query.allowed, scratch);
             }
             return scratch.candidates.len() as u64 - before;
         }
@@ -223,29 +240,23 @@ impl Ivf {
             }
         }
         seen += offer(query.scorer, scratch, top, key);
-        walk.scored += seen;
+        scratch.walk.scored += seen;
         seen
     }
+}
 
-    /// Scans the codes of a list whose centroid is at `base`, before those of block `next`.
-    fn scan(
-        &self,
-        codes: &RowCodes,
-        (list, base): (u32, f32),
-        next: usize,
-        allowed: &dyn Allowed,
-        scratch: &mut Scratch,
-    ) {
-        let Scratch { tables, candidates, .. } = scratch;
+impl RowCodes {
+    /// Scans the codes of a list.
+    fn scan(&self, span: Span<'_>, allowed: &dyn Allowed, scratch: &mut Scratch) {
+        let Scratch { tables, candidates, walk, .. } = scratch;
         let kernels = kernels();
-        let mut line = Line { step: tables.step, offset: tables.offset, base, bound: 0.0 };
+        let (step, offset) = (tables.step, tables.offset);
         let mut estimates = [0.0; BLOCK_ROWS];
-        let first = codes.starts[list as usize] as usize;
-        let end = codes.starts[list as usize + 1] as usize;
-        for (block, rows) in (first..).zip(self.list(list).chunks(BLOCK_ROWS)) {
-            line.bound = candidates.bound();
-            let following = if block + 1 < end { block + 1 } else { next };
-            let block = codes.blocks.block(block, following);
+        let mut chunks = (span.first..).zip(span.rows.chunks(BLOCK_ROWS)).peekable();
+        while let Some((block, rows)) = chunks.next() {
+            let line = Line { step, offset, base: span.base, bound: candidates.bound() };
+            let following = chunks.peek().map_or(span.next, |(block, _)| *block);
+            let block = self.blocks.block(block, following);
             let near = kernels.estimate(&tables.entries, block, line, &mut estimates);
             let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
             each_bit(near & low_bits(count), |place| {
@@ -255,6 +266,7 @@ impl Ivf {
                 }
             });
         }
+        walk.codes_scanned += span.rows.len() as u64;
     }
 }
 
@@ -275,7 +287,7 @@ fn offer<T: Ord + Copy>(
     scratch.rows.len() as u64
 }
 
-fn by_distance(a: &(f32, u32), b: &(f32, u32)) -> std::cmp::Ordering {
+fn by_distance(a: (f32, u32), b: (f32, u32)) -> std::cmp::Ordering {
     a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
 

@@ -304,7 +304,8 @@ fn i3_recall_is_at_its_floor_with_few_of_the_lists() {
             assert!((250..=320).contains(&lists), "{lists} lists of 6000 rows");
             let probes = Probes { nprobe: lists / 4, rerank: 40 };
             let floor = if metric == Metric::Dot { 0.85 } else { 0.9 };
-            let (with, without) = (recall(&corpus, &codes, probes), recall(&corpus, &plain, probes));
+            let (with, without) =
+                (recall(&corpus, &codes, probes), recall(&corpus, &plain, probes));
             assert!(without >= floor, "{metric:?} {dims}: {without}");
             assert!(with >= without - 0.05, "{metric:?} {dims}: {with}, {without} in full");
         }

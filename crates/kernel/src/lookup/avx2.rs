@@ -7,8 +7,8 @@ use std::arch::x86_64::{
     _mm256_slli_epi16, _mm256_srli_epi16, _mm256_sub_epi16,
 };
 
-use crate::prefetch::prefetch_line;
 use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, QueryTables, TableQuad, scalar, tables};
+use crate::prefetch::prefetch_line;
 
 pub(crate) static TABLE: LookupTable = LookupTable { estimate, fill, encode };
 

@@ -1,16 +1,18 @@
 //! AVX-512BW: 64 codes looked up in one instruction, of four parts and 16 rows.
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512i, _CMP_NGT_UQ, _mm_add_epi16, _mm_unpackhi_epi16, _mm_unpacklo_epi16,
-    _mm256_add_epi16, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_set_m128i,
-    _mm512_add_epi16, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_si256, _mm512_cmp_ps_mask,
-    _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_slli_epi16, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_epi16,
+    __m128i, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_NGT_UQ, _mm_add_epi16, _mm_unpackhi_epi16,
+    _mm_unpacklo_epi16, _mm256_add_epi16, _mm256_castsi256_si128, _mm256_extracti128_si256,
+    _mm256_set_m128i, _mm512_add_epi16, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_si256,
+    _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtss_f32,
+    _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps,
+    _mm512_permute_ps, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_epi8,
+    _mm512_shuffle_f32x4, _mm512_slli_epi16, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_epi16,
+    _mm512_sub_ps,
 };
 
+use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, PART_BYTES, QueryTables, TableQuad, tables};
 use crate::prefetch::prefetch_line;
-use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, QueryTables, TableQuad, tables};
 
 pub(crate) static TABLE: LookupTable = LookupTable { estimate, fill, encode };
 
@@ -24,9 +26,35 @@ fn fill(query: &[f32], book: &[f32], out: &mut QueryTables) {
     tables::fill(query, book, out);
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx512f,avx512bw")]
 fn encode(values: &[f32], book: &[f32], terms: &[f32], out: &mut [u8]) {
-    tables::encode(values, book, terms, out);
+    let width = values.len() / out.len().max(1);
+    let (columns, _) = book.as_chunks::<PART_BYTES>();
+    let (terms, _) = terms.as_chunks::<PART_BYTES>();
+    for (part, (code, terms)) in out.iter_mut().zip(terms).enumerate() {
+        let mut products = _mm512_sub_ps(_mm512_set1_ps(-0.0), load_floats(terms));
+        let columns = &columns[part * width..][..width];
+        for (number, column) in values[part * width..][..width].iter().zip(columns) {
+            let product = _mm512_mul_ps(_mm512_set1_ps(*number), load_floats(column));
+            products = _mm512_add_ps(products, product);
+        }
+        *code = first_of_most(products);
+    }
+}
+
+/// As `tables::first_of_most` has it, halves in the same order.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn first_of_most(products: __m512) -> u8 {
+    let quarters = _mm512_shuffle_f32x4::<0b11_10_11_10>(products, products);
+    let most = _mm512_max_ps(products, quarters);
+    let most = _mm512_max_ps(most, _mm512_shuffle_f32x4::<0b01_01_01_01>(most, most));
+    let most = _mm512_max_ps(most, _mm512_permute_ps::<0b11_10_11_10>(most));
+    let most = _mm512_max_ps(most, _mm512_permute_ps::<0b01_01_01_01>(most));
+    let most = _mm512_set1_ps(_mm512_cvtss_f32(most));
+    let found = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(products, most);
+    // None is found where there is no number: the last then.
+    (u32::from(found) | 1 << (PART_BYTES - 1)).trailing_zeros().to_le_bytes()[0]
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -99,7 +127,7 @@ fn load(lanes: &[u8; LANES]) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn load_floats(lanes: &[f32; HALF]) -> std::arch::x86_64::__m512 {
+fn load_floats(lanes: &[f32; HALF]) -> __m512 {
     // SAFETY: the reference covers the sixteen floats read; `loadu` asks for no alignment.
     unsafe { _mm512_loadu_ps(lanes.as_ptr()) }
 }

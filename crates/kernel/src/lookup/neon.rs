@@ -5,7 +5,9 @@ use std::arch::aarch64::{
     vget_low_u8, vld1q_u8, vqtbl1q_u8, vshrq_n_u8, vst1q_u16,
 };
 
-use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, PART_BYTES, QueryTables, TableQuad, scalar, tables};
+use super::{
+    BLOCK_ROWS, CodeBlock, Line, LookupTable, PART_BYTES, QueryTables, TableQuad, scalar, tables,
+};
 
 pub(crate) static TABLE: LookupTable = LookupTable { estimate, fill, encode };
 

@@ -29,6 +29,7 @@ fn estimate(
 
 /// Estimates of sums.
 #[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled anew inside each instruction set's function")]
 pub(super) fn finish(
     sums: &[u16; BLOCK_ROWS],
     block: CodeBlock<'_>,

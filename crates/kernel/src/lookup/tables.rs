@@ -1,9 +1,12 @@
 //! Tables of a query: plain loops, compiled for each instruction set.
 //!
 //! Every operation is a single rounding in a fixed order, so tables have the same bits everywhere.
+#![expect(clippy::inline_always, reason = "compiled anew inside each instruction set's function")]
 
 use super::{LOOKUP_SUM_MAX, PART_BYTES, PARTS_MULTIPLE, QueryTables};
 
+/// The largest code.
+const CODE_MAX: u8 = 15;
 /// The largest entry.
 const ENTRY_MAX: f32 = 255.0;
 
@@ -25,7 +28,9 @@ pub(super) fn fill(query: &[f32], book: &[f32], tables: &mut QueryTables) {
         total += most - least;
         widest = widest.max(most - least);
         offset += least;
-        products.iter_mut().for_each(|product| *product -= least);
+        for product in products {
+            *product -= least;
+        }
     }
     // Half a step for each part is what rounding up can add.
     let room = f32::from(LOOKUP_SUM_MAX) - products.len() as f32;
@@ -70,11 +75,11 @@ fn first_of_most(products: &[f32; PART_BYTES]) -> u8 {
             most[place] = if a > b { a } else { b };
         }
     }
-    let mut code = PART_BYTES as u8 - 1;
-    for place in (0..PART_BYTES as u8).rev() {
-        code = if products[usize::from(place)] >= most[0] { place } else { code };
+    let mut first = CODE_MAX;
+    for (code, product) in (0..=CODE_MAX).zip(products).rev() {
+        first = if *product >= most[0] { code } else { first };
     }
-    code
+    first
 }
 
 /// The least and the most.

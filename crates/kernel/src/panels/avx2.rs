@@ -28,13 +28,18 @@ pub(crate) fn nearest(rows: PanelRows<'_>, panels: &Panels, out: &mut [NearestPo
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn products(rows: [&[i8]; ROWS], panel: Panel<'_>) -> [[i32; PANEL_POINTS]; ROWS] {
-    let rows = rows.map(|row| &row.as_chunks::<PANEL_NUMBERS>().0[..panel.codes.len()]);
+    let mut steps: [&[[i8; PANEL_NUMBERS]]; ROWS] = [&[]; ROWS];
+    for (steps, row) in steps.iter_mut().zip(rows) {
+        *steps = &row.as_chunks().0[..panel.codes.len()];
+    }
     let ones = _mm256_set1_epi16(1);
     let mut sums = [[_mm256_setzero_si256(); 4]; ROWS];
     for (step, codes) in panel.codes.iter().enumerate() {
         let (codes, _) = codes.as_chunks::<32>();
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            let numbers = row[step].map(i8::cast_unsigned);
+        for (sums, row) in sums.iter_mut().zip(steps) {
+            let [a, b, c, d] = row[step];
+            let [a, b] = [a.cast_unsigned(), b.cast_unsigned()];
+            let numbers = [a, b, c.cast_unsigned(), d.cast_unsigned()];
             let numbers = _mm256_set1_epi32(i32::from_le_bytes(numbers));
             for (sum, points) in sums.iter_mut().zip(codes) {
                 let pairs = _mm256_maddubs_epi16(load(points), numbers);

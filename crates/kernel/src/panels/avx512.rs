@@ -20,13 +20,18 @@ pub(crate) fn nearest(rows: PanelRows<'_>, panels: &Panels, out: &mut [NearestPo
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn products(rows: [&[i8]; ROWS], panel: Panel<'_>) -> [[i32; PANEL_POINTS]; ROWS] {
-    let rows = rows.map(|row| &row.as_chunks::<PANEL_NUMBERS>().0[..panel.codes.len()]);
+    let mut steps: [&[[i8; PANEL_NUMBERS]]; ROWS] = [&[]; ROWS];
+    for (steps, row) in steps.iter_mut().zip(rows) {
+        *steps = &row.as_chunks().0[..panel.codes.len()];
+    }
     let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
     for (step, codes) in panel.codes.iter().enumerate() {
         let (codes, _) = codes.as_chunks::<64>();
         let points = [load(&codes[0]), load(&codes[1])];
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            let numbers = row[step].map(i8::cast_unsigned);
+        for (sums, row) in sums.iter_mut().zip(steps) {
+            let [a, b, c, d] = row[step];
+            let [a, b] = [a.cast_unsigned(), b.cast_unsigned()];
+            let numbers = [a, b, c.cast_unsigned(), d.cast_unsigned()];
             let numbers = _mm512_set1_epi32(i32::from_le_bytes(numbers));
             *sums = [
                 _mm512_dpbusd_epi32(sums[0], points[0], numbers),

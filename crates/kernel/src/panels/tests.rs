@@ -1,7 +1,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{NearestPoint, PanelRows, Panels, POINT_CODE_MAX};
+use super::{NearestPoint, POINT_CODE_MAX, PanelRows, Panels};
 use crate::Kernels;
 
 /// Points as they were set.
