@@ -8,6 +8,8 @@
 //! - I1: a search never returns a row outside `allowed`.
 //! - I2: results are in the total order (distance, key), so ties never depend on the path taken.
 //! - I3: [`brute_force`] is exact.
+//! - I4: a build is deterministic in (inputs, spec, seed), whatever the number of threads.
+//! - I5: reading what was written gives the same structure.
 //! - I6: a row's distance is a function of the query and the row alone: the same bits from
 //!   [`Scorer::score_range`] in any split and from [`Scorer::score`].
 
