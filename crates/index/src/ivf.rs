@@ -47,8 +47,8 @@ const _: () = assert!(DIMS_MAX as usize <= arrwdb_kernel::PARTS_MAX);
 /// How lists are built.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// How many lists, 1 to [`CLUSTERS_MAX`]; about `4 * sqrt(rows)` if not said. Never more than
-    /// rows.
+    /// How many lists, 1 to [`CLUSTERS_MAX`]; about `4 * sqrt(rows)` if not said. Fewer where fewer
+    /// rows are apart.
     pub n_clusters: Option<u32>,
     /// Whether rows have codes, which a search scans instead of the rows themselves.
     pub use_pq: bool,

@@ -127,7 +127,7 @@ impl Kernels {
 
     /// The tables of `query` for `book`: entry `c` of part `p` is near to the product of the part's
     /// numbers and those of code `c`, `sum(query[p * w + i] * book[(p * w + i) * 16 + c])` where
-    /// `w` is the width of all parts. The same bits on every CPU; no sum of one entry of each part
+    /// `w` is the width of all parts. The same bits on every CPU if they are finite; no sum of one entry of each part
     /// is above [`LOOKUP_SUM_MAX`].
     ///
     /// # Panics

@@ -49,6 +49,7 @@ pub fn build<V: Vectors + ?Sized>(
     let clusters = config.n_clusters.unwrap_or_else(|| default_clusters(rows)).min(rows);
     let centroids = building.centroids(clusters as usize, seed);
     let (centroids, grouped) = building.lists(centroids, seed);
+    let (centroids, grouped) = without_empty(&centroids, grouped, dims);
     let parts = config.pq_subvectors.filter(|_| config.use_pq).map_or(dims.div_ceil(2), |parts| {
         // Checked above to be at most the dimension.
         parts as usize
@@ -233,6 +234,16 @@ impl<V: Vectors + ?Sized> Building<'_, V> {
             }
         }
     }
+}
+
+/// Leaves out lists without a row: a search would count them among those it probes.
+fn without_empty(centroids: &[f32], grouped: Grouped, dims: usize) -> (Vec<f32>, Grouped) {
+    let sizes = grouped.sizes();
+    let lists = centroids.chunks_exact(dims.max(1)).zip(&sizes).filter(|(_, size)| **size > 0);
+    let kept = lists.flat_map(|(centroid, _)| centroid).copied().collect();
+    let mut starts = grouped.starts;
+    starts.dedup();
+    (kept, Grouped { starts, members: grouped.members })
 }
 
 /// At most `wanted` different rows, ascending, one at random from each of as many runs of rows.

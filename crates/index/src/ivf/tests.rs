@@ -341,6 +341,7 @@ fn one_row_many_copies_and_none_are_lists_too() {
             let corpus = Corpus::new(Metric::Cosine, 5, rows, distinct, 1);
             let ivf = corpus.build(Config { use_pq, n_clusters: Some(40), pq_subvectors: None });
             assert!(ivf.lists() as usize <= rows.min(40));
+            assert!(rows == 0 || ivf.list_sizes().min > 0, "an empty list would be probed");
             let query = corpus.query(2);
             let (found, _) = corpus.search(&ivf, &query, (50, ALL), &AllRows);
             assert_eq!(found, corpus.exact(&query, 50, &AllRows), "{rows} rows");

@@ -1,14 +1,15 @@
 //! AVX-512BW: 64 codes looked up in one instruction, of four parts and 16 rows.
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_NGT_UQ, _mm_add_epi16, _mm_unpackhi_epi16,
-    _mm_unpacklo_epi16, _mm256_add_epi16, _mm256_castsi256_si128, _mm256_extracti128_si256,
-    _mm256_set_m128i, _mm512_add_epi16, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_si256,
-    _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtss_f32,
-    _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps,
-    _mm512_permute_ps, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_epi8,
-    _mm512_shuffle_f32x4, _mm512_slli_epi16, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_epi16,
-    _mm512_sub_ps,
+    __m128i, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_NGT_UQ, _mm_add_epi16, _mm_storeu_si128,
+    _mm_unpackhi_epi16, _mm_unpacklo_epi16, _mm256_add_epi16, _mm256_castsi256_si128,
+    _mm256_extracti128_si256, _mm256_set_m128i, _mm512_add_epi16, _mm512_add_ps, _mm512_and_si512,
+    _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32,
+    _mm512_cvtss_f32, _mm512_cvttps_epi32, _mm512_cvtusepi32_epi8, _mm512_extracti64x4_epi64,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_permute_ps,
+    _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_set1_epi8, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_f32x4,
+    _mm512_slli_epi16, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_epi16, _mm512_sub_ps,
 };
 
 use super::{BLOCK_ROWS, CodeBlock, Line, LookupTable, PART_BYTES, QueryTables, TableQuad, tables};
@@ -21,9 +22,35 @@ const LANES: usize = 64;
 /// Rows whose sums are in one register.
 const HALF: usize = BLOCK_ROWS / 2;
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx512f,avx512bw")]
 fn fill(query: &[f32], book: &[f32], out: &mut QueryTables) {
-    tables::fill(query, book, out);
+    let (rows, _) = out.products.as_chunks_mut::<PART_BYTES>();
+    let width = query.len() / rows.len().max(1);
+    let (columns, _) = book.as_chunks::<PART_BYTES>();
+    let mut spans = tables::Spans::default();
+    for (part, row) in rows.iter_mut().enumerate() {
+        let columns = &columns[part * width..][..width];
+        let mut products = _mm512_setzero_ps();
+        for (number, column) in query[part * width..][..width].iter().zip(columns) {
+            let product = _mm512_mul_ps(_mm512_set1_ps(*number), load_floats(column));
+            products = _mm512_add_ps(products, product);
+        }
+        let least = _mm512_reduce_min_ps(products);
+        spans.add(least, _mm512_reduce_max_ps(products));
+        let products = _mm512_sub_ps(products, _mm512_set1_ps(least));
+        // SAFETY: the reference covers the sixteen floats written; `storeu` asks for no alignment.
+        unsafe { _mm512_storeu_ps(row.as_mut_ptr(), products) };
+    }
+    let scale = spans.scale(rows.len());
+    let entries = out.entries.iter_mut().flat_map(|quad| quad.0.as_chunks_mut::<PART_BYTES>().0);
+    for (entries, row) in entries.zip(rows) {
+        let scaled = _mm512_mul_ps(load_floats(row), _mm512_set1_ps(scale));
+        // Cut off and not to the nearest, as `as` has it.
+        let whole = _mm512_cvttps_epi32(_mm512_add_ps(scaled, _mm512_set1_ps(0.5)));
+        // SAFETY: the reference covers the 16 bytes written; `storeu` asks for no alignment.
+        unsafe { _mm_storeu_si128(entries.as_mut_ptr().cast(), _mm512_cvtusepi32_epi8(whole)) };
+    }
+    (out.step, out.offset) = spans.line(scale);
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]

@@ -16,7 +16,7 @@ pub(super) fn fill(query: &[f32], book: &[f32], tables: &mut QueryTables) {
     let (products, _) = tables.products.as_chunks_mut::<PART_BYTES>();
     let width = query.len() / products.len().max(1);
     let (columns, _) = book.as_chunks::<PART_BYTES>();
-    let (mut total, mut widest, mut offset) = (0.0_f32, 0.0_f32, 0.0_f32);
+    let mut spans = Spans::default();
     for (part, products) in products.iter_mut().enumerate() {
         let columns = &columns[part * width..][..width];
         for (number, column) in query[part * width..][..width].iter().zip(columns) {
@@ -25,25 +25,52 @@ pub(super) fn fill(query: &[f32], book: &[f32], tables: &mut QueryTables) {
             }
         }
         let [least, most] = ends(products);
-        total += most - least;
-        widest = widest.max(most - least);
-        offset += least;
+        spans.add(least, most);
         for product in products {
             *product -= least;
         }
     }
-    // Half a step for each part is what rounding up can add.
-    let room = f32::from(LOOKUP_SUM_MAX) - products.len() as f32;
-    let scale = (ENTRY_MAX / widest).min(room * 0.999 / total);
-    // A query of zeros has no span: every entry is 0 then.
-    let scale = if scale.is_finite() { scale } else { 0.0 };
+    let scale = spans.scale(products.len());
     for (quad, products) in tables.entries.iter_mut().zip(products.chunks(PARTS_MULTIPLE)) {
         for (entry, product) in quad.0.iter_mut().zip(products.as_flattened()) {
             *entry = round(product * scale);
         }
     }
-    tables.step = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    tables.offset = offset;
+    (tables.step, tables.offset) = spans.line(scale);
+}
+
+/// What the products of all parts reach from and to.
+#[derive(Default)]
+pub(super) struct Spans {
+    total: f32,
+    widest: f32,
+    offset: f32,
+}
+
+impl Spans {
+    #[inline(always)]
+    pub(super) fn add(&mut self, least: f32, most: f32) {
+        let span = most - least;
+        self.total += span;
+        self.widest = self.widest.max(span);
+        self.offset += least;
+    }
+
+    /// What makes entries of products.
+    #[inline(always)]
+    pub(super) fn scale(&self, parts: usize) -> f32 {
+        // Half a step for each part is what rounding up can add.
+        let room = f32::from(LOOKUP_SUM_MAX) - parts as f32;
+        let scale = (ENTRY_MAX / self.widest).min(room * 0.999 / self.total);
+        // A query of zeros has no span: every entry is 0 then.
+        if scale.is_finite() { scale } else { 0.0 }
+    }
+
+    /// The step and the offset of the tables.
+    #[inline(always)]
+    pub(super) fn line(&self, scale: f32) -> (f32, f32) {
+        (if scale > 0.0 { 1.0 / scale } else { 0.0 }, self.offset)
+    }
 }
 
 /// [`crate::Kernels::encode_parts`], whose checks were made.
