@@ -47,8 +47,9 @@ fn fill(query: &[f32], book: &[f32], out: &mut QueryTables) {
         let scaled = _mm512_mul_ps(load_floats(row), _mm512_set1_ps(scale));
         // Cut off and not to the nearest, as `as` has it.
         let whole = _mm512_cvttps_epi32(_mm512_add_ps(scaled, _mm512_set1_ps(0.5)));
+        let bytes = _mm512_cvtusepi32_epi8(whole);
         // SAFETY: the reference covers the 16 bytes written; `storeu` asks for no alignment.
-        unsafe { _mm_storeu_si128(entries.as_mut_ptr().cast(), _mm512_cvtusepi32_epi8(whole)) };
+        unsafe { _mm_storeu_si128(entries.as_mut_ptr().cast(), bytes) };
     }
     (out.step, out.offset) = spans.line(scale);
 }
