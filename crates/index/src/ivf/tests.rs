@@ -280,6 +280,38 @@ proptest! {
     }
 }
 
+#[test]
+fn i5_what_cannot_be_lists_is_refused() {
+    let corpus = Corpus::new(Metric::L2, 8, 100, 100, 4);
+    let built =
+        || corpus.build(Config { n_clusters: Some(4), use_pq: true, pq_subvectors: Some(3) });
+    let changed: [fn(&mut Ivf); 9] = [
+        |ivf| ivf.rows += 1,
+        |ivf| ivf.members[1] = ivf.members[0],
+        |ivf| ivf.members[99] = 100,
+        |ivf| ivf.members.swap(0, 1),
+        |ivf| ivf.starts[2] = 101,
+        |ivf| ivf.starts.swap(1, 2),
+        |ivf| ivf.starts[0] = 1,
+        |ivf| ivf.centroids.truncate(24),
+        |ivf| ivf.starts[4] = 99,
+    ];
+    assert!(read(&written(&built()), 100).is_ok());
+    assert!(read(&written(&built()), 99).is_err(), "lists of other rows");
+    for (number, change) in changed.into_iter().enumerate() {
+        let mut ivf = built();
+        change(&mut ivf);
+        let rows = ivf.rows.min(100);
+        assert!(read(&written(&ivf), rows).is_err(), "change {number}");
+    }
+    let mut codes = built();
+    if let Some(codes) = &mut codes.codes {
+        let words = codes.blocks.words();
+        codes.blocks = super::Blocks::of(1, &words[1..]);
+    }
+    assert!(read(&written(&codes), 100).is_err(), "a word less of codes");
+}
+
 /// The share of the true ten nearest that is found, over 60 queries.
 fn recall(corpus: &Corpus, ivf: &Ivf, probes: Probes) -> f64 {
     let found: usize = (0..60)
