@@ -213,7 +213,7 @@ impl Library {
 
     /// The rows of the nearest, nearest first.
     fn search(&self, query: &[f32], threads: &Threads) -> Outcome<Vec<usize>> {
-        let found = self.view.nearest(Nearest { query, k: K, threshold: None }, threads)?;
+        let (found, _effort) = self.view.nearest(Nearest::new(query, K), threads)?;
         let row = |found| -> Outcome<usize> {
             let chunk = self.view.chunk_of(found, false)?;
             let number = u128::from_be_bytes(chunk.document_id.to_bytes());

@@ -34,7 +34,7 @@ pub(crate) fn channel() -> (Sender, mpsc::Receiver<Request>) {
 
 /// Hands a command to the catalog's writer and waits until it is durable and published.
 pub(crate) async fn change(
-    sender: &Sender,
+    sender: Sender,
     command: CatalogCommand,
 ) -> Result<Written<Option<Arc<LibrarySpec>>>, EngineError> {
     let (reply, answer) = oneshot::channel();
@@ -44,6 +44,8 @@ pub(crate) async fn change(
         }
         mpsc::error::TrySendError::Closed(_) => EngineError::Closed,
     })?;
+    // The writer ends when nobody can ask it any more; who only waits does not hold it up.
+    drop(sender);
     answer.await.map_err(|_writer_gone| EngineError::Closed)?
 }
 
@@ -69,13 +71,18 @@ async fn apply(
         Err(error) => Err(error),
     };
     let seq = Seq::new(appended.inspect_err(|_failed| engine.catalog_unapplied.advance(None))?);
-    let next = catalog.apply(seq, &entry);
+    let next = Catalog::clone(&catalog).apply(seq, &entry);
     let value = subject(&entry).and_then(|id| next.get(id).or_else(|| catalog.get(id)).cloned());
     publish(engine, next);
     engine.catalog_unapplied.advance(None);
     match &entry {
         CatalogEntry::LibraryCreated(spec) => {
             engine.add_library(spec.id, seq);
+        }
+        CatalogEntry::IndexChanged { id, .. } => {
+            if let Ok(handle) = engine.handle(*id) {
+                engine.want_indexes(&handle);
+            }
         }
         CatalogEntry::LibraryUpdated { .. } | CatalogEntry::Purged { .. } => {}
         CatalogEntry::LibraryDeleted { id, .. } => close(engine, *id),
@@ -112,9 +119,9 @@ impl Inner {
 fn subject(entry: &CatalogEntry) -> Option<LibraryId> {
     match entry {
         CatalogEntry::LibraryCreated(spec) => Some(spec.id),
-        CatalogEntry::LibraryUpdated { id, .. } | CatalogEntry::LibraryDeleted { id, .. } => {
-            Some(*id)
-        }
+        CatalogEntry::LibraryUpdated { id, .. }
+        | CatalogEntry::LibraryDeleted { id, .. }
+        | CatalogEntry::IndexChanged { id, .. } => Some(*id),
         CatalogEntry::Purged { .. } => None,
     }
 }

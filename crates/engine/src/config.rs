@@ -36,6 +36,10 @@ pub struct EngineConfig {
     pub history: Duration,
     /// A library whose unwritten segments hold more than this is checkpointed.
     pub checkpoint_bytes: u64,
+    /// Segments of fewer rows are scanned, whatever the library asks for: that is quicker.
+    pub index_rows_min: u32,
+    /// Threads that build search structures. They give way to all others.
+    pub build_threads: usize,
     /// A library that nobody has used for this long is closed.
     pub library_idle: Duration,
     /// Bytes that libraries may hold in memory, all together; writes beyond are refused as busy.
@@ -57,6 +61,8 @@ pub struct EngineConfig {
 impl EngineConfig {
     /// The usual size of a file of the log.
     pub const LOG_FILE_BYTES: u64 = 64 << 20;
+    /// Rows from which a segment has a structure of its own.
+    pub const INDEX_ROWS_MIN: u32 = 4096;
 
     /// The defaults, with all data below `data_dir`: two CPU threads, passages of 1,000 characters,
     /// an hour of history, a checkpoint every 64 MiB, 2 GiB of memory, a week or 4 GiB of the log.
@@ -73,6 +79,8 @@ impl EngineConfig {
             embed_deadline: Duration::from_mins(1),
             history: Duration::from_hours(1),
             checkpoint_bytes: 64 << 20,
+            index_rows_min: Self::INDEX_ROWS_MIN,
+            build_threads: 2,
             library_idle: Duration::from_mins(10),
             memory_budget_bytes: 2 << 30,
             feed_retention: Duration::from_hours(7 * 24),

@@ -20,13 +20,15 @@ use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
+use crate::indexing::Indexing;
 use crate::maintenance::Upkeep;
 use crate::memory::Gauges;
-use crate::pool::Pool;
+use crate::pool::{BuildPool, Pool};
 use crate::purge::PurgeReceipt;
 use crate::put::Outcomes;
 use crate::request::{
-    LibraryOverview, LibraryPatch, NewLibrary, PutDocument, SearchAnswer, SearchRequest, Written,
+    IndexChange, IndexOptimized, IndexRebuilt, LibraryOverview, LibraryPatch, NewLibrary,
+    PutDocument, SearchAnswer, SearchRequest, Written,
 };
 use crate::scrub::ScrubReport;
 use crate::snapshot::Snapshot;
@@ -81,10 +83,15 @@ pub(crate) struct Inner {
     pub(crate) catalog_unapplied: Unapplied,
     pub(crate) handles: ArcSwap<Handles>,
     pub(crate) gauges: Gauges,
-    /// A permit for each library that is being opened.
-    pub(crate) opening: Semaphore,
+    /// A permit for each library whose files are being opened.
+    pub(crate) opening: Arc<Semaphore>,
+    /// The libraries' writers, and the upkeep.
     pub(crate) writers: Tasks,
+    /// The catalog's writer.
+    pub(crate) catalog_task: Tasks,
     pub(crate) upkeep: Upkeep,
+    pub(crate) indexing: Indexing,
+    pub(crate) build_pool: BuildPool,
     /// Up to here every record is in manifests and the catalog's snapshot on disk.
     pub(crate) covered: AtomicU64,
     pub(crate) search_permits: Semaphore,
@@ -125,14 +132,20 @@ impl Engine {
         crate::open::open(config, parts).await
     }
 
-    /// Finishes accepted writes, writes checkpoints, closes the log and releases the lock.
+    /// Finishes accepted writes, writes checkpoints, closes the log and releases the lock. A purge
+    /// that runs is stopped after the file that it is writing.
     pub async fn close(&self) -> Result<(), EngineError> {
         let inner = &self.0;
+        inner.upkeep.begin_close();
         drop(inner.catalog_writer.lock().take());
         inner.upkeep.close().await;
+        // What the catalog was asked for is done: a library that it still makes is shut with the
+        // others, and no other is made after them.
+        inner.catalog_task.join().await;
         for handle in inner.handles.load().values() {
             handle.shut();
         }
+        inner.end_opening().await;
         inner.writers.join().await;
         let log = inner.log.clone();
         let closed = tokio::task::spawn_blocking(move || log.close()).await;
@@ -220,6 +233,7 @@ impl Engine {
             description: new.description,
             created_at,
             index: new.index,
+            metric: new.metric,
             model,
             dimension,
         };
@@ -282,6 +296,28 @@ impl Engine {
     ) -> Result<Written<()>, EngineError> {
         let written = self.0.change_catalog(CatalogCommand::Delete { tenant, id }).await?;
         Ok(Written { seq: written.seq, value: () })
+    }
+
+    /// Changes what a library is searched by, and builds it: returns when every segment has the
+    /// structure that is asked for. Reads and writes go on meanwhile, by the old one. With a change
+    /// of nothing, builds what is missing.
+    pub async fn rebuild_index(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+        change: IndexChange,
+    ) -> Result<Written<IndexRebuilt>, EngineError> {
+        self.0.rebuild_index(tenant, id, change).await
+    }
+
+    /// Merges a library's files into one without what was deleted or replaced, however lately, and
+    /// builds its structure. Reads and writes go on meanwhile.
+    pub async fn optimize_index(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+    ) -> Result<IndexOptimized, EngineError> {
+        self.0.optimize_index(tenant, id).await
     }
 
     /// Adds or replaces documents; each is atomic. The outer error means that nothing at all was
@@ -361,12 +397,12 @@ impl Engine {
 }
 
 impl Inner {
-    async fn change_catalog(
+    pub(crate) async fn change_catalog(
         &self,
         command: CatalogCommand,
     ) -> Result<Written<LibrarySpec>, EngineError> {
         let sender = self.catalog_writer.lock().clone().ok_or(EngineError::Closed)?;
-        let Written { seq, value } = change(&sender, command).await?;
+        let Written { seq, value } = change(sender, command).await?;
         let gone = || EngineError::Storage { detail: "the catalog lost what it changed".into() };
         Ok(Written { seq, value: Arc::unwrap_or_clone(value.ok_or_else(gone)?) })
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use arrwdb_state::{Command, Fate, LibraryId, Merge, Segment, Seq, View};
+use arrwdb_state::{Command, Fate, LibraryId, Merge, Segment, SegmentIndex, Seq, View};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -40,6 +40,13 @@ pub(crate) struct Handle {
     covered: AtomicU64,
     /// Set while a checkpoint is asked for and has not begun.
     pub(crate) checkpoint_wanted: AtomicBool,
+    /// Set while its search structures are asked for and nobody has looked at that.
+    pub(crate) indexing_wanted: AtomicBool,
+    /// Whether it asks for structures: what lies in memory is then scanned beside them, and goes
+    /// to files sooner.
+    pub(crate) indexed: AtomicBool,
+    /// Held while files of structures are written or removed.
+    pub(crate) index_files: Mutex<()>,
     /// Set once the library is deleted.
     pub(crate) deleted: AtomicBool,
     /// Set once it takes no more requests: deleted, or the engine closes.
@@ -142,6 +149,8 @@ pub(crate) enum Request {
     Freeze { reply: oneshot::Sender<Frozen> },
     /// Put merged segments in the place of their inputs, and end the freeze.
     Thaw { layouts: Vec<Layout>, done: oneshot::Sender<()> },
+    /// Have a segment searched by this, or scanned; the answer says whether the library has it.
+    Index { segment: Arc<Segment>, index: Option<Arc<SegmentIndex>>, done: oneshot::Sender<bool> },
     /// Close the library, if everything is in files when all that was asked for is done. The
     /// answer says whether it is closed.
     Close { closed: oneshot::Sender<bool> },
@@ -183,6 +192,9 @@ impl Handle {
             checkpointed: AtomicU64::new(counts.applied.get()),
             covered: AtomicU64::new(covers.max(counts.applied).get()),
             checkpoint_wanted: AtomicBool::new(false),
+            indexing_wanted: AtomicBool::new(false),
+            indexed: AtomicBool::new(false),
+            index_files: Mutex::new(()),
             deleted: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
@@ -194,7 +206,7 @@ impl Handle {
     /// Makes a closed library open with this view. The caller starts the writer.
     pub(crate) fn open(&self, view: View) -> (Arc<Open>, mpsc::Receiver<Request>) {
         let (writer, requests) = mpsc::channel(WRITER_QUEUE_MAX);
-        self.memory.set(OPEN_BYTES + view.memory_bytes());
+        self.memory.set(memory_of(&view));
         self.opened.set(1);
         let open = Arc::new(Open {
             published: ArcSwap::from_pointee(view),
@@ -230,7 +242,7 @@ impl Handle {
     /// Makes `view` the one that readers get. Only the writer calls this.
     pub(crate) fn publish(&self, open: &Open, view: View) {
         assert!(view.applied() >= open.published.load().applied(), "N2: published only advances");
-        self.memory.set(OPEN_BYTES + view.memory_bytes());
+        self.memory.set(memory_of(&view));
         open.published.store(Arc::new(view));
     }
 
@@ -306,6 +318,20 @@ impl Handle {
         }
     }
 
+    /// Has a segment searched by `index` (or scanned), between two records; whether the library
+    /// still has the segment.
+    pub(crate) async fn set_index(
+        &self,
+        segment: Arc<Segment>,
+        index: Option<Arc<SegmentIndex>>,
+    ) -> bool {
+        let (done, finished) = oneshot::channel();
+        match self.ask(Request::Index { segment, index, done }).await {
+            Ok(()) => finished.await.unwrap_or(false),
+            Err(NoWriter) => false,
+        }
+    }
+
     /// Closes the library if all of it is in files; whether it is closed now.
     pub(crate) async fn try_close(&self) -> bool {
         let (closed, answer) = oneshot::channel();
@@ -367,6 +393,11 @@ impl Handle {
             EngineError::Closed
         }
     }
+}
+
+/// What an open library with this view takes.
+fn memory_of(view: &View) -> u64 {
+    OPEN_BYTES + view.memory_bytes() + view.index_bytes()
 }
 
 /// Where a writer's answer comes.

@@ -17,12 +17,15 @@
 pub mod backup;
 mod catalog;
 pub mod check;
+mod closing;
 mod config;
 mod embedding_times;
 mod engine;
 mod error;
 mod follow;
 mod handle;
+mod indexing;
+mod locate;
 mod maintenance;
 mod map;
 mod memory;
@@ -35,6 +38,7 @@ mod residence;
 mod retention;
 mod scrub;
 mod search;
+mod segment_file;
 mod snapshot;
 mod store;
 mod system;
@@ -51,8 +55,9 @@ pub use error::EngineError;
 pub use follow::{Change, ChangeEntry, FollowError};
 pub use purge::PurgeReceipt;
 pub use request::{
-    Content, Cursor, DocumentPage, Hit, LibraryOverview, LibraryPatch, NewLibrary, PutChunk,
-    PutDocument, PutReceipt, Query, SearchAnswer, SearchRequest, Written,
+    Built, Content, Cursor, DocumentPage, Hit, IndexChange, IndexOptimized, IndexRebuilt,
+    LibraryOverview, LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query,
+    SearchAnswer, SearchRequest, Written,
 };
 pub use scrub::ScrubReport;
 pub use snapshot::{Embeddings, Snapshot, StorageStats};

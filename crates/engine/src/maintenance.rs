@@ -12,6 +12,7 @@ use arrwdb_state::{LibraryId, Manifest, Seq, Timestamp, View};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::closing::Closing;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::handle::{Frozen, Handle, Layout};
@@ -41,6 +42,10 @@ const SAMPLES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(crate) enum Task {
     Checkpoint(Arc<Handle>),
+    /// As that, but merge all of its files, and tell how it went.
+    Optimize(Arc<Handle>, oneshot::Sender<Result<Rewritten, EngineError>>),
+    /// As [`Task::Checkpoint`], and tell how it went.
+    CheckpointNow(Arc<Handle>, oneshot::Sender<Result<(), EngineError>>),
     /// Write and close libraries until the memory is well below its budget.
     Relieve,
     /// Write and close every library that is not written to meanwhile.
@@ -59,6 +64,7 @@ pub(crate) struct Upkeep {
     horizon: Arc<AtomicU64>,
     ticks: Arc<AtomicU64>,
     relief_wanted: Arc<AtomicBool>,
+    closing: Closing,
 }
 
 impl Upkeep {
@@ -69,6 +75,7 @@ impl Upkeep {
             horizon: Arc::default(),
             ticks: Arc::default(),
             relief_wanted: Arc::default(),
+            closing: Closing::new(),
         };
         (upkeep, receiver)
     }
@@ -114,8 +121,25 @@ impl Upkeep {
 
     /// Removes for good what was deleted.
     pub(crate) async fn purge(&self) -> Result<PurgeReceipt, EngineError> {
+        self.ask(Task::Purge).await
+    }
+
+    /// Writes what a library holds in memory to files, and merges all of them.
+    pub(crate) async fn optimize(&self, handle: &Arc<Handle>) -> Result<Rewritten, EngineError> {
+        self.ask(|reply| Task::Optimize(handle.clone(), reply)).await
+    }
+
+    /// Writes what a library holds in memory to files.
+    pub(crate) async fn checkpoint_now(&self, handle: &Arc<Handle>) -> Result<(), EngineError> {
+        self.ask(|reply| Task::CheckpointNow(handle.clone(), reply)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        task: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Task,
+    ) -> Result<T, EngineError> {
         let (reply, answer) = oneshot::channel();
-        self.tasks.try_send(Task::Purge(reply)).map_err(|error| match error {
+        self.tasks.try_send(task(reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 EngineError::Busy { what: "the queue of upkeep", retry_after: RETRY_AFTER }
             }
@@ -127,6 +151,24 @@ impl Upkeep {
     /// Writes and closes libraries; returns when that is done.
     pub(crate) async fn close_libraries(&self) {
         self.do_and_wait(Task::CloseLibraries).await;
+    }
+
+    /// Stops what may be left undone: it is done after the next start, or asked for again.
+    pub(crate) fn begin_close(&self) {
+        self.closing.begin();
+    }
+
+    pub(crate) fn closing(&self) -> &Closing {
+        &self.closing
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.has_begun()
+    }
+
+    /// Refuses once the engine closes.
+    pub(crate) fn check_open(&self) -> Result<(), EngineError> {
+        if self.is_closing() { Err(EngineError::Closed) } else { Ok(()) }
     }
 
     /// Checkpoints everything; returns when that is done.
@@ -163,15 +205,10 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
             }
             task = tasks.recv() => match task {
                 None => return,
-                Some(Task::Checkpoint(handle)) => {
-                    report(&handle, checkpoint(&engine, &handle).await);
-                }
-                Some(Task::Relieve) => relieve(&engine).await,
-                Some(Task::CloseLibraries(done)) => {
-                    for handle in engine.handles.load_full().values() {
-                        close_library(&engine, handle).await;
-                    }
+                Some(Task::Close(done)) => {
+                    checkpoint_all(&engine).await;
                     done.send(()).unwrap_or_default();
+                    return;
                 }
                 Some(Task::RemoveLibrary(id)) => {
                     let store = engine.store.clone();
@@ -180,6 +217,28 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                         Err(error) => tracing::error!(library = %id, %error, "cannot remove its files"),
                     }
                 }
+                // Dropped: whoever waits for it is told that the engine closes.
+                Some(_) if engine.upkeep.is_closing() => {}
+                Some(Task::Checkpoint(handle)) => {
+                    report(&handle, checkpoint(&engine, &handle).await);
+                }
+                Some(Task::Optimize(handle, reply)) => {
+                    drop(reply.send(checkpoint_with(&engine, &handle, Depth::All).await));
+                }
+                Some(Task::CheckpointNow(handle, reply)) => {
+                    // Whoever asked may have left; it is done all the same.
+                    drop(reply.send(checkpoint(&engine, &handle).await));
+                }
+                Some(Task::Relieve) => relieve(&engine).await,
+                Some(Task::CloseLibraries(done)) => {
+                    for handle in engine.handles.load_full().values() {
+                        if engine.upkeep.is_closing() {
+                            break;
+                        }
+                        close_library(&engine, handle).await;
+                    }
+                    done.send(()).unwrap_or_default();
+                }
                 Some(Task::Purge(reply)) => {
                     let outcome = purge::run(&engine).await;
                     if let Err(error) = &outcome {
@@ -187,11 +246,6 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                     }
                     // Whoever asked may have left; it is done all the same.
                     drop(reply.send(outcome));
-                }
-                Some(Task::Close(done)) => {
-                    checkpoint_all(&engine).await;
-                    done.send(()).unwrap_or_default();
-                    return;
                 }
             }
         }
@@ -268,7 +322,9 @@ async fn relieve(engine: &Arc<Inner>) {
         handles.values().filter(|handle| handle.residence().is_ok()).collect();
     open.sort_by_cached_key(|handle| std::cmp::Reverse(handle.memory_bytes()));
     for handle in &open {
-        if engine.gauges.memory.total() <= engine.config.memory_budget_bytes / 2 {
+        if engine.gauges.memory.total() <= engine.config.memory_budget_bytes / 2
+            || engine.upkeep.is_closing()
+        {
             break;
         }
         if !handle.is_clean() {
@@ -277,7 +333,7 @@ async fn relieve(engine: &Arc<Inner>) {
     }
     open.sort_by_cached_key(|handle| handle.last_used.load(Ordering::Relaxed));
     for handle in open {
-        if !high() {
+        if !high() || engine.upkeep.is_closing() {
             break;
         }
         close_library(engine, handle).await;
@@ -304,6 +360,8 @@ async fn checkpoint(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<(), Eng
 pub(crate) enum Depth {
     /// What merges that are worth it leave out.
     Usual,
+    /// All of it, in one merge of all files.
+    All,
     /// All of it: every file with a dead row is written anew.
     Purge,
 }
@@ -339,8 +397,13 @@ pub(crate) async fn checkpoint_with(
         Ok(Checkpointed { applied, layouts, manifest, rewritten }) => {
             handle.set_checkpointed(applied, covers);
             handle.thaw(layouts).await;
-            let store = engine.store.clone();
-            blocking(move || store.sweep(&manifest)).await?;
+            let (store, swept) = (engine.store.clone(), handle.clone());
+            blocking(move || {
+                let _files = swept.index_files.lock();
+                store.sweep(&manifest)
+            })
+            .await?;
+            engine.want_indexes(handle);
             Ok(rewritten)
         }
         Err(error) => {
@@ -359,16 +422,23 @@ fn write_checkpoint(
     let store = &engine.store;
     let horizon = match depth {
         Depth::Usual => engine.upkeep.horizon(),
-        Depth::Purge => view.applied(),
+        Depth::All | Depth::Purge => view.applied(),
     };
     let mut rewritten = Rewritten::default();
     let mut number = store.read_manifest(id)?.map_or(1, |manifest| manifest.next_segment);
     let mut layouts = Vec::new();
+    let mut merged_all = false;
     loop {
         let memory = view.memory_segments();
         let range = match depth {
             _ if !memory.is_empty() => Some(memory),
             Depth::Usual => view.choose_file_merge(horizon),
+            Depth::All if !merged_all => {
+                merged_all = true;
+                view.all_files(horizon)
+            }
+            Depth::All => None,
+            Depth::Purge if engine.upkeep.is_closing() => None,
             Depth::Purge => view.file_with_dead_rows(),
         };
         let Some(range) = range else { break };

@@ -23,9 +23,10 @@ use crate::embedding_times::EmbeddingTimes;
 use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, write_room_kib};
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
+use crate::indexing::{self, Indexing};
 use crate::maintenance::{self, Upkeep};
 use crate::memory::Gauges;
-use crate::pool::Pool;
+use crate::pool::{BuildPool, Pool};
 use crate::residence::OPENING_MAX;
 use crate::store::{Store, damaged};
 use crate::unapplied::Unapplied;
@@ -71,10 +72,13 @@ fn start(
         advance.send_replace(durable);
     }));
     let (upkeep, tasks) = Upkeep::new();
+    let (indexing, builds) = Indexing::new();
     let (catalog_writer, requests) = catalog::channel();
     let write_room_kib = write_room_kib(config.memory_budget_bytes);
     let inner = Arc::new(Inner {
         pool: Pool::new(config.search_threads)?,
+        build_pool: BuildPool::new(config.build_threads)?,
+        indexing,
         search_permits: Semaphore::new(config.search_queue_max.max(1)),
         config,
         parts,
@@ -84,8 +88,9 @@ fn start(
         catalog_unapplied: Unapplied::nothing(),
         handles: ArcSwap::default(),
         gauges: Gauges::default(),
-        opening: Semaphore::new(OPENING_MAX),
+        opening: Arc::new(Semaphore::new(OPENING_MAX as usize)),
         writers: Tasks::default(),
+        catalog_task: Tasks::default(),
         upkeep,
         covered: AtomicU64::new(covered.get()),
         advanced,
@@ -104,11 +109,13 @@ fn start(
         // The snapshot's word: what it covers is in manifests.
         let handle = Arc::new(Handle::closed(id, found.counts, covered, &inner.gauges));
         if let Some(view) = found.replayed {
-            inner.start_writer(&handle, view);
+            inner.start_writer(&handle, inner.with_indexes(id, view));
+            inner.want_indexes(&handle);
         }
         handles.insert(id, handle);
     }
     inner.handles.store(Arc::new(handles));
+    inner.writers.spawn(indexing::run(inner.clone(), builds));
     spawn(&inner, tasks, requests);
     Ok(Engine(inner))
 }
@@ -119,7 +126,7 @@ fn spawn(
     requests: mpsc::Receiver<catalog::Request>,
 ) {
     inner.writers.spawn(maintenance::run(inner.clone(), tasks));
-    inner.writers.spawn(catalog::run(inner.clone(), requests));
+    inner.catalog_task.spawn(catalog::run(inner.clone(), requests));
 }
 
 fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, EngineError> {
@@ -150,25 +157,19 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
         );
     }
     if recovery.first > covered.get() + 1 {
-        return Err(EngineError::Damaged {
-            detail: format!(
-                "the log in {} begins at {} but the catalog's snapshot ends at {covered}: \
-                 files are missing; restore them or a backup",
-                store.log_dir().display(),
-                recovery.first
-            ),
-        });
+        return Err(store.missing(&format!(
+            "the log in {} begins at {} but the catalog's snapshot ends at {covered}",
+            store.log_dir().display(),
+            recovery.first
+        )));
     }
     // What the snapshot covers was in the log. Followers must not be led over a hole.
     if recovery.written < covered.get() {
-        return Err(EngineError::Damaged {
-            detail: format!(
-                "the log in {} ends at {} but the catalog's snapshot is of {covered}: files are \
-                 missing; restore them or a backup",
-                store.log_dir().display(),
-                recovery.written
-            ),
-        });
+        return Err(store.missing(&format!(
+            "the log in {} ends at {} but the catalog's snapshot is of {covered}",
+            store.log_dir().display(),
+            recovery.written
+        )));
     }
     let catalog = replay_catalog(&log, catalog, covered)?;
     let mut libraries = find_libraries(&store, &catalog, &checkpointed)?;
@@ -186,13 +187,7 @@ fn check_log_is_there(store: &Store, covered: Seq) -> Result<(), EngineError> {
     if !used || store.names(&dir)?.iter().any(|name| name.strip_suffix(".log").is_some()) {
         return Ok(());
     }
-    Err(EngineError::Damaged {
-        detail: format!(
-            "{} has no log, but there is data beside it: files are missing; restore them or a \
-             backup",
-            dir.display()
-        ),
-    })
+    Err(store.missing(&format!("{} has no log, but there is data beside it", dir.display())))
 }
 
 /// A manifest holds durable records only; one that is ahead of the log means that the log's end
@@ -211,13 +206,10 @@ fn check_log_reaches(store: &Store, log: &FileLog) -> Result<(), EngineError> {
     if written <= durable {
         return Ok(());
     }
-    Err(EngineError::Damaged {
-        detail: format!(
-            "the log in {} ends at {durable} but a manifest is of {written}: files are \
-             missing; restore them or a backup",
-            store.log_dir().display()
-        ),
-    })
+    Err(store.missing(&format!(
+        "the log in {} ends at {durable} but a manifest is of {written}",
+        store.log_dir().display()
+    )))
 }
 
 fn check_version(store: &Store) -> Result<(), EngineError> {
@@ -306,13 +298,7 @@ fn find_libraries(
         });
         let least = checkpointed.get(&spec.id).copied().unwrap_or(Seq::START);
         if counts.applied < least {
-            return Err(EngineError::Damaged {
-                detail: format!(
-                    "{} has no manifest at {least} or later, which it had: files are missing; \
-                     restore them or a backup",
-                    store.library_dir(spec.id).display()
-                ),
-            });
+            return Err(store.no_manifest(spec.id, least));
         }
         // Up to `least` the snapshot vouches that the manifest's name was synced.
         if counts.applied > least {

@@ -6,6 +6,7 @@ use arrwdb_state::Executor;
 use rayon::prelude::*;
 use tokio::sync::oneshot;
 
+use crate::closing::Closing;
 use crate::error::EngineError;
 
 /// A fixed number of threads.
@@ -39,6 +40,60 @@ impl Pool {
         receiver.await.map_err(|_worker_panicked| EngineError::Storage {
             detail: "a worker stopped before it had answered".into(),
         })
+    }
+}
+
+/// Threads for long work, which run only while nobody else wants the processors.
+#[derive(Debug)]
+pub(crate) struct BuildPool(Pool);
+
+impl BuildPool {
+    pub(crate) fn new(threads: usize) -> Result<Self, EngineError> {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .thread_name(|n| format!("arrwdb-build-{n}"))
+            .start_handler(|_thread| give_way())
+            .build()
+            .map(|pool| Self(Pool(Arc::new(pool))))
+            .map_err(|error| EngineError::Storage {
+                detail: format!("cannot start {threads} build threads: {error}"),
+            })
+    }
+
+    /// Runs `work` on the pool's threads; it is told to stop once the engine closes.
+    pub(crate) fn install<T: Send>(
+        &self,
+        closing: &Closing,
+        work: impl FnOnce(&dyn Executor) -> T + Send,
+    ) -> T {
+        self.0.0.install(|| work(&Stoppable { pool: &self.0, closing }))
+    }
+}
+
+struct Stoppable<'a> {
+    pool: &'a Pool,
+    closing: &'a Closing,
+}
+
+impl Executor for Stoppable<'_> {
+    fn width(&self) -> usize {
+        self.pool.width()
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        Executor::run(self.pool, tasks, task);
+    }
+
+    fn stopped(&self) -> bool {
+        self.closing.has_begun()
+    }
+}
+
+/// Gives the calling thread the lowest priority, where the system has such.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, 19) {
+        tracing::warn!(%error, "index builds do not give way to searches");
     }
 }
 

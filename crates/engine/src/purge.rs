@@ -42,16 +42,18 @@ pub struct PurgeReceipt {
 }
 
 /// Runs in the upkeep, so that no checkpoint runs beside it. An error leaves everything as valid as
-/// it was; what is removed by then stays removed, and another purge does the rest.
+/// it was; what is removed by then stays removed, and another purge does the rest. An engine that
+/// closes does not wait for more than the file that is being written.
 pub(crate) async fn run(engine: &Arc<Inner>) -> Result<PurgeReceipt, EngineError> {
     let purged_to = Seq::new(engine.log.durable());
     engine.log.begin_file();
     let sender = engine.catalog_writer.lock().clone().ok_or(EngineError::Closed)?;
-    let seq = catalog::change(&sender, CatalogCommand::Purge).await?.seq;
+    let seq = catalog::change(sender, CatalogCommand::Purge).await?.seq;
     // What fails in one place does not keep the others from being purged.
     let mut failed: Option<EngineError> = None;
     let (mut libraries, mut all) = (0, Rewritten::default());
     for handle in engine.handles.load_full().values() {
+        engine.upkeep.check_open()?;
         match purge_library(engine, handle).await {
             Ok(rewritten) => {
                 libraries += u64::from(rewritten.rows > 0);
@@ -61,6 +63,8 @@ pub(crate) async fn run(engine: &Arc<Inner>) -> Result<PurgeReceipt, EngineError
             Err(error) => failed = failed.or(Some(error)),
         }
     }
+    // The last library's files may have been left as well.
+    engine.upkeep.check_open()?;
     let cache_bytes = engine.parts.embedder.clear_cache().await.unwrap_or_else(|error| {
         let detail = format!("cannot remove the cache of embeddings: {error}");
         failed.get_or_insert(EngineError::Storage { detail });

@@ -1,9 +1,14 @@
 //! What callers ask of the engine and what they get: plain structs, no wire format.
 
+use std::time::Duration;
+
 pub use arrwdb_state::Cursor;
 use arrwdb_state::{
-    Chunk, ChunkId, Custom, Document, DocumentId, IndexSpec, LibrarySpec, Seq, Timestamp,
+    Chunk, ChunkId, Custom, Document, DocumentId, Effort, IndexSpec, LibrarySpec, Metric,
+    Quantization, Seq, Structure, Timestamp, Tuning,
 };
+
+pub use crate::indexing::Built;
 
 /// A library to create.
 #[derive(Debug, Clone)]
@@ -12,8 +17,10 @@ pub struct NewLibrary {
     pub name: String,
     /// Description, where given.
     pub description: Option<String>,
-    /// Search structure.
+    /// What it is searched by.
     pub index: IndexSpec,
+    /// How distances are measured.
+    pub metric: Metric,
     /// `local`, `cohere` or `openai`; the configured default when absent.
     pub embedding_provider: Option<String>,
     /// The provider's model; its default when absent.
@@ -31,6 +38,43 @@ pub struct LibraryPatch {
     pub name: Option<String>,
     /// New description; `Some(None)` removes it.
     pub description: Option<Option<String>>,
+}
+
+/// What a library is to be searched by; `None` leaves a part as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IndexChange {
+    /// The structure.
+    pub structure: Option<Structure>,
+    /// What rows are scored by.
+    pub quantization: Option<Quantization>,
+}
+
+/// A library whose every segment is searched as it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexRebuilt {
+    /// What it asked for before.
+    pub old: IndexSpec,
+    /// What it asks for now.
+    pub new: IndexSpec,
+    /// Live chunks that are searched so.
+    pub chunks: u64,
+    /// What was built.
+    pub built: Built,
+    /// How long it took in all.
+    pub took: Duration,
+}
+
+/// A library whose files were merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexOptimized {
+    /// What it is searched by.
+    pub index: IndexSpec,
+    /// Rows of what was deleted or replaced that are in no file any more.
+    pub rows_dropped: u64,
+    /// Bytes of files and memory before, less those after; 0 if there are more.
+    pub bytes_freed: u64,
+    /// How long it took in all.
+    pub took: Duration,
 }
 
 /// A library with its counts.
@@ -135,8 +179,11 @@ pub struct SearchRequest {
     pub query: Query,
     /// How many of the nearest chunks, 1 to 10,000.
     pub k: usize,
-    /// Keep only hits with `distance <= this`, 0 to 2.
+    /// Keep only hits with `distance <= this`: 0 to 2 for cosine, any number for a dot product,
+    /// not negative for L2.
     pub distance_threshold: Option<f32>,
+    /// How hard to try, where not as the library says.
+    pub tuning: Tuning,
     /// Whether hits carry their vectors.
     pub include_embeddings: bool,
 }
@@ -152,7 +199,7 @@ pub struct Hit {
     pub chunk: Chunk,
     /// Position of the chunk in its document, from 0.
     pub chunk_index: u32,
-    /// Cosine distance, 0 to 2.
+    /// By the library's metric.
     pub distance: f32,
 }
 
@@ -163,8 +210,25 @@ pub struct SearchAnswer {
     pub hits: Vec<Hit>,
     /// The state they are true at.
     pub seq: Seq,
-    /// The search structure that was asked.
+    /// What the library is searched by.
     pub index: IndexSpec,
+    /// What was done to find them.
+    pub plan: Plan,
+}
+
+/// How a search found what it found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// Rows scored, segments walked and scanned.
+    pub effort: Effort,
+    /// Segments of the library.
+    pub segments: usize,
+    /// How long turning the query into a vector took; zero for a vector.
+    pub embedding: Duration,
+    /// How long finding the rows took.
+    pub finding: Duration,
+    /// How long reading the passages took.
+    pub reading: Duration,
 }
 
 /// A page of documents in the order in which they were added.

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrwdb_state::{Command, DocumentId, LibraryId, Seq, View};
+use arrwdb_state::{Command, LibraryId, View};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
@@ -12,7 +13,7 @@ use crate::handle::{Answer, Counts, Handle, NotSent, Open, Room, WriteDone};
 use crate::writer::Writer;
 
 /// Libraries that may be opening at the same time; the disk does not get faster with more.
-pub(crate) const OPENING_MAX: usize = 8;
+pub(crate) const OPENING_MAX: u32 = 8;
 
 /// Libraries that may be open. Each maps up to some tens of files, and Linux allows a process
 /// 65,530 mappings unless told otherwise.
@@ -28,11 +29,28 @@ impl Inner {
         if let Ok(open) = handle.residence() {
             return Ok(open);
         }
-        let _permit = self.opening.acquire().await.map_err(|_closed| EngineError::Closed)?;
+        let permit = self.permit_to_open().await?;
         let (engine, handle) = (self.clone(), handle.clone());
-        tokio::task::spawn_blocking(move || engine.open_now(&handle))
-            .await
-            .map_err(|error| EngineError::Storage { detail: error.to_string() })?
+        let opened = tokio::task::spawn_blocking(move || {
+            // Kept here, whether or not the caller waits.
+            let _permit = permit;
+            engine.open_now(&handle)
+        });
+        opened.await.map_err(|error| EngineError::Storage { detail: error.to_string() })?
+    }
+
+    /// Lets few read the files of closed libraries at the same time, and nobody once the engine is
+    /// closing.
+    pub(crate) async fn permit_to_open(&self) -> Result<OwnedSemaphorePermit, EngineError> {
+        let permit = self.opening.clone().acquire_owned().await;
+        permit.map_err(|_closed| EngineError::Closed)
+    }
+
+    /// Waits for those who read the files of closed libraries, and lets nobody do so any more.
+    pub(crate) async fn end_opening(&self) {
+        // Already closed, where the engine is closed twice.
+        drop(self.opening.acquire_many(OPENING_MAX).await);
+        self.opening.close();
     }
 
     /// Opens a closed library; blocks on the disk.
@@ -56,23 +74,18 @@ impl Inner {
         if let Err(error) = self.store.sweep_library(handle.id) {
             tracing::warn!(library = %handle.id, %error, "cannot remove what a stopped checkpoint left");
         }
-        Ok(self.start_writer(handle, view))
+        let open = self.start_writer(handle, self.with_indexes(handle.id, view));
+        self.want_indexes(handle);
+        Ok(open)
     }
 
     /// A closed library as its files have it.
-    fn view_of_files(&self, id: LibraryId, counts: Counts) -> Result<View, EngineError> {
+    pub(crate) fn view_of_files(&self, id: LibraryId, counts: Counts) -> Result<View, EngineError> {
         let catalog = self.catalog.load();
         let spec = catalog.get(id).ok_or(EngineError::LibraryNotFound(id))?;
         let view = self.store.open_library(id, spec.dimension)?;
         if view.applied() < counts.applied {
-            return Err(EngineError::Damaged {
-                detail: format!(
-                    "{} has no manifest at {}, which it had: files are missing; restore them or \
-                     a backup",
-                    self.store.library_dir(id).display(),
-                    counts.applied
-                ),
-            });
+            return Err(self.store.no_manifest(id, counts.applied));
         }
         Ok(view)
     }
@@ -135,68 +148,6 @@ impl Inner {
                 Err(NotSent::Closing(again)) => command = again,
             }
             progress.await;
-        }
-    }
-
-    /// Which of these libraries holds each document: the first of them, if several do. Closed
-    /// libraries are looked into without opening them for everybody. O(libraries * segments).
-    pub(crate) async fn locate(
-        self: &Arc<Self>,
-        libraries: Vec<LibraryId>,
-        ids: Vec<DocumentId>,
-        min_seq: Option<Seq>,
-    ) -> Result<Vec<Option<LibraryId>>, EngineError> {
-        let mut handles = Vec::with_capacity(libraries.len());
-        for id in libraries {
-            // One that is deleted since it was listed holds nothing.
-            let Ok(handle) = self.handle(id) else { continue };
-            if let Some(wanted) = min_seq {
-                self.wait_for(&handle, wanted).await?;
-            }
-            handles.push(handle);
-        }
-        let engine = self.clone();
-        tokio::task::spawn_blocking(move || engine.locate_in(&handles, &ids))
-            .await
-            .map_err(|error| EngineError::Storage { detail: error.to_string() })?
-    }
-
-    fn locate_in(
-        &self,
-        handles: &[Arc<Handle>],
-        ids: &[DocumentId],
-    ) -> Result<Vec<Option<LibraryId>>, EngineError> {
-        let mut found = vec![None; ids.len()];
-        for handle in handles {
-            if found.iter().all(Option::is_some) {
-                break;
-            }
-            let Some(view) = self.look_into(handle)? else { continue };
-            for (id, place) in ids.iter().zip(&mut found) {
-                if place.is_none() && view.contains(*id)? {
-                    *place = Some(handle.id);
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// The library as it is, without opening it for everybody; `None` if it has nothing, or is
-    /// deleted.
-    fn look_into(&self, handle: &Handle) -> Result<Option<Arc<View>>, EngineError> {
-        loop {
-            let counts = match handle.residence() {
-                Ok(open) => return Ok(Some(open.view())),
-                Err(Counts { documents: 0, .. }) => return Ok(None),
-                Err(counts) => counts,
-            };
-            match self.view_of_files(handle.id, counts) {
-                Ok(view) => return Ok(Some(Arc::new(view))),
-                Err(_) if handle.check().is_err() => return Ok(None),
-                // Opened and written to meanwhile, so that these files were swept.
-                Err(_) if handle.residence().err() != Some(counts) => {}
-                Err(error) => return Err(error),
-            }
         }
     }
 }

@@ -9,14 +9,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrwdb_log::disk::{Access, read_exact_at};
-use arrwdb_state::{
-    DecodeError, LibraryId, Manifest, ManifestSegment, SegmentOutline, Seq, Timestamp,
-};
+use arrwdb_log::disk::Access;
+use arrwdb_state::{LibraryId, Manifest, SegmentOutline, Seq, Timestamp};
 
 use crate::engine::Inner;
 use crate::error::EngineError;
 use crate::handle::Handle;
+use crate::segment_file::{Listed, SegmentFault, SegmentFile};
 use crate::store::{damaged, failed};
 
 /// Damaged files that are remembered by name; more are only counted.
@@ -52,14 +51,6 @@ enum Item {
     Log(u64, u64),
 }
 
-/// A segment file as a manifest lists it.
-#[derive(Debug, Clone, Copy)]
-struct Listed {
-    number: u64,
-    header_crc: u32,
-    file_bytes: u64,
-}
-
 /// Where the scrub is.
 #[derive(Debug, Default)]
 pub(crate) struct Scrub {
@@ -79,7 +70,7 @@ impl Scrub {
         }
         let share = i64::try_from(rate.saturating_mul(tick.as_secs())).unwrap_or(i64::MAX);
         self.allowance = self.allowance.saturating_add(share).min(share);
-        while self.allowance > 0 {
+        while self.allowance > 0 && !engine.upkeep.is_closing() {
             let Some(item) = self.items.pop_front() else {
                 self.is_under_way = false;
                 end(engine);
@@ -169,60 +160,39 @@ impl Inner {
         let manifest = self.store.read_manifest(id)?;
         let found = manifest.as_ref().map_or(Seq::START, |manifest| manifest.applied);
         if found < least {
-            return Err(EngineError::Damaged {
-                detail: format!(
-                    "{} has no manifest at {least} or later, which it had: files are missing; \
-                     restore them or a backup",
-                    self.store.library_dir(id).display()
-                ),
-            });
+            return Err(self.store.no_manifest(id, least));
         }
         let Some(manifest) = manifest else { return Ok(Checked::default()) };
-        let listed = |segment: &ManifestSegment| Listed {
-            number: segment.number,
-            header_crc: segment.header_crc,
-            file_bytes: segment.file_bytes,
-        };
-        let more = manifest.segments.iter().map(|s| Item::Segment(id, listed(s))).collect();
+        let listed = manifest.segments.iter().map(Listed::of);
+        let more = listed.map(|listed| Item::Segment(id, listed)).collect();
         Ok(Checked { bytes: manifest.write().len() as u64, more, finding: None })
     }
 
-    /// Reads the file, never through a mapping: there a sector that cannot be read would end the
-    /// process.
     fn scrub_segment(&self, id: LibraryId, listed: Listed) -> Result<Checked, EngineError> {
         let path = self.store.segment_path(id, listed.number);
         let read = |error| failed("read", &path)(error);
         let file = self.store.disk.open(&path, Access::Read).map_err(read)?;
-        let mut header = [0; SegmentOutline::HEADER_BYTES];
-        read_exact_at(&*file, &mut header, 0).map_err(read)?;
-        let outline = SegmentOutline::read(&header).map_err(|error| damaged(&path, &error))?;
-        if (outline.header_crc, outline.file_bytes) != (listed.header_crc, listed.file_bytes) {
-            let detail = format!(
-                "{} is not the file that its manifest names; restore it or a backup",
-                path.display()
-            );
-            return Err(EngineError::Damaged { detail });
-        }
-        let table = usize::try_from(outline.file_bytes - outline.table).unwrap_or(usize::MAX);
-        let mut table = vec![0; table];
-        read_exact_at(&*file, &mut table, outline.table).map_err(read)?;
-        let sums = outline.checksums(table).map_err(|error| damaged(&path, &error))?;
-        let mut block = vec![0; SegmentOutline::BLOCK_BYTES];
-        let mut at = SegmentOutline::HEADER_BYTES as u64;
-        let mut number = 0;
-        while at < outline.table {
-            let left = usize::try_from(outline.table - at).unwrap_or(usize::MAX);
-            let block = &mut block[..left.min(SegmentOutline::BLOCK_BYTES)];
-            read_exact_at(&*file, block, at).map_err(read)?;
-            if !sums.matches(number, block) {
-                let offset = usize::try_from(at).unwrap_or(usize::MAX);
-                let what = "the checksum of a block does not match";
-                return Err(damaged(&path, &DecodeError { what, offset }));
+        let fault = |fault| match fault {
+            SegmentFault::Read(error) => read(error),
+            SegmentFault::Damaged(error) => damaged(&path, &error),
+            SegmentFault::Another => EngineError::Damaged {
+                detail: format!(
+                    "{} is not the file that its manifest names; restore it or a backup",
+                    path.display()
+                ),
+            },
+        };
+        let file = SegmentFile::read(file, &listed).map_err(fault)?;
+        let checksums = file.checksums().map_err(fault)?;
+        let (mut at, mut blocks) = (SegmentOutline::HEADER_BYTES as u64, Vec::new());
+        while at < file.outline.table {
+            if self.upkeep.is_closing() {
+                return Ok(Checked::default());
             }
-            at += block.len() as u64;
-            number += 1;
+            file.read_blocks(&checksums, at, &mut blocks).map_err(fault)?;
+            at += blocks.len() as u64;
         }
-        Ok(Checked { bytes: outline.file_bytes, ..Checked::default() })
+        Ok(Checked { bytes: file.outline.file_bytes, ..Checked::default() })
     }
 
     fn scrub_log(&self, after: u64, last: u64) -> Result<Checked, EngineError> {

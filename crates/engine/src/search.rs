@@ -1,16 +1,18 @@
 //! The read path: embed the query, load the view once, search on the CPU pool, read the hits.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrwdb_embed::{InputType, ModelSpec};
 use arrwdb_state::limits::K_STREAM_MAX;
 use arrwdb_state::normalized;
-use arrwdb_state::{Executor, LibraryId, LibrarySpec, Nearest, Seq, Sequential, TenantId, View};
+use arrwdb_state::{
+    Executor, LibraryId, LibrarySpec, Metric, Nearest, Seq, Sequential, TenantId, View,
+};
 
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
-use crate::request::{Hit, Query, SearchAnswer, SearchRequest};
+use crate::request::{Hit, Plan, Query, SearchAnswer, SearchRequest};
 use crate::snapshot::Snapshot;
 
 /// Libraries of fewer bytes of vectors are searched on the calling thread: handing the work over
@@ -25,30 +27,42 @@ impl Inner {
         request: SearchRequest,
         min_seq: Option<Seq>,
     ) -> Result<SearchAnswer, EngineError> {
-        check(&request)?;
+        let started = Instant::now();
         let spec = self.spec(tenant, library, min_seq).await?;
+        check(&request, spec.metric)?;
         let query = self.query_vector(&spec, request.query).await?;
+        let embedding = started.elapsed();
         let _permit = self.search_permits.try_acquire().map_err(|_full| EngineError::Busy {
             what: "the search queue",
             retry_after: RETRY_AFTER,
         })?;
         // The view is loaded after the query is embedded, so that it is as fresh as can be.
         let Snapshot { spec, view, seq } = self.snapshot(tenant, library, min_seq).await?;
-        let (k, threshold) = (request.k, request.distance_threshold);
-        let vectors = request.include_embeddings;
+        let (k, vectors) = (request.k, request.include_embeddings);
         let bytes = view.rows().saturating_mul(u64::from(view.dimension()) * 4);
-        let hits = if bytes <= INLINE_BYTES_MAX && k <= arrwdb_state::limits::K_MAX {
-            find(&view, Nearest { query: &query, k, threshold }, vectors, &Sequential)
+        let index = spec.index;
+        let search = move |view: &View, executor: &dyn Executor| {
+            let wanted = Nearest {
+                query: &query,
+                metric: spec.metric,
+                index: spec.index,
+                tuning: request.tuning,
+                k,
+                threshold: request.distance_threshold,
+            };
+            find(view, wanted, vectors, executor)
+        };
+        let inline = bytes <= INLINE_BYTES_MAX && k <= arrwdb_state::limits::K_MAX;
+        let (hits, plan) = if inline {
+            search(&view, &Sequential)?
         } else {
             let pool = self.pool.clone();
-            self.pool
-                .run(move || find(&view, Nearest { query: &query, k, threshold }, vectors, &pool))
-                .await?
+            self.pool.run(move || search(&view, &pool)).await??
         };
-        Ok(SearchAnswer { hits: hits?, seq, index: spec.index })
+        Ok(SearchAnswer { hits, seq, index, plan: Plan { embedding, ..plan } })
     }
 
-    /// The query as a unit vector of the library's dimension.
+    /// The query as a vector of the library's dimension, a unit vector for cosine.
     async fn query_vector(
         &self,
         spec: &Arc<LibrarySpec>,
@@ -96,7 +110,7 @@ impl Inner {
             field: field.into(),
             detail: format!("Query embedding invalid: {error}"),
         })?;
-        Ok(unit)
+        Ok(if spec.metric == Metric::Cosine { unit } else { vector })
     }
 }
 
@@ -112,20 +126,26 @@ pub(crate) fn model_of(spec: &LibrarySpec, field: &str) -> Result<ModelSpec, Eng
     Ok(ModelSpec { provider, model: spec.model.model.clone(), dimension: spec.dimension })
 }
 
-fn check(request: &SearchRequest) -> Result<(), EngineError> {
+fn check(request: &SearchRequest, metric: Metric) -> Result<(), EngineError> {
     if !(1..=K_STREAM_MAX).contains(&request.k) {
         return Err(EngineError::Invalid {
             field: "/k".into(),
             detail: format!("k is {}; it has to be 1 to {K_STREAM_MAX}", request.k),
         });
     }
-    match request.distance_threshold {
-        Some(threshold) if !(0.0..=2.0).contains(&threshold) => Err(EngineError::Invalid {
-            field: "/distance_threshold".into(),
-            detail: format!("the distance threshold is {threshold}; it has to be 0 to 2"),
-        }),
-        _ => Ok(()),
+    let Some(threshold) = request.distance_threshold else { return Ok(()) };
+    let (allowed, range) = match metric {
+        Metric::Cosine => ((0.0..=2.0).contains(&threshold), "0 to 2"),
+        Metric::Dot => (threshold.is_finite(), "a finite number"),
+        Metric::L2 => (threshold.is_finite() && threshold >= 0.0, "a finite number from 0"),
+    };
+    if allowed {
+        return Ok(());
     }
+    Err(EngineError::Invalid {
+        field: "/distance_threshold".into(),
+        detail: format!("the distance threshold is {threshold}; it has to be {range}"),
+    })
 }
 
 fn find(
@@ -133,9 +153,11 @@ fn find(
     wanted: Nearest<'_>,
     vectors: bool,
     executor: &dyn Executor,
-) -> Result<Vec<Hit>, EngineError> {
-    let found = view.nearest(wanted, executor)?;
-    found
+) -> Result<(Vec<Hit>, Plan), EngineError> {
+    let started = Instant::now();
+    let (found, effort) = view.nearest(wanted, executor)?;
+    let finding = started.elapsed();
+    let hits = found
         .into_iter()
         .map(|found| {
             let read = view.chunk_of(found, vectors)?;
@@ -147,5 +169,8 @@ fn find(
                 distance: found.distance,
             })
         })
-        .collect()
+        .collect::<Result<_, EngineError>>()?;
+    let reading = started.elapsed().saturating_sub(finding);
+    let segments = view.segments().len();
+    Ok((hits, Plan { effort, segments, embedding: Duration::ZERO, finding, reading }))
 }

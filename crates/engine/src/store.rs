@@ -4,7 +4,7 @@
 //! LOCK  VERSION
 //! log/<first-seq>.log
 //! catalog/catalog-<covered>
-//! libraries/<id>/manifest-<applied>   libraries/<id>/segments/<number>.seg
+//! libraries/<id>/manifest-<applied>   libraries/<id>/segments/{<number>.seg, <number>.idx}
 //! cache/                              (safe to delete)
 //! ```
 //!
@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 use arrwdb_log::disk::{Access, Disk, File, read_exact_at};
 use arrwdb_state::{
-    FileSegment, LibraryId, Manifest, Merge, Segment, SegmentWriteError, Seq, View,
+    FileSegment, IndexFile, LibraryId, Manifest, Merge, Metric, Segment, SegmentIndex,
+    SegmentWriteError, Seq, View,
 };
 
 use crate::error::EngineError;
@@ -26,6 +27,9 @@ use crate::map::map;
 
 pub(crate) const TEMPORARY: &str = ".tmp";
 pub(crate) const SEGMENT: &str = ".seg";
+pub(crate) const INDEX: &str = ".idx";
+/// A structure that is being written, or was when the process died; the next one replaces it.
+const INDEX_TEMPORARY: &str = ".idx.tmp";
 pub(crate) const MANIFEST: &str = "manifest-";
 pub(crate) const CATALOG: &str = "catalog-";
 /// Bytes of a segment gathered before they are written.
@@ -164,6 +168,62 @@ impl Store {
         Ok(Some(Arc::new(Segment::File(self.open_segment(id, number)?))))
     }
 
+    pub(crate) fn index_path(&self, id: LibraryId, number: u64) -> PathBuf {
+        self.segments_dir(id).join(format!("{number:010}{INDEX}"))
+    }
+
+    /// Writes the structure of a segment, in place of the one it had.
+    pub(crate) fn write_index(
+        &self,
+        id: LibraryId,
+        segment: &FileSegment,
+        index: &SegmentIndex,
+        metric: Metric,
+    ) -> Result<(), EngineError> {
+        let path = self.index_path(id, segment.number());
+        let temporary = with_suffix(&path);
+        let file = self.begin(&temporary)?;
+        let write = || -> io::Result<()> {
+            let mut out =
+                io::BufWriter::with_capacity(WRITE_BYTES, Positioned { file: &*file, at: 0 });
+            let summary = IndexFile::write(index, segment, metric, &mut out)?;
+            out.flush()?;
+            file.write_all_at(&summary.header, 0)
+        };
+        let written = write()
+            .map_err(failed("write", &temporary))
+            .and_then(|()| self.finish(&*file, &temporary, &path));
+        if written.is_err()
+            && let Err(left_over) = self.disk.remove(&temporary)
+        {
+            tracing::warn!(file = %temporary.display(), error = %left_over, "left behind");
+        }
+        written
+    }
+
+    /// Reads the structure of a segment; `None` if there is none, or it is another segment's.
+    pub(crate) fn read_index(
+        &self,
+        id: LibraryId,
+        segment: &FileSegment,
+        metric: Metric,
+    ) -> Result<Option<SegmentIndex>, EngineError> {
+        let path = self.index_path(id, segment.number());
+        match map(&*self.disk, &path) {
+            Ok(bytes) => Ok(IndexFile::read(bytes.bytes(), bytes.name(), segment, metric)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("map", &path)(error)),
+        }
+    }
+
+    pub(crate) fn remove_index(&self, id: LibraryId, number: u64) -> Result<(), EngineError> {
+        let path = self.index_path(id, number);
+        match self.disk.remove(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(failed("remove", &path)),
+        }
+    }
+
     pub(crate) fn open_segment(
         &self,
         id: LibraryId,
@@ -215,16 +275,37 @@ impl Store {
     pub(crate) fn open_library(&self, id: LibraryId, dimension: u32) -> Result<View, EngineError> {
         let Some(manifest) = self.read_manifest(id)? else { return Ok(View::empty(dimension)) };
         if manifest.dimension != dimension {
-            return Err(EngineError::Damaged {
-                detail: format!(
-                    "the manifest in {} has {} dimensions but the catalog says {dimension}; \
-                     restore them or a backup",
-                    self.library_dir(id).display(),
-                    manifest.dimension
-                ),
-            });
+            return Err(self.advised(&format!(
+                "the manifest in {} has {} dimensions but the catalog says {dimension}",
+                self.library_dir(id).display(),
+                manifest.dimension
+            )));
         }
         self.open_manifest(manifest)
+    }
+
+    /// The error of a directory in which files are missing.
+    pub(crate) fn missing(&self, what: &str) -> EngineError {
+        self.advised(&format!("{what}: files are missing"))
+    }
+
+    /// The error of a library whose newest manifest is older than it was.
+    pub(crate) fn no_manifest(&self, id: LibraryId, least: Seq) -> EngineError {
+        let dir = self.library_dir(id);
+        self.missing(&format!(
+            "{} has no manifest at {least} or later, which it had",
+            dir.display()
+        ))
+    }
+
+    /// The error of files that do not belong together, with what to do next.
+    fn advised(&self, what: &str) -> EngineError {
+        let dir = self.root.display();
+        let detail = format!(
+            "{what}; stop the server and run `arrwdb check {dir}`: it says what is missing or \
+             damaged, and what can be done"
+        );
+        EngineError::Damaged { detail }
     }
 
     /// Opens the files of a manifest.
@@ -265,7 +346,9 @@ impl Store {
             .collect();
         let segments = self.segments_dir(id);
         for name in self.names(&segments)? {
-            let number = name.strip_suffix(SEGMENT).and_then(|number| number.parse::<u64>().ok());
+            let kept = [SEGMENT, INDEX, INDEX_TEMPORARY];
+            let number = kept.iter().find_map(|suffix| name.strip_suffix(suffix));
+            let number = number.and_then(|number| number.parse::<u64>().ok());
             if !manifest.segments.iter().any(|segment| Some(segment.number) == number) {
                 superseded.push(segments.join(name));
             }

@@ -27,6 +27,10 @@ const IN_FLIGHT_MAX: usize = 256;
 /// not keep up (or is full), and writes wait for it instead of filling the memory.
 const BACKLOG_MAX: u64 = 16;
 
+/// What a library with search structures holds in memory before it is written to a file: every
+/// search scans it, which shall take no longer than the rest of the search.
+const INDEXED_TAIL_BYTES: u64 = 8 << 20;
+
 /// The writer of one library.
 pub(crate) struct Writer {
     pub(crate) handle: Arc<Handle>,
@@ -165,6 +169,17 @@ impl Writer {
                 // The one who asked may be gone; the layout holds all the same.
                 done.send(()).unwrap_or_default();
             }
+            Request::Index { segment, index, done } => {
+                let with = guess.view.with_index(&segment, index);
+                let held = with.is_some();
+                if let Some(view) = with {
+                    guess.view = view.clone();
+                    self.handle.publish(&self.open, view);
+                    self.handle.progress.notify_waiters();
+                }
+                // The one who asked may be gone; the structure serves all the same.
+                done.send(held).unwrap_or_default();
+            }
             Request::Close { closed } => closed.send(false).unwrap_or_default(),
         }
     }
@@ -252,7 +267,7 @@ impl Writer {
                 assert_eq!(durable, seq.get(), "the log answers for the record it was given");
                 let memory_bytes = view.memory_bytes();
                 self.handle.publish(&self.open, view);
-                if memory_bytes > self.checkpoint_bytes {
+                if memory_bytes > self.tail_bytes_max() {
                     self.upkeep.want_checkpoint(&self.handle);
                 }
             }
@@ -263,6 +278,15 @@ impl Writer {
             }
         }
         self.answer_settled(guess);
+    }
+
+    /// What the library may hold in memory before it is written to a file.
+    fn tail_bytes_max(&self) -> u64 {
+        if self.handle.indexed.load(Ordering::Relaxed) {
+            self.checkpoint_bytes.min(INDEXED_TAIL_BYTES)
+        } else {
+            self.checkpoint_bytes
+        }
     }
 
     /// Answers everything at the front that waits for no record.

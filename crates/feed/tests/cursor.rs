@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
-use arrwdb_engine::state::{IndexSpec, LibraryId, Seq, TenantId};
+use arrwdb_engine::state::{IndexSpec, LibraryId, Metric, Seq, TenantId};
 use arrwdb_engine::{Content, Engine, EngineConfig, EngineParts, NewLibrary, PutDocument};
 use arrwdb_feed::Cursor;
 
@@ -33,7 +33,8 @@ async fn library(engine: &Engine) -> LibraryId {
     let new = NewLibrary {
         name: "followed".into(),
         description: None,
-        index: IndexSpec::BruteForce,
+        index: IndexSpec::default(),
+        metric: Metric::Cosine,
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: Some(8),

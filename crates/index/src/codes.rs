@@ -10,6 +10,8 @@
 //! unit vectors and 1: `w |q|^2 + w |x|^2 - 2 w scale_x scale_q (code_x . code_q)`. A dot product is
 //! `1 - q . centre - scale_x scale_q (code_x . code_q)`.
 
+mod codec;
+
 use std::ops::Range;
 
 use arrwdb_kernel::{Kernels, kernels, prefetch};
@@ -23,6 +25,8 @@ use crate::{Executor, Metric, RowId, Scorer, Vectors};
 
 /// Bytes of a row's scale and its own term, after its codes.
 const TERMS_BYTES: usize = 8;
+/// The seed of the rotation: codes depend on the rows and what is asked for alone.
+const SEED: u64 = 0x5eed;
 /// Rows encoded by one task.
 const ENCODE_ROWS: usize = 1024;
 /// Rows that the centre is the mean of, at most: more would not move it.
@@ -41,6 +45,23 @@ pub enum Bits {
 }
 
 impl Bits {
+    /// How many: 8 or 4.
+    pub const fn count(self) -> u64 {
+        match self {
+            Self::Eight => 8,
+            Self::Four => 4,
+        }
+    }
+
+    /// The codes of so many bits, where there are such.
+    pub const fn of(count: u32) -> Option<Self> {
+        match count {
+            8 => Some(Self::Eight),
+            4 => Some(Self::Four),
+            _ => None,
+        }
+    }
+
     /// The largest code, either way from 0.
     fn reach(self) -> f32 {
         match self {
@@ -64,10 +85,23 @@ pub struct ScalarCodes {
     bits: Bits,
     dims: usize,
     rows: u32,
+    seed: u64,
     center: Vec<f32>,
     rotation: Rotation,
     stride: usize,
     records: Pages<u8>,
+    /// For each row how far its code is from it: `|x - scale_x code_x|`, rounded up. Kept where
+    /// rows are ruled out by it; else empty.
+    errors: Vec<f32>,
+}
+
+/// Whether it is known how far each row's code is from it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Errors {
+    /// It is: rows can be ruled out by their codes.
+    Kept,
+    /// It is not: 4 bytes a row less.
+    Omitted,
 }
 
 impl ScalarCodes {
@@ -75,10 +109,11 @@ impl ScalarCodes {
     pub fn encode<V: Vectors + ?Sized>(
         metric: Metric,
         bits: Bits,
+        errors: Errors,
         vectors: &V,
-        seed: u64,
         executor: &dyn Executor,
     ) -> Self {
+        let seed = SEED;
         let (dims, rows) = (vectors.dims(), vectors.rows());
         let stride = bits.code_bytes(dims) + TERMS_BYTES;
         let mut codes = Self {
@@ -86,24 +121,41 @@ impl ScalarCodes {
             bits,
             dims,
             rows,
+            seed,
             center: center(metric, vectors),
             rotation: Rotation::new(dims, seed),
             stride,
             records: Pages::zeroed(0),
+            errors: Vec::new(),
         };
         let parts =
             map_runs(executor, rows as usize, ENCODE_ROWS, &|run| codes.encode_run(vectors, run));
         let mut records = Pages::zeroed(rows as usize * stride);
-        for (part, place) in parts.iter().zip(records.chunks_mut(ENCODE_ROWS * stride)) {
+        let places = records.chunks_mut(ENCODE_ROWS * stride);
+        for ((part, lost), place) in parts.iter().zip(places) {
             place.copy_from_slice(part);
+            if errors == Errors::Kept {
+                codes.errors.extend_from_slice(lost);
+            }
         }
         codes.records = records;
         codes
     }
 
+    /// Whether rows can be ruled out by them.
+    pub fn has_errors(&self) -> bool {
+        self.errors.len() == self.rows as usize
+    }
+
+    /// Bits of each number.
+    pub fn bits(&self) -> Bits {
+        self.bits
+    }
+
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        self.records.bytes() + size_of_val(self.center.as_slice())
+        let floats = self.center.len() + self.errors.len();
+        self.records.bytes() + 4 * floats
     }
 
     /// A scorer against `query`, which for [`Metric::Cosine`] is a unit vector.
@@ -125,13 +177,13 @@ impl ScalarCodes {
             Bits::Four => (NIBBLE_ZERO, 2 * self.bits.code_bytes(self.dims) - self.dims),
         };
         codes.extend(std::iter::repeat_n(0, base));
-        let (own, weight) = match self.metric {
-            Metric::Cosine => (square(&rotated) / 2.0, 1.0),
-            Metric::L2 => (square(&rotated), 2.0),
-            Metric::Dot => {
-                let product = query.iter().zip(&self.center).map(|(a, b)| a * b).sum::<f32>();
-                (1.0 - product, 1.0)
-            }
+        let length = square(&rotated).sqrt();
+        let error = distance_of_codes(&rotated, &codes, scale);
+        let (own_weight, weight) = weights(self.metric);
+        let own = if self.metric == Metric::Dot {
+            1.0 - query.iter().zip(&self.center).map(|(a, b)| a * b).sum::<f32>()
+        } else {
+            own_weight * length * length
         };
         CodeScorer {
             codes: self,
@@ -139,11 +191,21 @@ impl ScalarCodes {
             query: codes,
             zero: zero * sum,
             own,
+            own_weight,
             factor: -weight * scale,
+            weight,
+            length,
+            error,
         }
     }
 
-    fn encode_run<V: Vectors + ?Sized>(&self, vectors: &V, rows: Range<usize>) -> Vec<u8> {
+    /// The records of some rows, and how far each row's code is from it.
+    fn encode_run<V: Vectors + ?Sized>(
+        &self,
+        vectors: &V,
+        rows: Range<usize>,
+    ) -> (Vec<u8>, Vec<f32>) {
+        let mut errors = Vec::with_capacity(rows.len());
         let mut out = Vec::with_capacity(rows.len() * self.stride);
         let mut rotated = vec![0.0; self.dims];
         let (mut room, mut codes) = (Vec::new(), vec![0; self.dims]);
@@ -156,15 +218,11 @@ impl ScalarCodes {
             subtract(&mut rotated, &self.center);
             self.rotation.apply(&mut rotated, &mut room);
             let scale = self.push_codes(&rotated, &mut codes, &mut out);
-            let own = match self.metric {
-                Metric::Cosine => square(&rotated) / 2.0,
-                Metric::L2 => square(&rotated),
-                Metric::Dot => 0.0,
-            };
+            errors.push(distance_of_codes(&rotated, &codes, scale));
             out.extend_from_slice(&scale.to_le_bytes());
-            out.extend_from_slice(&own.to_le_bytes());
+            out.extend_from_slice(&square(&rotated).to_le_bytes());
         }
-        out
+        (out, errors)
     }
 
     /// Appends the codes of a rotated row and gives their scale.
@@ -181,7 +239,8 @@ impl ScalarCodes {
             Bits::Four => {
                 let scale = best_scale(rotated, largest, reach, codes);
                 kernels.quantize(rotated, inverse(scale), codes);
-                let nibble = |code: &i8| (code.clamp(&-7, &7) + 8).cast_unsigned();
+                codes.iter_mut().for_each(|code| *code = (*code).clamp(-7, 7));
+                let nibble = |code: &i8| (code + 8).cast_unsigned();
                 let (low, high) = codes.split_at(codes.len().div_ceil(2));
                 let high = high.iter().map(nibble).chain(std::iter::repeat(0));
                 out.extend(low.iter().map(nibble).zip(high).map(|(low, high)| low | high << 4));
@@ -205,7 +264,13 @@ pub struct CodeScorer<'a> {
     zero: i32,
     /// The query's own term.
     own: f32,
+    own_weight: f32,
     factor: f32,
+    weight: f32,
+    /// The rotated query's length.
+    length: f32,
+    /// How far its code is from it.
+    error: f32,
 }
 
 impl CodeScorer<'_> {
@@ -217,7 +282,34 @@ impl CodeScorer<'_> {
             Bits::Four => self.kernels.dot_nibbles(codes, &self.query),
         };
         let (scale, own) = terms_of(terms);
-        self.own + own + self.factor * scale * whole(product - self.zero)
+        let distance =
+            self.own + self.own_weight * own + self.factor * scale * whole(product - self.zero);
+        // Vectors near the end of the range of f32 overflow here: they are the farthest.
+        if distance.is_nan() { f32::INFINITY } else { distance }
+    }
+
+    /// `out[i]` becomes a distance that row `first + i` is not nearer than.
+    ///
+    /// The codes' product differs from that of the vectors by at most `|q| e + e_q (|x| + e)`, with
+    /// `e` and `e_q` how far the codes are from them (Cauchy and Schwarz), and by rounding.
+    ///
+    /// # Panics
+    /// If the codes' errors are not kept.
+    pub fn lower_bounds(&self, first: RowId, out: &mut [f32]) {
+        let stride = self.codes.stride;
+        let rounding = (self.query.len() as f32 + 64.0) * f32::EPSILON;
+        let rows = first.0 as usize..first.0 as usize + out.len();
+        let records = &self.codes.records[rows.start * stride..rows.end * stride];
+        let errors = &self.codes.errors[rows];
+        for ((record, error), out) in records.chunks_exact(stride).zip(errors).zip(out) {
+            let (_scale, own) = terms_of(&record[stride - TERMS_BYTES..]);
+            let length = own.sqrt();
+            let codes = self.length * error + self.error * (length + error);
+            let sizes = (self.length + length) * (self.length + length) + self.own.abs();
+            let bound = self.distance(record) - self.weight * codes - rounding * sizes;
+            // Where nothing is known, nothing is ruled out.
+            *out = if bound < f32::INFINITY { bound } else { f32::NEG_INFINITY };
+        }
     }
 }
 
@@ -267,7 +359,7 @@ impl Space for ScalarCodes {
         let kernels = kernels();
         let (from_codes, from_terms) = self.record(from).split_at(self.dims);
         let (from_scale, from_own) = terms_of(from_terms);
-        let weight = if self.metric == Metric::L2 { 2.0 } else { 1.0 };
+        let (own_weight, weight) = weights(self.metric);
         for row in to.iter().take(PREFETCH_ROWS) {
             prefetch(self.record(*row));
         }
@@ -278,9 +370,28 @@ impl Space for ScalarCodes {
             let (codes, terms) = self.record(*row).split_at(self.dims);
             let (scale, own) = terms_of(terms);
             let product = kernels.dot_codes(from_codes, codes);
-            *out = (from_own + own) - weight * (from_scale * scale) * whole(product);
+            *out = own_weight * (from_own + own) - weight * (from_scale * scale) * whole(product);
         }
     }
+}
+
+/// How much a vector's own square, and the product of two, count for in a distance.
+fn weights(metric: Metric) -> (f32, f32) {
+    match metric {
+        Metric::Cosine => (0.5, 1.0),
+        Metric::L2 => (1.0, 2.0),
+        Metric::Dot => (0.0, 1.0),
+    }
+}
+
+/// How far a vector is from its codes, rounded up.
+fn distance_of_codes(rotated: &[f32], codes: &[i8], scale: f32) -> f32 {
+    let lost = |(value, code): (&f32, &i8)| {
+        let lost = f64::from(*value) - f64::from(*code) * f64::from(scale);
+        lost * lost
+    };
+    let lost: f64 = rotated.iter().zip(codes).map(lost).sum();
+    narrow(lost.sqrt() * (1.0 + 1e-6))
 }
 
 /// The mean of (up to 65,536 of) the rows, of unit length for cosine.

@@ -6,6 +6,12 @@ pub trait Executor: Sync {
     fn width(&self) -> usize;
     /// Runs `task(0)` to `task(tasks - 1)`, in any order, and returns when all are done.
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync));
+
+    /// Whether nobody wants what is being made any more: long work may stop, and its result is
+    /// then not used.
+    fn stopped(&self) -> bool {
+        false
+    }
 }
 
 /// One after the other on the calling thread.

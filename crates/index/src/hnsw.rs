@@ -9,16 +9,22 @@
 
 mod beam;
 mod build;
+mod codec;
+mod reach;
 mod search;
+mod twins;
 mod visited;
 
 use crate::pages::Pages;
 
 pub use build::build;
-pub use search::Scratch;
+pub use search::{Scratch, Wanted};
+pub use twins::Twins;
 
 /// No node: what is after a node's last link.
 const NONE: u32 = u32::MAX;
+/// Links of a node in an upper layer, at most.
+pub const M_MAX: u32 = 128;
 
 /// How a graph is built.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +55,10 @@ pub struct Hnsw {
     upper_rows: Vec<u32>,
     /// Layer 1 and those above.
     upper: Vec<Layer>,
+    /// The row that a walk begins at where there are no upper layers.
+    first: u32,
+    /// Rows that are found with others like them.
+    twins: Twins,
 }
 
 /// A layer above the lowest. Its nodes are numbered, its links are such numbers.
@@ -73,7 +83,7 @@ impl Hnsw {
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         let upper: usize = self.upper.iter().map(|layer| layer.links.len()).sum();
-        self.base.bytes() + 4 * (upper + self.upper_rows.len())
+        self.base.bytes() + 4 * (upper + self.upper_rows.len()) + self.twins.bytes()
     }
 
     /// Links of a node in the lowest layer, on average.
@@ -82,13 +92,14 @@ impl Hnsw {
         links as f64 / f64::from(self.rows.max(1))
     }
 
-    /// Nodes of each layer, the lowest first.
+    /// Nodes of each layer, the lowest first. Rows that are equal are one node.
     pub fn level_counts(&self) -> Vec<u32> {
         let upper = self
             .upper
             .iter()
             .map(|layer| u32::try_from(layer.links.len() / layer.stride).unwrap_or(u32::MAX));
-        std::iter::once(self.rows).chain(upper).collect()
+        let others = u32::try_from(self.twins.others().len()).unwrap_or(self.rows);
+        std::iter::once(self.rows - others).chain(upper).collect()
     }
 
     fn base_links(&self, row: u32) -> &[u32] {

@@ -7,18 +7,25 @@
 //! Invariants:
 //! - I1: a search never returns a row outside `allowed`.
 //! - I2: results are in the total order (distance, key), so ties never depend on the path taken.
-//! - I3: [`brute_force`] is exact.
+//! - I3: [`brute_force`] and [`kd_tree`] are exact; the others have a recall floor in their tests,
+//!   and never give fewer than k rows where there are k.
 //! - I4: a build is deterministic in (inputs, spec, seed), whatever the number of threads.
-//! - I5: reading what was written gives the same structure.
+//! - I5: reading what was written gives the same structure, and reading anything else an error.
 //! - I6: a row's distance is a function of the query and the row alone: the same bits from
 //!   [`Scorer::score_range`] in any split and from [`Scorer::score`].
 
 mod allowed;
 pub mod brute_force;
+mod built;
 pub mod codes;
+#[cfg(test)]
+mod corpus;
 mod executor;
+mod full_space;
 pub mod hnsw;
 pub mod ivf;
+pub mod kd_tree;
+pub mod lsh;
 mod metric;
 mod norm;
 mod pages;
@@ -27,15 +34,20 @@ mod rotation;
 mod row;
 mod scorer;
 mod sections;
+mod spec;
 mod top_k;
 mod vectors;
+mod walk;
 
 pub use allowed::{AllRows, Allowed};
+pub use built::{Effort, Request, SegmentIndex, Tuning};
 pub use executor::{Executor, Sequential};
 pub use metric::Metric;
 pub use norm::{VectorError, inverse_norm, normalized};
 pub use row::{Neighbor, RowId};
 pub use scorer::{Scorer, VectorScorer};
 pub use sections::{Malformed, SectionReader, SectionWriter};
+pub use spec::{IndexSpec, ParameterError, Quantization, Structure};
 pub use top_k::TopK;
 pub use vectors::{RowBlock, Vectors};
+pub use walk::{Query, Walk};

@@ -34,7 +34,7 @@ pub fn inverse_norm(v: &[f32]) -> Result<f32, VectorError> {
 /// `v / |v|`, and `1 / |v|` as [`inverse_norm`] gives it, the same bits on every machine.
 pub fn normalized(v: &[f32]) -> Result<(Vec<f32>, f32), VectorError> {
     let (exact, inverse) = inverse_norms(v)?;
-    let unit = v.iter().map(|value| narrow(f64::from(*value) * exact)).collect();
+    let unit = v.iter().map(|value| round(f64::from(*value) * exact)).collect();
     Ok((unit, inverse))
 }
 
@@ -51,11 +51,11 @@ fn inverse_norms(v: &[f32]) -> Result<(f64, f32), VectorError> {
         return Err(VectorError::Zero);
     }
     let norm = sum.sqrt();
-    if !narrow(norm).is_finite() {
+    if !round(norm).is_finite() {
         return Err(VectorError::NormOverflow);
     }
     let exact = 1.0 / norm;
-    let inverse = narrow(exact);
+    let inverse = round(exact);
     if !inverse.is_finite() {
         return Err(VectorError::NormUnderflow);
     }
@@ -79,7 +79,7 @@ pub(crate) fn sum_of_squares(v: &[f32]) -> f64 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what is asked for")]
-pub(crate) fn narrow(value: f64) -> f32 {
+pub(crate) fn round(value: f64) -> f32 {
     value as f32
 }
 

@@ -30,7 +30,7 @@ pub trait Scorer: Sync {
 /// The largest cosine distance: opposite directions.
 const DISTANCE_MAX: f32 = 2.0;
 /// How many rows ahead a scan of scattered rows asks for memory.
-pub(crate) const PREFETCH_ROWS: usize = 4;
+pub(crate) const PREFETCH_ROWS: usize = 16;
 
 /// Distances from full vectors: exact up to the rounding of f32.
 pub struct VectorScorer<'a, V: ?Sized> {

@@ -5,7 +5,7 @@
 const LINE_BYTES: usize = 64;
 /// Lines asked for at most: the rest of a longer row is a stream the CPU follows by itself.
 #[cfg(target_arch = "x86_64")]
-const LINES_MAX: usize = 8;
+const LINES_MAX: usize = 24;
 
 /// Asks the CPU to bring the start of `values` (up to 512 bytes) into its caches. Changes nothing
 /// that can be observed but time; does nothing where the CPU has no such instruction.

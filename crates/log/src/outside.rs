@@ -100,7 +100,8 @@ impl Outside {
         }
     }
 
-    /// Makes durable, in the log itself, everything that was given. To be called at the end.
+    /// Makes durable, in the log itself, everything that was given. To be called before any of it
+    /// is kept elsewhere.
     pub fn sync(&self) -> Result<(), LogError> {
         // All but the last file were synced before the next one was made.
         match &self.reading {

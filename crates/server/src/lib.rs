@@ -32,6 +32,7 @@ pub mod serve;
 mod spool;
 
 pub use principal::Principal;
+pub use routes::document_problems;
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,56 @@
-//! A body that arrives in pieces, cut into lines.
+//! NDJSON: a body that arrives in pieces, cut into lines, and the lines of an answer.
 //!
 //! Memory is bounded by the longest line allowed plus one piece: a longer line is dropped as it
 //! arrives and reported by its number. However the body is cut into pieces, the lines are the same.
 
+use std::io;
+
 use bytes::{Bytes, BytesMut};
+use serde::Serialize;
+use serde_json::ser::Formatter;
+
+/// Appends a value as one line, the only way in which an answer's lines are written.
+pub(crate) fn write_line(
+    out: &mut Vec<u8>,
+    value: &impl Serialize,
+) -> Result<(), serde_json::Error> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, OneLine))?;
+    out.push(b'\n');
+    Ok(())
+}
+
+/// Compact JSON in which nothing looks like the end of a line. JSON allows U+0085, U+2028 and
+/// U+2029 in a string as they are, but who cuts lines as Unicode does (`splitlines` of Python)
+/// would cut the string in two.
+#[derive(Debug)]
+struct OneLine;
+
+impl Formatter for OneLine {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        let mut rest = fragment.as_bytes();
+        let mut from = 0;
+        // The first bytes of the three; neither is ever within a character.
+        while let Some(at) = memchr::memchr2(0xc2, 0xe2, &rest[from..]).map(|at| from + at) {
+            let (escape, bytes): (&[u8], usize) = match &rest[at..] {
+                [0xc2, 0x85, ..] => (b"\\u0085", 2),
+                [0xe2, 0x80, 0xa8, ..] => (b"\\u2028", 3),
+                [0xe2, 0x80, 0xa9, ..] => (b"\\u2029", 3),
+                _ => {
+                    from = at + 1;
+                    continue;
+                }
+            };
+            writer.write_all(&rest[..at])?;
+            writer.write_all(escape)?;
+            rest = &rest[at + bytes..];
+            from = 0;
+        }
+        writer.write_all(rest)
+    }
+}
 
 /// One line that is not blank.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +175,22 @@ mod tests {
         assert_eq!(found[0], Line { number: 1, text: LineText::TooLong });
         assert_eq!(found[1].text, LineText::Whole(Bytes::from_static(b"b")));
         assert_eq!(found[2], Line { number: 3, text: LineText::TooLong });
+    }
+
+    #[test]
+    fn no_character_of_a_line_ends_it_but_the_last() {
+        let text = "a\u{85}b\u{2028}\u{2029}c\u{2027}\u{202a}\u{a0}\u{e2}\u{2028}";
+        let value = serde_json::json!({ text: [text, "\n\r\u{b}\u{c}\u{1c}\u{1d}\u{1e}"] });
+        let mut out = Vec::new();
+        write_line(&mut out, &value).unwrap();
+        let line = String::from_utf8(out).unwrap();
+        let ends = "\n\r\u{b}\u{c}\u{1c}\u{1d}\u{1e}\u{85}\u{2028}\u{2029}";
+        assert_eq!(line.find(|c| ends.contains(c)), Some(line.len() - 1), "{line:?}");
+        assert!(
+            line.contains("a\\u0085b\\u2028\\u2029c\u{2027}\u{202a}\u{a0}\u{e2}\\u2028"),
+            "{line}"
+        );
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
     }
 
     proptest! {

@@ -12,6 +12,7 @@ mod requests;
 mod root;
 mod search;
 
+pub use requests::document_problems;
 pub(crate) use root::API_VERSION;
 
 use axum::Router;
@@ -23,6 +24,7 @@ use arrwdb_engine::state::Seq;
 use crate::app::App;
 use crate::config::Config;
 use crate::envelope::SEQ_HEADER;
+use crate::ndjson::write_line;
 
 /// Routes that answer however busy the rest is.
 pub(crate) fn open(config: &Config) -> Router<App> {
@@ -81,6 +83,17 @@ pub(crate) fn wants_lines(headers: &HeaderMap) -> bool {
                 "application/x-ndjson" | "application/ndjson" | "application/jsonl"
             )
         })
+}
+
+/// One line of NDJSON.
+pub(crate) fn line(value: &impl serde::Serialize) -> Vec<u8> {
+    let mut line = Vec::new();
+    // Answers are made of what JSON can say; nothing of them refuses to be written.
+    if let Err(error) = write_line(&mut line, value) {
+        tracing::error!("a line cannot be written as JSON: {error}");
+        line.clear();
+    }
+    line
 }
 
 /// The media type of lines.

@@ -116,7 +116,7 @@ pub async fn serve_with(
 
 /// The way on from a directory that cannot be opened, where there is one.
 fn what_to_do(error: &EngineError, dir: &Path) -> String {
-    if !matches!(error, EngineError::Damaged { .. }) {
+    if !matches!(error, EngineError::Damaged { .. }) || error.to_string().contains("arrwdb check") {
         return String::new();
     }
     format!(
@@ -140,6 +140,8 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
         embed_deadline: config.embedding.timeout,
         history: storage.history,
         checkpoint_bytes: storage.checkpoint_bytes,
+        index_rows_min: EngineConfig::INDEX_ROWS_MIN,
+        build_threads: cpus,
         library_idle: storage.library_idle,
         memory_budget_bytes: storage.memory_budget_bytes.unwrap_or(machine::memory_bytes() / 2),
         scrub_bytes_per_second: storage.scrub_bytes_per_second,

@@ -104,7 +104,9 @@ impl Follower {
                 self.copy.insert(spec.id, BTreeMap::new());
             }
             ChangeEntry::Catalog(
-                CatalogEntry::LibraryUpdated { .. } | CatalogEntry::Purged { .. },
+                CatalogEntry::LibraryUpdated { .. }
+                | CatalogEntry::IndexChanged { .. }
+                | CatalogEntry::Purged { .. },
             ) => {}
             ChangeEntry::Catalog(CatalogEntry::LibraryDeleted { id, .. }) => {
                 self.copy.remove(id);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use arrwdb_engine::embed::deterministic::vector_of;
 use arrwdb_engine::state::{
-    Chunk, ChunkId, Custom, Document, DocumentId, DocumentMetadata, IndexSpec, LibraryId, Timestamp,
+    Chunk, ChunkId, Custom, Document, DocumentId, DocumentMetadata, IndexSpec, LibraryId, Metric,
+    Timestamp,
 };
 use arrwdb_engine::{Content, NewLibrary, PutChunk, PutDocument};
 
@@ -49,7 +50,8 @@ pub(crate) fn new_library(slot: u64, version: u64) -> NewLibrary {
     NewLibrary {
         name: name(slot, version),
         description: None,
-        index: IndexSpec::BruteForce,
+        index: IndexSpec::default(),
+        metric: Metric::Cosine,
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: (slot != EMBEDDED).then_some(DIMENSION),

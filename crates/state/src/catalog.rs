@@ -1,19 +1,22 @@
 //! The catalog: which libraries there are, as a fold over the catalog's stream.
 //!
-//! A snapshot of it is `text "arrwcat" | u32 version = 1 | u64 applied | u32 n | n * (spec | u64
+//! A snapshot of it is `text "arrwcat" | u32 version = 2 | u64 applied | u32 n | n * (spec | u64
 //! checkpointed)`, with a CRC32C of all of that behind it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrwdb_index::IndexSpec;
+
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::entry::{CatalogEntry, read_spec, write_spec};
+use crate::entry::{CatalogEntry, SPEC_VERSION, read_spec, write_spec};
 use crate::ids::{LibraryId, Seq, TenantId, Timestamp};
 use crate::library::LibrarySpec;
 use crate::limits::LIBRARIES_MAX;
 
 const MAGIC: &str = "arrwcat";
-const VERSION: u32 = 1;
+/// The version that is written; its specs are of the same version. Older ones are read.
+const VERSION: u32 = SPEC_VERSION as u32;
 
 /// Which libraries exist. Immutable; a copy shares its specs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +47,15 @@ pub enum CatalogCommand {
         tenant: TenantId,
         /// Which library.
         id: LibraryId,
+    },
+    /// Have a library's segments searched by this.
+    ChangeIndex {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Which library.
+        id: LibraryId,
+        /// What it asks for.
+        index: IndexSpec,
     },
     /// Note that what is deleted is removed from the files for good.
     Purge,
@@ -115,14 +127,19 @@ impl Catalog {
                 self.owned(tenant, id)?;
                 Ok(CatalogEntry::LibraryDeleted { id, at })
             }
+            CatalogCommand::ChangeIndex { tenant, id, index } => {
+                self.owned(tenant, id)?;
+                Ok(CatalogEntry::IndexChanged { id, at, index })
+            }
             CatalogCommand::Purge => Ok(CatalogEntry::Purged { at }),
         }
     }
 
-    /// The catalog after `entry`. Never refuses (S1).
+    /// The catalog after `entry`. Never refuses (S1). It takes the one before, so that replay
+    /// copies nothing: O(log libraries). Whoever publishes a catalog gives a copy of it (S3).
     #[must_use]
-    pub fn apply(&self, seq: Seq, entry: &CatalogEntry) -> Self {
-        let mut next = self.clone();
+    pub fn apply(self, seq: Seq, entry: &CatalogEntry) -> Self {
+        let mut next = self;
         next.applied = seq;
         match entry {
             CatalogEntry::LibraryCreated(spec) => {
@@ -137,6 +154,11 @@ impl Catalog {
             }
             CatalogEntry::LibraryDeleted { id, at: _ } => {
                 next.libraries.remove(id);
+            }
+            CatalogEntry::IndexChanged { id, at: _, index } => {
+                if let Some(spec) = next.libraries.get_mut(id) {
+                    Arc::make_mut(spec).index = *index;
+                }
             }
             CatalogEntry::Purged { at: _ } => {}
         }
@@ -171,14 +193,15 @@ impl Catalog {
     /// library.
     pub fn read(bytes: &[u8]) -> Result<(Self, BTreeMap<LibraryId, Seq>), DecodeError> {
         let mut from = unseal(bytes)?;
-        if from.text("magic")? != MAGIC || from.u32("version")? != VERSION {
-            return Err(from.error("a catalog snapshot of a version this build knows"));
-        }
+        let version = match (from.text("magic")?, from.u32("version")?) {
+            (MAGIC, version @ 1..=VERSION) => u8::try_from(version).unwrap_or(SPEC_VERSION),
+            _ => return Err(from.error("a catalog snapshot of a version this build knows")),
+        };
         let applied = Seq::new(from.u64("applied sequence")?);
         let mut libraries = BTreeMap::new();
         let mut checkpointed = BTreeMap::new();
         for _library in 0..from.count(68, "libraries")? {
-            let spec = read_spec(&mut from)?;
+            let spec = read_spec(&mut from, version)?;
             checkpointed.insert(spec.id, Seq::new(from.u64("checkpointed sequence")?));
             libraries.insert(spec.id, Arc::new(spec));
         }
@@ -207,8 +230,10 @@ pub(crate) fn unseal(bytes: &[u8]) -> Result<Reader<'_>, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use arrwdb_index::{Quantization, Structure};
+
     use super::*;
-    use crate::library::{IndexSpec, ModelName};
+    use crate::library::ModelName;
 
     fn spec(n: u8) -> LibrarySpec {
         LibrarySpec {
@@ -217,7 +242,8 @@ mod tests {
             name: format!("library {n}"),
             description: None,
             created_at: Timestamp::from_micros(1),
-            index: IndexSpec::BruteForce,
+            index: IndexSpec::default(),
+            metric: arrwdb_index::Metric::L2,
             model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
             dimension: 384,
         }
@@ -235,15 +261,20 @@ mod tests {
             description: Some(Some("about".into())),
         };
         let delete = CatalogCommand::Delete { tenant: TenantId::DEFAULT, id: spec(2).id };
-        for command in
-            [CatalogCommand::Create(spec(1)), CatalogCommand::Create(spec(2)), update, delete]
-        {
+        let quantization = Quantization::new("hybrid", &[("bits", 4)]).unwrap();
+        let structure = Structure::new("hnsw", &[("M", 24)]).unwrap();
+        let index = IndexSpec { structure, quantization };
+        let reindex =
+            CatalogCommand::ChangeIndex { tenant: TenantId::DEFAULT, id: spec(1).id, index };
+        let create = [1, 2].map(|n| CatalogCommand::Create(spec(n)));
+        for command in create.into_iter().chain([update, delete, reindex]) {
             let entry = catalog.decide(command, at).unwrap();
             assert_eq!(CatalogEntry::decode(&entry.encode()).unwrap(), entry);
             log.push(entry.clone());
             catalog = catalog.apply(Seq::new(log.len() as u64), &entry);
         }
         assert_eq!(catalog.get(spec(1).id).unwrap().name, "renamed");
+        assert_eq!(catalog.get(spec(1).id).unwrap().index, index);
         assert!(catalog.get(spec(2).id).is_none());
         let (read, checkpointed) = Catalog::read(&catalog.write(|_id| Seq::new(7))).unwrap();
         assert_eq!(read, catalog);

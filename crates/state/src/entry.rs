@@ -4,23 +4,29 @@
 //! the bytes of a version never change; a new shape is a new version.
 //!
 //! ```text
-//! catalog  1 LibraryCreated   v1: spec
+//! catalog  1 LibraryCreated   v1: spec without index and metric, which are brute_force and cosine
+//!                             v2: spec
 //!          2 LibraryUpdated   v1: id 16 | i64 at | text name | text? description
 //!          3 LibraryDeleted   v1: id 16 | i64 at
 //!          4 Purged           v1: i64 at
+//!          5 IndexChanged     v1: id 16 | i64 at | index
 //! library 16 DocumentsPut     v1: i64 at | u32 dimension | u32 n
 //!                                 n * (id 16 | u32 body bytes | u32 chunks)
 //!                                 n * (body | f32 * chunks * dimension)
 //!         17 DocumentsDeleted v1: i64 at | u32 n | id 16 * n
-//! spec: id 16 | u64 tenant | text name | text? description | i64 created_at | text index
-//!       text provider | text model | u32 dimension
+//! spec: id 16 | u64 tenant | text name | text? description | i64 created_at
+//!       v1: text "brute_force" | text provider | text model | u32 dimension
+//!       v2: text provider | text model | u32 dimension | text metric | index
+//! index: text type | u32 n, n * (text parameter | u64 value)
+//!        text quantisation | u32 n, n * (text parameter | u64 value)
 //! ```
 
+use arrwdb_index::{IndexSpec, Metric, Quantization, Structure};
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{DocumentId, LibraryId, TenantId, Timestamp};
-use crate::library::{IndexSpec, LibrarySpec, ModelName};
+use crate::library::{LibrarySpec, ModelName};
 use crate::limits::{CHUNKS_PER_DOCUMENT_MAX, DIMENSIONS_MAX};
 use crate::record::{DocumentRecord, VectorBytes};
 
@@ -28,9 +34,12 @@ const LIBRARY_CREATED: u8 = 1;
 const LIBRARY_UPDATED: u8 = 2;
 const LIBRARY_DELETED: u8 = 3;
 const PURGED: u8 = 4;
+const INDEX_CHANGED: u8 = 5;
 const DOCUMENTS_PUT: u8 = 16;
 const DOCUMENTS_DELETED: u8 = 17;
 const VERSION: u8 = 1;
+/// The version of a library's spec that is written: 1 had neither index nor metric.
+pub(crate) const SPEC_VERSION: u8 = 2;
 
 /// A change of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +63,15 @@ pub enum CatalogEntry {
         id: LibraryId,
         /// When.
         at: Timestamp,
+    },
+    /// A library's segments are searched by this from here on, once it is built.
+    IndexChanged {
+        /// Which library.
+        id: LibraryId,
+        /// When.
+        at: Timestamp,
+        /// What it asks for.
+        index: IndexSpec,
     },
     /// What was deleted before is removed from the files for good; the log before this is not kept.
     Purged {
@@ -88,6 +106,7 @@ impl CatalogEntry {
             Self::LibraryCreated(spec) => spec.created_at,
             Self::LibraryUpdated { at, .. }
             | Self::LibraryDeleted { at, .. }
+            | Self::IndexChanged { at, .. }
             | Self::Purged { at } => *at,
         }
     }
@@ -97,7 +116,7 @@ impl CatalogEntry {
         let mut out = Writer::with_capacity(256);
         match self {
             Self::LibraryCreated(spec) => {
-                out.raw(&[LIBRARY_CREATED, VERSION]);
+                out.raw(&[LIBRARY_CREATED, SPEC_VERSION]);
                 write_spec(&mut out, spec);
             }
             Self::LibraryUpdated { id, at, name, description } => {
@@ -111,6 +130,12 @@ impl CatalogEntry {
                 out.raw(&[LIBRARY_DELETED, VERSION]);
                 out.id(id.to_bytes());
                 out.i64(at.micros());
+            }
+            Self::IndexChanged { id, at, index } => {
+                out.raw(&[INDEX_CHANGED, VERSION]);
+                out.id(id.to_bytes());
+                out.i64(at.micros());
+                write_index(&mut out, *index);
             }
             Self::Purged { at } => {
                 out.raw(&[PURGED, VERSION]);
@@ -126,7 +151,9 @@ impl CatalogEntry {
         let kind = from.u8("entry kind")?;
         let version = from.u8("entry version")?;
         let entry = match (kind, version) {
-            (LIBRARY_CREATED, VERSION) => Self::LibraryCreated(read_spec(&mut from)?),
+            (LIBRARY_CREATED, 1..=SPEC_VERSION) => {
+                Self::LibraryCreated(read_spec(&mut from, version)?)
+            }
             (LIBRARY_UPDATED, VERSION) => Self::LibraryUpdated {
                 id: LibraryId::new(from.uuid("library id")?),
                 at: Timestamp::from_micros(from.i64("time")?),
@@ -136,6 +163,11 @@ impl CatalogEntry {
             (LIBRARY_DELETED, VERSION) => Self::LibraryDeleted {
                 id: LibraryId::new(from.uuid("library id")?),
                 at: Timestamp::from_micros(from.i64("time")?),
+            },
+            (INDEX_CHANGED, VERSION) => Self::IndexChanged {
+                id: LibraryId::new(from.uuid("library id")?),
+                at: Timestamp::from_micros(from.i64("time")?),
+                index: read_index(&mut from)?,
             },
             (PURGED, VERSION) => Self::Purged { at: Timestamp::from_micros(from.i64("time")?) },
             _ => return Err(from.error("a catalog entry of a kind this build knows")),
@@ -259,27 +291,73 @@ pub(crate) fn write_spec(out: &mut Writer, spec: &LibrarySpec) {
     out.text(&spec.name);
     out.text_option(spec.description.as_deref());
     out.i64(spec.created_at.micros());
-    out.text(spec.index.name());
     out.text(&spec.model.provider);
     out.text(&spec.model.model);
     out.u32(spec.dimension);
+    out.text(spec.metric.name());
+    write_index(out, spec.index);
 }
 
-pub(crate) fn read_spec(from: &mut Reader<'_>) -> Result<LibrarySpec, DecodeError> {
+/// Reads a spec of a version up to [`SPEC_VERSION`].
+pub(crate) fn read_spec(from: &mut Reader<'_>, version: u8) -> Result<LibrarySpec, DecodeError> {
     let id = LibraryId::new(from.uuid("library id")?);
     let tenant = TenantId::new(from.u64("tenant")?);
     let name = from.text("name")?.to_owned();
     let description = from.text_option("description")?.map(str::to_owned);
     let created_at = Timestamp::from_micros(from.i64("creation time")?);
-    let index = from.text("index type")?;
-    let index =
-        IndexSpec::from_name(index).ok_or_else(|| from.error("an index type this build knows"))?;
+    if version == 1 && from.text("index type")? != "brute_force" {
+        return Err(from.error("the only index type of version 1"));
+    }
     let provider = from.text("provider")?.to_owned();
     let model = from.text("model")?.to_owned();
     let dimension = from.u32("dimension")?;
     if !(1..=DIMENSIONS_MAX).contains(&dimension) {
         return Err(from.error("a dimension within its limit"));
     }
+    let (metric, index) = if version == 1 {
+        (Metric::Cosine, IndexSpec::default())
+    } else {
+        (read_metric(from)?, read_index(from)?)
+    };
     let model = ModelName { provider, model };
-    Ok(LibrarySpec { id, tenant, name, description, created_at, index, model, dimension })
+    Ok(LibrarySpec { id, tenant, name, description, created_at, index, metric, model, dimension })
+}
+
+pub(crate) fn read_metric(from: &mut Reader<'_>) -> Result<Metric, DecodeError> {
+    let name = from.text("metric")?;
+    Metric::from_name(name).ok_or_else(|| from.error("a metric this build knows"))
+}
+
+pub(crate) fn write_index(out: &mut Writer, index: IndexSpec) {
+    let mut part = |name: &str, parameters: &[(&'static str, u64)]| {
+        out.text(name);
+        out.count(parameters.len());
+        for (name, value) in parameters {
+            out.text(name);
+            out.u64(*value);
+        }
+    };
+    part(index.structure.type_name(), &index.structure.parameters());
+    part(index.quantization.strategy(), &index.quantization.parameters());
+}
+
+pub(crate) fn read_index(from: &mut Reader<'_>) -> Result<IndexSpec, DecodeError> {
+    let (name, parameters) = read_parameters(from)?;
+    let structure = Structure::new(name, &parameters)
+        .map_err(|_unknown| from.error("an index this build knows"))?;
+    let (name, parameters) = read_parameters(from)?;
+    let quantization = Quantization::new(name, &parameters)
+        .map_err(|_unknown| from.error("a quantisation this build knows"))?;
+    Ok(IndexSpec { structure, quantization })
+}
+
+fn read_parameters<'a>(
+    from: &mut Reader<'a>,
+) -> Result<(&'a str, Vec<(&'a str, u64)>), DecodeError> {
+    let name = from.text("name")?;
+    let count = from.count(12, "parameters")?;
+    let parameters = (0..count)
+        .map(|_parameter| Ok((from.text("parameter")?, from.u64("value")?)))
+        .collect::<Result<_, DecodeError>>()?;
+    Ok((name, parameters))
 }

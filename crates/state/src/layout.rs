@@ -66,6 +66,14 @@ impl View {
         })
     }
 
+    /// All files, if there is more than one or one has rows that can be dropped.
+    pub fn all_files(&self, horizon: Seq) -> Option<Range<usize>> {
+        let files = 0..self.memory_segments().start;
+        let droppable = |view: &SegmentView| view.tombstones.runs().any(|run| run.died <= horizon);
+        let worth = files.len() > 1 || self.segments[files.clone()].iter().any(droppable);
+        worth.then_some(files)
+    }
+
     /// The newest run of files of which each is no larger than those after it together.
     fn choose_similar_files(&self, files: Range<usize>) -> Option<Range<usize>> {
         let (mut start, mut rows, mut bytes) = (files.end, 0_u32, 0_u64);

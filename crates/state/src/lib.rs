@@ -30,21 +30,24 @@ mod transition;
 mod verify;
 mod view;
 
-pub use arrwdb_index::{Executor, Sequential, VectorError, normalized};
+pub use arrwdb_index::{
+    Effort, Executor, IndexSpec, Metric, ParameterError, Quantization, SegmentIndex, Sequential,
+    Structure, Tuning, VectorError, normalized,
+};
 pub use catalog::{Catalog, CatalogCommand, CatalogRejection};
 pub use codec::DecodeError;
 pub use document::{Chunk, Custom, Document, DocumentMetadata};
 pub use entry::{CatalogEntry, LibraryEntry};
 pub use ids::{ChunkId, DocumentId, LibraryId, ParseIdError, Seq, TenantId, Timestamp};
-pub use library::{IndexSpec, LibrarySpec, ModelName, NameFault, check_library_name};
+pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
 pub use listing::{Cursor, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};
 pub use record::{DocumentRecord, RecordError};
 pub use recount::Totals;
 pub use search::{Found, FoundChunk, Nearest};
 pub use segment::{
-    Damage, FileBytes, FileSegment, Merge, Segment, SegmentChecksums, SegmentOutline,
-    SegmentSummary, SegmentWriteError,
+    Damage, FileBytes, FileSegment, IndexFile, IndexSummary, Merge, Segment, SegmentChecksums,
+    SegmentOutline, SegmentSummary, SegmentWriteError,
 };
 pub use transition::{Command, Decision, Fate, Rejection};
 pub use verify::Inconsistency;

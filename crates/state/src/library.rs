@@ -1,28 +1,9 @@
-//! What a library is, fixed at its creation except for its name and description.
+//! What a library is, fixed at its creation except for its name, description and index.
+
+use arrwdb_index::{IndexSpec, Metric};
 
 use crate::ids::{LibraryId, TenantId, Timestamp};
 use crate::limits::LIBRARY_NAME_CHARS_MAX;
-
-/// The search structure of a library.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum IndexSpec {
-    /// Exact scan of every row.
-    BruteForce,
-}
-
-impl IndexSpec {
-    /// The name used in the API and in files.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::BruteForce => "brute_force",
-        }
-    }
-
-    /// The structure of that name, where this build has it.
-    pub fn from_name(name: &str) -> Option<Self> {
-        (name == Self::BruteForce.name()).then_some(Self::BruteForce)
-    }
-}
 
 /// Which model made, or makes, a library's vectors.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -78,8 +59,10 @@ pub struct LibrarySpec {
     pub description: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
-    /// Search structure.
+    /// What its segments are searched by. Can change.
     pub index: IndexSpec,
+    /// How distances are measured.
+    pub metric: Metric,
     /// Embedding model of its texts.
     pub model: ModelName,
     /// Dimension of its vectors, 1 to [`crate::limits::DIMENSIONS_MAX`].

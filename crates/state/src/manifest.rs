@@ -130,6 +130,7 @@ impl Manifest {
                     segment: Arc::new(Segment::File(file)),
                     tombstones: listed.tombstones,
                     dead_documents: listed.dead_documents,
+                    index: None,
                 })
             })
             .collect::<Result<_, _>>()?;

@@ -1,12 +1,16 @@
-//! Searching a view: every segment exactly, on as many threads as are given, one answer.
+//! Searching a view: every segment by its index or exactly, on as many threads as are given, one
+//! answer.
 
-use arrwdb_index::{Allowed, Executor, Metric, RowBlock, RowId, TopK, VectorScorer, brute_force};
+use arrwdb_index::{
+    Allowed, Effort, Executor, IndexSpec, Metric, Request, RowBlock, RowId, TopK, Tuning,
+    VectorScorer, brute_force,
+};
 
 use crate::document::Chunk;
 use crate::ids::DocumentId;
 use crate::liveness::Tombstones;
 use crate::segment::Damage;
-use crate::view::{Place, View};
+use crate::view::{Place, SegmentView, View};
 
 /// Bytes of vectors worth a task of their own: below, handing work over costs more than it saves.
 const TASK_BYTES_MIN: usize = 4 << 20;
@@ -16,18 +20,32 @@ const TASK_ROWS_MULTIPLE: usize = 256;
 /// What to find.
 #[derive(Debug, Clone, Copy)]
 pub struct Nearest<'a> {
-    /// A unit vector of the library's dimension.
+    /// A vector of the library's dimension; for cosine a unit vector.
     pub query: &'a [f32],
+    /// How distances are measured.
+    pub metric: Metric,
+    /// What the library is searched by.
+    pub index: IndexSpec,
+    /// What this search asks for besides.
+    pub tuning: Tuning,
     /// How many of the nearest.
     pub k: usize,
     /// Only those with `distance <= this`.
     pub threshold: Option<f32>,
 }
 
+impl<'a> Nearest<'a> {
+    /// The `k` nearest by cosine, in a library that asks for no index.
+    pub fn new(query: &'a [f32], k: usize) -> Self {
+        let (index, tuning) = (IndexSpec::default(), Tuning::default());
+        Self { query, metric: Metric::Cosine, index, tuning, k, threshold: None }
+    }
+}
+
 /// A row found. Of equal distances the row that came first is first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Found {
-    /// Cosine distance, 0 to 2.
+    /// By the metric that was asked for.
     pub distance: f32,
     segment: u32,
     row: u32,
@@ -52,37 +70,44 @@ struct Task {
     segment: u32,
     first: u32,
     end: u32,
+    /// Whether they are searched by the segment's index.
+    indexed: bool,
 }
 
 impl View {
-    /// The nearest live rows, ascending by (distance, order of arrival). Exact. O(rows).
+    /// The nearest live rows, ascending by (distance, order of arrival), and what it took to find
+    /// them. Exact but for segments that are searched by an index that is not.
     pub fn nearest(
         &self,
         wanted: Nearest<'_>,
         executor: &dyn Executor,
-    ) -> Result<Vec<Found>, Damage> {
+    ) -> Result<(Vec<Found>, Effort), Damage> {
         assert_eq!(wanted.query.len(), self.dimension as usize, "dimension of the query");
-        let threshold = wanted.threshold.unwrap_or(f32::INFINITY);
-        let tasks = self.tasks(executor.width());
+        let threshold = wanted.threshold.map_or(f32::INFINITY, |far| wanted.metric.scored(far));
+        let tasks = self.tasks(executor.width(), wanted.tuning.exact);
         let outcomes: Vec<_> = tasks.iter().map(|_task| std::sync::OnceLock::new()).collect();
         executor.run(tasks.len(), &|task| {
-            let mut top = TopK::within(wanted.k, threshold);
+            let (mut top, mut effort) = (TopK::within(wanted.k, threshold), Effort::default());
             let outcome = tasks[task]
                 .iter()
-                .try_for_each(|part| self.scan(*part, wanted.query, &mut top))
-                .map(|()| top);
+                .try_for_each(|part| self.search_part(*part, wanted, &mut top, &mut effort))
+                .map(|()| (top, effort));
             // Every task runs once, so the place is free.
             let _already_set = outcomes[task].set(outcome);
         });
-        let mut merged = TopK::within(wanted.k, threshold);
+        let (mut merged, mut effort) = (TopK::within(wanted.k, threshold), Effort::default());
         for outcome in outcomes {
-            let Some(top) = outcome.into_inner() else { continue };
-            for (distance, key) in top?.into_sorted() {
-                merged.push(distance, key);
-            }
+            let Some(outcome) = outcome.into_inner() else { continue };
+            let (top, spent) = outcome?;
+            merged.merge(top);
+            effort.add(spent);
         }
-        let sorted = merged.into_sorted().into_iter();
-        Ok(sorted.map(|(distance, (segment, row))| Found { distance, segment, row }).collect())
+        let found = merged.into_sorted().into_iter().map(|(distance, (segment, row))| Found {
+            distance: wanted.metric.reported(distance),
+            segment,
+            row,
+        });
+        Ok((found.collect(), effort))
     }
 
     /// The chunk of a row that [`View::nearest`] of this same view found.
@@ -96,46 +121,89 @@ impl View {
         Ok(FoundChunk { document_id: head.id, title, chunk, index })
     }
 
-    /// All rows, split evenly into at most `width` tasks that are worth it.
-    fn tasks(&self, width: usize) -> Vec<Vec<Task>> {
-        let rows = usize::try_from(self.rows()).unwrap_or(usize::MAX);
+    /// All rows: a task for each segment that is walked, the others split evenly
+    /// into at most `width` tasks that are worth it.
+    fn tasks(&self, width: usize, exact: bool) -> Vec<Vec<Task>> {
+        let scans = |view: &SegmentView| view.index.as_ref().is_none_or(|index| index.is_scan());
+        let walked = |view: &SegmentView| !exact && !scans(view);
+        let scanned = self.segments.iter().filter(|view| !walked(view));
+        let rows: usize = scanned.map(|view| view.segment.rows() as usize).sum();
         let bytes = rows.saturating_mul(self.dimension as usize * 4);
         let count = (bytes / TASK_BYTES_MIN).clamp(1, width.max(1));
         let share = rows.div_ceil(count).next_multiple_of(TASK_ROWS_MULTIPLE).max(1);
         let mut tasks = vec![Vec::new()];
         let mut room = share;
         for (place, view) in (0u32..).zip(&self.segments) {
+            let rows = view.segment.rows();
+            if walked(view) {
+                tasks.insert(0, vec![Task { segment: place, first: 0, end: rows, indexed: true }]);
+                continue;
+            }
             let mut first = 0;
-            while first < view.segment.rows() {
+            while first < rows {
                 if room == 0 {
                     tasks.push(Vec::new());
                     room = share;
                 }
-                let left = view.segment.rows() - first;
-                let rows = left.min(u32::try_from(room).unwrap_or(u32::MAX));
+                let left = rows - first;
+                let part = left.min(u32::try_from(room).unwrap_or(u32::MAX));
                 // A task that ends within a segment ends at a border of the scan's blocks.
-                let end = if rows < left {
-                    (first + rows).next_multiple_of(256).min(view.segment.rows())
-                } else {
-                    view.segment.rows()
-                };
+                let end =
+                    if part < left { (first + part).next_multiple_of(256).min(rows) } else { rows };
                 if let Some(task) = tasks.last_mut() {
-                    task.push(Task { segment: place, first, end });
+                    let indexed = view.index.is_some() && scans(view);
+                    task.push(Task { segment: place, first, end, indexed });
                 }
                 room = room.saturating_sub((end - first) as usize);
                 first = end;
             }
         }
+        tasks.retain(|task| !task.is_empty());
         tasks
     }
 
-    fn scan(&self, task: Task, query: &[f32], top: &mut TopK<(u32, u32)>) -> Result<(), Damage> {
+    fn search_part(
+        &self,
+        task: Task,
+        wanted: Nearest<'_>,
+        top: &mut TopK<(u32, u32)>,
+        effort: &mut Effort,
+    ) -> Result<(), Damage> {
+        let view = &self.segments[task.segment as usize];
+        let Some(index) = view.index.as_ref().filter(|_index| task.indexed) else {
+            return self.scan(task, wanted, top, effort);
+        };
+        let vectors = view.segment.random_access(self.dimension);
+        let request = Request {
+            vectors: &vectors,
+            rows: (task.first, task.end),
+            query: wanted.query,
+            k: wanted.k,
+            spec: wanted.index,
+            tuning: wanted.tuning,
+            allowed: &view.tombstones,
+            allowed_rows: view.segment.rows() - view.tombstones.dead(),
+        };
+        effort.add(index.search(request, top, |row| (task.segment, row.0)));
+        vectors.check()
+    }
+
+    fn scan(
+        &self,
+        task: Task,
+        wanted: Nearest<'_>,
+        top: &mut TopK<(u32, u32)>,
+        effort: &mut Effort,
+    ) -> Result<(), Damage> {
         let view = &self.segments[task.segment as usize];
         let rows = task.first..task.end;
+        effort.vectors += rows.len() as u64;
+        effort.scanned += u32::from(task.first == 0);
         // Only this task's rows are touched, and so checked.
         let vectors = view.segment.vectors(rows.clone())?;
-        let rows = RowBlock::new(query.len(), vectors, view.segment.inverse_norms(rows)?);
-        let scorer = VectorScorer::new(Metric::Cosine, query, &rows);
+        let norms = view.segment.inverse_norms(rows)?;
+        let rows = RowBlock::new(wanted.query.len(), vectors, norms);
+        let scorer = VectorScorer::new(wanted.metric, wanted.query, &rows);
         let allowed = From { first: task.first, tombstones: &view.tombstones };
         let key = |row: RowId| (task.segment, task.first + row.0);
         brute_force::search(&scorer, 0..task.end - task.first, &allowed, top, key);

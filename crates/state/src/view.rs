@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrwdb_index::SegmentIndex;
+
 use crate::body::BodyReader;
 use crate::document::{Chunk, Document};
 use crate::ids::{DocumentId, Seq};
@@ -27,16 +29,28 @@ pub struct SegmentView {
     pub(crate) tombstones: Tombstones,
     /// Documents of it that have died.
     pub(crate) dead_documents: u32,
+    /// What it is searched by beside its vectors, once that is built.
+    pub(crate) index: Option<Arc<SegmentIndex>>,
 }
 
 impl SegmentView {
     pub(crate) fn new(segment: Segment) -> Self {
-        Self { segment: Arc::new(segment), tombstones: Tombstones::default(), dead_documents: 0 }
+        Self {
+            segment: Arc::new(segment),
+            tombstones: Tombstones::default(),
+            dead_documents: 0,
+            index: None,
+        }
     }
 
     /// The segment.
     pub fn segment(&self) -> &Arc<Segment> {
         &self.segment
+    }
+
+    /// What it is searched by beside its vectors, once that is built.
+    pub fn index(&self) -> Option<&Arc<SegmentIndex>> {
+        self.index.as_ref()
     }
 
     pub(crate) fn live_documents(&self) -> u32 {
@@ -111,6 +125,12 @@ impl View {
         self.segments.iter().map(|segment| segment.segment.memory_bytes()).sum()
     }
 
+    /// Bytes of search structures held in memory.
+    pub fn index_bytes(&self) -> u64 {
+        let indexes = self.segments.iter().filter_map(|segment| segment.index.as_ref());
+        indexes.map(|index| index.bytes() as u64).sum()
+    }
+
     /// Whether a live document has this id. O(segments * log documents).
     pub fn contains(&self, id: DocumentId) -> Result<bool, Damage> {
         Ok(self.locate(id)?.is_some())
@@ -168,6 +188,20 @@ impl View {
         Ok((chunk, title))
     }
 
+    /// The same library with one of its segments searched by `index`, or scanned; `None` if the segment is no
+    /// longer one of this view. Changes no meaning.
+    #[must_use]
+    pub fn with_index(
+        &self,
+        segment: &Arc<Segment>,
+        index: Option<Arc<SegmentIndex>>,
+    ) -> Option<Self> {
+        let at = self.segments.iter().position(|view| Arc::ptr_eq(&view.segment, segment))?;
+        let mut next = self.clone();
+        next.segments[at].index = index;
+        Some(next)
+    }
+
     /// The same library with the merged segments' rows in `output` (nothing, if nothing was kept).
     /// Rows that died while the merge ran are dead in the output too. `None` if the merged
     /// segments are no longer those of this view.
@@ -184,7 +218,7 @@ impl View {
         let live: u32 = current.iter().map(SegmentView::live_documents).sum();
         let merged = output.map(|segment| {
             let dead_documents = segment.documents() - live;
-            SegmentView { segment, tombstones, dead_documents }
+            SegmentView { segment, tombstones, dead_documents, index: None }
         });
         let mut next = self.clone();
         next.segments.splice(at..at + count, merged);

@@ -191,9 +191,9 @@ fn library() -> (Vec<u8>, Vec<u8>) {
 /// Reads all that can be read of a view; damage is an answer.
 fn read_all(view: &View) {
     let query = [0.6, 0.0, 0.8];
-    let wanted = Nearest { query: &query, k: 5, threshold: None };
+    let wanted = Nearest::new(&query, 5);
     if view.dimension() == DIMENSION
-        && let Ok(found) = view.nearest(wanted, &Sequential)
+        && let Ok((found, _effort)) = view.nearest(wanted, &Sequential)
     {
         for found in found {
             view.chunk_of(found, true).map(drop).unwrap_or_default();

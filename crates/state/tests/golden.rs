@@ -8,8 +8,8 @@ use std::path::Path;
 
 use arrwdb_state::{
     Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
-    DocumentRecord, IndexSpec, LibraryEntry, LibraryId, LibrarySpec, ModelName, Seq, TenantId,
-    Timestamp, View,
+    DocumentRecord, IndexSpec, LibraryEntry, LibraryId, LibrarySpec, Metric, ModelName,
+    Quantization, Seq, Structure, TenantId, Timestamp, View,
 };
 
 fn check(name: &str, bytes: &[u8]) {
@@ -28,7 +28,8 @@ fn spec() -> LibrarySpec {
         name: "a library".into(),
         description: Some("of books".into()),
         created_at: Timestamp::from_micros(1_700_000_000_000_001),
-        index: IndexSpec::BruteForce,
+        index: IndexSpec::default(),
+        metric: Metric::Dot,
         model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
         dimension: 3,
     }
@@ -66,14 +67,33 @@ fn golden_catalog_entries() {
     let id = spec().id;
     let at = Timestamp::from_micros(9);
     let created = CatalogEntry::LibraryCreated(spec());
-    check("library-created-1.bin", &created.encode());
+    check("library-created-2.bin", &created.encode());
     let updated =
         CatalogEntry::LibraryUpdated { id, at, name: "renamed".into(), description: None };
     check("library-updated-1.bin", &updated.encode());
     check("library-deleted-1.bin", &CatalogEntry::LibraryDeleted { id, at }.encode());
+    let index = IndexSpec {
+        structure: Structure::new("hnsw", &[]).unwrap(),
+        quantization: Quantization::new("hybrid", &[]).unwrap(),
+    };
+    check("index-changed-1.bin", &CatalogEntry::IndexChanged { id, at, index }.encode());
     check("purged-1.bin", &CatalogEntry::Purged { at }.encode());
     let catalog = Catalog::default().apply(Seq::new(7), &created);
-    check("catalog-1.bin", &catalog.write(|_id| Seq::new(5)));
+    check("catalog-2.bin", &catalog.write(|_id| Seq::new(5)));
+}
+
+#[test]
+fn files_of_the_first_version_still_open() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let first = LibrarySpec { index: IndexSpec::default(), metric: Metric::Cosine, ..spec() };
+    let created = std::fs::read(dir.join("library-created-1.bin")).unwrap();
+    assert_eq!(
+        CatalogEntry::decode(&created).unwrap(),
+        CatalogEntry::LibraryCreated(first.clone())
+    );
+    let catalog = std::fs::read(dir.join("catalog-1.bin")).unwrap();
+    let (catalog, _checkpointed) = Catalog::read(&catalog).unwrap();
+    assert_eq!(**catalog.get(first.id).unwrap(), first);
 }
 
 #[test]

@@ -266,8 +266,7 @@ fn check(subject: &Subject, model: &Model) -> Result<(), TestCaseError> {
     let paged = view.documents_at(2, 4, true).unwrap().documents;
     prop_assert_eq!(paged, expected.into_iter().skip(2).take(4).collect::<Vec<_>>());
     let (query, _) = normalized(&[1.0, -0.5, 0.25, 0.0, 2.0]).unwrap();
-    let wanted = Nearest { query: &query, k: 1000, threshold: None };
-    let found = view.nearest(wanted, &Sequential).unwrap();
+    let (found, _effort) = view.nearest(Nearest::new(&query, 1000), &Sequential).unwrap();
     let expected = model.nearest(&query);
     prop_assert_eq!(found.len(), expected.len());
     let mut texts = Vec::new();
@@ -394,9 +393,9 @@ proptest! {
 /// Every result of a search with its order, ties included.
 fn results(view: &View) -> Vec<(u32, String)> {
     let (query, _) = normalized(&[0.5, 0.5, -0.5, 1.0, 0.25]).unwrap();
-    let wanted = Nearest { query: &query, k: 1000, threshold: Some(1.2) };
-    view.nearest(wanted, &Sequential)
-        .unwrap()
+    let wanted = Nearest { threshold: Some(1.2), ..Nearest::new(&query, 1000) };
+    let (found, _effort) = view.nearest(wanted, &Sequential).unwrap();
+    found
         .into_iter()
         .map(|found| (found.distance.to_bits(), view.chunk_of(found, false).unwrap().chunk.text))
         .collect()

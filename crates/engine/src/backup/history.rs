@@ -79,7 +79,7 @@ fn follow(
             if !met || !archive.is_done() {
                 return Ok(None);
             }
-            scribe.add(record)?;
+            scribe.add(&log, record)?;
             continue;
         }
         if record.seq == position {
@@ -93,9 +93,8 @@ fn follow(
     if !met || !archive.is_done() {
         return Ok(None);
     }
-    log.sync()?;
     let keep = if scribe.is_empty() { previous.log.clone() } else { archive.into_parts() };
-    scribe.finish(keep, true).map(Some)
+    scribe.finish(&log, keep, true).map(Some)
 }
 
 /// Begins a new history at the snapshot.
@@ -115,19 +114,18 @@ fn begin(run: &Run<'_>, file: &CatalogFile) -> Result<Option<LogTaken>, BackupEr
             Next::Trimmed => return Ok(None),
         };
         if record.seq > file.covered {
-            scribe.add(record)?;
+            scribe.add(&log, record)?;
         } else {
             scribe.note(&record)?;
             before = Some(record);
         }
     }
-    log.sync()?;
     if let Some(record) = before.filter(|_| scribe.is_empty()) {
         // Nothing needs it but the next backup of what is restored from here: to know its history.
         scribe.open = Carried::after(record.seq - 1, scribe.salt.of(record.seq - 1));
         scribe.open.add(record);
     }
-    scribe.finish(Vec::new(), false).map(Some)
+    scribe.finish(&log, Vec::new(), false).map(Some)
 }
 
 fn open(run: &Run<'_>, after: u64) -> Result<Outside, BackupError> {
@@ -263,24 +261,26 @@ impl<'a> Scribe<'a> {
         let entry = CatalogEntry::decode(&record.payload).map_err(|_error| BackupError::Newer {
             what: format!("record {} of the log", record.seq),
         })?;
-        self.catalog = self.catalog.apply(Seq::new(record.seq), &entry);
+        self.catalog = std::mem::take(&mut self.catalog).apply(Seq::new(record.seq), &entry);
         if let CatalogEntry::LibraryDeleted { id, .. } = entry {
             self.deleted.insert(id, record.seq);
         }
         Ok(())
     }
 
-    fn add(&mut self, record: Record) -> Result<(), BackupError> {
+    fn add(&mut self, log: &Outside, record: Record) -> Result<(), BackupError> {
         self.note(&record)?;
         if self.open.first().is_some() && self.open.bytes() >= PART_BYTES {
-            self.close()?;
+            self.close(log)?;
         }
         self.open.add(record);
         Ok(())
     }
 
-    /// Stores the open part and opens the next one.
-    fn close(&mut self) -> Result<(), BackupError> {
+    /// Stores the open part and opens the next one. What is in it is durable in the log before: a
+    /// part that was sent is found by who restores, whether or not its backup was completed.
+    fn close(&mut self, log: &Outside) -> Result<(), BackupError> {
+        log.sync()?;
         let last = self.open.last();
         let next = Carried::after(last, self.salt.of(last));
         let part = std::mem::replace(&mut self.open, next);
@@ -297,8 +297,13 @@ impl<'a> Scribe<'a> {
         Ok(())
     }
 
-    fn finish(mut self, before: Vec<LogPart>, follows: bool) -> Result<LogTaken, BackupError> {
-        self.close()?;
+    fn finish(
+        mut self,
+        log: &Outside,
+        before: Vec<LogPart>,
+        follows: bool,
+    ) -> Result<LogTaken, BackupError> {
+        self.close(log)?;
         let mut parts = before;
         parts.append(&mut self.parts);
         let last = self.last_record.as_ref().map_or(0, |record| record.seq);

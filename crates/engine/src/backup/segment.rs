@@ -1,10 +1,10 @@
 //! A segment file on its way to the target: checked block by block while it passes.
 
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrwdb_log::disk::{File, read_exact_at};
+use arrwdb_log::disk::File;
 use arrwdb_state::{ManifestSegment, SegmentChecksums, SegmentOutline};
 use sha2::{Digest, Sha256};
 
@@ -12,18 +12,13 @@ use super::Progress;
 use super::error::BackupError;
 use super::point::hex;
 use super::source::damaged;
-
-/// Blocks read at a time.
-const BLOCKS: usize = 16;
+use crate::segment_file::{Listed, SegmentFault, SegmentFile};
 
 /// An open segment file, named by what is in it.
 #[derive(Debug)]
 pub(super) struct SegmentSource {
     path: PathBuf,
-    file: Arc<dyn File>,
-    outline: SegmentOutline,
-    header: [u8; SegmentOutline::HEADER_BYTES],
-    table: Vec<u8>,
+    file: SegmentFile,
     /// The beginning of SHA-256 over the header and the checksums of all blocks: another content
     /// has another fingerprint, and it costs a sixteen-thousandth of the file to know it.
     pub(super) fingerprint: String,
@@ -36,36 +31,23 @@ impl SegmentSource {
         path: PathBuf,
         listed: &ManifestSegment,
     ) -> Result<Self, BackupError> {
-        let read = |error| BackupError::disk("read", &path)(error);
-        let mut header = [0; SegmentOutline::HEADER_BYTES];
-        read_exact_at(&*file, &mut header, 0).map_err(read)?;
-        let outline = SegmentOutline::read(&header).map_err(|error| damaged(&path, &error))?;
-        if (outline.header_crc, outline.file_bytes) != (listed.header_crc, listed.file_bytes) {
-            let detail = format!(
-                "{} is not the file that its manifest names; restore it or an earlier backup",
-                path.display()
-            );
-            return Err(BackupError::Damaged { detail });
-        }
-        let bytes = usize::try_from(outline.file_bytes - outline.table).unwrap_or(usize::MAX);
-        let mut table = vec![0; bytes];
-        read_exact_at(&*file, &mut table, outline.table).map_err(read)?;
+        let file =
+            SegmentFile::read(file, &Listed::of(listed)).map_err(|it| wrong_with(&path, it))?;
         let mut hash = Sha256::new();
-        hash.update(header);
-        hash.update(&table);
+        hash.update(file.header);
+        hash.update(&file.table);
         let fingerprint = hex(&hash.finalize()[..8]);
-        Ok(Self { path, file, outline, header, table, fingerprint })
+        Ok(Self { path, file, fingerprint })
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.outline.file_bytes
+        self.file.outline.file_bytes
     }
 
     /// All bytes of the file, from the first one.
     pub(super) fn stream(self, progress: &dyn Progress) -> Result<Passing<'_>, BackupError> {
-        let checksums = self.outline.checksums(self.table.clone());
-        let checksums = checksums.map_err(|error| damaged(&self.path, &error))?;
-        let buffer = self.header.to_vec();
+        let checksums = self.file.checksums().map_err(|it| wrong_with(&self.path, it))?;
+        let buffer = self.file.header.to_vec();
         Ok(Passing {
             source: self,
             checksums,
@@ -76,6 +58,19 @@ impl SegmentSource {
             hash: Sha256::new(),
             fault: None,
         })
+    }
+}
+
+fn wrong_with(path: &Path, fault: SegmentFault) -> BackupError {
+    match fault {
+        SegmentFault::Read(error) => BackupError::disk("read", path)(error),
+        SegmentFault::Damaged(error) => damaged(path, &error),
+        SegmentFault::Another => BackupError::Damaged {
+            detail: format!(
+                "{} is not the file that its manifest names; restore it or an earlier backup",
+                path.display()
+            ),
+        },
     }
 }
 
@@ -108,36 +103,16 @@ impl Passing<'_> {
         self.fault.take()
     }
 
-    fn fill(&mut self) -> io::Result<()> {
-        let (table, end) = (self.source.outline.table, self.source.outline.file_bytes);
+    fn fill(&mut self) -> Result<(), SegmentFault> {
+        let file = &self.source.file;
         self.taken = 0;
         self.buffer.clear();
-        if self.read >= table {
-            if self.read < end {
-                self.buffer.extend_from_slice(&self.source.table);
-                self.read = end;
-            }
-            return Ok(());
+        if self.read < file.outline.table {
+            file.read_blocks(&self.checksums, self.read, &mut self.buffer)?;
+        } else if self.read < file.outline.file_bytes {
+            self.buffer.extend_from_slice(&file.table);
         }
-        let most = SegmentOutline::BLOCK_BYTES * BLOCKS;
-        let bytes = usize::try_from(table - self.read).map_or(most, |left| left.min(most));
-        self.buffer.resize(bytes, 0);
-        read_exact_at(&*self.source.file, &mut self.buffer, self.read)?;
-        let before = self.read - SegmentOutline::HEADER_BYTES as u64;
-        let first = usize::try_from(before).unwrap_or(usize::MAX) / SegmentOutline::BLOCK_BYTES;
-        for (number, block) in (first..).zip(self.buffer.chunks(SegmentOutline::BLOCK_BYTES)) {
-            if !self.checksums.matches(number, block) {
-                let offset = SegmentOutline::HEADER_BYTES + number * SegmentOutline::BLOCK_BYTES;
-                let detail = format!(
-                    "{} is damaged at byte {offset}: the checksum of a block does not match; \
-                     restore it or an earlier backup",
-                    self.source.path.display()
-                );
-                self.fault = Some(BackupError::Damaged { detail });
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-        }
-        self.read += bytes as u64;
+        self.read += self.buffer.len() as u64;
         Ok(())
     }
 }
@@ -145,12 +120,11 @@ impl Passing<'_> {
 impl Read for Passing<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.taken == self.buffer.len()
-            && let Err(error) = self.fill()
+            && let Err(fault) = self.fill()
         {
-            let again = io::Error::from(error.kind());
-            let path = &self.source.path;
-            self.fault.get_or_insert_with(|| BackupError::disk("read", path)(error));
-            return Err(again);
+            self.taken = self.buffer.len();
+            self.fault = Some(wrong_with(&self.source.path, fault));
+            return Err(io::ErrorKind::InvalidData.into());
         }
         let count = out.len().min(self.buffer.len() - self.taken);
         let given = &self.buffer[self.taken..self.taken + count];

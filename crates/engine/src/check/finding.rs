@@ -87,7 +87,7 @@ pub struct Finding {
     pub what: String,
 }
 
-/// All findings, the first of each sort kept.
+/// All findings; the first of each remedy are kept, whatever there is of others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
     /// The findings, in the order in which they were met.
@@ -98,6 +98,8 @@ pub struct Findings {
     pub repairable: u64,
     /// The rest, counted.
     pub notes: u64,
+    /// The remedies of what is kept, each once.
+    met: Vec<&'static str>,
 }
 
 impl Findings {
@@ -110,8 +112,14 @@ impl Findings {
             &mut self.notes
         };
         *count += 1;
-        // Damage always has a place: what is left over must not hide it.
-        if self.kept.len() < FINDINGS_MAX || (finding.remedy.is_damage() && *count == 1) {
+        let name = finding.remedy.name();
+        let is_first = !self.met.contains(&name);
+        if is_first {
+            self.met.push(name);
+        }
+        // The first of each remedy always has a place: what is found a thousand times must not hide
+        // what else can be done, such as saving what is whole of a damaged log.
+        if is_first || self.kept.len() < FINDINGS_MAX {
             self.kept.push(finding);
         }
     }
@@ -217,5 +225,33 @@ impl Report {
             }
         }
         actions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_findings_hides_another_remedy() {
+        let path = Path::new("log");
+        let mut report = Report::default();
+        for remedy in [Remedy::Remove, Remedy::Restore] {
+            for _file in 0..FINDINGS_MAX {
+                report.findings.of(remedy, path, "one of many");
+            }
+        }
+        for remedy in [Remedy::AcceptLoss, Remedy::CutTail, Remedy::Leave] {
+            for _file in 0..2 {
+                report.findings.of(remedy, path, "one of few");
+            }
+        }
+        let findings = &report.findings;
+        assert_eq!(findings.damage, FINDINGS_MAX as u64 + 2);
+        assert!(findings.kept.len() < FINDINGS_MAX + 10, "it stays bounded");
+        let actions = report.actions(Loss::Accepted);
+        assert_eq!(actions.first(), Some(&Action::Salvage));
+        assert!(actions.contains(&Action::CutTail(path.to_owned())));
+        assert!(findings.kept.iter().any(|finding| finding.remedy == Remedy::Leave));
     }
 }

@@ -110,7 +110,7 @@ impl Reading<'_> {
         if let Some(catalog) = &mut self.suffix.catalog
             && seq > self.covered.max(catalog.applied())
         {
-            *catalog = catalog.apply(seq, entry);
+            *catalog = std::mem::take(catalog).apply(seq, entry);
         }
     }
 }

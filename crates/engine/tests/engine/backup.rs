@@ -29,7 +29,7 @@ impl Clock for Hand {
     }
 }
 
-fn site(disk: &MemoryDisk, dir: &str) -> Site {
+pub(crate) fn site(disk: &MemoryDisk, dir: &str) -> Site {
     Site {
         disk: Arc::new(disk.clone()),
         dir: PathBuf::from(dir),
@@ -38,11 +38,11 @@ fn site(disk: &MemoryDisk, dir: &str) -> Site {
     }
 }
 
-fn folder(disk: &MemoryDisk) -> FolderTarget {
+pub(crate) fn folder(disk: &MemoryDisk) -> FolderTarget {
     FolderTarget::new(Arc::new(disk.clone()), PathBuf::from("/backup"))
 }
 
-fn back_up(disk: &MemoryDisk, target: &dyn Target) -> Taken {
+pub(crate) fn back_up(disk: &MemoryDisk, target: &dyn Target) -> Taken {
     take(&site(disk, "/data"), target, &()).unwrap()
 }
 
@@ -176,7 +176,7 @@ async fn b1_an_interrupted_backup_leaves_the_restore_points_there_were() {
 const LOG_HEADER_BYTES: usize = 64;
 
 /// A copy of every file, durable but for the records of the log.
-fn copy(from: &MemoryDisk, to: &MemoryDisk, dir: &Path) {
+pub(crate) fn copy(from: &MemoryDisk, to: &MemoryDisk, dir: &Path) {
     to.create_dir_all(dir).unwrap();
     for name in from.list(dir).unwrap() {
         let path = dir.join(name);

@@ -233,3 +233,19 @@ async fn a_process_that_dies_before_a_name_is_durable_and_then_a_power_loss_lose
         assert!(died > 0, "{place}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_said_with_what_to_do_next() {
+    for kind in [".log", "manifest-"] {
+        let disk = MemoryDisk::new();
+        filled(&disk).await;
+        for path in files(&disk, Path::new("/data"), kind) {
+            disk.remove(&path).unwrap();
+        }
+        let refused = open_with(&disk, config()).await.map(drop).unwrap_err();
+        assert!(matches!(refused, EngineError::Damaged { .. }), "{kind}: {refused}");
+        let said = refused.to_string();
+        assert!(said.contains("files are missing"), "{kind}: {said}");
+        assert!(said.contains("run `arrwdb check /data`"), "{kind}: {said}");
+    }
+}

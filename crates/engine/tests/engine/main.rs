@@ -2,11 +2,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod backup;
+mod backup_log;
 mod check;
+mod closing;
 mod crash;
 mod directory;
 mod faults;
 mod flips;
+mod indexes;
 mod purge;
 mod residence;
 mod scrub;

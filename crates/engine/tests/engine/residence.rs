@@ -1,13 +1,16 @@
 //! Libraries that are closed and opened again behind their users' backs.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use arrwdb_engine::log::disk::Disk;
+use arrwdb_engine::log::disk::{Access, Disk, File};
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::LibraryId;
-use arrwdb_engine::{Engine, EngineConfig, EngineError};
+use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts};
+use parking_lot::{Condvar, Mutex};
 
 use crate::faults::files;
 use crate::subject::*;
@@ -198,5 +201,134 @@ async fn many_libraries_stay_within_the_memory_budget_and_every_write_gets_in() 
     for library in &libraries {
         assert_eq!(versions(&engine, *library).await.iter().flatten().count(), 32);
     }
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_library_hides_no_document_that_another_one_has() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let (damaged, sound) = (library(&engine).await, library(&engine).await);
+    put(&engine, damaged, 1, 1).await;
+    put(&engine, sound, 2, 2).await;
+    engine.close_libraries().await;
+    let dir = Path::new("/data/libraries").join(damaged.to_string());
+    let path = files(&disk, &dir, ".seg").remove(0);
+    disk.alter(&path, |bytes| bytes[20] ^= 1).unwrap();
+
+    let found = engine.locate_document(TENANT, id(2), None).await.unwrap();
+    assert_eq!(found, Some(sound));
+    // Not found in what can be read, which does not mean that it is nowhere.
+    let refused = engine.locate_documents(TENANT, vec![id(2), id(1)], None).await.unwrap_err();
+    assert!(matches!(refused, EngineError::Damaged { .. }), "{refused}");
+    let said = refused.to_string();
+    for part in ["\"a library\"", &damaged.to_string(), &path.display().to_string()] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    engine.delete_library(TENANT, damaged).await.unwrap();
+    let found = engine.locate_documents(TENANT, vec![id(2), id(1)], None).await.unwrap();
+    assert_eq!(found, [Some(sound), None]);
+    engine.close().await.unwrap();
+}
+
+/// A disk that counts how many read a library's manifest at the same time.
+#[derive(Debug)]
+struct Crowded {
+    inner: MemoryDisk,
+    counted: AtomicBool,
+    now: Mutex<(usize, usize)>,
+    more: Condvar,
+}
+
+/// More than may read at the same time.
+const TOO_MANY: usize = 9;
+
+impl Crowded {
+    /// Waits for a crowd: nobody leaves before it has come together, or had its time to.
+    fn enter(&self) {
+        let mut now = self.now.lock();
+        now.0 += 1;
+        now.1 = now.1.max(now.0);
+        self.more.notify_all();
+        let crowd = |now: &mut (usize, usize)| now.1 < TOO_MANY;
+        self.more.wait_while_for(&mut now, crowd, Duration::from_millis(50));
+        now.0 -= 1;
+    }
+}
+
+impl Disk for Crowded {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.inner.create(path)
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        if self.counted.load(Ordering::SeqCst) && path.to_string_lossy().contains("manifest-") {
+            self.enter();
+        }
+        self.inner.open(path, access)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.inner.remove_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.inner.list(dir)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.inner.create_dir_all(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.inner.sync_dir(dir)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.inner.free_bytes(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Arc<dyn File>>> {
+        self.inner.lock(path)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n3_looking_into_closed_libraries_is_bounded_as_opening_them_is() {
+    let disk = MemoryDisk::new();
+    let crowded = Arc::new(Crowded {
+        inner: disk.clone(),
+        counted: AtomicBool::new(false),
+        now: Mutex::default(),
+        more: Condvar::new(),
+    });
+    let parts = EngineParts { disk: crowded.clone(), ..parts(&disk).await };
+    // No scrub, which reads manifests as well.
+    let config = EngineConfig { scrub_bytes_per_second: 0, ..config() };
+    let engine = Engine::open(config, parts).await.unwrap();
+    let library = library(&engine).await;
+    put(&engine, library, 1, 1).await;
+    engine.close_libraries().await;
+    crowded.counted.store(true, Ordering::SeqCst);
+    let looking: Vec<_> = (0..4 * TOO_MANY)
+        .map(|_nth| {
+            let engine = engine.clone();
+            tokio::spawn(async move { engine.locate_document(TENANT, id(1), None).await })
+        })
+        .collect();
+    for found in looking {
+        assert_eq!(found.await.unwrap().unwrap(), Some(library));
+    }
+    crowded.counted.store(false, Ordering::SeqCst);
+    let most = crowded.now.lock().1;
+    assert!((2..TOO_MANY).contains(&most), "{most} at the same time");
     engine.close().await.unwrap();
 }

@@ -8,7 +8,7 @@ use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 use arrwdb_engine::log::memory::MemoryDisk;
-use arrwdb_engine::state::{DocumentId, IndexSpec, LibraryId, TenantId};
+use arrwdb_engine::state::{DocumentId, IndexSpec, LibraryId, Metric, TenantId, Tuning};
 use arrwdb_engine::{
     Clock, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, NewLibrary,
     OsRandom, PutChunk, PutDocument, Query, SearchRequest, SystemClock,
@@ -65,7 +65,8 @@ pub(crate) async fn library(engine: &Engine) -> LibraryId {
     let new = NewLibrary {
         name: "a library".into(),
         description: None,
-        index: IndexSpec::BruteForce,
+        index: IndexSpec::default(),
+        metric: Metric::Cosine,
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: Some(DIMENSION),
@@ -145,6 +146,7 @@ pub(crate) fn nearest(vector: Vec<f32>, k: usize) -> SearchRequest {
         query: Query::Vector(vector),
         k,
         distance_threshold: None,
+        tuning: Tuning::default(),
         include_embeddings: false,
     }
 }

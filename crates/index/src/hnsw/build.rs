@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::beam::Near;
 use super::search::Scratch;
-use super::{Config, Hnsw, Layer, NONE};
+use super::{Config, Hnsw, Layer, NONE, Twins};
 use crate::codes::Space;
 use crate::executor::map_runs;
 use crate::pages::Pages;
@@ -21,30 +21,41 @@ const BATCH_ROWS_MAX: usize = 8192;
 const TASK_ROWS: usize = 16;
 const TASK_NODES: usize = 64;
 /// Layers above the lowest, at most.
-const LEVEL_MAX: u32 = 15;
+pub(super) const LEVEL_MAX: u32 = 15;
 
 /// Builds the graph of a space's rows. The same for the same rows, configuration and seed, on any
 /// number of threads (I4).
 ///
+/// What it gives once the executor is stopped is a part of the graph.
+///
 /// About `rows * ef_construction * 20` distances, and `rows * (16 * m + 8)` bytes of memory while
 /// it is built.
-pub fn build(space: &dyn Space, config: Config, seed: u64, executor: &dyn Executor) -> Hnsw {
-    let mut draft = Draft::new(space, config, seed);
+pub fn build(
+    space: &dyn Space,
+    twins: Twins,
+    config: Config,
+    seed: u64,
+    executor: &dyn Executor,
+) -> Hnsw {
+    let mut draft = Draft::new(space, &twins, config, seed);
     let rows = draft.order.len();
     let mut inserted = rows.min(1);
-    while inserted < rows {
+    while inserted < rows && !executor.stopped() {
         let batch = (inserted / BATCH_PART).clamp(1, BATCH_ROWS_MAX);
         let end = rows.min(inserted + batch);
         draft.insert(space, inserted..end, executor);
         inserted = end;
     }
-    draft.finish()
+    if !executor.stopped() {
+        draft.connect(space);
+    }
+    draft.finish(space.rows(), twins)
 }
 
 /// A graph that is being built. Nodes are numbered in the order in which they are put in, highest
 /// levels first, so that each layer has a part of them from the front; the lowest layer's nodes
 /// are called by their rows.
-struct Draft {
+pub(super) struct Draft {
     config: Config,
     order: Vec<RowId>,
     /// Layer 0 is the lowest.
@@ -53,19 +64,29 @@ struct Draft {
 
 struct DraftLayer {
     nodes: usize,
+    /// Nodes are called by numbers below this.
+    names: usize,
     stride: usize,
     links: Pages<u32>,
     distances: Pages<f32>,
+}
+
+/// What a walk of the build looks for: so many of the nearest nodes of a layer to a row.
+#[derive(Copy, Clone)]
+pub(super) struct Find {
+    pub(super) layer: usize,
+    pub(super) row: RowId,
+    pub(super) width: usize,
 }
 
 /// Links chosen for a new node, for each of its layers from the lowest.
 type Chosen = Vec<Vec<Near>>;
 
 impl DraftLayer {
-    fn new(nodes: usize, stride: usize) -> Self {
-        let mut links = Pages::zeroed(nodes * stride);
+    fn new(nodes: usize, names: usize, stride: usize) -> Self {
+        let mut links = Pages::zeroed(names * stride);
         links.fill(NONE);
-        Self { nodes, stride, links, distances: Pages::zeroed(nodes * stride) }
+        Self { nodes, names, stride, links, distances: Pages::zeroed(names * stride) }
     }
 
     /// A node's links, [`NONE`] after the last.
@@ -91,8 +112,11 @@ impl DraftLayer {
 }
 
 impl Draft {
-    fn new(space: &dyn Space, config: Config, seed: u64) -> Self {
+    fn new(space: &dyn Space, twins: &Twins, config: Config, seed: u64) -> Self {
+        let mut node = vec![true; space.rows() as usize];
+        twins.others().iter().for_each(|row| node[*row as usize] = false);
         let mut order: Vec<(Reverse<u32>, u64, u32)> = (0..space.rows())
+            .filter(|row| node[*row as usize])
             .map(|row| {
                 let random = hash(seed, u64::from(row));
                 (Reverse(level(random, config.m)), random, row)
@@ -104,7 +128,9 @@ impl Draft {
         let layers = (0..=top)
             .map(|layer| {
                 let nodes = order.partition_point(|(level, _, _)| level.0 >= layer);
-                DraftLayer::new(nodes, if layer == 0 { 2 * m } else { m })
+                // The lowest layer's nodes are called by their rows, of which there may be more.
+                let names = if layer == 0 { node.len() } else { nodes };
+                DraftLayer::new(nodes, names, if layer == 0 { 2 * m } else { m })
             })
             .collect();
         let order = order.into_iter().map(|(_, _, row)| RowId(row)).collect();
@@ -156,7 +182,7 @@ impl Draft {
                 entry = Near::new(entry.distance, self.order[entry.node() as usize].0);
             }
             let width = if layer > level { 1 } else { self.config.ef_construction as usize };
-            self.walk(space, layer, row, entry.node(), width.max(m.min(width)), scratch);
+            self.walk(space, Find { layer, row, width }, entry.node(), scratch);
             let Some(nearest) = scratch.beam.nearest().next() else { continue };
             entry = nearest;
             if layer <= level {
@@ -167,19 +193,48 @@ impl Draft {
         chosen
     }
 
-    /// Finds the nearest nodes of a layer to `row`.
-    fn walk(
-        &self,
-        space: &dyn Space,
-        layer: usize,
-        row: RowId,
-        entry: u32,
-        width: usize,
-        scratch: &mut Scratch,
-    ) {
+    /// The row of the node that every walk begins at.
+    pub(super) fn entry(&self) -> Option<u32> {
+        self.order.first().map(|row| row.0)
+    }
+
+    pub(super) fn nodes(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(super) fn row_of(&self, node: usize) -> RowId {
+        self.order[node]
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.config.ef_construction as usize
+    }
+
+    pub(super) fn base_links(&self, row: u32) -> &[u32] {
+        self.layers[0].links(row)
+    }
+
+    /// Whether a row of the lowest layer can have one link more.
+    pub(super) fn has_room(&self, row: u32) -> bool {
+        self.base_links(row).last() == Some(&NONE)
+    }
+
+    /// Gives a row of the lowest layer one link more, in place of its last if it is full.
+    pub(super) fn link(&mut self, row: u32, to: u32, distance: f32) {
+        let base = &mut self.layers[0];
+        let links = base.links(row);
+        let place = links.iter().position(|link| *link == NONE).unwrap_or(links.len() - 1);
+        let place = row as usize * base.stride + place;
+        base.links[place] = to;
+        base.distances[place] = distance;
+    }
+
+    /// Finds the nearest nodes of a layer to a row.
+    pub(super) fn walk(&self, space: &dyn Space, find: Find, entry: u32, scratch: &mut Scratch) {
+        let Find { layer, row, width } = find;
         let nodes = &self.layers[layer];
         scratch.beam.reset(width);
-        scratch.visited.reset(nodes.nodes.max(self.order.len() * usize::from(layer == 0)));
+        scratch.visited.reset(nodes.names);
         scratch.nodes.clear();
         scratch.nodes.push(entry);
         scratch.visited.insert(entry);
@@ -277,12 +332,12 @@ impl Draft {
         self.diverse(space, layer, &links, nodes.stride, scratch)
     }
 
-    fn finish(self) -> Hnsw {
-        let rows = u32::try_from(self.order.len()).unwrap_or(NONE);
+    fn finish(self, rows: u32, twins: Twins) -> Hnsw {
         let mut layers = self.layers.into_iter();
-        let (base, base_stride) = layers
-            .next()
-            .map_or_else(|| (Pages::zeroed(0), 1), |layer| (layer.links, layer.stride));
+        let (base, base_stride) = layers.next().map_or_else(
+            || (Pages::zeroed(0), 2 * self.config.m as usize),
+            |layer| (layer.links, layer.stride),
+        );
         let mut upper_rows: Vec<u32> = Vec::new();
         let upper: Vec<Layer> = layers
             .map(|layer| {
@@ -292,7 +347,8 @@ impl Draft {
                 Layer { stride: layer.stride, links: layer.links.to_vec() }
             })
             .collect();
-        Hnsw { rows, base, base_stride, upper_rows, upper }
+        let first = self.order.first().map_or(0, |row| row.0);
+        Hnsw { rows, first, base, base_stride, upper_rows, upper, twins }
     }
 }
 

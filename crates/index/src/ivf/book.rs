@@ -6,7 +6,7 @@ use arrwdb_kernel::{BLOCK_ROWS, PART_BYTES, PARTS_MULTIPLE, kernels};
 
 use crate::Executor;
 use crate::executor::map_runs;
-use crate::norm::{narrow, sum_of_squares};
+use crate::norm::{round, sum_of_squares};
 use crate::random::hash;
 
 /// Vectors that a book is made from, at most: 256 for each point.
@@ -128,7 +128,7 @@ impl Book {
 
     /// `out` becomes the codes of `vector`, which lies at `centroid`.
     pub(super) fn encode(&self, vector: &[f32], centroid: &[f32], out: &mut Encoded) {
-        out.square = narrow(sum_of_squares(vector));
+        out.square = round(sum_of_squares(vector));
         let scale = unit_scale(vector);
         self.pad(vector, &mut out.padded);
         for value in &mut out.padded {
@@ -148,8 +148,8 @@ impl Book {
         }
         // What is at the centroid, or turned away from its own codes, is where the centroid is.
         let factor = if product > 0.0 { f64::from(out.square) / product } else { 0.0 };
-        out.factor = narrow(factor);
-        out.along = narrow(factor * along);
+        out.factor = round(factor);
+        out.along = round(factor * along);
     }
 
     /// The numbers of a part.
@@ -190,7 +190,7 @@ impl Book {
             for (code, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
                 for place in 0..width {
                     let sum = sums[place * PART_BYTES + code];
-                    points[place * PART_BYTES + code] = narrow(sum / f64::from(*count));
+                    points[place * PART_BYTES + code] = round(sum / f64::from(*count));
                 }
             }
         }
@@ -201,6 +201,6 @@ impl Book {
 /// What makes the mean square of the numbers 1; 0 if they are zero or too large.
 fn unit_scale(vector: &[f32]) -> f32 {
     let mean = sum_of_squares(vector) / vector.len() as f64;
-    let scale = narrow(1.0 / mean.sqrt());
+    let scale = round(1.0 / mean.sqrt());
     if scale.is_finite() { scale } else { 0.0 }
 }

@@ -10,7 +10,7 @@ use arrwdb_kernel::{NearestPoint, PANEL_NUMBERS, POINT_CODE_MAX, PanelRows, Pane
 
 use crate::Executor;
 use crate::executor::map_runs;
-use crate::norm::{narrow, sum_of_squares};
+use crate::norm::{round, sum_of_squares};
 use crate::random::hash;
 
 /// Rounds in which the first centroids are chosen (Bahmani et al., "Scalable k-means++", 2012).
@@ -67,7 +67,7 @@ impl Points {
         }
         self.scales.push(scale);
         self.inverses.push(1.0 / scale);
-        self.squares.push(narrow(sum_of_squares(vector)));
+        self.squares.push(round(sum_of_squares(vector)));
     }
 
     pub(super) fn append(&mut self, other: &Self) {
@@ -110,7 +110,7 @@ pub(super) fn panels(dims: usize, centroids: &[f32]) -> Panels {
         let usable = scale.is_normal() && (1.0 / scale).is_finite();
         kernels().quantize(centroid, if usable { 1.0 / scale } else { 0.0 }, &mut codes);
         let scale = if usable { scale } else { 0.0 };
-        panels.set(point, &codes, -2.0 * scale, narrow(sum_of_squares(centroid)));
+        panels.set(point, &codes, -2.0 * scale, round(sum_of_squares(centroid)));
     }
     panels
 }
@@ -256,7 +256,7 @@ fn means(
                     *sum += f64::from(value);
                 }
             }
-            out.extend(sums.iter().map(|sum| narrow(sum / members.len() as f64)));
+            out.extend(sums.iter().map(|sum| round(sum / members.len() as f64)));
         }
         out
     });

@@ -1,6 +1,6 @@
 //! Where lists are: rows less their mean, rotated.
 
-use crate::norm::narrow;
+use crate::norm::round;
 use crate::rotation::Rotation;
 use crate::{Metric, RowId, Vectors};
 
@@ -31,7 +31,7 @@ impl Space {
             }
             count += 1;
         }
-        let center = sums.iter().map(|sum| narrow(sum / f64::from(count.max(1))));
+        let center = sums.iter().map(|sum| round(sum / f64::from(count.max(1))));
         // A damaged row may be no number: it shall not take the others with it.
         let center = center.map(|value| if value.is_finite() { value } else { 0.0 });
         Self::new(metric, center.collect(), seed)

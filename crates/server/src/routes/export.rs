@@ -17,10 +17,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answers::{DocumentAnswer, ExportAnswer, ExportLine};
-use super::{NDJSON, seq_header};
+use super::{NDJSON, line, seq_header};
 use crate::app::App;
 use crate::extract::{LibraryPath, MinSeq, QueryPairs};
 use crate::limits::{PAGE_BYTES, PAGE_DOCUMENTS_MAX};
+use crate::ndjson::write_line;
 use crate::openapi::ReadErrors;
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -148,9 +149,7 @@ fn comma_and_document(document: Document, out: &mut Vec<u8>) -> Result<(), serde
 }
 
 fn export_line(document: Document, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    serde_json::to_writer(&mut *out, &ExportLine::of(document))?;
-    out.push(b'\n');
-    Ok(())
+    write_line(out, &ExportLine::of(document))
 }
 
 /// One JSON object: the members of `head`, then `documents`. An error in the middle breaks the
@@ -206,13 +205,13 @@ async fn export(
                 Some(Ok(page)) => Some((page.bytes, (pages, Some(total + page.documents)))),
                 Some(Err(error)) => {
                     tracing::error!("an export broke off: {error}");
-                    let line = json!({"status": "error", "error": "documents could not be read"});
-                    Some((format!("{line}\n").into_bytes(), (pages, None)))
+                    let end = json!({"status": "error", "error": "documents could not be read"});
+                    Some((line(&end), (pages, None)))
                 }
                 None => {
-                    let line =
+                    let end =
                         json!({"status": "complete", "total_documents": total, "seq": seq.get()});
-                    Some((format!("{line}\n").into_bytes(), (pages, None)))
+                    Some((line(&end), (pages, None)))
                 }
             }
         });

@@ -31,7 +31,7 @@ use utoipa_axum::routes;
 
 use super::answers::milliseconds;
 use super::requests::{AddDocument, Form, read_document};
-use super::{NDJSON, seq_header, wants_lines};
+use super::{NDJSON, line, seq_header, wants_lines};
 use crate::app::App;
 use crate::extract::{LibraryPath, Pace, check_encoding, discard, next_data, read_json};
 use crate::limits::{
@@ -583,7 +583,7 @@ impl Output {
     /// One line; a reader that is far behind is waited for.
     async fn line(&mut self, value: &Value) -> io::Result<()> {
         self.spool.room().await;
-        self.spool.write(format!("{value}\n").as_bytes()).await
+        self.spool.write(&line(value)).await
     }
 
     /// One element of the results. They are read only after the last, so beyond the bound they

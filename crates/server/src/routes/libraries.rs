@@ -1,6 +1,6 @@
 //! Libraries.
 
-use arrwdb_engine::state::{IndexSpec, check_library_name, limits};
+use arrwdb_engine::state::{IndexSpec, Metric, check_library_name, limits};
 use arrwdb_engine::{LibraryPatch, NewLibrary, Snapshot};
 use axum::Json;
 use axum::extract::State;
@@ -72,7 +72,8 @@ fn read_create(r: &mut Reader<'_>) -> Read<NewLibrary> {
     let mut new = NewLibrary {
         name: String::new(),
         description: None,
-        index: IndexSpec::BruteForce,
+        index: IndexSpec::default(),
+        metric: Metric::Cosine,
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: None,

@@ -7,7 +7,9 @@ use arrwdb_engine::{Content, PutChunk, PutDocument};
 use utoipa::ToSchema;
 
 use crate::config::RequestLimits;
+use crate::extract::read_json;
 use crate::json::{Read, Reader};
+use crate::problem::Problem;
 
 /// What an object with unknown keys is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -381,4 +383,15 @@ pub(crate) fn read_ids(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<Vec<D
     })?;
     r.require("document_ids", present);
     Ok(ids)
+}
+
+/// What refuses a body that is read as documents, as documents with vectors, as a line of NDJSON, as
+/// batches of them and as a list of ids: the problem of each that it is not. For who tests the
+/// reader with bodies that nobody wrote.
+pub fn document_problems(body: &[u8], limits: &RequestLimits) -> Vec<Problem> {
+    let forms = [Form::Request, Form::WithEmbeddings, Form::Line];
+    let documents = forms.map(|form| read_json(body, |r| read_document(r, form, limits)).err());
+    let batches = forms.map(|form| read_json(body, |r| read_batch(r, form, limits)).err());
+    let ids = read_json(body, |r| read_ids(r, limits)).err();
+    documents.into_iter().chain(batches).chain([ids]).flatten().collect()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use arrwdb_engine::state::{LibraryId, limits};
+use arrwdb_engine::state::{LibraryId, Tuning, limits};
 use arrwdb_engine::{Query, SearchAnswer, SearchRequest};
 use axum::Json;
 use axum::body::Body;
@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use super::answers::{SearchResult, StreamedLine, StreamedResult, milliseconds};
 use super::requests::{read_vector, text_within};
-use super::{NDJSON, seq_header, wants_lines};
+use super::{NDJSON, line, seq_header, wants_lines};
 use crate::app::App;
 use crate::extract::{LibraryPath, MinSeq, QueryPairs, WholeBody, query_fault, read_json};
 use crate::json::{Read, Reader};
@@ -183,6 +183,7 @@ async fn search_text(
         query: Query::Text(fields.query.unwrap_or_default()),
         k: fields.k.unwrap_or(K_DEFAULT),
         distance_threshold: fields.distance_threshold,
+        tuning: Tuning::default(),
         include_embeddings: target.include_embeddings(fields.include_embeddings),
     };
     answer(&app, principal, &target, request).await
@@ -223,6 +224,7 @@ async fn search_embedding(
         query: Query::Vector(fields.embedding.unwrap_or_default()),
         k: fields.k.unwrap_or(K_DEFAULT),
         distance_threshold: fields.distance_threshold,
+        tuning: Tuning::default(),
         include_embeddings: target.include_embeddings(fields.include_embeddings),
     };
     answer(&app, principal, &target, request).await
@@ -334,12 +336,6 @@ async fn search_stream(
     Ok((seq, [(header::CONTENT_TYPE, NDJSON)], body).into_response())
 }
 
-fn line(value: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(value).unwrap_or_default();
-    line.push(b'\n');
-    line
-}
-
 fn stream_request(app: &App, target: &Target, body: &[u8]) -> Result<SearchRequest, Problem> {
     let query_chars_max = app.config().limits.query_chars_max;
     let mut fields = stream_query(&target.query, query_chars_max)?;
@@ -368,6 +364,7 @@ fn stream_request(app: &App, target: &Target, body: &[u8]) -> Result<SearchReque
         query: Query::Text(query),
         k: fields.k.unwrap_or(K_DEFAULT),
         distance_threshold: fields.distance_threshold,
+        tuning: Tuning::default(),
         include_embeddings: target.include_embeddings(fields.include_embeddings),
     })
 }

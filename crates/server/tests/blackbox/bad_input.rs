@@ -614,3 +614,20 @@ async fn a_flood_of_headers_is_431_and_the_server_goes_on() {
         server.get("/v1/libraries").await.expect(200);
     }
 }
+
+#[tokio::test]
+async fn what_is_no_request_yet_is_answered_by_its_status_alone() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let headers = "x-one-of-many: 1\r\n".repeat(101);
+    for (status, head) in [
+        (400, "no request\r\n\r\n".to_owned()),
+        (400, "GET / HTTP/1.1\r\nhost x\r\n\r\n".to_owned()),
+        (414, format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(65_535))),
+        (431, format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}\r\n")),
+    ] {
+        let answer = raw::exchange(&server, &head, b"").await.expect("an answer");
+        assert_eq!((answer.status, answer.text()), (status, String::new()));
+    }
+    server.get("/health").await.expect(200);
+}

@@ -316,3 +316,39 @@ async fn documents_are_listed_in_the_order_in_which_one_request_sent_them() {
     expected.extend(batch);
     assert_eq!(titles(&server, &library).await, expected);
 }
+
+/// What ends a line for who cuts text as Unicode does (`splitlines` of Python).
+const LINE_ENDS: [char; 10] =
+    ['\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
+
+#[tokio::test]
+async fn every_line_is_one_line_however_lines_are_cut() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.library().await;
+    let ends: String = LINE_ENDS.iter().flat_map(|end| [*end, 'x']).collect();
+    let document = json!({ "title": ends, "texts": [format!("a passage {ends}")], "ends": ends });
+    let body = format!("{document}\n{{\"title\": \"{}\"}}\n", "bad\u{85}\u{2028}\u{2029}");
+    let answer = stream_in(&server, &library, body, "application/x-ndjson").await.expect_lines();
+    let exported = export(&server, &library, "").await;
+    let search = json!({ "query": "a passage", "k": 10 });
+    let path = format!("/v1/libraries/{library}/search/stream");
+    let request =
+        server.request(Method::POST, &path).header("Accept", "application/x-ndjson").json(&search);
+    let found = server.send(request).await.expect_lines();
+    for (what, lines, told) in
+        [("import", &answer, "title"), ("export", &exported, "ends"), ("search", &found, "text")]
+    {
+        let objects: Vec<Value> = lines
+            .split(LINE_ENDS)
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|e| panic!("{what}: {e}: {line}"))
+            })
+            .collect();
+        assert_eq!(objects.len(), lines.lines().count(), "{what}");
+        let all = json!(objects).to_string();
+        let ends = json!(ends).to_string();
+        assert!(all.contains(ends.trim_matches('"')), "{what} tells {told} as it is: {all}");
+    }
+}

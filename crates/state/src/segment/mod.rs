@@ -5,19 +5,23 @@
 //! answers the same questions. What has died since is not its business: see `liveness`.
 
 mod file;
+mod index_file;
 mod memory;
 mod merge;
 mod passing;
+mod random_access;
 mod verify;
 mod write;
 
 use std::ops::Range;
 
 pub use file::{FileBytes, FileSegment};
+pub use index_file::{IndexFile, IndexSummary};
 pub(crate) use memory::{MemorySegment, count};
 pub use merge::Merge;
 pub(crate) use merge::RowMap;
 pub use passing::{SegmentChecksums, SegmentOutline};
+pub(crate) use random_access::RandomAccess;
 pub use write::{SegmentSummary, WriteError as SegmentWriteError};
 
 use crate::codec::DecodeError;
@@ -159,6 +163,11 @@ impl Segment {
     /// The first document born at `born` or later; documents lie in that order. O(log documents).
     pub(crate) fn first_born_at(&self, born: Seq) -> Result<u32, Damage> {
         search(self.documents(), |ordinal| Ok(self.head(ordinal)?.born < born))
+    }
+
+    /// Where its vectors are read at random.
+    pub(crate) fn random_access(&self, dimension: u32) -> RandomAccess<'_> {
+        RandomAccess::new(self, dimension)
     }
 
     /// What to report when a body that passed its checksum does not decode.

@@ -142,18 +142,34 @@ impl Merge {
         for id in ids {
             out.id(id.to_bytes());
         }
-        let mut header = [0; HEADER_BYTES];
-        let written = out.into_bytes();
-        header[..written.len()].copy_from_slice(&written);
-        header[HEADER_BYTES - 8..HEADER_BYTES - 4].copy_from_slice(&table_crc.to_le_bytes());
-        let crc = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
-        header[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
-        header
+        sealed_header(out, table_crc)
+    }
+}
+
+/// A header's bytes with both checksums at its end: that of the table of checksums, and its own.
+pub(super) fn sealed_header(out: Writer, table_crc: u32) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    let written = out.into_bytes();
+    header[..written.len()].copy_from_slice(&written);
+    header[HEADER_BYTES - 8..HEADER_BYTES - 4].copy_from_slice(&table_crc.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
+    header[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+impl Write for Checksummed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 /// Writes through, keeping the checksum of every block.
-struct Checksummed<'a> {
+pub(super) struct Checksummed<'a> {
     out: &'a mut dyn Write,
     /// Offset in the file.
     at: usize,
@@ -162,11 +178,11 @@ struct Checksummed<'a> {
 }
 
 impl<'a> Checksummed<'a> {
-    fn new(out: &'a mut dyn Write) -> Self {
+    pub(super) fn new(out: &'a mut dyn Write) -> Self {
         Self { out, at: HEADER_BYTES, crc: 0, checksums: Vec::new() }
     }
 
-    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let left = BLOCK_BYTES - (self.at - HEADER_BYTES) % BLOCK_BYTES;
             let (now, later) = bytes.split_at(left.min(bytes.len()));
@@ -181,9 +197,14 @@ impl<'a> Checksummed<'a> {
         Ok(())
     }
 
-    fn pad_to(&mut self, offset: usize) -> io::Result<()> {
+    pub(super) fn pad_to(&mut self, offset: usize) -> io::Result<()> {
         assert!(offset >= self.at && offset - self.at < 64, "parts are written in order");
         self.write_all(&[0; 64][..offset - self.at])
+    }
+
+    /// Offset in the file.
+    pub(super) fn at(&self) -> usize {
+        self.at
     }
 
     fn end_block(&mut self) {
@@ -192,7 +213,7 @@ impl<'a> Checksummed<'a> {
     }
 
     /// Writes the table of checksums and gives its own.
-    fn finish(mut self) -> io::Result<u32> {
+    pub(super) fn finish(mut self) -> io::Result<u32> {
         if !(self.at - HEADER_BYTES).is_multiple_of(BLOCK_BYTES) {
             self.end_block();
         }

@@ -1,0 +1,132 @@
+//! Finding documents of which the library is not known: one library after the other is looked into,
+//! closed ones without opening them for everybody.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrwdb_state::{DocumentId, LibraryId, Seq, View};
+
+use crate::engine::Inner;
+use crate::error::EngineError;
+use crate::handle::{Counts, Handle};
+
+/// Documents that are being looked for.
+struct Hunt {
+    ids: Vec<DocumentId>,
+    found: Vec<Option<LibraryId>>,
+    /// Libraries not looked into yet, in their order.
+    left: VecDeque<Arc<Handle>>,
+    /// What kept the first library from being looked into that could not be.
+    unread: Option<EngineError>,
+}
+
+impl Inner {
+    /// Which of these libraries holds each document: the first of them, if several do. A library
+    /// that cannot be read hides nothing that another one has; it is an error where a document is
+    /// found nowhere else. O(libraries * segments).
+    pub(crate) async fn locate(
+        self: &Arc<Self>,
+        libraries: Vec<LibraryId>,
+        ids: Vec<DocumentId>,
+        min_seq: Option<Seq>,
+    ) -> Result<Vec<Option<LibraryId>>, EngineError> {
+        let mut left = VecDeque::with_capacity(libraries.len());
+        for id in libraries {
+            // One that is deleted since it was listed holds nothing.
+            let Ok(handle) = self.handle(id) else { continue };
+            if let Some(wanted) = min_seq {
+                self.wait_for(&handle, wanted).await?;
+            }
+            left.push_back(handle);
+        }
+        let mut hunt = Hunt { found: vec![None; ids.len()], ids, left, unread: None };
+        while let Some(next) = hunt.next() {
+            let permit = match next.residence() {
+                Ok(_open) => None,
+                Err(_closed) => Some(self.permit_to_open().await?),
+            };
+            let engine = self.clone();
+            let looked = tokio::task::spawn_blocking(move || {
+                // Kept here, whether or not the caller waits.
+                let _permit = permit;
+                hunt.go_on(&engine);
+                hunt
+            });
+            hunt =
+                looked.await.map_err(|error| EngineError::Storage { detail: error.to_string() })?;
+        }
+        match hunt.unread {
+            Some(error) if hunt.found.iter().any(Option::is_none) => Err(error),
+            _ => Ok(hunt.found),
+        }
+    }
+
+    /// The library as it is, without opening it for everybody; `None` if it has nothing, or is
+    /// deleted.
+    fn look_into(&self, handle: &Handle) -> Result<Option<Arc<View>>, EngineError> {
+        loop {
+            let counts = match handle.residence() {
+                Ok(open) => return Ok(Some(open.view())),
+                Err(Counts { documents: 0, .. }) => return Ok(None),
+                Err(counts) => counts,
+            };
+            match self.view_of_files(handle.id, counts) {
+                Ok(view) => return Ok(Some(Arc::new(view))),
+                Err(_) if handle.deleted.load(Ordering::SeqCst) => return Ok(None),
+                // Opened and written to meanwhile, so that these files were swept.
+                Err(_) if handle.residence().err() != Some(counts) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// An error with the name of the library that it is of.
+    fn named(&self, id: LibraryId, mut error: EngineError) -> EngineError {
+        if let EngineError::Damaged { detail } | EngineError::Storage { detail } = &mut error {
+            let catalog = self.catalog.load();
+            let name = catalog.get(id).map_or("", |spec| spec.name.as_str());
+            *detail = format!("the library {name:?} ({id}) cannot be looked into: {detail}");
+        }
+        error
+    }
+}
+
+impl Hunt {
+    /// The next library to be looked into, while there is something to be found.
+    fn next(&mut self) -> Option<Arc<Handle>> {
+        if self.found.iter().all(Option::is_some) {
+            return None;
+        }
+        let nothing =
+            |handle: &Arc<Handle>| matches!(handle.residence(), Err(Counts { documents: 0, .. }));
+        while self.left.front().is_some_and(nothing) {
+            self.left.pop_front();
+        }
+        self.left.front().cloned()
+    }
+
+    /// Looks into the next library, which may be closed, and into those behind it that are open.
+    fn go_on(&mut self, engine: &Inner) {
+        let mut may_open = true;
+        while let Some(handle) = self.next() {
+            if !std::mem::take(&mut may_open) && handle.residence().is_err() {
+                return;
+            }
+            self.left.pop_front();
+            if let Err(error) = self.look_for(engine, &handle) {
+                self.unread.get_or_insert_with(|| engine.named(handle.id, error));
+            }
+        }
+    }
+
+    fn look_for(&mut self, engine: &Inner, handle: &Handle) -> Result<(), EngineError> {
+        let Some(view) = engine.look_into(handle)? else { return Ok(()) };
+        for (id, place) in self.ids.iter().zip(&mut self.found) {
+            if place.is_none() && view.contains(*id)? {
+                *place = Some(handle.id);
+            }
+        }
+        Ok(())
+    }
+}

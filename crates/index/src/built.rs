@@ -1,0 +1,206 @@
+//! The structure of one segment: built, searched, written and read.
+
+mod search;
+
+use std::io;
+
+pub use search::Request;
+
+use crate::codes::{Bits, Errors, ScalarCodes, Space};
+use crate::full_space::FullSpace;
+use crate::hnsw::{self, Hnsw, Twins};
+use crate::kd_tree::{self, KdTree};
+use crate::lsh::{self, Lsh};
+use crate::{
+    Executor, IndexSpec, Malformed, Metric, SectionReader, SectionWriter, Structure, Vectors,
+};
+
+/// The seed of every build: a structure depends on its rows and what was asked for alone.
+const SEED: u64 = 0x5eed;
+/// How hard one search tries, where it says so itself.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// In place of the library's `ef_search`.
+    pub ef_search: Option<u32>,
+    /// Every row is scored.
+    pub exact: bool,
+}
+
+/// What a search did.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Rows scored by their vectors.
+    pub vectors: u64,
+    /// Rows scored by their codes.
+    pub codes: u64,
+    /// Segments searched through their structure.
+    pub walked: u32,
+    /// Segments whose allowed rows were all scored.
+    pub scanned: u32,
+    /// Segments whose structure was of no use for this query, so that the rest of their rows was
+    /// scanned.
+    pub fell_back: u32,
+}
+
+impl Effort {
+    /// Adds what another search, or another part of this one, did.
+    pub fn add(&mut self, other: Self) {
+        self.vectors += other.vectors;
+        self.codes += other.codes;
+        self.walked += other.walked;
+        self.scanned += other.scanned;
+        self.fell_back += other.fell_back;
+    }
+}
+
+/// What a segment is searched by, beside its vectors.
+#[derive(Debug)]
+pub struct SegmentIndex {
+    metric: Metric,
+    spec: IndexSpec,
+    rows: u32,
+    kind: Kind,
+    codes: Option<ScalarCodes>,
+}
+
+/// The structure itself.
+#[derive(Debug)]
+enum Kind {
+    /// None: rows are taken one after the other.
+    Scan,
+    KdTree(KdTree),
+    Lsh(Lsh),
+    Hnsw(Hnsw),
+}
+
+impl SegmentIndex {
+    /// Builds what `spec` asks for over the rows. The same for the same rows and spec, on any
+    /// number of threads (I4).
+    pub fn build<V: Vectors + ?Sized>(
+        spec: IndexSpec,
+        metric: Metric,
+        vectors: &V,
+        executor: &dyn Executor,
+    ) -> Self {
+        let encode = |bits, errors| ScalarCodes::encode(metric, bits, errors, vectors, executor);
+        let codes = spec.quantization.bits().map(|bits| encode(bits, errors_of(spec)));
+        let kind = match spec.structure {
+            Structure::BruteForce => Kind::Scan,
+            Structure::KdTree { .. } => {
+                Kind::KdTree(kd_tree::build(metric, vectors, kd_tree::Config::default(), executor))
+            }
+            Structure::Lsh { build } => {
+                Kind::Lsh(lsh::build(metric, vectors, build, SEED, executor))
+            }
+            Structure::Hnsw { build, .. } => {
+                let comparable = |codes: &&ScalarCodes| codes.bits() == Bits::Eight;
+                let full = FullSpace::new(metric, vectors);
+                let temporary;
+                // A graph over codes is as good, and its build reads a quarter of the bytes.
+                let space: &dyn Space = match codes.as_ref().filter(comparable) {
+                    _ if metric == Metric::Dot => &full,
+                    Some(codes) => codes,
+                    None => {
+                        temporary = encode(Bits::Eight, Errors::Omitted);
+                        &temporary
+                    }
+                };
+                let twins = Twins::find(vectors, executor);
+                Kind::Hnsw(hnsw::build(space, twins, build, SEED, executor))
+            }
+        };
+        Self { metric, spec, rows: vectors.rows(), kind, codes }
+    }
+
+    /// Whether a search takes the rows one after the other, so that parts of them can be searched
+    /// apart.
+    pub fn is_scan(&self) -> bool {
+        matches!(self.kind, Kind::Scan)
+    }
+
+    /// What it was built as.
+    pub fn spec(&self) -> IndexSpec {
+        self.spec
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        let structure = match &self.kind {
+            Kind::Scan => 0,
+            Kind::KdTree(tree) => tree.bytes(),
+            Kind::Lsh(tables) => tables.bytes(),
+            Kind::Hnsw(graph) => graph.bytes(),
+        };
+        structure + self.codes.as_ref().map_or(0, ScalarCodes::bytes)
+    }
+
+    /// The graph, where it has one.
+    pub fn graph(&self) -> Option<&Hnsw> {
+        if let Kind::Hnsw(graph) = &self.kind { Some(graph) } else { None }
+    }
+
+    /// Figures of the structure by name, as statistics report them.
+    pub fn figures(&self) -> Vec<(&'static str, f64)> {
+        match &self.kind {
+            Kind::Scan => Vec::new(),
+            Kind::KdTree(tree) => vec![("tree_depth", f64::from(tree.depth()))],
+            Kind::Lsh(tables) => {
+                let buckets = tables.buckets() as f64;
+                let rows = f64::from(self.rows) * f64::from(tables.config().num_tables());
+                vec![("total_buckets", buckets), ("avg_bucket_size", rows / buckets.max(1.0))]
+            }
+            Kind::Hnsw(graph) => vec![("avg_connections", graph.average_degree())],
+        }
+    }
+
+    /// Writes the structure.
+    pub fn write(&self, out: &mut SectionWriter<'_>) -> io::Result<()> {
+        if let Some(codes) = &self.codes {
+            codes.write(out)?;
+        }
+        match &self.kind {
+            Kind::Scan => Ok(()),
+            Kind::KdTree(tree) => tree.write(out),
+            Kind::Lsh(tables) => tables.write(out),
+            Kind::Hnsw(graph) => graph.write(out),
+        }
+    }
+
+    /// Reads the structure that was built as `spec` says over so many rows.
+    pub fn read(
+        from: &mut SectionReader<'_>,
+        spec: IndexSpec,
+        metric: Metric,
+        dims: usize,
+        rows: u32,
+    ) -> Result<Self, Malformed> {
+        let bits = spec.quantization.bits();
+        let codes = bits
+            .map(|_bits| ScalarCodes::read(from, metric, errors_of(spec), dims, rows))
+            .transpose()?;
+        if codes.as_ref().map(ScalarCodes::bits) != bits {
+            return Err(from.malformed("codes of other bits"));
+        }
+        let kind = match spec.structure {
+            Structure::BruteForce => Kind::Scan,
+            Structure::KdTree { .. } => Kind::KdTree(KdTree::read(from, metric, rows, dims)?),
+            Structure::Lsh { .. } => Kind::Lsh(Lsh::read(from, metric, rows, dims)?),
+            Structure::Hnsw { .. } => Kind::Hnsw(Hnsw::read(from, rows)?),
+        };
+        from.end()?;
+        Ok(Self { metric, spec, rows, kind, codes })
+    }
+}
+
+/// Whether codes rule rows out: where every row is looked at.
+fn errors_of(spec: IndexSpec) -> Errors {
+    match spec.structure {
+        Structure::BruteForce => Errors::Kept,
+        Structure::KdTree { .. } | Structure::Lsh { .. } | Structure::Hnsw { .. } => {
+            Errors::Omitted
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! Searching one segment by its structure.
+
+use std::cell::RefCell;
+
+use super::{Effort, Kind, SegmentIndex, Tuning};
+use crate::codes::CodeScorer;
+use crate::lsh::Probes;
+use crate::walk::Walk;
+use crate::{
+    Allowed, IndexSpec, Quantization, Query, RowId, Scorer, Structure, TopK, VectorScorer, Vectors,
+    brute_force, hnsw,
+};
+
+/// A walk among few allowed rows may score one row in so many of them before all of them are
+/// scored instead: a scan takes rows in order, which is quicker by about this factor.
+const SCAN_GAIN: u64 = 2;
+/// A walk scores so many rows for each that it keeps, so that with fewer rows a scan is quicker.
+const SCORED_PER_KEPT: usize = 8;
+/// Rows of which a scan of codes rules some out at a time.
+const SCAN_ROWS: usize = 256;
+/// Candidates that scalar codes give for each result: the codes err a little, so the last of the
+/// nearest are decided by the vectors.
+const SCALAR_CANDIDATES: usize = 2;
+
+thread_local! {
+    /// A walk's memory, kept by each thread that searches: a bit for each row of the largest
+    /// segment it has searched, and some kilobytes.
+    static SCRATCH: RefCell<hnsw::Scratch> = RefCell::default();
+}
+
+/// A search of one segment.
+pub struct Request<'a, V: ?Sized> {
+    /// The segment's vectors.
+    pub vectors: &'a V,
+    /// The rows to be searched, from the first to before the second: all, unless
+    /// [`SegmentIndex::is_scan`].
+    pub rows: (u32, u32),
+    /// For [`Metric::Cosine`] a unit vector.
+    pub query: &'a [f32],
+    /// How many of the nearest.
+    pub k: usize,
+    /// What the library asks for now; how it is searched counts.
+    pub spec: IndexSpec,
+    /// What this search asks for.
+    pub tuning: Tuning,
+    /// Rows that may be answered.
+    pub allowed: &'a dyn Allowed,
+    /// How many those are of all rows.
+    pub allowed_rows: u32,
+}
+
+impl<V: ?Sized> Clone for Request<'_, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V: ?Sized> Copy for Request<'_, V> {}
+
+impl<V: ?Sized> std::fmt::Debug for Request<'_, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request").field("k", &self.k).finish_non_exhaustive()
+    }
+}
+
+impl SegmentIndex {
+    /// Offers the nearest of the `allowed_rows` rows that `allowed` has to `top`, under the key
+    /// `key(row)`: at least `k` of them, where there are so many. The distances are those of the
+    /// full vectors, as a [`VectorScorer`] gives them.
+    pub fn search<V: Vectors + ?Sized, T: Ord + Copy>(
+        &self,
+        request: Request<'_, V>,
+        top: &mut TopK<T>,
+        key: impl Fn(RowId) -> T,
+    ) -> Effort {
+        let full = VectorScorer::new(self.metric, request.query, request.vectors);
+        let mut effort = Effort::default();
+        let whole = request.rows == (0, self.rows) && request.allowed_rows > 0;
+        if whole && !request.tuning.exact {
+            if let Kind::KdTree(tree) = &self.kind {
+                let walk = tree.search(query(&full, request), top, key);
+                effort.walked = 1;
+                effort.vectors += walk.scored;
+                effort.fell_back = u32::from(walk.fell_back);
+                return effort;
+            }
+            if let Some(found) = self.nearest(&full, request, &mut effort) {
+                effort.walked = 1;
+                for (distance, row) in found {
+                    top.push(distance, key(row));
+                }
+                return effort;
+            }
+        }
+        effort.scanned = 1;
+        if let Some(codes) = self.codes.as_ref().filter(|codes| codes.has_errors()) {
+            let codes = codes.scorer(request.query);
+            scan_codes(&codes, &full, request, top, key, &mut effort);
+        } else {
+            effort.vectors += u64::from(request.allowed_rows);
+            let (first, end) = request.rows;
+            brute_force::search(&full, first..end, request.allowed, top, key);
+        }
+        effort
+    }
+
+    /// The nearest rows that the structure finds, with their distances; `None` where scoring every
+    /// allowed row is quicker, or needed to find enough.
+    fn nearest<V: Vectors + ?Sized>(
+        &self,
+        full: &VectorScorer<'_, V>,
+        request: Request<'_, V>,
+        effort: &mut Effort,
+    ) -> Option<Vec<(f32, RowId)>> {
+        let code_scorer = self.codes.as_ref().map(|codes| codes.scorer(request.query));
+        let scorer: &dyn Scorer = code_scorer.as_ref().map_or(full, |scorer| scorer);
+        let mut nearest = TopK::new(self.candidates(request));
+        let mut walk = Walk::default();
+        let came_to_an_end = match &self.kind {
+            Kind::Scan | Kind::KdTree(_) => None,
+            Kind::Lsh(tables) => {
+                let probes = Probes::of_k(request.k, self.rows);
+                walk = tables.search(query(scorer, request), probes, &mut nearest, |row| row);
+                Some(())
+            }
+            Kind::Hnsw(graph) => self.walk(graph, scorer, request, &mut nearest, &mut walk),
+        };
+        effort.fell_back = u32::from(walk.fell_back);
+        let spent = if code_scorer.is_some() { &mut effort.codes } else { &mut effort.vectors };
+        *spent += walk.scored;
+        came_to_an_end?;
+        if nearest.len() < request.k.min(request.allowed_rows as usize) {
+            return None;
+        }
+        let nearest = nearest.into_sorted();
+        if code_scorer.is_none() {
+            return Some(nearest);
+        }
+        let rows: Vec<RowId> = nearest.into_iter().map(|(_distance, row)| row).collect();
+        let mut distances = vec![0.0; rows.len()];
+        full.score(&rows, &mut distances);
+        effort.vectors += rows.len() as u64;
+        Some(distances.into_iter().zip(rows).collect())
+    }
+
+    /// Walks the graph; `None` where a scan is better.
+    fn walk<V: ?Sized>(
+        &self,
+        graph: &hnsw::Hnsw,
+        scorer: &dyn Scorer,
+        request: Request<'_, V>,
+        nearest: &mut TopK<RowId>,
+        walk: &mut Walk,
+    ) -> Option<()> {
+        let ef = ef(request);
+        if ef.saturating_mul(SCORED_PER_KEPT) >= request.allowed_rows as usize {
+            return None;
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let ended = if request.allowed_rows == self.rows {
+                graph.search(scorer, ef, scratch, nearest, |row| row);
+                Some(())
+            } else {
+                let scored_max = u64::from(request.allowed_rows) / SCAN_GAIN;
+                let wanted = hnsw::Wanted { ef, allowed: request.allowed, scored_max };
+                graph.search_allowed(scorer, wanted, scratch, nearest, |row| row).map(|_scored| ())
+            };
+            walk.scored = scratch.scored();
+            ended
+        })
+    }
+
+    /// How many rows the structure has to give for the results to be chosen from.
+    fn candidates<V: ?Sized>(&self, request: Request<'_, V>) -> usize {
+        let k = request.k;
+        match self.spec.quantization {
+            Quantization::None => k,
+            Quantization::Scalar { .. } => k.saturating_mul(SCALAR_CANDIDATES),
+            // A walk that keeps fewer has no more to give.
+            Quantization::Hybrid { rerank_top_k, .. } => {
+                let kept = if let Kind::Hnsw(_) = self.kind { ef(request) } else { usize::MAX };
+                k.max(kept.min(rerank_top_k as usize))
+            }
+        }
+    }
+}
+
+/// How many of the nearest rows a walk keeps.
+fn ef<V: ?Sized>(request: Request<'_, V>) -> usize {
+    let usual = match request.spec.structure {
+        Structure::Hnsw { ef_search, .. } => ef_search,
+        Structure::BruteForce | Structure::KdTree { .. } | Structure::Lsh { .. } => 0,
+    };
+    (request.tuning.ef_search.unwrap_or(usual) as usize).max(request.k)
+}
+
+fn query<'a, V: ?Sized>(scorer: &'a dyn Scorer, request: Request<'a, V>) -> Query<'a> {
+    Query { scorer, vector: request.query, allowed: request.allowed }
+}
+
+/// Offers the nearest allowed rows to `top`, exactly: rows that are too far by their codes are
+/// ruled out, and the vectors decide among the others.
+fn scan_codes<V: Vectors + ?Sized, T: Ord + Copy>(
+    codes: &CodeScorer<'_>,
+    full: &VectorScorer<'_, V>,
+    request: Request<'_, V>,
+    top: &mut TopK<T>,
+    key: impl Fn(RowId) -> T,
+    effort: &mut Effort,
+) {
+    let mut bounds = [0.0; SCAN_ROWS];
+    let mut distances = [0.0; SCAN_ROWS];
+    let mut near = Vec::with_capacity(SCAN_ROWS);
+    let (mut first, rows_end) = request.rows;
+    while first < rows_end {
+        let end = rows_end.min(first.saturating_add(SCAN_ROWS as u32));
+        let bounds = &mut bounds[..(end - first) as usize];
+        codes.lower_bounds(RowId(first), bounds);
+        effort.codes += bounds.len() as u64;
+        near.clear();
+        for (row, bound) in (first..end).map(RowId).zip(bounds) {
+            if *bound <= top.bound() && request.allowed.allows(row) {
+                near.push(row);
+            }
+        }
+        let distances = &mut distances[..near.len()];
+        full.score(&near, distances);
+        effort.vectors += near.len() as u64;
+        for (row, distance) in near.iter().zip(distances) {
+            top.push(*distance, key(*row));
+        }
+        first = end;
+    }
+}

@@ -1,0 +1,74 @@
+//! Codes in a file.
+//!
+//! ```text
+//! number bits | number metric | number seed
+//! array f32 centre | array u8 records: each a row's codes | f32 scale | f32 square
+//! array f32 errors, or none
+//! ```
+
+use std::io;
+
+use super::{Bits, Errors, ScalarCodes, TERMS_BYTES};
+use crate::pages::Pages;
+use crate::rotation::Rotation;
+use crate::{Malformed, Metric, SectionReader, SectionWriter};
+
+impl ScalarCodes {
+    /// Writes the codes.
+    pub fn write(&self, out: &mut SectionWriter<'_>) -> io::Result<()> {
+        out.number(self.bits.count())?;
+        out.number(metric_number(self.metric))?;
+        out.number(self.seed)?;
+        out.array(&self.center)?;
+        out.array(&self.records)?;
+        out.array(&self.errors)
+    }
+
+    /// Reads codes of `rows` rows.
+    pub fn read(
+        from: &mut SectionReader<'_>,
+        metric: Metric,
+        kept: Errors,
+        dims: usize,
+        rows: u32,
+    ) -> Result<Self, Malformed> {
+        let wrong = from.malformed("8 or 4 bits");
+        let bits = Bits::of(from.small("bits", 8)?).ok_or(wrong)?;
+        let wrong = from.malformed("codes for another metric");
+        if from.number("metric")? != metric_number(metric) {
+            return Err(wrong);
+        }
+        let seed = from.number("seed")?;
+        let center: &[f32] = from.array_of("centre", dims)?;
+        if !center.iter().all(|value| value.is_finite()) {
+            return Err(from.malformed("a centre of finite numbers"));
+        }
+        let stride = bits.code_bytes(dims) + TERMS_BYTES;
+        let records = from.array_of("codes", rows as usize * stride)?;
+        let wrong = from.malformed("an error for each row");
+        let errors: &[f32] = from.array("errors")?;
+        if errors.len() != if kept == Errors::Kept { rows as usize } else { 0 } {
+            return Err(wrong);
+        }
+        Ok(Self {
+            metric,
+            bits,
+            dims,
+            rows,
+            seed,
+            center: center.to_vec(),
+            rotation: Rotation::new(dims, seed),
+            stride,
+            records: Pages::of(records),
+            errors: errors.to_vec(),
+        })
+    }
+}
+
+fn metric_number(metric: Metric) -> u64 {
+    match metric {
+        Metric::Cosine => 0,
+        Metric::Dot => 1,
+        Metric::L2 => 2,
+    }
+}

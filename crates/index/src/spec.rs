@@ -1,0 +1,387 @@
+//! What structure a library's segments are searched by, as its owner asks for it.
+//!
+//! One table of names, ranges and defaults serves the API, the files and the documentation: a
+//! structure is a type and a list of (name, number) parameters.
+
+use std::fmt;
+
+use crate::codes::Bits;
+use crate::{hnsw, lsh};
+
+/// The structure, with its parameters.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Structure {
+    /// Every row is scored: exact.
+    #[default]
+    BruteForce,
+    /// A tree of boxes: exact, and quick where vectors have few dimensions.
+    KdTree {
+        /// Taken from clients of the original, whose trees were built anew after so many changes;
+        /// segments here are built anew as they are merged.
+        rebuild_threshold: u32,
+    },
+    /// Random hyperplanes: rows on the same sides of them as the query.
+    Lsh {
+        /// How it is built.
+        build: lsh::Config,
+    },
+    /// A hierarchical navigable small world.
+    Hnsw {
+        /// How it is built.
+        build: hnsw::Config,
+        /// How many of the nearest rows a walk keeps, where a search says nothing.
+        ef_search: u32,
+    },
+}
+
+/// What is kept of a row in memory, to be scored in place of its vector.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Quantization {
+    /// Nothing: vectors are scored.
+    #[default]
+    None,
+    /// Scalar codes alone choose the rows; the vectors give the distances of those chosen.
+    Scalar {
+        /// Bits of each number.
+        bits: Bits,
+    },
+    /// Scalar codes choose candidates, and the vectors choose among those.
+    Hybrid {
+        /// Bits of each number.
+        bits: Bits,
+        /// How many candidates.
+        rerank_top_k: u32,
+    },
+}
+
+/// A structure and what its rows are scored by.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct IndexSpec {
+    /// The structure.
+    pub structure: Structure,
+    /// What rows are scored by.
+    pub quantization: Quantization,
+}
+
+/// A parameter that there is not, or that is out of range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct ParameterError {
+    /// Its name; empty if the type itself is meant.
+    pub name: String,
+    /// What is wrong, with the range or the names that there are.
+    pub detail: String,
+}
+
+/// A name with the least, the greatest and the usual number.
+struct Parameter {
+    name: &'static str,
+    min: u64,
+    max: u64,
+    default: u64,
+}
+
+const M: Parameter = Parameter { name: "M", min: 2, max: 128, default: 16 };
+const EF_CONSTRUCTION: Parameter =
+    Parameter { name: "ef_construction", min: 4, max: 4096, default: 200 };
+const EF_SEARCH: Parameter = Parameter { name: "ef_search", min: 1, max: 10_000, default: 50 };
+const REBUILD_THRESHOLD: Parameter =
+    Parameter { name: "rebuild_threshold", min: 0, max: 1 << 30, default: 100 };
+const NUM_TABLES: Parameter = Parameter { name: "num_tables", min: 1, max: 64, default: 10 };
+const HASH_SIZE: Parameter = Parameter { name: "hash_size", min: 1, max: 24, default: 10 };
+const BITS: Parameter = Parameter { name: "bits", min: 4, max: 8, default: 8 };
+const RERANK_TOP_K: Parameter =
+    Parameter { name: "rerank_top_k", min: 10, max: 1000, default: 100 };
+
+/// Parameters that were given, each used once.
+struct Given<'a> {
+    of: &'static str,
+    left: Vec<(&'a str, u64)>,
+    known: Vec<&'static str>,
+}
+
+impl Structure {
+    /// Names of every type.
+    pub const TYPES: [&'static str; 4] = ["brute_force", "kd_tree", "lsh", "hnsw"];
+
+    /// The type's name in the API and in files.
+    pub const fn type_name(self) -> &'static str {
+        match self {
+            Self::BruteForce => "brute_force",
+            Self::KdTree { .. } => "kd_tree",
+            Self::Lsh { .. } => "lsh",
+            Self::Hnsw { .. } => "hnsw",
+        }
+    }
+
+    /// The structure of this type and these parameters; what is not given has its default.
+    pub fn new(type_name: &str, parameters: &[(&str, u64)]) -> Result<Self, ParameterError> {
+        match type_name {
+            "brute_force" => {
+                Given::new("brute_force", parameters)?.end()?;
+                Ok(Self::BruteForce)
+            }
+            "kd_tree" => {
+                let mut given = Given::new("kd_tree", parameters)?;
+                let rebuild_threshold = given.take(&REBUILD_THRESHOLD)?;
+                given.end()?;
+                Ok(Self::KdTree { rebuild_threshold })
+            }
+            "lsh" => {
+                let mut given = Given::new("lsh", parameters)?;
+                let (tables, bits) = (given.take(&NUM_TABLES)?, given.take(&HASH_SIZE)?);
+                given.end()?;
+                // Both are in the range that is checked there too.
+                let build = lsh::Config::new(tables, bits).unwrap_or_default();
+                Ok(Self::Lsh { build })
+            }
+            "hnsw" => {
+                let mut given = Given::new("hnsw", parameters)?;
+                let m = given.take(&M)?;
+                let ef_construction = given.take(&EF_CONSTRUCTION)?;
+                let ef_search = given.take(&EF_SEARCH)?;
+                given.end()?;
+                let build = hnsw::Config { m, ef_construction: ef_construction.max(m) };
+                Ok(Self::Hnsw { build, ef_search })
+            }
+            _ => Err(ParameterError {
+                name: String::new(),
+                detail: format!(
+                    "there is no type \"{type_name}\"; it has to be one of {}",
+                    list(&Self::TYPES)
+                ),
+            }),
+        }
+    }
+
+    /// Every parameter with its number.
+    pub fn parameters(self) -> Vec<(&'static str, u64)> {
+        match self {
+            Self::BruteForce => Vec::new(),
+            Self::KdTree { rebuild_threshold } => {
+                vec![(REBUILD_THRESHOLD.name, rebuild_threshold.into())]
+            }
+            Self::Lsh { build } => vec![
+                (NUM_TABLES.name, build.num_tables().into()),
+                (HASH_SIZE.name, build.hash_size().into()),
+            ],
+            Self::Hnsw { build, ef_search } => vec![
+                (M.name, build.m.into()),
+                (EF_CONSTRUCTION.name, build.ef_construction.into()),
+                (EF_SEARCH.name, ef_search.into()),
+            ],
+        }
+    }
+}
+
+impl Quantization {
+    /// Names of every strategy.
+    pub const STRATEGIES: [&'static str; 3] = ["none", "scalar", "hybrid"];
+
+    /// The strategy's name in the API and in files.
+    pub const fn strategy(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Scalar { .. } => "scalar",
+            Self::Hybrid { .. } => "hybrid",
+        }
+    }
+
+    /// The quantisation of this strategy and these parameters; what is not given has its default.
+    pub fn new(strategy: &str, parameters: &[(&str, u64)]) -> Result<Self, ParameterError> {
+        match strategy {
+            "none" => {
+                Given::new("none", parameters)?.end()?;
+                Ok(Self::None)
+            }
+            "scalar" => {
+                let mut given = Given::new("scalar", parameters)?;
+                let bits = given.take_bits()?;
+                given.end()?;
+                Ok(Self::Scalar { bits })
+            }
+            "hybrid" => {
+                let mut given = Given::new("hybrid", parameters)?;
+                let bits = given.take_bits()?;
+                let rerank_top_k = given.take(&RERANK_TOP_K)?;
+                given.end()?;
+                Ok(Self::Hybrid { bits, rerank_top_k })
+            }
+            _ => Err(ParameterError {
+                name: String::new(),
+                detail: format!(
+                    "there is no strategy \"{strategy}\"; it has to be one of {}",
+                    list(&Self::STRATEGIES)
+                ),
+            }),
+        }
+    }
+
+    /// Every parameter with its number.
+    pub fn parameters(self) -> Vec<(&'static str, u64)> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Scalar { bits } => vec![(BITS.name, bits.count())],
+            Self::Hybrid { bits, rerank_top_k } => {
+                vec![(BITS.name, bits.count()), (RERANK_TOP_K.name, rerank_top_k.into())]
+            }
+        }
+    }
+
+    /// The bits of its codes, where it has any.
+    pub const fn bits(self) -> Option<Bits> {
+        match self {
+            Self::None => None,
+            Self::Scalar { bits } | Self::Hybrid { bits, .. } => Some(bits),
+        }
+    }
+}
+
+impl IndexSpec {
+    /// The type's name in the API and in files.
+    pub const fn name(self) -> &'static str {
+        self.structure.type_name()
+    }
+
+    /// Whether a structure built as `self` says serves a library that asks for `other`: they
+    /// differ at most in how they are searched.
+    pub fn builds_as(self, other: Self) -> bool {
+        let structure = match (self.structure, other.structure) {
+            (Structure::Hnsw { build, .. }, Structure::Hnsw { build: other, .. }) => build == other,
+            (Structure::KdTree { .. }, Structure::KdTree { .. }) => true,
+            (one, other) => one == other,
+        };
+        structure && self.quantization.bits() == other.quantization.bits()
+    }
+
+    /// The structure and what its rows are scored by, where the two go together.
+    pub fn new(structure: Structure, quantization: Quantization) -> Result<Self, ParameterError> {
+        let exact = matches!(structure, Structure::KdTree { .. });
+        if exact && quantization != Quantization::None {
+            let detail = "kd_tree finds the nearest by their vectors; its quantization is \"none\"";
+            return Err(ParameterError { name: String::new(), detail: detail.into() });
+        }
+        Ok(Self { structure, quantization })
+    }
+
+    /// Whether segments have anything beside their rows.
+    pub fn is_plain(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl<'a> Given<'a> {
+    fn new(of: &'static str, parameters: &[(&'a str, u64)]) -> Result<Self, ParameterError> {
+        for (place, (name, _)) in parameters.iter().enumerate() {
+            if parameters[..place].iter().any(|(earlier, _)| earlier == name) {
+                let detail = format!("\"{name}\" is given twice");
+                return Err(ParameterError { name: (*name).into(), detail });
+            }
+        }
+        Ok(Self { of, left: parameters.to_vec(), known: Vec::new() })
+    }
+
+    fn take(&mut self, parameter: &Parameter) -> Result<u32, ParameterError> {
+        self.known.push(parameter.name);
+        let at = self.left.iter().position(|(name, _)| *name == parameter.name);
+        let value = at.map_or(parameter.default, |at| self.left.swap_remove(at).1);
+        let in_range = (parameter.min..=parameter.max).contains(&value);
+        u32::try_from(value).ok().filter(|_| in_range).ok_or_else(|| ParameterError {
+            name: parameter.name.into(),
+            detail: format!(
+                "\"{}\" is {value}; it has to be {} to {}",
+                parameter.name, parameter.min, parameter.max
+            ),
+        })
+    }
+
+    fn take_bits(&mut self) -> Result<Bits, ParameterError> {
+        let bits = self.take(&BITS)?;
+        Bits::of(bits).ok_or_else(|| ParameterError {
+            name: BITS.name.into(),
+            detail: format!("\"bits\" is {bits}; it has to be 4 or 8"),
+        })
+    }
+
+    fn end(self) -> Result<(), ParameterError> {
+        let Some((name, _)) = self.left.first() else { return Ok(()) };
+        let known = if self.known.is_empty() {
+            "has no parameters".into()
+        } else {
+            format!("has {}", list(&self.known))
+        };
+        let detail = format!("there is no \"{name}\": {} {known}", self.of);
+        Err(ParameterError { name: (*name).into(), detail })
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for IndexSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.structure.type_name())?;
+        for (name, value) in self.structure.parameters() {
+            write!(f, " {name}={value}")?;
+        }
+        if self.quantization != Quantization::None {
+            write!(f, ", {}", self.quantization.strategy())?;
+            for (name, value) in self.quantization.parameters() {
+                write!(f, " {name}={value}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{IndexSpec, Quantization, Structure};
+
+    #[test]
+    fn every_type_and_strategy_is_its_own_parameters() {
+        for name in Structure::TYPES {
+            let structure = Structure::new(name, &[]).unwrap();
+            assert_eq!(structure.type_name(), name);
+            assert_eq!(Structure::new(name, &structure.parameters()), Ok(structure));
+        }
+        for name in Quantization::STRATEGIES {
+            let quantization = Quantization::new(name, &[]).unwrap();
+            assert_eq!(quantization.strategy(), name);
+            assert_eq!(Quantization::new(name, &quantization.parameters()), Ok(quantization));
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_or_out_of_range_is_named_with_what_there_is() {
+        let detail = |result: Result<_, super::ParameterError>| result.unwrap_err().to_string();
+        let structure = |parameters| detail(Structure::new("hnsw", parameters).map(drop));
+        assert_eq!(structure(&[("M", 1)]), "\"M\" is 1; it has to be 2 to 128");
+        assert_eq!(structure(&[("M", 8), ("M", 8)]), "\"M\" is given twice");
+        let names = "there is no \"m\": hnsw has \"M\", \"ef_construction\", \"ef_search\"";
+        assert_eq!(structure(&[("m", 8)]), names);
+        let flat = detail(Structure::new("brute_force", &[("M", 8)]).map(drop));
+        assert_eq!(flat, "there is no \"M\": brute_force has no parameters");
+        let types = detail(Structure::new("tree", &[]).map(drop));
+        assert!(types.contains("\"brute_force\", \"kd_tree\""), "{types}");
+        let bits = detail(Quantization::new("scalar", &[("bits", 5)]).map(drop));
+        assert_eq!(bits, "\"bits\" is 5; it has to be 4 or 8");
+    }
+
+    #[test]
+    fn what_only_changes_a_search_needs_no_other_build() {
+        let spec = |ef, rerank| IndexSpec {
+            structure: Structure::new("hnsw", &[("ef_search", ef)]).unwrap(),
+            quantization: Quantization::new("hybrid", &[("rerank_top_k", rerank)]).unwrap(),
+        };
+        assert!(spec(10, 20).builds_as(spec(50, 100)));
+        assert!(!spec(10, 20).builds_as(IndexSpec::default()));
+        let other = Structure::new("hnsw", &[("M", 8)]).unwrap();
+        assert!(!spec(10, 20).builds_as(IndexSpec { structure: other, ..spec(10, 20) }));
+        assert_eq!(
+            spec(10, 20).to_string(),
+            "hnsw M=16 ef_construction=200 ef_search=10, hybrid bits=8 rerank_top_k=20"
+        );
+    }
+}
