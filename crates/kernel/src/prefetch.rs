@@ -28,7 +28,7 @@ pub fn prefetch<T>(values: &[T]) {
 
 /// Asks for the line of `bytes` that begins `offset` bytes from its start, if it has one there.
 #[cfg(target_arch = "x86_64")]
-#[inline(always)]
+#[inline]
 pub(crate) fn prefetch_line(bytes: &[u8], offset: usize) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     let start = bytes.as_ptr().cast::<i8>();

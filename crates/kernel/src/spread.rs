@@ -1,6 +1,7 @@
 //! Transforms of one vector on its way to a code: plain loops, compiled for each instruction set.
 //!
 //! Every operation is a single rounding in a fixed order, so results have the same bits everywhere.
+#![expect(clippy::inline_always, reason = "compiled anew inside each instruction set's function")]
 
 /// The functions of one instruction set.
 pub(crate) struct SpreadTable {
@@ -140,8 +141,9 @@ mod tests {
             let mut transformed = values.clone();
             Kernels::scalar().hadamard(&mut transformed, &mut vec![0.0; count]);
             for (row, got) in transformed.iter().enumerate() {
-                let sign =
-                    |column: usize| if (row & column).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+                let sign = |column: usize| {
+                    if (row & column).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 }
+                };
                 let expect: f32 = values.iter().enumerate().map(|(i, x)| sign(i) * x).sum();
                 assert_eq!(got.to_bits(), (expect + 0.0).to_bits(), "{count}: {row}");
             }
