@@ -23,6 +23,7 @@ mod corpus;
 mod executor;
 mod full_space;
 pub mod hnsw;
+pub mod ivf;
 pub mod kd_tree;
 pub mod lsh;
 mod metric;

@@ -33,6 +33,11 @@ impl<T: Ord + Copy> TopK<T> {
         Self { k, bound, farthest_first: BinaryHeap::new() }
     }
 
+    /// How many candidates are kept at most.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
     /// A candidate can be kept only if `distance <= bound()`, which is the one comparison a scan
     /// needs. Falls as nearer candidates come; NaN (so that nothing compares) if nothing can be
     /// kept. A candidate at the bound itself is decided by its key.

@@ -15,12 +15,14 @@ use std::arch::x86_64::{
     _mm512_setzero_ps, _mm512_sub_ps,
 };
 
-use crate::{Kernels, Product, SquaredDifference, Term, codes, spread};
+use crate::{Kernels, Product, SquaredDifference, Term, codes, lookup, panels, spread};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "avx512",
     codes: &codes::avx512::TABLE,
     spread: &spread::avx512::TABLE,
+    lookup: &lookup::avx512::TABLE,
+    nearest: panels::avx512::nearest,
     ..FIRST
 };
 
@@ -36,6 +38,8 @@ const FIRST: Kernels = Kernels {
     sum,
     codes: &codes::avx2::TABLE,
     spread: &spread::avx2::TABLE,
+    lookup: &lookup::avx2::TABLE,
+    nearest: panels::avx2::nearest,
 };
 
 /// Numbers in a register.

@@ -24,8 +24,10 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod codes;
+mod lookup;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod panels;
 mod prefetch;
 mod scalar;
 mod spread;
@@ -33,6 +35,11 @@ mod spread;
 use std::fmt;
 use std::sync::OnceLock;
 
+pub use lookup::{
+    BLOCK_ROWS, CodeBlock, LOOKUP_SUM_MAX, Line, PART_BYTES, PARTS_MAX, PARTS_MULTIPLE,
+    QueryTables, TableQuad,
+};
+pub use panels::{NearestPoint, PANEL_NUMBERS, PANEL_POINTS, POINT_CODE_MAX, PanelRows, Panels};
 pub use prefetch::prefetch;
 
 /// A pair of slices of one length to one number.
@@ -67,6 +74,8 @@ pub struct Kernels {
     sum: Fold,
     codes: &'static codes::CodeTable,
     spread: &'static spread::SpreadTable,
+    lookup: &'static lookup::LookupTable,
+    nearest: panels::Nearest,
 }
 
 /// The fastest table this CPU runs, detected at the first call.

@@ -25,3 +25,13 @@ pub fn prefetch<T>(values: &[T]) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
 }
+
+/// Asks for the line of `bytes` that begins `offset` bytes from its start, if it has one there.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn prefetch_line(bytes: &[u8], offset: usize) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    let start = bytes.as_ptr().cast::<i8>();
+    // SAFETY: a prefetch reads nothing and cannot fault, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(offset.min(bytes.len()))) };
+}

@@ -3,7 +3,7 @@
 //! A product of two f32 is exact in f64, so the only errors are those of f64 additions and the
 //! last rounding. The lanes let the compiler use whatever registers the baseline CPU has.
 
-use crate::{Kernels, Product, SquaredDifference, Term, codes, spread};
+use crate::{Kernels, Product, SquaredDifference, Term, codes, lookup, panels, spread};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "scalar",
@@ -14,6 +14,8 @@ pub(crate) static TABLE: Kernels = Kernels {
     sum,
     codes: &codes::scalar::TABLE,
     spread: &spread::SCALAR,
+    lookup: &lookup::scalar::TABLE,
+    nearest: panels::plain::nearest,
 };
 
 const LANES: usize = 8;

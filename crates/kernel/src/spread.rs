@@ -1,6 +1,7 @@
 //! Transforms of one vector on its way to a code: plain loops, compiled for each instruction set.
 //!
 //! Every operation is a single rounding in a fixed order, so results have the same bits everywhere.
+#![expect(clippy::inline_always, reason = "compiled anew inside each instruction set's function")]
 
 /// The functions of one instruction set.
 pub(crate) struct SpreadTable {
