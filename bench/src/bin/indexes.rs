@@ -291,7 +291,8 @@ fn read(path: &Path, spec: IndexSpec, data: &Data) -> Outcome<SegmentIndex> {
 
 fn tuning_of(setting: &Value) -> Tuning {
     let ef_search = setting["ef_search"].as_u64().and_then(|ef| u32::try_from(ef).ok());
-    Tuning { ef_search, exact: setting["exact"].as_bool().unwrap_or(false) }
+    let nprobe = setting["nprobe"].as_u64().and_then(|lists| u32::try_from(lists).ok());
+    Tuning { ef_search, nprobe, exact: setting["exact"].as_bool().unwrap_or(false) }
 }
 
 /// The least `ef_search` that reaches a recall, by halving.
@@ -300,10 +301,11 @@ fn least_for(options: &Options, data: &Data, index: &SegmentIndex, target: f64) 
         return Some(json!({}));
     }
     let reaches = |ef: u32| {
-        let tuning = Tuning { ef_search: Some(ef), exact: false };
+        let tuning = Tuning { ef_search: Some(ef), nprobe: Some(ef), exact: false };
         data.recall(index, options.k, tuning) >= target
     };
-    let start = u32::try_from(options.k).unwrap_or(EF_MAX).max(1);
+    let lists = matches!(index.spec().structure, Structure::Ivf { .. });
+    let start = if lists { 1 } else { u32::try_from(options.k).unwrap_or(EF_MAX).max(1) };
     if !reaches(EF_MAX) {
         return None;
     }
@@ -320,7 +322,8 @@ fn least_for(options: &Options, data: &Data, index: &SegmentIndex, target: f64) 
             low = middle + 1;
         }
     }
-    Some(json!({"ef_search": high, "target": target}))
+    let name = if lists { "nprobe" } else { "ef_search" };
+    Some(json!({name: high, "target": target}))
 }
 
 fn measure(

@@ -20,7 +20,7 @@ use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
-use crate::indexing::Indexing;
+use crate::indexing::{Indexing, check_index};
 use crate::maintenance::Upkeep;
 use crate::memory::Gauges;
 use crate::pool::{BuildPool, Pool};
@@ -224,6 +224,7 @@ impl Engine {
         check_description(new.description.as_deref())?;
         let created_at = inner.parts.clock.now();
         let (model, dimension) = inner.model_for(&new)?;
+        check_index(new.index, dimension)?;
         let random = &*inner.parts.random;
         let spec = LibrarySpec {
             // Always a new one: records of a deleted library must never meet a library of its id.

@@ -166,6 +166,14 @@ fn build_segment(
     Ok(Some(Arc::new(index)))
 }
 
+/// Refuses an index that vectors of this dimension cannot have.
+pub(crate) fn check_index(index: IndexSpec, dimension: u32) -> Result<(), EngineError> {
+    index.check_dimension(dimension as usize).map_err(|error| EngineError::Invalid {
+        field: format!("/index_config/{}", error.name),
+        detail: error.to_string(),
+    })
+}
+
 fn holds(handle: &Handle, segment: &Arc<Segment>) -> bool {
     let Ok(open) = handle.residence() else { return false };
     open.view().segments().iter().any(|view| Arc::ptr_eq(view.segment(), segment))
@@ -187,6 +195,7 @@ impl Inner {
         let new = IndexSpec::new(structure, quantization).map_err(|error| {
             EngineError::Invalid { field: "/quantization_config".into(), detail: error.to_string() }
         })?;
+        check_index(new, spec.dimension)?;
         let seq = if new == old {
             self.snapshot(tenant, id, None).await?.seq
         } else {

@@ -9,6 +9,7 @@ pub use search::Request;
 use crate::codes::{Bits, Errors, ScalarCodes, Space};
 use crate::full_space::FullSpace;
 use crate::hnsw::{self, Hnsw, Twins};
+use crate::ivf::{self, Ivf};
 use crate::kd_tree::{self, KdTree};
 use crate::lsh::{self, Lsh};
 use crate::{
@@ -22,6 +23,8 @@ const SEED: u64 = 0x5eed;
 pub struct Tuning {
     /// In place of the library's `ef_search`.
     pub ef_search: Option<u32>,
+    /// In place of the library's `nprobe`.
+    pub nprobe: Option<u32>,
     /// Every row is scored.
     pub exact: bool,
 }
@@ -71,6 +74,7 @@ enum Kind {
     KdTree(KdTree),
     Lsh(Lsh),
     Hnsw(Hnsw),
+    Ivf(Ivf),
 }
 
 impl SegmentIndex {
@@ -91,6 +95,9 @@ impl SegmentIndex {
             }
             Structure::Lsh { build } => {
                 Kind::Lsh(lsh::build(metric, vectors, build, SEED, executor))
+            }
+            Structure::Ivf { build, .. } => {
+                Kind::Ivf(ivf::build(metric, vectors, build, SEED, executor))
             }
             Structure::Hnsw { build, .. } => {
                 let comparable = |codes: &&ScalarCodes| codes.bits() == Bits::Eight;
@@ -135,6 +142,7 @@ impl SegmentIndex {
             Kind::KdTree(tree) => tree.bytes(),
             Kind::Lsh(tables) => tables.bytes(),
             Kind::Hnsw(graph) => graph.bytes(),
+            Kind::Ivf(lists) => lists.bytes(),
         };
         structure + self.codes.as_ref().map_or(0, ScalarCodes::bytes)
     }
@@ -155,6 +163,18 @@ impl SegmentIndex {
                 vec![("total_buckets", buckets), ("avg_bucket_size", rows / buckets.max(1.0))]
             }
             Kind::Hnsw(graph) => vec![("avg_connections", graph.average_degree())],
+            Kind::Ivf(lists) => {
+                let sizes = lists.list_sizes();
+                let mut figures = vec![
+                    ("lists", f64::from(lists.lists())),
+                    ("min_list_size", f64::from(sizes.min)),
+                    ("avg_list_size", sizes.avg),
+                    ("max_list_size", f64::from(sizes.max)),
+                ];
+                let ratio = lists.compression_ratio();
+                figures.extend(ratio.map(|ratio| ("compression_ratio", ratio)));
+                figures
+            }
         }
     }
 
@@ -168,6 +188,7 @@ impl SegmentIndex {
             Kind::KdTree(tree) => tree.write(out),
             Kind::Lsh(tables) => tables.write(out),
             Kind::Hnsw(graph) => graph.write(out),
+            Kind::Ivf(lists) => lists.write(out),
         }
     }
 
@@ -191,6 +212,7 @@ impl SegmentIndex {
             Structure::KdTree { .. } => Kind::KdTree(KdTree::read(from, metric, rows, dims)?),
             Structure::Lsh { .. } => Kind::Lsh(Lsh::read(from, metric, rows, dims)?),
             Structure::Hnsw { .. } => Kind::Hnsw(Hnsw::read(from, rows)?),
+            Structure::Ivf { .. } => Kind::Ivf(Ivf::read(from, rows)?),
         };
         from.end()?;
         Ok(Self { metric, spec, rows, kind, codes })
@@ -201,9 +223,10 @@ impl SegmentIndex {
 fn errors_of(spec: IndexSpec) -> Errors {
     match spec.structure {
         Structure::BruteForce => Errors::Kept,
-        Structure::KdTree { .. } | Structure::Lsh { .. } | Structure::Hnsw { .. } => {
-            Errors::Omitted
-        }
+        Structure::KdTree { .. }
+        | Structure::Lsh { .. }
+        | Structure::Hnsw { .. }
+        | Structure::Ivf { .. } => Errors::Omitted,
     }
 }
 

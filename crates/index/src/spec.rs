@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::codes::Bits;
-use crate::{hnsw, lsh};
+use crate::{hnsw, ivf, lsh};
 
 /// The structure, with its parameters.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,6 +24,13 @@ pub enum Structure {
     Lsh {
         /// How it is built.
         build: lsh::Config,
+    },
+    /// Inverted lists: rows are grouped, and the groups nearest to the query scanned.
+    Ivf {
+        /// How it is built.
+        build: ivf::Config,
+        /// How many lists a search scans, where it says nothing.
+        nprobe: u32,
     },
     /// A hierarchical navigable small world.
     Hnsw {
@@ -89,6 +96,13 @@ const REBUILD_THRESHOLD: Parameter =
     Parameter { name: "rebuild_threshold", min: 0, max: 1 << 30, default: 100 };
 const NUM_TABLES: Parameter = Parameter { name: "num_tables", min: 1, max: 64, default: 10 };
 const HASH_SIZE: Parameter = Parameter { name: "hash_size", min: 1, max: 24, default: 10 };
+/// 0: about 4 sqrt(rows) in each segment.
+const N_CLUSTERS: Parameter = Parameter { name: "n_clusters", min: 0, max: 65_536, default: 0 };
+const NPROBE: Parameter = Parameter { name: "nprobe", min: 1, max: 65_536, default: 64 };
+const USE_PQ: Parameter = Parameter { name: "use_pq", min: 0, max: 1, default: 0 };
+/// 0: half as many as dimensions.
+const PQ_SUBVECTORS: Parameter =
+    Parameter { name: "pq_subvectors", min: 0, max: 16_384, default: 0 };
 const BITS: Parameter = Parameter { name: "bits", min: 4, max: 8, default: 8 };
 const RERANK_TOP_K: Parameter =
     Parameter { name: "rerank_top_k", min: 10, max: 1000, default: 100 };
@@ -102,7 +116,7 @@ struct Given<'a> {
 
 impl Structure {
     /// Names of every type.
-    pub const TYPES: [&'static str; 4] = ["brute_force", "kd_tree", "lsh", "hnsw"];
+    pub const TYPES: [&'static str; 6] = ["brute_force", "kd_tree", "lsh", "hnsw", "ivf", "ivf_pq"];
 
     /// The type's name in the API and in files.
     pub const fn type_name(self) -> &'static str {
@@ -110,6 +124,13 @@ impl Structure {
             Self::BruteForce => "brute_force",
             Self::KdTree { .. } => "kd_tree",
             Self::Lsh { .. } => "lsh",
+            Self::Ivf { build, .. } => {
+                if build.use_pq {
+                    "ivf_pq"
+                } else {
+                    "ivf"
+                }
+            }
             Self::Hnsw { .. } => "hnsw",
         }
     }
@@ -150,6 +171,7 @@ impl Structure {
                 let build = hnsw::Config { m, ef_construction };
                 Ok(Self::Hnsw { build, ef_search })
             }
+            "ivf" | "ivf_pq" => Self::inverted_lists(type_name == "ivf_pq", parameters),
             _ => Err(ParameterError {
                 name: String::new(),
                 detail: format!(
@@ -158,6 +180,23 @@ impl Structure {
                 ),
             }),
         }
+    }
+
+    fn inverted_lists(pq: bool, parameters: &[(&str, u64)]) -> Result<Self, ParameterError> {
+        let mut given = Given::new(if pq { "ivf_pq" } else { "ivf" }, parameters)?;
+        let clusters = given.take(&N_CLUSTERS)?;
+        let nprobe = given.take(&NPROBE)?;
+        let use_pq = given.take(&Parameter { default: pq.into(), ..USE_PQ })? == 1;
+        let subvectors = given.take(&PQ_SUBVECTORS)?;
+        given.end()?;
+        let some = |number: u32| (number > 0).then_some(number);
+        let build = ivf::Config {
+            n_clusters: some(clusters),
+            // "ivf_pq" has codes whatever it says, as "ivf" with use_pq has.
+            use_pq: use_pq || pq,
+            pq_subvectors: some(subvectors).filter(|_parts| use_pq || pq),
+        };
+        Ok(Self::Ivf { build, nprobe })
     }
 
     /// Every parameter with its number.
@@ -170,6 +209,12 @@ impl Structure {
             Self::Lsh { build } => vec![
                 (NUM_TABLES.name, build.num_tables().into()),
                 (HASH_SIZE.name, build.hash_size().into()),
+            ],
+            Self::Ivf { build, nprobe } => vec![
+                (N_CLUSTERS.name, build.n_clusters.unwrap_or(0).into()),
+                (NPROBE.name, nprobe.into()),
+                (USE_PQ.name, build.use_pq.into()),
+                (PQ_SUBVECTORS.name, build.pq_subvectors.unwrap_or(0).into()),
             ],
             Self::Hnsw { build, ef_search } => vec![
                 (M.name, build.m.into()),
@@ -254,6 +299,7 @@ impl IndexSpec {
     pub fn builds_as(self, other: Self) -> bool {
         let structure = match (self.structure, other.structure) {
             (Structure::Hnsw { build, .. }, Structure::Hnsw { build: other, .. }) => build == other,
+            (Structure::Ivf { build, .. }, Structure::Ivf { build: other, .. }) => build == other,
             (Structure::KdTree { .. }, Structure::KdTree { .. }) => true,
             (one, other) => one == other,
         };
@@ -267,7 +313,23 @@ impl IndexSpec {
             let detail = "kd_tree finds the nearest by their vectors; its quantization is \"none\"";
             return Err(ParameterError { name: String::new(), detail: detail.into() });
         }
+        let coded = matches!(structure, Structure::Ivf { build, .. } if build.use_pq);
+        if coded && quantization != Quantization::None {
+            let detail = "ivf_pq has codes of its own; its quantization is \"none\"";
+            return Err(ParameterError { name: String::new(), detail: detail.into() });
+        }
         Ok(Self { structure, quantization })
+    }
+
+    /// Refuses what vectors of this dimension cannot have.
+    pub fn check_dimension(self, dims: usize) -> Result<(), ParameterError> {
+        if let Structure::Ivf { build, .. } = self.structure
+            && let Err(error) = build.check(dims)
+        {
+            let name = PQ_SUBVECTORS.name.into();
+            return Err(ParameterError { name, detail: error.to_string() });
+        }
+        Ok(())
     }
 
     /// Whether segments have anything beside their rows.

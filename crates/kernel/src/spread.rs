@@ -1,7 +1,6 @@
 //! Transforms of one vector on its way to a code: plain loops, compiled for each instruction set.
 //!
 //! Every operation is a single rounding in a fixed order, so results have the same bits everywhere.
-#![expect(clippy::inline_always, reason = "compiled anew inside each instruction set's function")]
 
 /// The functions of one instruction set.
 pub(crate) struct SpreadTable {
@@ -68,6 +67,7 @@ pub(crate) static SCALAR: SpreadTable = SpreadTable {
 /// parallel processing", 1968): every step reads two runs and writes them interleaved, which suits
 /// registers of any width.
 #[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled anew inside each instruction set's function")]
 #[expect(
     clippy::inline_always,
     reason = "compiled for the caller's instruction set only if inlined"
@@ -92,6 +92,7 @@ fn hadamard(values: &mut [f32], room: &mut [f32]) {
 }
 
 #[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled anew inside each instruction set's function")]
 #[expect(
     clippy::inline_always,
     reason = "compiled for the caller's instruction set only if inlined"
@@ -105,6 +106,7 @@ fn quantize(values: &[f32], inverse: f32, out: &mut [i8]) {
 
 /// Magnitudes order as the bits of their numbers do.
 #[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled anew inside each instruction set's function")]
 #[expect(
     clippy::inline_always,
     reason = "compiled for the caller's instruction set only if inlined"

@@ -317,7 +317,11 @@ pub(crate) fn read_spec(from: &mut Reader<'_>, version: u8) -> Result<LibrarySpe
     let (metric, index) = if version == 1 {
         (Metric::Cosine, IndexSpec::default())
     } else {
-        (read_metric(from)?, read_index(from)?)
+        let (metric, index) = (read_metric(from)?, read_index(from)?);
+        index
+            .check_dimension(dimension as usize)
+            .map_err(|_apart| from.error("an index that the dimension can have"))?;
+        (metric, index)
     };
     let model = ModelName { provider, model };
     Ok(LibrarySpec { id, tenant, name, description, created_at, index, metric, model, dimension })

@@ -8,7 +8,7 @@ use crate::lsh::Probes;
 use crate::walk::Walk;
 use crate::{
     Allowed, IndexSpec, Quantization, Query, RowId, Scorer, Structure, TopK, VectorScorer, Vectors,
-    brute_force, hnsw,
+    brute_force, hnsw, ivf,
 };
 
 /// A walk among few allowed rows may score one row in so many of them before all of them are
@@ -16,6 +16,11 @@ use crate::{
 const SCAN_GAIN: u64 = 2;
 /// A walk scores so many rows for each that it keeps, so that with fewer rows a scan is quicker.
 const SCORED_PER_KEPT: usize = 8;
+/// Fewer allowed rows are scanned: finding the lists would take longer.
+const LISTED_ROWS_MIN: usize = 1024;
+/// Rows whose vectors decide, for each result, where lists have codes; and at least.
+const RERANKED_PER_RESULT: usize = 4;
+const RERANKED_MIN: usize = 20;
 /// Rows of which a scan of codes rules some out at a time.
 const SCAN_ROWS: u32 = 256;
 /// Candidates that scalar codes give for each result: the codes err a little, so the last of the
@@ -26,6 +31,8 @@ thread_local! {
     /// A walk's memory, kept by each thread that searches: a bit for each row of the largest
     /// segment it has searched, and some kilobytes.
     static SCRATCH: RefCell<hnsw::Scratch> = RefCell::default();
+    /// The same for inverted lists: some numbers for each list.
+    static LISTS: RefCell<ivf::Scratch> = RefCell::default();
 }
 
 /// A search of one segment.
@@ -122,6 +129,11 @@ impl SegmentIndex {
                 (true, tables.search(query(scorer, request), probes, &mut nearest, |row| row))
             }
             Kind::Hnsw(graph) => self.walk(graph, scorer, request, &mut nearest),
+            Kind::Ivf(lists) => {
+                let (ended, walk, codes) = probe(lists, scorer, request, &mut nearest);
+                effort.codes += codes;
+                (ended, walk)
+            }
         };
         effort.fell_back = u32::from(walk.fell_back);
         let spent = if code_scorer.is_some() { &mut effort.codes } else { &mut effort.vectors };
@@ -184,11 +196,44 @@ impl SegmentIndex {
     }
 }
 
+/// Searches inverted lists: whether that is better than a scan, and what it took, with the codes of
+/// the lists' own that it scanned.
+fn probe<V: ?Sized>(
+    lists: &ivf::Ivf,
+    scorer: &dyn Scorer,
+    request: Request<'_, V>,
+    nearest: &mut TopK<RowId>,
+) -> (bool, Walk, u64) {
+    let allowed_rows = u64::from(request.allowed_rows);
+    if allowed_rows <= LISTED_ROWS_MIN.max(request.k.saturating_mul(SCORED_PER_KEPT)) as u64 {
+        return (false, Walk::default(), 0);
+    }
+    let usual = if let Structure::Ivf { nprobe, .. } = request.spec.structure { nprobe } else { 1 };
+    let nprobe = u64::from(request.tuning.nprobe.unwrap_or(usual));
+    // Of the rows in a list only a part is allowed: as many of those are looked at as usual.
+    let wider = (nprobe * u64::from(lists.rows())).div_ceil(allowed_rows);
+    let rerank = request.k.saturating_mul(RERANKED_PER_RESULT).max(RERANKED_MIN);
+    let query = ivf::Query {
+        scorer,
+        vector: request.query,
+        allowed: request.allowed,
+        probes: ivf::Probes {
+            nprobe: u32::try_from(wider).unwrap_or(u32::MAX),
+            rerank: u32::try_from(rerank).unwrap_or(u32::MAX),
+        },
+    };
+    let walk = LISTS.with_borrow_mut(|scratch| lists.search(query, scratch, nearest, |row| row));
+    (true, Walk { scored: walk.scored, fell_back: false }, walk.codes_scanned)
+}
+
 /// How many of the nearest rows a walk keeps.
 fn ef<V: ?Sized>(request: Request<'_, V>) -> usize {
     let usual = match request.spec.structure {
         Structure::Hnsw { ef_search, .. } => ef_search,
-        Structure::BruteForce | Structure::KdTree { .. } | Structure::Lsh { .. } => 0,
+        Structure::BruteForce
+        | Structure::KdTree { .. }
+        | Structure::Lsh { .. }
+        | Structure::Ivf { .. } => 0,
     };
     (request.tuning.ef_search.unwrap_or(usual) as usize).max(request.k)
 }

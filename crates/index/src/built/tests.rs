@@ -215,7 +215,7 @@ proptest! {
         ef in prop_oneof![Just(None), (1_u32..20).prop_map(Some)],
     ) {
         let k = if ef.is_some() { k % 8 + 1 } else { k };
-        let asked = Asked { k, tuning: Tuning { ef_search: ef, exact: false } };
+        let asked = Asked { k, tuning: Tuning { ef_search: ef, nprobe: ef, exact: false } };
         let corpus = Corpus::new(dims, rows_of(kind, seed, dims, count));
         let rows = corpus.block();
         let index = SegmentIndex::build(spec, metric, &rows, &Sequential);
