@@ -108,7 +108,12 @@ impl SegmentIndex {
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         let graph = self.graph.as_ref().map_or(0, Hnsw::bytes);
-        graph + self.codes.as_ref().map_or(0, ScalarCodes::bytes)
+        graph + self.code_bytes()
+    }
+
+    /// Bytes of these that rows are scored by in place of their vectors; 0 without codes.
+    pub fn code_bytes(&self) -> usize {
+        self.codes.as_ref().map_or(0, ScalarCodes::bytes)
     }
 
     /// The graph, where it has one.
