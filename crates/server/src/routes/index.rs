@@ -64,10 +64,10 @@ struct RebuildAnswer {
     quantization: &'static str,
     /// Live vectors of the library, all of which are searched so from now on.
     total_vectors_reindexed: u64,
-    /// Segments whose structure was built or removed: none where all were as they should be.
-    segments_rebuilt: u64,
-    /// Rows of these.
-    rows_rebuilt: u64,
+    /// Segments that have a structure of their own now; those of few rows are scanned.
+    segments_indexed: usize,
+    /// Rows of these, dead ones included.
+    rows_indexed: u64,
     /// Milliseconds, two decimals.
     rebuild_time_ms: f64,
     message: String,
@@ -123,7 +123,9 @@ async fn rebuild(
         async move { app.engine().rebuild_index(tenant, library, change).await }
     });
     let written = work.await?;
-    let IndexRebuilt { old, new, chunks, built, took } = written.value;
+    let IndexRebuilt { old, new, chunks, took, built: _ } = written.value;
+    let after = app.engine().library(tenant, library, Some(written.seq)).await?;
+    let indexed = after.stats().index;
     app.metrics().index_rebuilt(library, (old.name(), new.name()), took);
     let answer = RebuildAnswer {
         library_id: library.to_string(),
@@ -132,8 +134,8 @@ async fn rebuild(
         index_config: index_config(new),
         quantization: new.quantization.strategy(),
         total_vectors_reindexed: chunks,
-        segments_rebuilt: built.segments,
-        rows_rebuilt: built.rows,
+        segments_indexed: indexed.segments,
+        rows_indexed: indexed.rows,
         rebuild_time_ms: milliseconds(took),
         message: format!("Index rebuilt successfully ({} \u{2192} {})", old.name(), new.name()),
     };

@@ -97,6 +97,11 @@ impl Settings {
             if name == Some(key) {
                 return self.read_name(r);
             }
+            // In the table's words no name stands for the type.
+            if key.is_empty() {
+                r.fault("a setting has a name");
+                return Ok(());
+            }
             if self.numbers.len() == INDEX_SETTINGS_MAX {
                 r.fault(format!("there are at most {INDEX_SETTINGS_MAX} settings"));
                 return Ok(());
