@@ -110,7 +110,7 @@ impl Snapshot {
         stats
     }
 
-    /// The structures that are as the library asks for now, with the rows that they are over.
+    /// The structures that are as the library asks for, with the rows that they are over.
     fn indexes(&self) -> impl Iterator<Item = (u32, &SegmentIndex)> {
         let segments = self.view.segments().iter();
         let built = segments.filter_map(|view| Some((view.segment().rows(), &**view.index()?)));
