@@ -29,6 +29,9 @@ struct Settings {
     is_unreadable: bool,
 }
 
+/// What a name and numbers stand for.
+type New<T> = fn(&str, &[(&str, u64)]) -> Result<T, ParameterError>;
+
 /// One of the engine's tables, and where its parts are in a body.
 struct Table<T> {
     /// Its names.
@@ -40,7 +43,7 @@ struct Table<T> {
     /// The object that holds the numbers.
     config: &'static str,
     /// What the name and the numbers stand for.
-    new: fn(&str, &[(&str, u64)]) -> Result<T, ParameterError>,
+    new: New<T>,
 }
 
 const STRUCTURES: Table<Structure> = Table {

@@ -234,12 +234,12 @@ async fn search_stream(
 
 /// An error of a search whose threshold came in the query string: that is where it is at fault.
 fn in_query_string(error: EngineError) -> Problem {
-    match error {
-        EngineError::Invalid { field, detail } if field == "/distance_threshold" => {
-            query_fault("distance_threshold", &detail)
-        }
-        other => other.into(),
+    if let EngineError::Invalid { field, detail } = &error
+        && field == "/distance_threshold"
+    {
+        return query_fault("distance_threshold", detail);
     }
+    error.into()
 }
 
 fn line(value: &impl Serialize) -> Vec<u8> {
