@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arrwdb_engine::state::{Metric, Structure};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::harness::vectors::Seeded;
 use crate::harness::{Client, Server, Site, until};
@@ -127,7 +128,7 @@ async fn every_type_is_built_for_every_metric_and_exact_searches_are() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn searches_go_on_while_an_index_is_built_and_it_outlives_the_server() {
     let site = Site::new().await;
-    let mut server = site.start().await;
+    let server = site.start().await;
     let all = vectors(3, ROWS);
     let id = library(&server, json!({})).await;
     fill(&server, &id, &all).await;
@@ -141,19 +142,7 @@ async fn searches_go_on_while_an_index_is_built_and_it_outlives_the_server() {
         server.find(&id, &json!({ "embedding": query })).await.expect(200).get("explain").is_none()
     );
 
-    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let reader = tokio::spawn({
-        let (client, id, stop, count) =
-            (server.client.clone(), id.clone(), Arc::clone(&stop), Arc::clone(&count));
-        let body = body.clone();
-        async move {
-            while !stop.load(Ordering::SeqCst) {
-                let answer = client.find(&id, &body).await.expect(200);
-                assert_eq!(answer["total_results"], 10, "{}", answer["explain"]);
-                count.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-    });
+    let reader = Reader::begin(&server.client, &id, &body);
     let small: Value = serde_json::from_str(SMALL).expect("JSON");
     let changes = [
         (json!({ "index_type": "hnsw", "index_config": small }), "brute_force", "hnsw"),
@@ -166,7 +155,7 @@ async fn searches_go_on_while_an_index_is_built_and_it_outlives_the_server() {
         (json!({ "quantization_config": { "strategy": "none" } }), "hnsw", "hnsw"),
     ];
     for (body, old, new) in changes {
-        let seen = count.load(Ordering::SeqCst);
+        let seen = reader.count();
         let answer = rebuild(&server, &id, &body).await;
         assert_eq!(
             (&answer["old_index_type"], &answer["new_index_type"]),
@@ -177,11 +166,9 @@ async fn searches_go_on_while_an_index_is_built_and_it_outlives_the_server() {
         let least = if new == "hnsw" { 4096 } else { 0 };
         let most = if new == "hnsw" { ROWS as u64 } else { 0 };
         assert!((least..=most).contains(&rows), "{answer}");
-        until("a search is answered", async || (count.load(Ordering::SeqCst) > seen).then_some(()))
-            .await;
+        until("a search is answered", async || (reader.count() > seen).then_some(())).await;
     }
-    stop.store(true, Ordering::SeqCst);
-    reader.await.expect("every search is answered in full");
+    reader.end().await;
 
     let walked = server.find(&id, &body).await.expect(200);
     assert_eq!(walked["explain"]["index_type"], "hnsw");
@@ -190,7 +177,50 @@ async fn searches_go_on_while_an_index_is_built_and_it_outlives_the_server() {
     let exact = json!({ "embedding": query, "k": 10, "exact": true });
     let exact = server.find(&id, &exact).await.expect(200);
     assert_eq!(ids(&exact), ids(&before), "an exact search is what it was");
-    // A clean end, and none.
+    stays_over_restarts(&site, server, (&id, &body), &walked).await;
+}
+
+/// Searches without a pause, and wants a full answer each time.
+struct Reader {
+    stop: Arc<AtomicBool>,
+    count: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Reader {
+    fn begin(client: &Client, library: &str, body: &Value) -> Reader {
+        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let task = tokio::spawn({
+            let (stop, count) = (Arc::clone(&stop), Arc::clone(&count));
+            let (client, library, body) = (client.clone(), library.to_owned(), body.clone());
+            async move {
+                while !stop.load(Ordering::SeqCst) {
+                    let answer = client.find(&library, &body).await.expect(200);
+                    assert_eq!(answer["total_results"], 10, "{}", answer["explain"]);
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        Reader { stop, count, task }
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.task.await.expect("every search is answered in full");
+    }
+}
+
+/// A search finds by the same steps what it found, after a clean end of the server and after none.
+async fn stays_over_restarts(
+    site: &Site,
+    mut server: Server,
+    (id, body): (&str, &Value),
+    walked: &Value,
+) {
     for kills in [false, true] {
         if kills {
             server.kill();
@@ -202,10 +232,10 @@ async fn searches_go_on_while_an_index_is_built_and_it_outlives_the_server() {
         let metadata = server.get(&format!("/v1/libraries/{id}")).await.expect(200);
         let config = json!({ "M": 8, "ef_construction": 40, "ef_search": 50 });
         assert_eq!(metadata["metadata"]["index_config"], config);
-        let again = server.find(&id, &body).await.expect(200);
+        let again = server.find(id, body).await.expect(200);
         assert_eq!(again["explain"]["segments_walked"], walked["explain"]["segments_walked"]);
         assert_eq!(again["explain"]["rows_scored"], walked["explain"]["rows_scored"]);
-        assert_eq!(ids(&again), ids(&walked));
+        assert_eq!(ids(&again), ids(walked));
     }
 }
 
@@ -263,6 +293,11 @@ async fn statistics_metrics_and_metadata_tell_what_is_measured() {
     let whole = server.get(&format!("{path}/statistics")).await.expect(200);
     assert_eq!(&whole["index_stats"], index);
 
+    optimizing_keeps_settings_and_is_counted(&server, &id, &stats).await;
+}
+
+async fn optimizing_keeps_settings_and_is_counted(server: &Server, id: &str, stats: &Value) {
+    let path = format!("/v1/libraries/{id}");
     let answer = server.raw(Method::POST, &format!("{path}/index/optimize"), "").await.expect(200);
     assert_eq!(answer["message"], "Index optimized successfully");
     for name in ["vectors_compacted", "memory_freed_bytes", "optimization_time_ms"] {
@@ -291,6 +326,7 @@ async fn wrong_settings_are_refused_and_named() {
     let site = Site::new().await;
     let server = site.start().await;
     let id = library(&server, json!({})).await;
+    let rebuild_path = format!("/v1/libraries/{id}/index/rebuild");
     let config = |text: &str| format!(r#"{{"index_type": "hnsw", "index_config": {text}}}"#);
     let scalar = |text: &str| format!(r#"{{"quantization_config": {text}}}"#);
     let cases = [
@@ -326,7 +362,6 @@ async fn wrong_settings_are_refused_and_named() {
         ),
         (scalar(r#"{"strategy": "scalar", "depth": 9}"#), "/quantization_config/depth"),
     ];
-    let rebuild_path = format!("/v1/libraries/{id}/index/rebuild");
     for (settings, pointer) in cases {
         let rest = settings.strip_prefix('{').expect("an object");
         let create = format!(r#"{{"name": "x", {rest}"#);
@@ -338,6 +373,17 @@ async fn wrong_settings_are_refused_and_named() {
     }
     let nan = server.raw(Method::POST, &rebuild_path, config(r#"{"M": NaN}"#)).await;
     nan.problem(422, "JsonInvalidError");
+    let fixed = server.post(&rebuild_path, &json!({ "metric": "l2" })).await;
+    assert_eq!(fixed.pointers(), ["/metric"], "{}", fixed.text());
+    let kept = server.get(&format!("/v1/libraries/{id}")).await.expect(200);
+    assert_eq!(kept["metadata"]["index_type"], "brute_force", "nothing was changed");
+    assert_eq!(server.get("/v1/libraries").await.expect(200).as_array().expect("a list").len(), 1);
+}
+
+#[tokio::test]
+async fn wrong_metrics_are_refused_and_named() {
+    let site = Site::new().await;
+    let server = site.start().await;
     for metric in [json!("magic"), json!("Cosine"), json!(2)] {
         for field in ["metric", "distance_metric"] {
             let mut body = json!({ "name": "x" });
@@ -347,11 +393,7 @@ async fn wrong_settings_are_refused_and_named() {
             assert_eq!(answer.pointers(), [format!("/{field}")], "{body}");
         }
     }
-    let fixed = server.post(&rebuild_path, &json!({ "metric": "l2" })).await;
-    assert_eq!(fixed.pointers(), ["/metric"], "{}", fixed.text());
-    let kept = server.get(&format!("/v1/libraries/{id}")).await.expect(200);
-    assert_eq!(kept["metadata"]["index_type"], "brute_force", "nothing was changed");
-    assert_eq!(server.get("/v1/libraries").await.expect(200).as_array().expect("a list").len(), 1);
+    assert_eq!(server.get("/v1/libraries").await.expect(200), json!([]));
 }
 
 #[tokio::test]
