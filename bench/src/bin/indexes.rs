@@ -6,7 +6,7 @@
 //!
 //! `--k 10`, `--threads 1,2`, `--rounds 3`; `--sweep '[{"ef_search":20}]'` measures these settings,
 //! `--targets 0.90,0.95` the least `ef_search` that reaches each recall; `--save FILE` and
-//! `--load FILE` keep what was built. Base vectors and queries are NumPy files of f32, the truth one
+//! `--load FILE` keep what was built. Base vectors and queries are `NumPy` files of f32, the truth one
 //! of i32 with the nearest rows of each query.
 //! `bench/peers/compare.py` runs this beside other engines.
 #![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
@@ -53,7 +53,7 @@ fn main() -> Outcome<()> {
     }
     let mut points = Vec::new();
     for setting in settings {
-        let point = measure(&options, &data, &index, &setting)?;
+        let point = measure(&options, &data, &index, &setting);
         println!("{point}");
         points.push(point);
     }
@@ -326,12 +326,7 @@ fn least_for(options: &Options, data: &Data, index: &SegmentIndex, target: f64) 
     Some(json!({name: high, "target": target}))
 }
 
-fn measure(
-    options: &Options,
-    data: &Data,
-    index: &SegmentIndex,
-    setting: &Value,
-) -> Outcome<Value> {
+fn measure(options: &Options, data: &Data, index: &SegmentIndex, setting: &Value) -> Value {
     let (k, tuning) = (options.k, tuning_of(setting));
     let recall = data.recall(index, k, tuning);
     let deep = (data.truth.shape[1] >= 100 && k == 10).then(|| data.recall(index, 100, tuning));
@@ -340,7 +335,7 @@ fn measure(
     for _round in 0..options.rounds.max(1) {
         let mut round = BTreeMap::new();
         for (threads, rates) in options.threads.iter().zip(&mut rates) {
-            let rate = queries_per_second(data, index, k, tuning, *threads)?;
+            let rate = queries_per_second(data, index, k, tuning, *threads);
             rates.push(rate);
             round.insert(threads.to_string(), rate);
         }
@@ -350,7 +345,7 @@ fn measure(
     let qps: BTreeMap<String, f64> =
         options.threads.iter().map(usize::to_string).zip(rates.iter().map(|r| median(r))).collect();
     let (ten, hundred) = if k == 100 { (None, Some(recall)) } else { (Some(recall), deep) };
-    Ok(json!({
+    json!({
         "parameters": setting,
         "recall_at_10": ten,
         "recall_at_100": hundred,
@@ -358,7 +353,7 @@ fn measure(
         "p50_ms": at(&times, 0.5) * 1e3,
         "p99_ms": at(&times, 0.99) * 1e3,
         "rounds": rounds,
-    }))
+    })
 }
 
 /// Threads that take one query after the other.
@@ -368,7 +363,7 @@ fn queries_per_second(
     k: usize,
     tuning: Tuning,
     threads: usize,
-) -> Outcome<f64> {
+) -> f64 {
     let (next, started) = (AtomicUsize::new(0), Instant::now());
     std::thread::scope(|scope| {
         for _thread in 0..threads {
@@ -383,7 +378,7 @@ fn queries_per_second(
             });
         }
     });
-    Ok(next.into_inner() as f64 / started.elapsed().as_secs_f64())
+    next.into_inner() as f64 / started.elapsed().as_secs_f64()
 }
 
 /// Seconds that single searches take, one after the other.

@@ -63,6 +63,8 @@ pub struct Health {
     pub chunks: u64,
     /// Bytes that open libraries hold in memory.
     pub memory_bytes: u64,
+    /// Bytes of that which are search structures.
+    pub index_bytes: u64,
     /// Bytes that they may hold.
     pub memory_budget_bytes: u64,
     /// Log figures.
@@ -196,6 +198,7 @@ impl Engine {
             documents: counts().map(|counts| counts.documents).sum(),
             chunks: counts().map(|counts| counts.chunks).sum(),
             memory_bytes: inner.gauges.memory.total(),
+            index_bytes: inner.gauges.indexes.total(),
             memory_budget_bytes: inner.config.memory_budget_bytes,
             log_stats,
             scrub: inner.scrubbed.lock().clone(),

@@ -55,6 +55,8 @@ pub(crate) struct Handle {
     pub(crate) last_used: AtomicU64,
     /// What it holds in memory, as part of the engine's sum.
     memory: Share,
+    /// What of that is search structures.
+    index_memory: Share,
     /// One while it is open, as part of how many are.
     opened: Share,
 }
@@ -199,6 +201,7 @@ impl Handle {
             shut: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
             memory: gauges.memory.share(),
+            index_memory: gauges.indexes.share(),
             opened: gauges.open.share(),
         }
     }
@@ -206,7 +209,7 @@ impl Handle {
     /// Makes a closed library open with this view. The caller starts the writer.
     pub(crate) fn open(&self, view: View) -> (Arc<Open>, mpsc::Receiver<Request>) {
         let (writer, requests) = mpsc::channel(WRITER_QUEUE_MAX);
-        self.memory.set(memory_of(&view));
+        self.weigh(&view);
         self.opened.set(1);
         let open = Arc::new(Open {
             published: ArcSwap::from_pointee(view),
@@ -239,10 +242,16 @@ impl Handle {
         self.memory.get()
     }
 
+    /// Counts what an open library with this view takes.
+    fn weigh(&self, view: &View) {
+        self.memory.set(OPEN_BYTES + view.memory_bytes() + view.index_bytes());
+        self.index_memory.set(view.index_bytes());
+    }
+
     /// Makes `view` the one that readers get. Only the writer calls this.
     pub(crate) fn publish(&self, open: &Open, view: View) {
         assert!(view.applied() >= open.published.load().applied(), "N2: published only advances");
-        self.memory.set(memory_of(&view));
+        self.weigh(&view);
         open.published.store(Arc::new(view));
     }
 
@@ -353,6 +362,7 @@ impl Handle {
         if self.is_clean() && self.unapplied.is_nothing() {
             // Before it can be opened again by another.
             self.memory.set(0);
+            self.index_memory.set(0);
             self.opened.set(0);
             self.residence.store(Arc::new(Residence::Closed(self.counts())));
             self.progress.notify_waiters();
@@ -393,11 +403,6 @@ impl Handle {
             EngineError::Closed
         }
     }
-}
-
-/// What an open library with this view takes.
-fn memory_of(view: &View) -> u64 {
-    OPEN_BYTES + view.memory_bytes() + view.index_bytes()
 }
 
 /// Where a writer's answer comes.

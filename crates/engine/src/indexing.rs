@@ -166,8 +166,13 @@ fn build_segment(
     Ok(Some(Arc::new(index)))
 }
 
-/// Refuses an index that vectors of this dimension cannot have.
+/// Refuses a structure and a quantisation that do not go together, and an index that vectors of
+/// this dimension cannot have.
 pub(crate) fn check_index(index: IndexSpec, dimension: u32) -> Result<(), EngineError> {
+    IndexSpec::new(index.structure, index.quantization).map_err(|error| EngineError::Invalid {
+        field: "/quantization_config".into(),
+        detail: error.to_string(),
+    })?;
     index.check_dimension(dimension as usize).map_err(|error| EngineError::Invalid {
         field: format!("/index_config/{}", error.name),
         detail: error.to_string(),
@@ -192,9 +197,7 @@ impl Inner {
         let old = spec.index;
         let structure = change.structure.unwrap_or(old.structure);
         let quantization = change.quantization.unwrap_or(old.quantization);
-        let new = IndexSpec::new(structure, quantization).map_err(|error| {
-            EngineError::Invalid { field: "/quantization_config".into(), detail: error.to_string() }
-        })?;
+        let new = IndexSpec { structure, quantization };
         check_index(new, spec.dimension)?;
         let seq = if new == old {
             self.snapshot(tenant, id, None).await?.seq

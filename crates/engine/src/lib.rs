@@ -60,5 +60,5 @@ pub use request::{
     SearchAnswer, SearchRequest, Written,
 };
 pub use scrub::ScrubReport;
-pub use snapshot::{Embeddings, Snapshot, StorageStats};
+pub use snapshot::{Embeddings, GraphStats, IndexStats, Snapshot, StorageStats};
 pub use system::{OsRandom, SystemClock};

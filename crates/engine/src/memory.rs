@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Gauges {
     /// Bytes that open libraries hold in memory.
     pub(crate) memory: Gauge,
+    /// Those of them that are search structures.
+    pub(crate) indexes: Gauge,
     /// Libraries that are open.
     pub(crate) open: Gauge,
 }

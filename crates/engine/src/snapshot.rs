@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrwdb_state::{Cursor, Document, DocumentId, LibrarySpec, Seq, View};
+use arrwdb_state::{Cursor, Document, DocumentId, LibrarySpec, SegmentIndex, Seq, View};
 
 use crate::error::EngineError;
 use crate::request::DocumentPage;
@@ -35,6 +35,32 @@ pub struct StorageStats {
     pub file_bytes: u64,
     /// 128-bit digest of the logical state.
     pub digest: u128,
+    /// What it is searched by.
+    pub index: IndexStats,
+}
+
+/// Figures of what a library is searched by beside its vectors. Segments of few rows have no
+/// structure, and what was written lately has none yet: both are scanned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IndexStats {
+    /// Segments with a structure as the library asks for it now.
+    pub segments: usize,
+    /// Their rows, dead ones included.
+    pub rows: u64,
+    /// Bytes of memory of all structures, those that a build is about to replace included.
+    pub bytes: u64,
+    /// Bytes that the rows of `rows` are scored by in place of their vectors; 0 without codes.
+    pub code_bytes: u64,
+}
+
+/// Figures of the graphs of a library's segments, taken together. Structures that a build is about
+/// to replace do not count.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GraphStats {
+    /// Nodes of each layer, the lowest first.
+    pub level_counts: Vec<u64>,
+    /// Links of a node in the lowest layer, on average.
+    pub average_degree: f64,
 }
 
 /// Whether documents are read with their vectors.
@@ -70,7 +96,41 @@ impl Snapshot {
             memory_bytes: self.view.memory_bytes(),
             file_bytes: files.map(arrwdb_state::FileSegment::file_bytes).sum(),
             digest: self.view.digest(),
+            index: self.index_stats(),
         }
+    }
+
+    fn index_stats(&self) -> IndexStats {
+        let mut stats = IndexStats { bytes: self.view.index_bytes(), ..IndexStats::default() };
+        for (rows, index) in self.indexes() {
+            stats.segments += 1;
+            stats.rows += u64::from(rows);
+            stats.code_bytes += index.code_bytes() as u64;
+        }
+        stats
+    }
+
+    /// The structures that are as the library asks for, with the rows that they are over.
+    fn indexes(&self) -> impl Iterator<Item = (u32, &SegmentIndex)> {
+        let segments = self.view.segments().iter();
+        let built = segments.filter_map(|view| Some((view.segment().rows(), &**view.index()?)));
+        built.filter(|(_rows, index)| index.spec().builds_as(self.spec.index))
+    }
+
+    /// Figures of its graphs; `None` where it has none. O(links): not for every request.
+    pub fn graph_stats(&self) -> Option<GraphStats> {
+        let (mut level_counts, mut links) = (Vec::new(), 0.0);
+        for graph in self.indexes().filter_map(|(_rows, index)| index.graph()) {
+            let counts = graph.level_counts();
+            level_counts.resize(level_counts.len().max(counts.len()), 0);
+            for (sum, count) in level_counts.iter_mut().zip(counts) {
+                *sum += u64::from(count);
+            }
+            links += graph.average_degree() * f64::from(graph.rows());
+        }
+        let nodes = *level_counts.first()?;
+        let average_degree = if nodes == 0 { 0.0 } else { links / nodes as f64 };
+        Some(GraphStats { level_counts, average_degree })
     }
 
     /// One document; `None` if there is none. O(segments * log documents + bytes).

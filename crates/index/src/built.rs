@@ -144,7 +144,12 @@ impl SegmentIndex {
             Kind::Hnsw(graph) => graph.bytes(),
             Kind::Ivf(lists) => lists.bytes(),
         };
-        structure + self.codes.as_ref().map_or(0, ScalarCodes::bytes)
+        structure + self.code_bytes()
+    }
+
+    /// Bytes of these that rows are scored by in place of their vectors; 0 without codes.
+    pub fn code_bytes(&self) -> usize {
+        self.codes.as_ref().map_or(0, ScalarCodes::bytes)
     }
 
     /// The graph, where it has one.

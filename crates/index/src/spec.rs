@@ -332,6 +332,11 @@ impl IndexSpec {
         Ok(())
     }
 
+    /// Whether a search finds the nearest rows and never others.
+    pub fn is_exact(self) -> bool {
+        matches!(self.structure, Structure::BruteForce | Structure::KdTree { .. })
+    }
+
     /// Whether segments have anything beside their rows.
     pub fn is_plain(self) -> bool {
         self == Self::default()

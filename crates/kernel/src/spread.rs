@@ -68,10 +68,6 @@ pub(crate) static SCALAR: SpreadTable = SpreadTable {
 /// registers of any width.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "compiled anew inside each instruction set's function")]
-#[expect(
-    clippy::inline_always,
-    reason = "compiled for the caller's instruction set only if inlined"
-)]
 fn hadamard(values: &mut [f32], room: &mut [f32]) {
     let half = values.len() / 2;
     let (mut from, mut to) = (values, room);
@@ -93,10 +89,6 @@ fn hadamard(values: &mut [f32], room: &mut [f32]) {
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "compiled anew inside each instruction set's function")]
-#[expect(
-    clippy::inline_always,
-    reason = "compiled for the caller's instruction set only if inlined"
-)]
 #[expect(clippy::cast_possible_truncation, reason = "what is outside the range of i8 saturates")]
 fn quantize(values: &[f32], inverse: f32, out: &mut [i8]) {
     for (out, value) in out.iter_mut().zip(values) {
@@ -107,10 +99,6 @@ fn quantize(values: &[f32], inverse: f32, out: &mut [i8]) {
 /// Magnitudes order as the bits of their numbers do.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "compiled anew inside each instruction set's function")]
-#[expect(
-    clippy::inline_always,
-    reason = "compiled for the caller's instruction set only if inlined"
-)]
 fn largest(values: &[f32]) -> f32 {
     let magnitude = |value: &f32| value.to_bits() & (u32::MAX >> 1);
     f32::from_bits(values.iter().map(magnitude).max().unwrap_or(0))

@@ -92,6 +92,14 @@ impl<'a> Reader<'a> {
         self.note(pointer, detail.into(), Rule::Shape);
     }
 
+    /// Notes a fault of the field `name` of the object in the field `parent` of the one being read.
+    pub(crate) fn fault_within(&mut self, parent: &str, name: &str, detail: impl Into<String>) {
+        let mut pointer = self.pointer();
+        push_token(&mut pointer, parent);
+        push_token(&mut pointer, name);
+        self.note(pointer, detail.into(), Rule::Shape);
+    }
+
     /// Notes that the field `name` is required if `present` is false.
     pub(crate) fn require(&mut self, name: &str, present: bool) {
         if !present {
@@ -245,6 +253,15 @@ impl<'a> Reader<'a> {
             self.fault("must be a whole number, not negative");
         }
         Ok(whole)
+    }
+
+    /// A whole number from 0 on, or `true` for 1 and `false` for 0.
+    pub(crate) fn setting(&mut self) -> Read<Option<u64>> {
+        self.skip_space();
+        if matches!(self.byte(), Some(b't' | b'f')) {
+            return Ok(self.switch()?.map(u64::from));
+        }
+        self.whole()
     }
 
     /// A number; always finite.

@@ -87,6 +87,14 @@ pub(crate) const LIST_PAGE_DEFAULT: u64 = 50;
 pub(crate) const LIBRARY_DOCUMENTS_MAX: u64 = 100;
 /// Passages of a search that does not say how many.
 pub(crate) const K_DEFAULT: usize = 10;
+/// Rows that a walk through a graph keeps at most, where a search says how many: as many as a
+/// library may ask for.
+pub(crate) const EF_SEARCH_MAX: u32 = 10_000;
+/// Inverted lists that a search may look into: as many as a library may have.
+pub(crate) const NPROBE_MAX: u32 = 65_536;
+/// Settings of an index that one body may name: more than any type has, so that each that is unknown
+/// can be named.
+pub(crate) const INDEX_SETTINGS_MAX: usize = 32;
 
 // Clients and metrics.
 

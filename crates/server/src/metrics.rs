@@ -22,6 +22,7 @@ use crate::limits::LIBRARY_LABELS_MAX;
 
 const SEARCH_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 const RESULT_COUNTS: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
+const REBUILD_SECONDS: &[f64] = &[0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
 const HTTP_SECONDS: &[f64] = &[0.1, 0.5, 1.0];
 const HTTP_SECONDS_FINE: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0,
@@ -49,6 +50,7 @@ impl Metrics {
         for (name, buckets) in [
             ("vectordb_search_duration_seconds", SEARCH_SECONDS),
             ("vectordb_search_results_count", RESULT_COUNTS),
+            ("vectordb_index_rebuild_duration_seconds", REBUILD_SECONDS),
             ("http_request_duration_seconds", HTTP_SECONDS),
             ("http_request_duration_highr_seconds", HTTP_SECONDS_FINE),
             ("http_request_size_bytes", BYTES),
@@ -117,6 +119,34 @@ impl Metrics {
             metrics::counter!("vectordb_documents_deleted_total").increment(documents as u64);
             metrics::counter!("vectordb_vectors_deleted_total", "library_id" => id)
                 .increment(chunks);
+        });
+    }
+
+    /// A library's index was rebuilt, from one type to another or the same.
+    pub(crate) fn index_rebuilt(
+        &self,
+        library: LibraryId,
+        (old, new): (&'static str, &'static str),
+        taken: Duration,
+    ) {
+        let id = self.library_label(library);
+        self.within(|| {
+            metrics::counter!("vectordb_index_rebuilds_total", "library_id" => id.clone(),
+                "old_type" => old, "new_type" => new)
+            .increment(1);
+            metrics::histogram!("vectordb_index_rebuild_duration_seconds", "library_id" => id,
+                "index_type" => new)
+            .record(taken);
+        });
+    }
+
+    /// A library's index was optimised.
+    pub(crate) fn index_optimized(&self, library: LibraryId, index: &'static str) {
+        let id = self.library_label(library);
+        self.within(|| {
+            metrics::counter!("vectordb_index_optimizations_total", "library_id" => id,
+                "index_type" => index)
+            .increment(1);
         });
     }
 
@@ -215,6 +245,7 @@ fn engine_gauges(app: &App) {
         ("arrwdb_libraries_open", health.libraries_open),
         ("arrwdb_memory_bytes", health.memory_bytes),
         ("arrwdb_memory_budget_bytes", health.memory_budget_bytes),
+        ("arrwdb_index_bytes", health.index_bytes),
         ("arrwdb_scrub_damaged", health.scrub.damaged),
         ("arrwdb_log_files", health.log_stats.files),
         ("arrwdb_log_bytes", health.log_stats.bytes),

@@ -196,6 +196,7 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
         ("libraries", "Collections of documents that are searched together."),
         ("documents", "Texts, or vectors with their texts, in and out."),
         ("search", "The nearest passages."),
+        ("index", "What a library is searched by."),
         ("admin", "Operations on the whole server."),
         ("health", "Whether the server works, and its figures."),
         ("root", "What this server is, and what its errors mean."),

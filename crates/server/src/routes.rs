@@ -5,12 +5,15 @@ mod answers;
 mod documents;
 mod export;
 mod health;
+mod index;
+mod index_settings;
 mod ingest;
 mod libraries;
 mod metrics;
 mod requests;
 mod root;
 mod search;
+mod search_requests;
 
 pub use requests::document_problems;
 pub(crate) use root::API_VERSION;
@@ -47,11 +50,11 @@ pub(crate) fn streams() -> Router<App> {
 }
 
 fn plain_api() -> OpenApiRouter<App> {
-    libraries::routes().merge(documents::routes()).merge(search::routes())
+    libraries::routes().merge(documents::routes()).merge(search::routes()).merge(index::routes())
 }
 
 fn streams_api() -> OpenApiRouter<App> {
-    ingest::routes().merge(export::routes()).merge(admin::routes())
+    ingest::routes().merge(export::routes()).merge(index::long_routes()).merge(admin::routes())
 }
 
 /// All of them, for the OpenAPI document.

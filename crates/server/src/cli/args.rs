@@ -87,8 +87,16 @@ pub struct ImportArgs {
     #[arg(long, short, value_name = "NAME|ID", default_value = "default")]
     pub library: String,
     /// Index type of a library that has to be created.
-    #[arg(long, value_name = "TYPE", default_value = "brute_force")]
-    pub index: String,
+    #[arg(
+        long = "index-type",
+        visible_alias = "index",
+        value_name = "TYPE",
+        default_value = "brute_force"
+    )]
+    pub index_type: String,
+    /// Metric of a library that has to be created: cosine, dot or l2.
+    #[arg(long, value_name = "METRIC", default_value = "cosine")]
+    pub metric: String,
     /// Column or field that holds a row's title, where it has an unusual name.
     #[arg(long, value_name = "NAME")]
     pub title_field: Option<String>,
@@ -121,8 +129,9 @@ pub struct SearchArgs {
     /// How many passages to show.
     #[arg(long, short, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub k: u16,
-    /// Largest distance to show, from 0 (same) to 2 (opposite).
-    #[arg(long, value_name = "DISTANCE", value_parser = distance)]
+    /// Largest distance to show: 0 (same) to 2 (opposite) for cosine, any number for dot, from 0 on
+    /// for l2.
+    #[arg(long, value_name = "DISTANCE", allow_negative_numbers = true, value_parser = distance)]
     pub threshold: Option<f64>,
     /// Print the server's answer as JSON.
     #[arg(long)]
@@ -245,8 +254,8 @@ fn time(text: &str) -> Result<jiff::Timestamp, String> {
 
 fn distance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(value) if (0.0..=2.0).contains(&value) => Ok(value),
-        Ok(_) | Err(_) => Err("a number from 0 to 2 is needed".to_owned()),
+        Ok(value) if value.is_finite() => Ok(value),
+        Ok(_) | Err(_) => Err("a number is needed".to_owned()),
     }
 }
 
@@ -279,12 +288,16 @@ mod tests {
     }
 
     #[test]
-    fn a_threshold_outside_the_range_of_distances_is_refused() {
-        for bad in ["-0.1", "2.1", "NaN", "near"] {
-            assert!(
-                Arguments::try_parse_from(["arrwdb", "search", "x", "--threshold", bad]).is_err(),
-                "{bad}"
-            );
+    fn a_threshold_that_is_no_number_is_refused() {
+        let given = |threshold| {
+            Arguments::try_parse_from(["arrwdb", "search", "x", "--threshold", threshold]).is_ok()
+        };
+        for bad in ["NaN", "inf", "-inf", "1e999", "near", ""] {
+            assert!(!given(bad), "{bad}");
+        }
+        // Which of these a distance can be is the server's to say: it knows the library's metric.
+        for good in ["-0.1", "0", "2.1"] {
+            assert!(given(good), "{good}");
         }
     }
 }

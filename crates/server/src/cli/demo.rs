@@ -175,7 +175,7 @@ async fn ready(client: &Client) -> Result<(), CliError> {
 
 /// Imports, searches and says what to try next.
 async fn tour(client: &Client, corpus: Corpus, terminal: &mut Terminal) -> Result<(), CliError> {
-    let (library, _) = library::find_or_create(client, LIBRARY, "brute_force").await?;
+    let (library, _) = library::find_or_create(client, LIBRARY, ("brute_force", "cosine")).await?;
     let job = Job {
         library: library.id,
         files: corpus.files,

@@ -111,7 +111,8 @@ pub(crate) async fn run(args: ImportArgs, terminal: &mut Terminal) -> Result<Exi
     let sources = tokio::task::spawn_blocking(move || source::walk(&paths));
     let sources = sources.await.map_err(|error| CliError::Setup(error.to_string()))??;
     let client = Client::new(&args.server)?;
-    let (library, created) = library::find_or_create(&client, &args.library, &args.index).await?;
+    let searched_by = (args.index_type.as_str(), args.metric.as_str());
+    let (library, created) = library::find_or_create(&client, &args.library, searched_by).await?;
     let known = if created || (args.force && !args.prune) || library.num_documents == 0 {
         Known::default()
     } else {

@@ -44,7 +44,7 @@ pub(crate) async fn find(client: &Client, wanted: Option<&str>) -> Result<Librar
 pub(crate) async fn find_or_create(
     client: &Client,
     wanted: &str,
-    index: &str,
+    (index, metric): (&str, &str),
 ) -> Result<(Library, bool), CliError> {
     let all = list(client).await?;
     if let Some(library) = named(&all, wanted)? {
@@ -54,7 +54,7 @@ pub(crate) async fn find_or_create(
         return Err(CliError::NoLibrary { wanted: wanted.to_owned(), known: known(&all) });
     }
     let request = client.request(Method::POST, "v1/libraries")?;
-    let request = request.json(&json!({ "name": wanted, "index_type": index }));
+    let request = request.json(&json!({ "name": wanted, "index_type": index, "metric": metric }));
     Ok((client.json(request, "create the library").await?, true))
 }
 

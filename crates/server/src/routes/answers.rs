@@ -1,10 +1,14 @@
 //! The JSON of libraries, documents and hits as it is sent.
 
+use std::collections::BTreeMap;
+
 use arrwdb_engine::state::{
-    Chunk, ChunkId, Custom, Document, DocumentId, LibraryId, LibrarySpec, Timestamp,
+    Chunk, ChunkId, Custom, Document, DocumentId, IndexSpec, LibraryId, LibrarySpec, Quantization,
+    Timestamp,
 };
-use arrwdb_engine::{Hit, LibraryOverview};
+use arrwdb_engine::{Hit, IndexStats, LibraryOverview, SearchAnswer};
 use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 /// RFC 3339 in UTC with six digits of a second.
@@ -34,8 +38,14 @@ pub(crate) struct LibraryMetadata {
     #[schema(value_type = String, format = "date-time")]
     #[serde(serialize_with = "as_time")]
     created_at: Timestamp,
-    #[schema(example = "brute_force")]
+    #[schema(example = "hnsw")]
     index_type: &'static str,
+    /// Every parameter of that type with its number.
+    #[schema(value_type = Object, example = json!({"M": 16, "ef_construction": 200, "ef_search": 50}))]
+    index_config: Map<String, Value>,
+    /// How distances are measured: `cosine`, `dot` or `l2`.
+    #[schema(example = "cosine")]
+    metric: &'static str,
     #[schema(minimum = 1, maximum = 4096, example = 384)]
     embedding_dimension: u32,
     #[schema(example = "all-MiniLM-L6-v2")]
@@ -44,20 +54,73 @@ pub(crate) struct LibraryMetadata {
     #[schema(example = "local")]
     embedding_provider: String,
     /// How vectors are compressed; null where they are not.
-    #[schema(value_type = Option<Object>)]
-    quantization: Option<()>,
+    quantization: Option<QuantizationInfo>,
+}
+
+/// Every parameter of an index with its number.
+pub(crate) fn index_config(index: IndexSpec) -> Map<String, Value> {
+    let parameters = index.structure.parameters().into_iter();
+    parameters.map(|(name, number)| (name.to_owned(), number.into())).collect()
+}
+
+/// How vectors are compressed, and what that is worth. Figures are measured or null.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QuantizationInfo {
+    /// `scalar` or `hybrid`.
+    #[schema(example = "scalar")]
+    strategy: &'static str,
+    /// Bits of each number of a code.
+    #[schema(example = 8)]
+    bits: Option<u64>,
+    /// The strategy's other parameters by name, such as `rerank_top_k`.
+    #[serde(flatten)]
+    parameters: BTreeMap<&'static str, u64>,
+    /// Measured: by how much the bytes that rows are scored by are fewer than those of their
+    /// vectors, which stay in files beside them. Null until an index is built, and in lists.
+    #[schema(example = 74.22)]
+    memory_savings_percent: Option<f64>,
+    /// Null until it is measured, which this version does not.
+    estimated_accuracy_percent: Option<f64>,
+}
+
+impl QuantizationInfo {
+    /// Null where nothing is compressed; without figures of the library, none are told.
+    pub(crate) fn of(spec: &LibrarySpec, stats: Option<&IndexStats>) -> Option<Self> {
+        let quantization = spec.index.quantization;
+        if quantization == Quantization::None {
+            return None;
+        }
+        let mut parameters: BTreeMap<_, _> = quantization.parameters().into_iter().collect();
+        Some(Self {
+            strategy: quantization.strategy(),
+            bits: parameters.remove("bits"),
+            parameters,
+            memory_savings_percent: stats.and_then(|stats| saved_percent(spec.dimension, stats)),
+            estimated_accuracy_percent: None,
+        })
+    }
+}
+
+fn saved_percent(dimension: u32, stats: &IndexStats) -> Option<f64> {
+    if stats.code_bytes == 0 {
+        return None;
+    }
+    let vectors = stats.rows as f64 * f64::from(dimension) * 4.0;
+    Some(((1.0 - stats.code_bytes as f64 / vectors) * 10_000.0).round() / 100.0)
 }
 
 impl LibraryMetadata {
-    pub(crate) fn of(spec: &LibrarySpec) -> Self {
+    pub(crate) fn of(spec: &LibrarySpec, stats: Option<&IndexStats>) -> Self {
         Self {
             description: spec.description.clone(),
             created_at: spec.created_at,
             index_type: spec.index.name(),
+            index_config: index_config(spec.index),
+            metric: spec.metric.name(),
             embedding_dimension: spec.dimension,
             embedding_model: spec.model.model.clone(),
             embedding_provider: spec.model.provider.clone(),
-            quantization: None,
+            quantization: QuantizationInfo::of(spec, stats),
         }
     }
 }
@@ -97,7 +160,7 @@ impl LibrarySummary {
             name: overview.spec.name.clone(),
             num_documents: overview.documents,
             num_chunks: overview.chunks,
-            metadata: LibraryMetadata::of(&overview.spec),
+            metadata: LibraryMetadata::of(&overview.spec, None),
         }
     }
 }
@@ -260,8 +323,9 @@ pub(crate) struct ExportEnd {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SearchResult {
     chunk: ChunkAnswer,
-    /// Cosine distance, 0 to 2.
-    #[schema(minimum = 0, maximum = 2, example = 0.234)]
+    /// By the library's metric. `cosine`: one less the cosine, 0 to 2; `dot`: one less the dot
+    /// product, any number; `l2`: the Euclidean distance, from 0.
+    #[schema(example = 0.234)]
     distance: f32,
     #[schema(value_type = String, format = "uuid")]
     #[serde(serialize_with = "as_text")]
@@ -292,7 +356,7 @@ pub(crate) struct StreamedResult {
     #[serde(serialize_with = "as_text")]
     document_id: DocumentId,
     document_title: String,
-    /// Cosine distance, 0 to 2.
+    /// By the library's metric, as in other searches.
     distance: f32,
     /// `1 - distance`.
     score: f32,
@@ -318,9 +382,66 @@ pub(crate) enum StreamedLine {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StreamedEnd {
     /// `complete`.
-    status: String,
-    total_results: u64,
-    query_time_ms: f64,
+    pub(crate) status: &'static str,
+    pub(crate) total_results: usize,
+    pub(crate) query_time_ms: f64,
+    /// How they were found, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) explain: Option<Explain>,
+}
+
+/// How a search found what it found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Explain {
+    /// What the library is searched by.
+    #[schema(example = "hnsw")]
+    index_type: &'static str,
+    /// `none`, `scalar` or `hybrid`.
+    #[schema(example = "none")]
+    quantization: &'static str,
+    /// Segments of the library.
+    segments: usize,
+    /// Of these, searched through their structure.
+    segments_walked: u32,
+    /// Of these, scanned: every row scored. Small ones, those without a structure yet, and all of
+    /// an exact search.
+    segments_scanned: u32,
+    /// Of those walked, segments whose structure was of no use for this query (a tree among many
+    /// dimensions), so that the rest of their rows was scanned.
+    segments_fell_back: u32,
+    /// Rows scored by their vectors.
+    rows_scored: u64,
+    /// Rows scored by their codes.
+    codes_scored: u64,
+    /// Whether nothing nearer can have been missed: no segment was walked, or by a structure that is
+    /// exact.
+    exact: bool,
+    /// Milliseconds of turning the query into a vector.
+    embedding_ms: f64,
+    /// Milliseconds of finding the rows.
+    search_ms: f64,
+    /// Milliseconds of reading the passages.
+    read_ms: f64,
+}
+
+impl Explain {
+    pub(crate) fn of(answer: &SearchAnswer) -> Self {
+        let (index, plan) = (answer.index, &answer.plan);
+        Self {
+            index_type: index.name(),
+            quantization: index.quantization.strategy(),
+            segments: plan.segments,
+            segments_walked: plan.effort.walked,
+            segments_scanned: plan.effort.scanned,
+            rows_scored: plan.effort.vectors,
+            codes_scored: plan.effort.codes,
+            segments_fell_back: plan.effort.fell_back,
+            exact: plan.effort.walked == 0 || index.is_exact(),
+            embedding_ms: milliseconds(plan.embedding),
+            search_ms: milliseconds(plan.finding),
+            read_ms: milliseconds(plan.reading),
+        }
+    }
 }
 
 impl StreamedResult {

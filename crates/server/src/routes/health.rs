@@ -195,6 +195,7 @@ fn components(health: &Health) -> Value {
             "libraries_open": health.libraries_open,
             "memory_bytes": health.memory_bytes,
             "memory_budget_bytes": health.memory_budget_bytes,
+            "index_bytes": health.index_bytes,
         },
         "scrub": {
             "status": if health.scrub.damaged == 0 { "sound" } else { "damage_found" },

@@ -13,6 +13,8 @@ use utoipa_axum::routes;
 
 use super::answers::{LibraryAnswer, LibraryMetadata, LibrarySummary};
 use super::export::{Pages, ask_embeddings, json_documents};
+use super::index::{index_stats, vector_store_stats};
+use super::index_settings::{IndexSettings, read_metric};
 use super::requests::text_within;
 use super::seq_header;
 use crate::app::App;
@@ -32,19 +34,27 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// A library to create.
 #[derive(Debug, ToSchema)]
-#[schema(example = json!({"name": "papers", "description": "What I read", "index_type": "brute_force"}))]
+#[schema(example = json!({"name": "papers", "description": "What I read", "index_type": "hnsw", "index_config": {"M": 16}, "metric": "cosine"}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 struct CreateLibrary {
     /// 1 to 255 characters, not blank, without control characters; need not be unique.
     #[schema(min_length = 1, max_length = 255)]
     name: String,
     description: Option<String>,
-    /// `brute_force`, the exact scan; other types are not available in this version.
+    /// `brute_force`, the exact scan; `hnsw`, a graph; or another type that this version has: the
+    /// refusal of one that it has not names them. Can be changed later (`index/rebuild`).
     #[schema(default = "brute_force")]
     index_type: Option<String>,
-    /// Settings of the index; `brute_force` has none.
+    /// Parameters of the index, whole numbers by name; true and false count as 1 and 0.
+    /// `brute_force` has none; `hnsw` has `M` (16), `ef_construction` (200) and `ef_search` (50).
     #[schema(value_type = Option<Object>)]
     index_config: Option<Value>,
+    /// How distances are measured, for good: `cosine` (`1 - cos`, 0 to 2), `dot` (`1 - q.v`, also
+    /// `inner_product`, `ip`) or `l2` (Euclidean, also `euclidean`).
+    #[schema(default = "cosine")]
+    metric: Option<String>,
+    /// Another name of `metric`.
+    distance_metric: Option<String>,
     /// The model of the library's texts; the configured default when absent.
     embedding_model: Option<String>,
     /// `local`, `cohere` or `openai`; the configured default when absent.
@@ -52,7 +62,9 @@ struct CreateLibrary {
     /// Dimension of the library's vectors; the model's own when absent.
     #[schema(minimum = 1, maximum = 4096)]
     embedding_dimension: Option<u32>,
-    /// Only `{"strategy": "none"}` in this version.
+    /// `strategy`: `none`, `scalar` (codes choose the rows) or `hybrid` (codes choose candidates,
+    /// vectors choose among these); `bits` of a code's numbers (8 or 4); `rerank_top_k` of `hybrid`
+    /// (100).
     #[schema(value_type = Option<Object>)]
     quantization_config: Option<Value>,
 }
@@ -73,12 +85,12 @@ fn read_create(r: &mut Reader<'_>) -> Read<NewLibrary> {
         name: String::new(),
         description: None,
         index: IndexSpec::default(),
-        metric: Metric::Cosine,
+        metric: Metric::default(),
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: None,
     };
-    let mut named = false;
+    let (mut named, mut metric, mut settings) = (false, None, IndexSettings::default());
     r.object(|r, key| {
         match key {
             "id" => {
@@ -93,17 +105,27 @@ fn read_create(r: &mut Reader<'_>) -> Read<NewLibrary> {
             "description" => {
                 new.description = text_within(r, 0, limits::LIBRARY_DESCRIPTION_CHARS_MAX)?;
             }
-            "index_type" => read_index_type(r)?,
-            "index_config" => read_index_config(r)?,
+            "metric" | "distance_metric" => {
+                let given = read_metric(r)?;
+                if given.is_some() && metric.is_some() {
+                    r.fault("is given twice: as metric and as distance_metric");
+                }
+                metric = metric.or(given);
+            }
             "embedding_model" => new.embedding_model = r.string()?,
             "embedding_provider" => new.embedding_provider = read_provider(r)?,
             "embedding_dimension" => new.embedding_dimension = read_dimension(r)?,
-            "quantization_config" => read_quantization(r)?,
-            _ignored => {}
+            key => settings.read(r, key)?,
         }
         Ok(())
     })?;
     r.require("name", named);
+    let change = settings.resolve(r, new.index);
+    new.index = IndexSpec {
+        structure: change.structure.unwrap_or_default(),
+        quantization: change.quantization.unwrap_or_default(),
+    };
+    new.metric = metric.unwrap_or_default();
     Ok(new)
 }
 
@@ -116,25 +138,6 @@ fn read_name(r: &mut Reader<'_>) -> Read<Option<String>> {
             None
         }
     })
-}
-
-fn read_index_type(r: &mut Reader<'_>) -> Read<()> {
-    match r.string()?.as_deref() {
-        None | Some("brute_force") => {}
-        Some(known @ ("kd_tree" | "lsh" | "hnsw" | "ivf" | "ivf_pq")) => {
-            r.fault(format!("{known} is not available in this version; use brute_force"));
-        }
-        Some(_) => r.fault("must be one of brute_force, kd_tree, lsh, hnsw, ivf, ivf_pq"),
-    }
-    Ok(())
-}
-
-fn read_index_config(r: &mut Reader<'_>) -> Read<()> {
-    r.object(|r, key| {
-        r.fault(format!("brute_force has no setting {key:?}"));
-        Ok(())
-    })?;
-    Ok(())
 }
 
 fn read_provider(r: &mut Reader<'_>) -> Read<Option<String>> {
@@ -158,22 +161,6 @@ fn read_dimension(r: &mut Reader<'_>) -> Read<Option<u32>> {
     Ok(dimension)
 }
 
-fn read_quantization(r: &mut Reader<'_>) -> Read<()> {
-    r.object(|r, key| {
-        if key == "strategy" {
-            match r.string()?.as_deref() {
-                None | Some("none") => {}
-                Some(known @ ("scalar" | "hybrid")) => {
-                    r.fault(format!("{known} is not available in this version; use none"));
-                }
-                Some(_) => r.fault("must be one of none, scalar, hybrid"),
-            }
-        }
-        Ok(())
-    })?;
-    Ok(())
-}
-
 /// Creates a library.
 #[utoipa::path(post, operation_id = "create_library", path = "/libraries", tag = "libraries", request_body = CreateLibrary,
     responses((status = 201, description = "Created, durable", body = LibraryAnswer), WriteErrors))]
@@ -187,7 +174,7 @@ async fn create(
     let spec = written.value;
     let answer = LibraryAnswer {
         id: spec.id,
-        metadata: LibraryMetadata::of(&spec),
+        metadata: LibraryMetadata::of(&spec, None),
         name: spec.name,
         num_documents: 0,
         documents_truncated: false,
@@ -235,12 +222,13 @@ fn whole_library(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let embeddings = ask_embeddings(query, true)?;
-    let total = snapshot.stats().documents;
+    let stats = snapshot.stats();
+    let total = stats.documents;
     let spec = snapshot.spec();
     let head = json!({
         "id": spec.id.to_string(),
         "name": spec.name,
-        "metadata": LibraryMetadata::of(spec),
+        "metadata": LibraryMetadata::of(spec, Some(&stats.index)),
         "num_documents": total,
         "documents_truncated": total > LIBRARY_DOCUMENTS_MAX,
     });
@@ -309,43 +297,21 @@ async fn statistics(
     MinSeq(min_seq): MinSeq,
 ) -> Result<Json<Value>, Problem> {
     let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
-    Ok(Json(figures(&snapshot)))
+    Ok(Json(figures(&snapshot).await?))
 }
 
-fn figures(snapshot: &Snapshot) -> Value {
+async fn figures(snapshot: &Snapshot) -> Result<Value, Problem> {
     let (spec, stats) = (snapshot.spec(), snapshot.stats());
-    let utilization = match stats.rows {
-        0 => 0.0,
-        rows => (stats.chunks as f64 / rows as f64 * 10_000.0).round() / 100.0,
-    };
-    json!({
+    Ok(json!({
         "library_id": spec.id.to_string(),
         "library_name": spec.name,
         "num_documents": stats.documents,
         "num_chunks": stats.chunks,
         "embedding_dimension": spec.dimension,
         "index_type": spec.index.name(),
+        "metric": spec.metric.name(),
         "seq": snapshot.seq().get(),
-        "vector_store_stats": {
-            // Equal vectors are stored once per chunk: none are shared.
-            "unique_vectors": stats.chunks,
-            "total_references": stats.chunks,
-            "capacity": stats.rows,
-            "utilization": utilization,
-            "free_indices": stats.rows.saturating_sub(stats.chunks),
-            "dimension": spec.dimension,
-            "storage_type": if stats.segments_mapped > 0 { "memory-mapped" } else { "in-memory" },
-            "segments": stats.segments,
-            "segments_mapped": stats.segments_mapped,
-            "memory_bytes": stats.memory_bytes,
-            "file_bytes": stats.file_bytes,
-            "digest": format!("{:032x}", stats.digest),
-        },
-        "index_stats": {
-            "type": spec.index.name(),
-            "size": stats.chunks,
-            "vector_store_dim": spec.dimension,
-            "supports_incremental": true,
-        },
-    })
+        "vector_store_stats": vector_store_stats(spec, &stats),
+        "index_stats": index_stats(snapshot, &stats).await?,
+    }))
 }

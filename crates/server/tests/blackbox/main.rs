@@ -12,6 +12,7 @@ mod commands;
 mod documents;
 mod errors;
 mod full_disk;
+mod index;
 mod lifecycle;
 mod local_model;
 mod openapi;

@@ -8,7 +8,7 @@ use crate::harness::{Server, Site};
 const NONE: &str = "00000000-0000-4000-8000-000000000000";
 
 /// Every method and path that the contract asks for.
-const PROMISED: [(&str, &str); 31] = [
+const PROMISED: [(&str, &str); 34] = [
     ("get", "/"),
     ("get", "/health"),
     ("get", "/ready"),
@@ -39,6 +39,9 @@ const PROMISED: [(&str, &str); 31] = [
     ("post", "/v1/libraries/{library_id}/search"),
     ("post", "/v1/libraries/{library_id}/search/embedding"),
     ("post", "/v1/libraries/{library_id}/search/stream"),
+    ("post", "/v1/libraries/{library_id}/index/rebuild"),
+    ("post", "/v1/libraries/{library_id}/index/optimize"),
+    ("get", "/v1/libraries/{library_id}/index/statistics"),
     ("get", "/errors/{slug}"),
 ];
 

@@ -1,0 +1,294 @@
+//! What searches ask for: the bodies as they are described, and how they are read.
+
+use arrwdb_engine::state::{Tuning, limits};
+use arrwdb_engine::{Query, SearchRequest};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::requests::text_within;
+use crate::extract::{QueryPairs, query_fault};
+use crate::json::{Read, Reader};
+use crate::limits::{EF_SEARCH_MAX, K_DEFAULT, NPROBE_MAX};
+use crate::problem::Problem;
+
+/// What to find, in words.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"query": "how do models learn?", "k": 5, "distance_threshold": 0.8}))]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub(super) struct SearchBody {
+    /// 1 to `MAX_QUERY_LENGTH` characters.
+    #[schema(min_length = 1, max_length = 1000)]
+    query: String,
+    /// How many passages.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 100, default = 10)]
+    k: Option<usize>,
+    /// Only passages with `distance <= distance_threshold`: 0 to 2 for cosine, any number for a dot
+    /// product, not negative for L2.
+    distance_threshold: Option<f32>,
+    /// Whether hits carry their vectors; the query parameter of this name wins.
+    #[schema(default = false)]
+    include_embeddings: Option<bool>,
+    /// How many of the nearest rows a walk through a graph keeps, at least k: more find more and
+    /// take longer. In place of the library's; of no effect where there is no graph.
+    #[schema(minimum = 1, maximum = 10_000)]
+    ef_search: Option<u32>,
+    /// How many of the nearest inverted lists are searched. In place of the library's; of no effect
+    /// where there are no lists.
+    #[schema(minimum = 1, maximum = 65_536)]
+    nprobe: Option<u32>,
+    /// Whether every row is scored, whatever the library is searched by.
+    #[schema(default = false)]
+    exact: Option<bool>,
+    /// Whether the answer says how it was found.
+    #[schema(default = false)]
+    explain: Option<bool>,
+}
+
+/// What to find, in words; every field may be in the query string instead.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"query": "how do models learn?", "k": 1000}))]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub(super) struct StreamSearchBody {
+    /// 1 to `MAX_QUERY_LENGTH` characters.
+    #[schema(min_length = 1, max_length = 1000)]
+    query: Option<String>,
+    /// How many passages.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000, default = 10)]
+    k: Option<usize>,
+    /// Only passages with `distance <= distance_threshold`: 0 to 2 for cosine, any number for a dot
+    /// product, not negative for L2.
+    distance_threshold: Option<f32>,
+    /// Whether hits carry their vectors; the query parameter of this name wins.
+    #[schema(default = false)]
+    include_embeddings: Option<bool>,
+    /// How many of the nearest rows a walk through a graph keeps, at least k: more find more and
+    /// take longer. In place of the library's; of no effect where there is no graph.
+    #[schema(minimum = 1, maximum = 10_000)]
+    ef_search: Option<u32>,
+    /// How many of the nearest inverted lists are searched. In place of the library's; of no effect
+    /// where there are no lists.
+    #[schema(minimum = 1, maximum = 65_536)]
+    nprobe: Option<u32>,
+    /// Whether every row is scored, whatever the library is searched by.
+    #[schema(default = false)]
+    exact: Option<bool>,
+    /// Whether the answer says how it was found.
+    #[schema(default = false)]
+    explain: Option<bool>,
+}
+
+/// What to find, as a vector.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"embedding": [0.12, -0.05, 0.33], "k": 5}))]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub(super) struct EmbeddingSearchBody {
+    /// As many numbers as the library has dimensions.
+    #[schema(min_items = 1, max_items = 4096)]
+    embedding: Vec<f32>,
+    /// How many passages.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 100, default = 10)]
+    k: Option<usize>,
+    /// Only passages with `distance <= distance_threshold`: 0 to 2 for cosine, any number for a dot
+    /// product, not negative for L2.
+    distance_threshold: Option<f32>,
+    /// Whether hits carry their vectors; the query parameter of this name wins.
+    #[schema(default = false)]
+    include_embeddings: Option<bool>,
+    /// How many of the nearest rows a walk through a graph keeps, at least k: more find more and
+    /// take longer. In place of the library's; of no effect where there is no graph.
+    #[schema(minimum = 1, maximum = 10_000)]
+    ef_search: Option<u32>,
+    /// How many of the nearest inverted lists are searched. In place of the library's; of no effect
+    /// where there are no lists.
+    #[schema(minimum = 1, maximum = 65_536)]
+    nprobe: Option<u32>,
+    /// Whether every row is scored, whatever the library is searched by.
+    #[schema(default = false)]
+    exact: Option<bool>,
+    /// Whether the answer says how it was found.
+    #[schema(default = false)]
+    explain: Option<bool>,
+}
+
+/// What every search may ask for besides what to find.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Wishes {
+    k: Option<usize>,
+    distance_threshold: Option<f32>,
+    /// The body's word; the query string's wins.
+    include_embeddings: Option<bool>,
+    ef_search: Option<u32>,
+    nprobe: Option<u32>,
+    exact: Option<bool>,
+    explain: Option<bool>,
+}
+
+impl Wishes {
+    /// Reads the value of `key`. What is null leaves what was there.
+    pub(super) fn read(&mut self, r: &mut Reader<'_>, key: &str, k_max: usize) -> Read<()> {
+        match key {
+            "k" => self.k = read_k(r, k_max)?.or(self.k),
+            "distance_threshold" => {
+                self.distance_threshold = read_threshold(r)?.or(self.distance_threshold);
+            }
+            "include_embeddings" => self.include_embeddings = r.switch()?,
+            "ef_search" => self.ef_search = read_up_to(r, EF_SEARCH_MAX)?.or(self.ef_search),
+            "nprobe" => self.nprobe = read_up_to(r, NPROBE_MAX)?.or(self.nprobe),
+            "exact" => self.exact = r.switch()?.or(self.exact),
+            "explain" => self.explain = r.switch()?.or(self.explain),
+            other => refuse_unserved(r, other)?,
+        }
+        Ok(())
+    }
+
+    /// Those of a query string.
+    pub(super) fn of_query(pairs: &QueryPairs) -> Result<Self, Problem> {
+        let whole = |name: &str, max: u64| match pairs.text(name) {
+            None => Ok(None),
+            Some(_) => pairs.whole(name, 0, 1..=max).map(Some),
+        };
+        let k = whole("k", limits::K_STREAM_MAX as u64)?;
+        let ef_search = whole("ef_search", EF_SEARCH_MAX.into())?;
+        let nprobe = whole("nprobe", NPROBE_MAX.into())?;
+        let distance_threshold = match pairs.text("distance_threshold") {
+            None => None,
+            Some(text) => {
+                let threshold = text.parse::<f32>().ok().filter(|threshold| threshold.is_finite());
+                Some(threshold.ok_or_else(|| query_fault("distance_threshold", NOT_A_NUMBER))?)
+            }
+        };
+        Ok(Self {
+            k: k.and_then(|k| usize::try_from(k).ok()),
+            distance_threshold,
+            include_embeddings: None,
+            ef_search: ef_search.and_then(|ef| u32::try_from(ef).ok()),
+            nprobe: nprobe.and_then(|lists| u32::try_from(lists).ok()),
+            exact: pairs.switch("exact")?,
+            explain: pairs.switch("explain")?,
+        })
+    }
+
+    /// Whether the answer has to say how it was found.
+    pub(super) fn explains(&self) -> bool {
+        self.explain.unwrap_or(false)
+    }
+
+    /// The distance that hits may have, where one is given.
+    pub(super) fn distance_threshold(&self) -> Option<f32> {
+        self.distance_threshold
+    }
+
+    /// A search for `query` as wished; `include_embeddings` is what the query string says.
+    pub(super) fn request(self, query: Query, include_embeddings: Option<bool>) -> SearchRequest {
+        SearchRequest {
+            query,
+            k: self.k.unwrap_or(K_DEFAULT),
+            distance_threshold: self.distance_threshold,
+            tuning: Tuning {
+                ef_search: self.ef_search,
+                nprobe: self.nprobe,
+                exact: self.exact.unwrap_or(false),
+            },
+            include_embeddings: include_embeddings.or(self.include_embeddings).unwrap_or(false),
+        }
+    }
+}
+
+const NOT_A_NUMBER: &str = "must be a finite number";
+
+fn read_k(r: &mut Reader<'_>, max: usize) -> Read<Option<usize>> {
+    let Some(k) = r.whole()? else { return Ok(None) };
+    let k = usize::try_from(k).ok().filter(|k| (1..=max).contains(k));
+    if k.is_none() {
+        r.fault(format!("must be from 1 to {max}"));
+    }
+    Ok(k)
+}
+
+fn read_up_to(r: &mut Reader<'_>, max: u32) -> Read<Option<u32>> {
+    let Some(number) = r.whole()? else { return Ok(None) };
+    let number = u32::try_from(number).ok().filter(|number| (1..=max).contains(number));
+    if number.is_none() {
+        r.fault(format!("must be from 1 to {max}"));
+    }
+    Ok(number)
+}
+
+/// Any finite number: which of them a distance can be depends on the library's metric, which the
+/// engine checks.
+fn read_threshold(r: &mut Reader<'_>) -> Read<Option<f32>> {
+    let Some(threshold) = r.number()? else { return Ok(None) };
+    #[expect(clippy::cast_possible_truncation, reason = "distances are f32, and so is a bound")]
+    let threshold = threshold as f32;
+    if !threshold.is_finite() {
+        r.fault(NOT_A_NUMBER);
+        return Ok(None);
+    }
+    Ok(Some(threshold))
+}
+
+/// The text to find, of a query string.
+pub(super) fn query_text(pairs: &QueryPairs, chars_max: usize) -> Result<Option<String>, Problem> {
+    let query = pairs.text("query").map(str::to_owned);
+    if query.as_ref().is_some_and(|query| query.chars().count() > chars_max) {
+        return Err(query_fault("query", &format!("must have 1 to {chars_max} characters")));
+    }
+    Ok(query)
+}
+
+/// The text to find, of a body.
+pub(super) fn read_query(r: &mut Reader<'_>, chars_max: usize) -> Read<Option<String>> {
+    text_within(r, 1, chars_max)
+}
+
+/// Refuses what would change the results and is not served: passages that were never filtered must
+/// not pass for filtered ones. `null`, what is empty and `mode: "vector"` change nothing; other
+/// keys are ignored.
+fn refuse_unserved(r: &mut Reader<'_>, key: &str) -> Read<()> {
+    let changes = match key {
+        "mode" => {
+            let mode = r.any()?;
+            !mode.is_null() && mode != "vector"
+        }
+        "filter" | "metadata_filter" | "metadata_filters" => match r.any()? {
+            Value::Null => false,
+            Value::Array(list) => !list.is_empty(),
+            Value::Object(object) => !object.is_empty(),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        },
+        _ => false,
+    };
+    if changes {
+        r.fault("is not available in this version");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::read_json;
+
+    #[test]
+    fn what_would_change_results_and_is_not_served_is_refused() {
+        let read = |body: &str| {
+            read_json(body.as_bytes(), |r| r.object(refuse_unserved)).map_err(|p| p.full_detail())
+        };
+        for body in [
+            r#"{"mode": "vector", "filter": {}, "metadata_filters": [], "session_id": 1}"#,
+            r#"{"mode": null, "metadata_filters": null}"#,
+        ] {
+            assert!(read(body).is_ok(), "{body}");
+        }
+        for (body, detail) in [
+            (r#"{"mode": "keyword"}"#, "/mode: is not available in this version"),
+            (r#"{"filter": {"a": 1}}"#, "/filter: is not available in this version"),
+            (
+                r#"{"metadata_filters": [{"field": "a", "operator": "eq", "value": 1}]}"#,
+                "/metadata_filters: is not available in this version",
+            ),
+        ] {
+            assert_eq!(read(body).unwrap_err(), detail);
+        }
+    }
+}
