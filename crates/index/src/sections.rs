@@ -26,7 +26,7 @@ pub struct Malformed {
     pub what: &'static str,
 }
 
-/// Writes numbers and arrays. What it writes to begins at a multiple of [`ALIGNMENT`].
+/// Writes numbers and arrays. What it writes to begins at a multiple of 64.
 pub struct SectionWriter<'a> {
     out: &'a mut dyn Write,
     at: usize,

@@ -42,7 +42,7 @@ pub struct Request<'a, V: ?Sized> {
     /// The rows to be searched, from the first to before the second: all, unless
     /// [`SegmentIndex::is_scan`].
     pub rows: (u32, u32),
-    /// For [`Metric::Cosine`] a unit vector.
+    /// For [`crate::Metric::Cosine`] a unit vector.
     pub query: &'a [f32],
     /// How many of the nearest.
     pub k: usize,
