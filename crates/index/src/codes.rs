@@ -27,8 +27,11 @@ use crate::{Executor, Metric, RowId, Scorer, Vectors};
 const TERMS_BYTES: usize = 8;
 /// The seed of the rotation: codes depend on the rows and what is asked for alone.
 const SEED: u64 = 0x5eed;
+/// Rows that share a bound of how far their codes are from them.
+const ERROR_ROWS: usize = 256;
 /// Rows encoded by one task.
 const ENCODE_ROWS: usize = 1024;
+const _: () = assert!(ENCODE_ROWS.is_multiple_of(ERROR_ROWS));
 /// Rows that the centre is the mean of, at most: more would not move it.
 const CENTER_ROWS_MAX: u32 = 65_536;
 /// What a byte holds for 0, and half a byte.
@@ -90,17 +93,17 @@ pub struct ScalarCodes {
     rotation: Rotation,
     stride: usize,
     records: Pages<u8>,
-    /// For each row how far its code is from it: `|x - scale_x code_x|`, rounded up. Kept where
-    /// rows are ruled out by it; else empty.
-    errors: Vec<f32>,
+    /// For each [`ERROR_ROWS`] rows the most that a row's code is from it, `|x - scale_x code_x|`
+    /// rounded up, and the greatest `|x|`. Kept where rows are ruled out by them; else empty.
+    errors: Vec<[f32; 2]>,
 }
 
-/// Whether it is known how far each row's code is from it.
+/// Whether it is known how far rows' codes are from them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Errors {
     /// It is: rows can be ruled out by their codes.
     Kept,
-    /// It is not: 4 bytes a row less.
+    /// It is not.
     Omitted,
 }
 
@@ -135,7 +138,11 @@ impl ScalarCodes {
         for ((part, lost), place) in parts.iter().zip(places) {
             place.copy_from_slice(part);
             if errors == Errors::Kept {
-                codes.errors.extend_from_slice(lost);
+                codes.errors.extend(lost.chunks(ERROR_ROWS).map(|block| {
+                    block
+                        .iter()
+                        .fold([0.0_f32; 2], |most, of| [most[0].max(of[0]), most[1].max(of[1])])
+                }));
             }
         }
         codes.records = records;
@@ -144,7 +151,7 @@ impl ScalarCodes {
 
     /// Whether rows can be ruled out by them.
     pub fn has_errors(&self) -> bool {
-        self.errors.len() == self.rows as usize
+        self.errors.len() == (self.rows as usize).div_ceil(ERROR_ROWS)
     }
 
     /// Bits of each number.
@@ -154,7 +161,7 @@ impl ScalarCodes {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        let floats = self.center.len() + self.errors.len();
+        let floats = self.center.len() + 2 * self.errors.len();
         self.records.bytes() + 4 * floats
     }
 
@@ -199,12 +206,12 @@ impl ScalarCodes {
         }
     }
 
-    /// The records of some rows, and how far each row's code is from it.
+    /// The records of some rows, and how far each row's code is from it, and the row's length.
     fn encode_run<V: Vectors + ?Sized>(
         &self,
         vectors: &V,
         rows: Range<usize>,
-    ) -> (Vec<u8>, Vec<f32>) {
+    ) -> (Vec<u8>, Vec<[f32; 2]>) {
         let mut errors = Vec::with_capacity(rows.len());
         let mut out = Vec::with_capacity(rows.len() * self.stride);
         let mut rotated = vec![0.0; self.dims];
@@ -220,9 +227,10 @@ impl ScalarCodes {
             subtract(&mut rotated, &self.center);
             self.rotation.apply(&mut rotated, &mut room);
             let scale = self.push_codes(&rotated, &mut codes, &mut out);
-            errors.push(distance_of_codes(&rotated, &codes, scale));
+            let own = square(&rotated);
+            errors.push([distance_of_codes(&rotated, &codes, scale), own.sqrt()]);
             out.extend_from_slice(&scale.to_le_bytes());
-            out.extend_from_slice(&square(&rotated).to_le_bytes());
+            out.extend_from_slice(&own.to_le_bytes());
         }
         (out, errors)
     }
@@ -292,28 +300,23 @@ impl CodeScorer<'_> {
         if distance.is_nan() { f32::INFINITY } else { distance }
     }
 
-    /// `out[i]` becomes a distance that row `first + i` is not nearer than.
+    /// How much nearer than its score a row of these can be.
     ///
     /// The codes' product differs from that of the vectors by at most `|q| e + e_q (|x| + e)`, with
     /// `e` and `e_q` how far the codes are from them (Cauchy and Schwarz), and by rounding.
     ///
     /// # Panics
     /// If the codes' errors are not kept.
-    pub fn lower_bounds(&self, first: RowId, out: &mut [f32]) {
-        let stride = self.codes.stride;
+    pub fn reach(&self, rows: Range<u32>) -> f32 {
+        let blocks = rows.start as usize / ERROR_ROWS..(rows.end as usize).div_ceil(ERROR_ROWS);
+        let largest = |place: usize| {
+            self.codes.errors[blocks.clone()].iter().fold(0.0_f32, |most, of| most.max(of[place]))
+        };
+        let (error, length) = (largest(0), largest(1));
+        let codes = self.length * error + self.error * (length + error);
         let rounding = (self.query.len() as f32 + 64.0) * f32::EPSILON;
-        let rows = first.0 as usize..first.0 as usize + out.len();
-        let records = &self.codes.records[rows.start * stride..rows.end * stride];
-        let errors = &self.codes.errors[rows];
-        for ((record, error), out) in records.chunks_exact(stride).zip(errors).zip(out) {
-            let (_scale, own) = terms_of(&record[stride - TERMS_BYTES..]);
-            let length = own.sqrt();
-            let codes = self.length * error + self.error * (length + error);
-            let sizes = (self.length + length) * (self.length + length) + self.own.abs();
-            let bound = self.distance(record) - self.weight * codes - rounding * sizes;
-            // Where nothing is known, nothing is ruled out.
-            *out = if bound < f32::INFINITY { bound } else { f32::NEG_INFINITY };
-        }
+        let sizes = (self.length + length) * (self.length + length) + self.own.abs();
+        self.weight * codes + rounding * sizes
     }
 }
 

@@ -252,18 +252,21 @@ fn scan_codes<V: Vectors + ?Sized, T: Ord + Copy>(
     key: impl Fn(RowId) -> T,
 ) -> Effort {
     let mut effort = Effort::default();
-    let mut bounds = [0.0; SCAN_ROWS as usize];
+    let mut scores = [0.0; SCAN_ROWS as usize];
     let mut distances = [0.0; SCAN_ROWS as usize];
     let mut near = Vec::with_capacity(SCAN_ROWS as usize);
     let (mut first, rows_end) = request.rows;
     while first < rows_end {
         let end = rows_end.min(first.saturating_add(SCAN_ROWS));
-        let bounds = &mut bounds[..(end - first) as usize];
-        codes.lower_bounds(RowId(first), bounds);
-        effort.codes += bounds.len() as u64;
+        let scores = &mut scores[..(end - first) as usize];
+        codes.score_range(RowId(first), scores);
+        effort.codes += scores.len() as u64;
+        let bound = top.bound() + codes.reach(first..end);
         near.clear();
-        for (row, bound) in (first..end).map(RowId).zip(bounds) {
-            if *bound <= top.bound() && request.allowed.allows(row) {
+        for (row, score) in (first..end).map(RowId).zip(scores) {
+            // What overflowed, or is not a number, rules nothing out.
+            let far = *score > bound && score.is_finite();
+            if !far && request.allowed.allows(row) {
                 near.push(row);
             }
         }

@@ -3,12 +3,12 @@
 //! ```text
 //! number bits | number metric | number seed
 //! array f32 centre | array u8 records: each a row's codes | f32 scale | f32 square
-//! array f32 errors, or none
+//! array f32 errors, two for each 256 rows, or none
 //! ```
 
 use std::io;
 
-use super::{Bits, Errors, ScalarCodes, TERMS_BYTES};
+use super::{Bits, ERROR_ROWS, Errors, ScalarCodes, TERMS_BYTES};
 use crate::pages::Pages;
 use crate::rotation::Rotation;
 use crate::{Malformed, Metric, SectionReader, SectionWriter};
@@ -21,7 +21,7 @@ impl ScalarCodes {
         out.number(self.seed)?;
         out.array(&self.center)?;
         out.array(&self.records)?;
-        out.array(&self.errors)
+        out.array(self.errors.as_flattened())
     }
 
     /// Reads codes of `rows` rows.
@@ -45,9 +45,10 @@ impl ScalarCodes {
         }
         let stride = bits.code_bytes(dims) + TERMS_BYTES;
         let records = from.array_of("codes", rows as usize * stride)?;
-        let wrong = from.malformed("an error for each row");
+        let wrong = from.malformed("two errors for each block of rows");
         let errors: &[f32] = from.array("errors")?;
-        if errors.len() != if kept == Errors::Kept { rows as usize } else { 0 } {
+        let blocks = (rows as usize).div_ceil(ERROR_ROWS);
+        if errors.len() != if kept == Errors::Kept { 2 * blocks } else { 0 } {
             return Err(wrong);
         }
         Ok(Self {
@@ -60,7 +61,7 @@ impl ScalarCodes {
             rotation: Rotation::new(dims, seed),
             stride,
             records: Pages::of(records),
-            errors: errors.to_vec(),
+            errors: errors.as_chunks().0.to_vec(),
         })
     }
 }
