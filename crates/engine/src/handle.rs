@@ -42,6 +42,8 @@ pub(crate) struct Handle {
     pub(crate) checkpoint_wanted: AtomicBool,
     /// Set while its search structures are asked for and nobody has looked at that.
     pub(crate) indexing_wanted: AtomicBool,
+    /// Set while a structure of it is built: it is not closed for being idle meanwhile.
+    pub(crate) building: AtomicBool,
     /// Whether it asks for structures: what lies in memory is then scanned beside them, and goes
     /// to files sooner.
     pub(crate) indexed: AtomicBool,
@@ -195,6 +197,7 @@ impl Handle {
             covered: AtomicU64::new(covers.max(counts.applied).get()),
             checkpoint_wanted: AtomicBool::new(false),
             indexing_wanted: AtomicBool::new(false),
+            building: AtomicBool::new(false),
             indexed: AtomicBool::new(false),
             index_files: Mutex::new(()),
             deleted: AtomicBool::new(false),

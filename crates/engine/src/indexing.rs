@@ -101,43 +101,62 @@ pub(crate) async fn run(engine: Arc<Inner>, mut requests: mpsc::Receiver<Request
     }
 }
 
-/// Builds every structure that is missing or not as the library asks for it now.
+/// Builds every structure that is missing or not as the library asks for it. What is written
+/// meanwhile is built in another turn, so that no library keeps the builder to itself.
 async fn build_library(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<Built, EngineError> {
+    // While this is set the library is not closed for being idle.
+    handle.building.store(true, Ordering::SeqCst);
+    let outcome = build_segments(engine, handle).await;
+    handle.building.store(false, Ordering::SeqCst);
+    let built = outcome?;
+    if !to_build(engine, handle).is_empty() {
+        engine.indexing.want(handle);
+    }
+    Ok(built)
+}
+
+async fn build_segments(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<Built, EngineError> {
     let started = Instant::now();
     let mut built = Built::default();
-    // Only what is open is built: opening it asks again.
-    while let Ok(open) = handle.residence() {
+    for segment in to_build(engine, handle) {
         let Some(spec) = engine.catalog.load().get(handle.id).cloned() else { break };
-        let view = open.view();
-        let Some(segment) = next_to_build(&view, spec.index, engine.config.index_rows_min) else {
-            break;
-        };
-        if engine.upkeep.is_closing() {
-            return Err(EngineError::Closed);
+        if !holds(handle, &segment) {
+            // Merged meanwhile.
+            continue;
         }
         let (shared, building, of) = (engine.clone(), handle.clone(), segment.clone());
         let index = blocking(move || build_segment(&shared, &building, &spec, &of)).await?;
-        let rows = u64::from(segment.rows());
-        if handle.set_index(segment, index).await {
+        if handle.set_index(segment.clone(), index).await {
             built.segments += 1;
-            built.rows += rows;
+            built.rows += u64::from(segment.rows());
+        } else if holds(handle, &segment) || handle.residence().is_err() {
+            return Err(EngineError::Busy {
+                what: "the library, which is being closed,",
+                retry_after: RETRY_AFTER,
+            });
         }
         built.took = started.elapsed();
     }
     Ok(built)
 }
 
-/// The first segment file whose structure is not as `spec` says.
-fn next_to_build(view: &View, spec: IndexSpec, rows_min: u32) -> Option<Arc<Segment>> {
-    let wanting = view.segments().iter().find(|view| {
-        let large = view.segment().rows() >= rows_min && !spec.is_plain();
+/// The segment files whose structure is not as the library asks for it; none while it is closed:
+/// opening it asks again.
+fn to_build(engine: &Inner, handle: &Handle) -> Vec<Arc<Segment>> {
+    let Ok(open) = handle.residence() else { return Vec::new() };
+    let Some(spec) = engine.catalog.load().get(handle.id).map(|spec| spec.index) else {
+        return Vec::new();
+    };
+    let view = open.view();
+    let wanting = view.segments().iter().filter(|view| {
+        let large = view.segment().rows() >= engine.config.index_rows_min && !spec.is_plain();
         view.segment().file().is_some()
             && match view.index() {
                 Some(index) => !large || !index.spec().builds_as(spec),
                 None => large,
             }
-    })?;
-    Some(wanting.segment().clone())
+    });
+    wanting.map(|view| view.segment().clone()).collect()
 }
 
 /// Builds and writes one segment's structure; `None` if it shall have none.
@@ -154,10 +173,11 @@ fn build_segment(
         engine.store.remove_index(id, number)?;
         return Ok(None);
     }
-    let index = engine.build_pool.install(engine.upkeep.closing(), |executor| {
+    let stopped = || engine.upkeep.is_closing() || handle.check().is_err();
+    let index = engine.build_pool.install(&stopped, |executor| {
         IndexFile::build(segment, spec.dimension, spec.index, spec.metric, executor)
-    })?;
-    let index = index.ok_or(EngineError::Closed)?;
+    });
+    let index = index.transpose()?.flatten().ok_or(EngineError::Closed)?;
     // Whoever sweeps a library's files waits: a structure of a segment that is gone is not left.
     let _files = handle.index_files.lock();
     if holds(handle, segment) {
@@ -181,7 +201,8 @@ pub(crate) fn check_index(index: IndexSpec, dimension: u32) -> Result<(), Engine
 
 fn holds(handle: &Handle, segment: &Arc<Segment>) -> bool {
     let Ok(open) = handle.residence() else { return false };
-    open.view().segments().iter().any(|view| Arc::ptr_eq(view.segment(), segment))
+    handle.check().is_ok()
+        && open.view().segments().iter().any(|view| Arc::ptr_eq(view.segment(), segment))
 }
 
 impl Inner {

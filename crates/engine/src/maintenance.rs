@@ -300,7 +300,7 @@ async fn close_idle(engine: &Arc<Inner>) {
 
 /// Checkpoints a library and closes it; one that is written to meanwhile stays open.
 async fn close_library(engine: &Arc<Inner>, handle: &Arc<Handle>) {
-    if handle.residence().is_err() {
+    if handle.residence().is_err() || handle.building.load(Ordering::SeqCst) {
         return;
     }
     if !handle.is_clean() {
@@ -315,8 +315,12 @@ async fn close_library(engine: &Arc<Inner>, handle: &Arc<Handle>) {
 /// not used for the longest time, until half of the budget and of the open libraries are left.
 async fn relieve(engine: &Arc<Inner>) {
     engine.upkeep.relief_wanted.store(false, Ordering::SeqCst);
+    // What libraries are searched by is not freed by checkpoints, and is no reason to close those
+    // that are searched.
+    let gauges = &engine.gauges;
+    let held = || gauges.memory.total().saturating_sub(gauges.indexes.total());
     let high = || {
-        engine.gauges.memory.total() > engine.config.memory_budget_bytes / 2
+        held() > engine.config.memory_budget_bytes / 2
             || engine.gauges.open.total() > OPEN_LIBRARIES_MAX / 2
     };
     let handles = engine.handles.load_full();

@@ -1,12 +1,12 @@
 //! The CPU pool: searches and merges run here, never on the threads that serve the network.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use arrwdb_state::Executor;
 use rayon::prelude::*;
 use tokio::sync::oneshot;
 
-use crate::closing::Closing;
 use crate::error::EngineError;
 
 /// A fixed number of threads.
@@ -60,20 +60,30 @@ impl BuildPool {
             })
     }
 
-    /// Runs `work` on the pool's threads; it is told to stop once the engine closes.
+    /// Runs `work` on the pool's threads; `None` if it was stopped: no task of it is begun once
+    /// `stopped` says so.
     pub(crate) fn install<T: Send>(
         &self,
-        closing: &Closing,
+        stopped: &(dyn Fn() -> bool + Sync),
         work: impl FnOnce(&dyn Executor) -> T + Send,
-    ) -> T {
-        self.0.0.install(|| work(&Stoppable { pool: &self.0, closing }))
+    ) -> Option<T> {
+        let executor = Stoppable { pool: &self.0, stopped };
+        let outcome = self.0.0.install(|| catch_unwind(AssertUnwindSafe(|| work(&executor))));
+        match outcome {
+            Ok(done) => Some(done),
+            Err(payload) if payload.is::<Stopped>() => None,
+            Err(panic) => resume_unwind(panic),
+        }
     }
 }
 
 struct Stoppable<'a> {
     pool: &'a Pool,
-    closing: &'a Closing,
+    stopped: &'a (dyn Fn() -> bool + Sync),
 }
+
+/// What unwinds work that is stopped: nothing of it is used, so no part of it has to be whole.
+struct Stopped;
 
 impl Executor for Stoppable<'_> {
     fn width(&self) -> usize {
@@ -81,11 +91,16 @@ impl Executor for Stoppable<'_> {
     }
 
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        Executor::run(self.pool, tasks, task);
+        Executor::run(self.pool, tasks, &|n| {
+            if (self.stopped)() {
+                resume_unwind(Box::new(Stopped));
+            }
+            task(n);
+        });
     }
 
     fn stopped(&self) -> bool {
-        self.closing.has_begun()
+        (self.stopped)()
     }
 }
 

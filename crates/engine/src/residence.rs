@@ -100,6 +100,7 @@ impl Inner {
             clock: self.parts.clock.clone(),
             upkeep: self.upkeep.clone(),
             memory: self.gauges.memory.clone(),
+            indexes: self.gauges.indexes.clone(),
             checkpoint_bytes: self.config.checkpoint_bytes,
             documents_max: self.config.documents_per_library_max,
             memory_bytes_max: self.config.memory_budget_bytes,

@@ -40,6 +40,8 @@ pub(crate) struct Writer {
     pub(crate) upkeep: Upkeep,
     /// What all libraries hold in memory, and may.
     pub(crate) memory: Gauge,
+    /// Of that, what they are searched by.
+    pub(crate) indexes: Gauge,
     pub(crate) memory_bytes_max: u64,
     /// A library whose segments in memory hold more than this is checkpointed.
     pub(crate) checkpoint_bytes: u64,
@@ -229,7 +231,8 @@ impl Writer {
             self.upkeep.want_checkpoint(&self.handle);
             return Err("the library's backlog of checkpoints");
         }
-        let held = self.memory.total();
+        // What is searched by is not what writes fill the memory with.
+        let held = self.memory.total().saturating_sub(self.indexes.total());
         if held > self.memory_bytes_max / 2 {
             self.upkeep.want_relief();
         }

@@ -217,7 +217,13 @@ impl SegmentIndex {
             Structure::KdTree { .. } => Kind::KdTree(KdTree::read(from, metric, rows, dims)?),
             Structure::Lsh { .. } => Kind::Lsh(Lsh::read(from, metric, rows, dims)?),
             Structure::Hnsw { .. } => Kind::Hnsw(Hnsw::read(from, rows)?),
-            Structure::Ivf { .. } => Kind::Ivf(Ivf::read(from, rows)?),
+            Structure::Ivf { .. } => {
+                let lists = Ivf::read(from, rows)?;
+                if (lists.metric(), lists.dims()) != (metric, dims) {
+                    return Err(from.malformed("lists of other vectors"));
+                }
+                Kind::Ivf(lists)
+            }
         };
         from.end()?;
         Ok(Self { metric, spec, rows, kind, codes })

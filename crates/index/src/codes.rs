@@ -315,8 +315,11 @@ impl CodeScorer<'_> {
         let (error, length) = (largest(0), largest(1));
         let codes = self.length * error + self.error * (length + error);
         let rounding = (self.query.len() as f32 + 64.0) * f32::EPSILON;
-        let sizes = (self.length + length) * (self.length + length) + self.own.abs();
-        self.weight * codes + rounding * sizes
+        // What the vectors themselves are rounded by counts too, about whatever centre they lie.
+        let sizes = (self.length + length) * (self.length + length) + self.own.abs() + 2.0;
+        let center = self.codes.center.iter().map(|value| value * value).sum::<f32>().sqrt();
+        let apart = center * (self.length + length + center);
+        self.weight * codes + rounding * (sizes + apart) + f32::MIN_POSITIVE
     }
 }
 
@@ -377,7 +380,9 @@ impl Space for ScalarCodes {
             let (codes, terms) = self.record(*row).split_at(self.dims);
             let (scale, own) = terms_of(terms);
             let product = kernels.dot_codes(from_codes, codes);
-            *out = own_weight * (from_own + own) - weight * (from_scale * scale) * whole(product);
+            let distance =
+                own_weight * (from_own + own) - weight * (from_scale * scale) * whole(product);
+            *out = if distance.is_nan() { f32::INFINITY } else { distance };
         }
     }
 }
@@ -407,9 +412,16 @@ fn center<V: Vectors + ?Sized>(metric: Metric, vectors: &V) -> Vec<f32> {
     let step = rows.div_ceil(CENTER_ROWS_MAX).max(1);
     let mut sums = vec![0.0_f64; vectors.dims()];
     let mut count = 0_u32;
-    for row in (0..rows).step_by(step as usize) {
-        let (vector, inverse_norm) = vectors.row(RowId(row));
-        let weight = if metric == Metric::Cosine { f64::from(inverse_norm) } else { 1.0 };
+    let sample = || (0..rows).step_by(step as usize).map(RowId);
+    let mut lengths: Vec<f64> = sample().map(|row| 1.0 / f64::from(vectors.row(row).1)).collect();
+    lengths.sort_by(f64::total_cmp);
+    let usual = lengths.get(lengths.len() / 2).copied().unwrap_or(1.0);
+    for row in sample() {
+        let (vector, inverse_norm) = vectors.row(row);
+        let inverse_norm = f64::from(inverse_norm);
+        // One very long row among many does not pull the centre away from all the others.
+        let weight =
+            if metric == Metric::Cosine { inverse_norm } else { (usual * inverse_norm).min(1.0) };
         for (sum, value) in sums.iter_mut().zip(vector) {
             *sum += f64::from(*value) * weight;
         }

@@ -132,6 +132,11 @@ pub struct ListSizes {
 }
 
 impl Ivf {
+    /// Numbers of a vector.
+    pub fn dims(&self) -> usize {
+        self.space.dims()
+    }
+
     /// How many rows there are.
     pub fn rows(&self) -> u32 {
         self.rows

@@ -21,6 +21,8 @@ const LISTED_ROWS_MIN: usize = 1024;
 /// Rows whose vectors decide, for each result, where lists have codes; and at least.
 const RERANKED_PER_RESULT: usize = 4;
 const RERANKED_MIN: usize = 20;
+/// A wider walk spends its time on keeping its rows in order, and a scan is quicker.
+const WIDTH_MAX: usize = 4096;
 /// Rows of which a scan of codes rules some out at a time.
 const SCAN_ROWS: u32 = 256;
 /// Candidates that scalar codes give for each result: the codes err a little, so the last of the
@@ -99,7 +101,8 @@ impl SegmentIndex {
                 return effort;
             }
         }
-        effort.scanned = 1;
+        // Of a segment that is scanned in parts, the first counts for it.
+        effort.scanned = u32::from(request.rows.0 == 0);
         if let Some(codes) = self.codes.as_ref().filter(|codes| codes.has_errors()) {
             let codes = codes.scorer(request.query);
             effort.add(scan_codes(&codes, &full, request, top, key));
@@ -162,7 +165,8 @@ impl SegmentIndex {
         nearest: &mut TopK<RowId>,
     ) -> (bool, Walk) {
         let ef = ef(request);
-        if ef.saturating_mul(SCORED_PER_KEPT) >= request.allowed_rows as usize {
+        let few = ef.saturating_mul(SCORED_PER_KEPT) >= request.allowed_rows as usize;
+        if few || ef > WIDTH_MAX {
             return (false, Walk::default());
         }
         SCRATCH.with_borrow_mut(|scratch| {

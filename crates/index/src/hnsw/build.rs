@@ -1,5 +1,6 @@
 //! Building a graph, batch by batch.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::ops::Range;
 
@@ -22,6 +23,11 @@ const TASK_ROWS: usize = 16;
 const TASK_NODES: usize = 64;
 /// Layers above the lowest, at most.
 pub(super) const LEVEL_MAX: u32 = 15;
+
+thread_local! {
+    /// A walk's memory, kept by each thread that builds.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
 
 /// Builds the graph of a space's rows. The same for the same rows, configuration and seed, on any
 /// number of threads (I4).
@@ -47,7 +53,7 @@ pub fn build(
         inserted = end;
     }
     if !executor.stopped() {
-        draft.connect(space);
+        draft.connect(space, executor);
     }
     draft.finish(space.rows(), twins)
 }
@@ -151,9 +157,10 @@ impl Draft {
 
     fn insert(&mut self, space: &dyn Space, nodes: Range<usize>, executor: &dyn Executor) {
         let found = map_runs(executor, nodes.len(), TASK_ROWS, &|run| {
-            let mut scratch = Scratch::default();
-            let of_node = |place| self.choose(space, nodes.start + place, &mut scratch);
-            run.map(of_node).collect::<Vec<Chosen>>()
+            SCRATCH.with_borrow_mut(|scratch| {
+                let of_node = |place| self.choose(space, nodes.start + place, scratch);
+                run.map(of_node).collect::<Vec<Chosen>>()
+            })
         });
         let mut back: Vec<Vec<(u32, Near)>> = vec![Vec::new(); self.layers.len()];
         for (node, chosen) in nodes.zip(found.into_iter().flatten()) {
@@ -309,9 +316,10 @@ impl Draft {
         edges.sort_unstable_by_key(|(to, from)| (*to, from.node()));
         let groups: Vec<&[(u32, Near)]> = edges.chunk_by(|a, b| a.0 == b.0).collect();
         let linked = map_runs(executor, groups.len(), TASK_NODES, &|run| {
-            let mut scratch = Scratch::default();
-            let merged = |group: &&[(u32, Near)]| self.merged(space, layer, group, &mut scratch);
-            groups[run].iter().map(merged).collect::<Vec<Vec<Near>>>()
+            SCRATCH.with_borrow_mut(|scratch| {
+                let merged = |group: &&[(u32, Near)]| self.merged(space, layer, group, scratch);
+                groups[run].iter().map(merged).collect::<Vec<Vec<Near>>>()
+            })
         });
         for (group, links) in groups.iter().zip(linked.into_iter().flatten()) {
             self.layers[layer].set(group[0].0, &links);

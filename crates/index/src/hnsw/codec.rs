@@ -38,6 +38,9 @@ impl Hnsw {
             return Err(wrong);
         }
         let base_stride = from.small("links a row", 2 * M_MAX)? as usize;
+        if base_stride == 0 {
+            return Err(from.malformed("at least one link a row"));
+        }
         let layers = from.small("layers", LEVEL_MAX)?;
         let first = from.small("first row", rows.saturating_sub(1))?;
         let twins = Twins::read(from, rows)?;
@@ -69,7 +72,7 @@ impl Hnsw {
         Ok(Self {
             rows,
             base: Pages::of(base),
-            base_stride: base_stride.max(1),
+            base_stride,
             upper_rows: upper_rows.to_vec(),
             upper,
             first,
