@@ -6,10 +6,10 @@ use arrwdb_embed::model_files::ModelFiles;
 use libfuzzer_sys::fuzz_target;
 
 /// The least that is taken for a tokenizer, so that the tensors are read as well.
-const TOKENIZER: &[u8] = br##"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],
+const TOKENIZER: &[u8] = br###"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],
 "normalizer":null,"pre_tokenizer":null,"post_processor":null,"decoder":null,"model":{
 "type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"##",
-"max_input_chars_per_word":100,"vocab":{"[UNK]":0,"[SEP]":1}}}"##;
+"max_input_chars_per_word":100,"vocab":{"[UNK]":0,"[SEP]":1}}}"###;
 
 fuzz_target!(|bytes: &[u8]| {
     let dir = tempfile::tempdir().expect("a directory");
