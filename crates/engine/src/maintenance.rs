@@ -328,9 +328,7 @@ async fn relieve(engine: &Arc<Inner>) {
         handles.values().filter(|handle| handle.residence().is_ok()).collect();
     open.sort_by_cached_key(|handle| std::cmp::Reverse(handle.memory_bytes()));
     for handle in &open {
-        if engine.gauges.memory.total() <= engine.config.memory_budget_bytes / 2
-            || engine.upkeep.is_closing()
-        {
+        if held() <= engine.config.memory_budget_bytes / 2 || engine.upkeep.is_closing() {
             break;
         }
         if !handle.is_clean() {
