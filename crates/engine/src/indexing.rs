@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arrwdb_state::{
     CatalogCommand, IndexFile, IndexSpec, LibraryId, LibrarySpec, Segment, SegmentIndex, TenantId,
@@ -30,18 +30,7 @@ const QUEUE_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Request {
     handle: Arc<Handle>,
-    reply: Option<oneshot::Sender<Result<Built, EngineError>>>,
-}
-
-/// What was built.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Built {
-    /// Segments that have a new structure.
-    pub segments: u64,
-    /// Their rows.
-    pub rows: u64,
-    /// How long building and writing took.
-    pub took: Duration,
+    reply: Option<oneshot::Sender<Result<(), EngineError>>>,
 }
 
 /// The way to the builder.
@@ -65,7 +54,7 @@ impl Indexing {
     }
 
     /// Builds a library's structures and waits until that is done.
-    pub(crate) async fn build(&self, handle: &Arc<Handle>) -> Result<Built, EngineError> {
+    pub(crate) async fn build(&self, handle: &Arc<Handle>) -> Result<(), EngineError> {
         let (reply, answer) = oneshot::channel();
         let request = Request { handle: handle.clone(), reply: Some(reply) };
         self.0.try_send(request).map_err(|error| match error {
@@ -88,7 +77,7 @@ pub(crate) async fn run(engine: Arc<Inner>, mut requests: mpsc::Receiver<Request
         };
         let Some(Request { handle, reply }) = request else { return };
         handle.indexing_wanted.store(false, Ordering::SeqCst);
-        let outcome = build_library(&engine, &handle).await;
+        let outcome = build_wanted(&engine, &handle, reply.is_some()).await;
         if let Err(error) = &outcome
             && handle.check().is_ok()
         {
@@ -101,23 +90,34 @@ pub(crate) async fn run(engine: Arc<Inner>, mut requests: mpsc::Receiver<Request
     }
 }
 
+/// Builds a library's structures. One whose owner waits for them is opened for that: it may have
+/// been closed for being idle while others were built.
+async fn build_wanted(
+    engine: &Arc<Inner>,
+    handle: &Arc<Handle>,
+    awaited: bool,
+) -> Result<(), EngineError> {
+    if awaited {
+        engine.opened(handle).await?;
+    }
+    build_library(engine, handle).await
+}
+
 /// Builds every structure that is missing or not as the library asks for it. What is written
 /// meanwhile is built in another turn, so that no library keeps the builder to itself.
-async fn build_library(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<Built, EngineError> {
+async fn build_library(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<(), EngineError> {
     // While this is set the library is not closed for being idle.
     handle.building.store(true, Ordering::SeqCst);
     let outcome = build_segments(engine, handle).await;
     handle.building.store(false, Ordering::SeqCst);
-    let built = outcome?;
+    outcome?;
     if !to_build(engine, handle).is_empty() {
         engine.indexing.want(handle);
     }
-    Ok(built)
+    Ok(())
 }
 
-async fn build_segments(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<Built, EngineError> {
-    let started = Instant::now();
-    let mut built = Built::default();
+async fn build_segments(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<(), EngineError> {
     for segment in to_build(engine, handle) {
         let Some(spec) = engine.catalog.load().get(handle.id).cloned() else { break };
         if !holds(handle, &segment) {
@@ -126,18 +126,15 @@ async fn build_segments(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<Bui
         }
         let (shared, building, of) = (engine.clone(), handle.clone(), segment.clone());
         let index = blocking(move || build_segment(&shared, &building, &spec, &of)).await?;
-        if handle.set_index(segment.clone(), index).await {
-            built.segments += 1;
-            built.rows += u64::from(segment.rows());
-        } else if holds(handle, &segment) || handle.residence().is_err() {
+        let has_it = handle.set_index(segment.clone(), index).await;
+        if !has_it && (holds(handle, &segment) || handle.residence().is_err()) {
             return Err(EngineError::Busy {
                 what: "the library, which is being closed,",
                 retry_after: RETRY_AFTER,
             });
         }
-        built.took = started.elapsed();
     }
-    Ok(built)
+    Ok(())
 }
 
 /// The segment files whose structure is not as the library asks for it; none while it is closed:
@@ -229,9 +226,9 @@ impl Inner {
         let handle = self.handle(id)?;
         self.opened(&handle).await?;
         self.upkeep.checkpoint_now(&handle).await?;
-        let built = self.indexing.build(&handle).await?;
+        self.indexing.build(&handle).await?;
         let chunks = handle.counts().chunks;
-        let value = IndexRebuilt { old, new, chunks, built, took: started.elapsed() };
+        let value = IndexRebuilt { old, new, chunks, took: started.elapsed() };
         Ok(Written { seq, value })
     }
 

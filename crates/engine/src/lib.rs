@@ -55,9 +55,9 @@ pub use error::EngineError;
 pub use follow::{Change, ChangeEntry, FollowError};
 pub use purge::PurgeReceipt;
 pub use request::{
-    Built, Content, Cursor, DocumentPage, Hit, IndexChange, IndexOptimized, IndexRebuilt,
-    LibraryOverview, LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query,
-    SearchAnswer, SearchRequest, Written,
+    Content, Cursor, DocumentPage, Hit, IndexChange, IndexOptimized, IndexRebuilt, LibraryOverview,
+    LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query, SearchAnswer,
+    SearchRequest, Written,
 };
 pub use scrub::ScrubReport;
 pub use snapshot::{Embeddings, GraphStats, IndexStats, Snapshot, StorageStats};

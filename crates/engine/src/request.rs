@@ -8,8 +8,6 @@ use arrwdb_state::{
     Quantization, Seq, Structure, Timestamp, Tuning,
 };
 
-pub use crate::indexing::Built;
-
 /// A library to create.
 #[derive(Debug, Clone)]
 pub struct NewLibrary {
@@ -58,8 +56,6 @@ pub struct IndexRebuilt {
     pub new: IndexSpec,
     /// Live chunks that are searched so.
     pub chunks: u64,
-    /// What was built.
-    pub built: Built,
     /// How long it took in all.
     pub took: Duration,
 }

@@ -123,7 +123,7 @@ async fn rebuild(
         async move { app.engine().rebuild_index(tenant, library, change).await }
     });
     let written = work.await?;
-    let IndexRebuilt { old, new, chunks, took, built: _ } = written.value;
+    let IndexRebuilt { old, new, chunks, took } = written.value;
     let after = app.engine().library(tenant, library, Some(written.seq)).await?;
     let indexed = after.stats().index;
     app.metrics().index_rebuilt(library, (old.name(), new.name()), took);
