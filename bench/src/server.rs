@@ -201,6 +201,44 @@ impl Server {
     }
 }
 
+/// A connection that is kept, for one request after the other.
+#[derive(Debug)]
+pub struct Connection {
+    writer: TcpStream,
+    reader: BufReader<TcpStream>,
+    head: String,
+}
+
+impl Connection {
+    /// Connects.
+    pub fn open(address: &str) -> Outcome<Self> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        let (writer, reader) = (socket.try_clone()?, BufReader::new(socket));
+        Ok(Self { writer, reader, head: String::new() })
+    }
+
+    /// Sends a whole request, and waits for all of its answer.
+    pub fn send(&mut self, request: &[u8]) -> Outcome<Answer> {
+        self.writer.write_all(request)?;
+        let (status, length) = read_head(&mut self.reader, &mut self.head)?;
+        let Length::Bytes(length) = length else { return Err("an answer without a length".into()) };
+        let mut body = Vec::new();
+        self.reader.by_ref().take(length).read_to_end(&mut body)?;
+        Ok(Answer { status, body })
+    }
+}
+
+/// A POST of JSON as it goes over a connection that is kept.
+pub fn post(address: &str, path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
 /// A body on its way.
 #[derive(Debug)]
 pub struct Lines {
@@ -259,28 +297,64 @@ fn resident_anonymous(pid: u32) -> Option<f64> {
 
 /// Processor time of a process, all threads, in steps of 10 ms.
 pub fn cpu_seconds(pid: u32) -> Outcome<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    cpu_of(&format!("/proc/{pid}/stat"))
+}
+
+/// Processor time of those threads of a process whose names begin so, in steps of 10 ms.
+pub fn thread_cpu_seconds(pid: u32, name: &str) -> Outcome<f64> {
+    let mut seconds = 0.0;
+    for entry in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let thread = entry?.path();
+        if std::fs::read_to_string(thread.join("comm"))?.starts_with(name) {
+            seconds += cpu_of(&thread.join("stat").display().to_string())?;
+        }
+    }
+    Ok(seconds)
+}
+
+fn cpu_of(path: &str) -> Outcome<f64> {
+    let stat = std::fs::read_to_string(path)?;
     let (_name, fields) = stat.rsplit_once(')').ok_or("an odd stat")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
     let ticks = |place: usize| fields.get(place).ok_or("an odd stat");
     Ok((ticks(11)?.parse::<f64>()? + ticks(12)?.parse::<f64>()?) / 100.0)
 }
 
+/// How long an answer's body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Bytes(u64),
+    Chunked,
+    /// Until the connection ends.
+    Rest,
+}
+
+/// Reads an answer's status and headers.
+fn read_head(reader: &mut impl BufRead, line: &mut String) -> Outcome<(u16, Length)> {
+    line.clear();
+    reader.read_line(line)?;
+    let status = line.split(' ').nth(1).ok_or("no status line")?.parse()?;
+    let mut length = Length::Rest;
+    loop {
+        line.clear();
+        reader.read_line(line)?;
+        let header = line.trim_end().to_ascii_lowercase();
+        if header.is_empty() {
+            return Ok((status, length));
+        }
+        if header == "transfer-encoding: chunked" {
+            length = Length::Chunked;
+        } else if let Some(bytes) = header.strip_prefix("content-length: ") {
+            length = Length::Bytes(bytes.parse()?);
+        }
+    }
+}
+
 fn read_answer(socket: TcpStream) -> Outcome<Answer> {
     let mut reader = BufReader::new(socket);
     let mut line = String::new();
-    reader.read_line(&mut line)?;
-    let status = line.split(' ').nth(1).ok_or("no status line")?.parse()?;
-    let mut chunked = false;
-    loop {
-        line.clear();
-        reader.read_line(&mut line)?;
-        let header = line.trim_end().to_ascii_lowercase();
-        if header.is_empty() {
-            break;
-        }
-        chunked |= header == "transfer-encoding: chunked";
-    }
+    let (status, length) = read_head(&mut reader, &mut line)?;
+    let mut chunked = length == Length::Chunked;
     let mut body = Vec::new();
     while chunked {
         line.clear();

@@ -9,17 +9,14 @@
 //! is answered. Client and server share the machine.
 #![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
 
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use arrwdb_bench::Outcome;
 use arrwdb_bench::figures::{Numbers, at, load, median};
-use arrwdb_bench::server::{Server, program};
+use arrwdb_bench::server::{Connection, Server, post, program};
 
 const DIMENSION: usize = 384;
 const CLIENTS: [usize; 3] = [1, 8, 64];
@@ -126,32 +123,14 @@ fn metric(server: &Server, name: &str) -> Outcome<f64> {
 /// Sends one document after the other; the milliseconds that each took.
 fn client(address: &str, library: &str, seed: u64, until: Instant) -> Outcome<Vec<f64>> {
     let request = request(address, library, seed);
-    let socket = TcpStream::connect(address)?;
-    socket.set_nodelay(true)?;
-    let (mut writer, mut reader) = (socket.try_clone()?, BufReader::new(socket));
-    let (mut times, mut line, mut body) = (Vec::new(), String::new(), Vec::new());
+    let mut connection = Connection::open(address)?;
+    let mut times = Vec::new();
     while Instant::now() < until {
         let began = Instant::now();
-        writer.write_all(&request)?;
-        line.clear();
-        reader.read_line(&mut line)?;
-        if !line.starts_with("HTTP/1.1 201") {
-            return Err(format!("answered {line}").into());
+        let answer = connection.send(&request)?;
+        if answer.status != 201 {
+            return Err(format!("answered {}", answer.status).into());
         }
-        let mut length = 0_u64;
-        loop {
-            line.clear();
-            reader.read_line(&mut line)?;
-            let header = line.trim_end().to_ascii_lowercase();
-            if header.is_empty() {
-                break;
-            }
-            if let Some(value) = header.strip_prefix("content-length: ") {
-                length = value.parse()?;
-            }
-        }
-        body.clear();
-        reader.by_ref().take(length).read_to_end(&mut body)?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     Ok(times)
@@ -165,17 +144,9 @@ fn request(address: &str, library: &str, seed: u64) -> Vec<u8> {
         "{{\"title\":\"t\",\"chunks\":[{{\"text\":\"A passage of a few words.\",\
          \"embedding\":[{vector}]}}]}}"
     );
-    let mut request = String::new();
-    // Writing to a text does not fail.
-    write!(
-        request,
-        "POST /v1/libraries/{library}/documents/with-embeddings?include_embeddings=false \
-         HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap_or_default();
-    request.into_bytes()
+    let path =
+        format!("/v1/libraries/{library}/documents/with-embeddings?include_embeddings=false");
+    post(address, &path, &body)
 }
 
 /// Records a second of a loop that writes one for each client and syncs.

@@ -97,12 +97,15 @@ fn publish(engine: &Inner, catalog: Catalog) {
 
 fn close(engine: &Inner, id: LibraryId) {
     let mut handles = engine.handles.load_full();
-    if let Some(handle) = Arc::make_mut(&mut handles).remove(&id) {
+    let removed = Arc::make_mut(&mut handles).remove(&id);
+    if let Some(handle) = &removed {
         handle.deleted.store(true, Ordering::SeqCst);
         handle.shut();
     }
     engine.handles.store(handles);
-    engine.upkeep.remove_library(id);
+    if let Some(handle) = removed {
+        engine.upkeep.remove_library(handle);
+    }
 }
 
 impl Inner {

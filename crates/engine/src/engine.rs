@@ -15,12 +15,13 @@ use arrwdb_state::{
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+use crate::building::Builder;
 use crate::catalog::{self, change};
 use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
-use crate::indexing::{Indexing, check_index};
+use crate::indexing::check_index;
 use crate::maintenance::Upkeep;
 use crate::memory::Gauges;
 use crate::pool::{BuildPool, Pool};
@@ -92,7 +93,7 @@ pub(crate) struct Inner {
     /// The catalog's writer.
     pub(crate) catalog_task: Tasks,
     pub(crate) upkeep: Upkeep,
-    pub(crate) indexing: Indexing,
+    pub(crate) builder: Builder,
     pub(crate) build_pool: BuildPool,
     /// Up to here every record is in manifests and the catalog's snapshot on disk.
     pub(crate) covered: AtomicU64,

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use arrwdb_state::{Command, Fate, LibraryId, Merge, Segment, SegmentIndex, Seq, View};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, RwLockWriteGuard, mpsc, oneshot};
 
 use crate::error::{EngineError, RETRY_AFTER};
+use crate::files::Files;
 use crate::memory::{Gauges, Share};
 use crate::unapplied::Unapplied;
 
@@ -40,15 +41,18 @@ pub(crate) struct Handle {
     covered: AtomicU64,
     /// Set while a checkpoint is asked for and has not begun.
     pub(crate) checkpoint_wanted: AtomicBool,
-    /// Set while its search structures are asked for and nobody has looked at that.
-    pub(crate) indexing_wanted: AtomicBool,
-    /// Set while a structure of it is built: it is not closed for being idle meanwhile.
-    pub(crate) building: AtomicBool,
+    /// For each lane of the builder: set while it is asked to look at the library and has not begun.
+    pub(crate) building_wanted: [AtomicBool; 2],
     /// Whether it asks for structures: what lies in memory is then scanned beside them, and goes
     /// to files sooner.
     pub(crate) indexed: AtomicBool,
-    /// Held while files of structures are written or removed.
-    pub(crate) index_files: Mutex<()>,
+    /// Which of its files are worked on.
+    pub(crate) files: Mutex<Files>,
+    /// Held, with others, while the builder writes files of it. Whoever removes for good what was
+    /// deleted holds it alone.
+    pub(crate) writing: RwLock<()>,
+    /// Set while somebody waits to hold `writing` alone: the builder gives up what it writes.
+    pub(crate) halted: AtomicBool,
     /// Set once the library is deleted.
     pub(crate) deleted: AtomicBool,
     /// Set once it takes no more requests: deleted, or the engine closes.
@@ -173,6 +177,8 @@ pub(crate) struct Frozen {
 pub(crate) struct Layout {
     pub(crate) merge: Merge,
     pub(crate) output: Option<Arc<Segment>>,
+    /// What the output is searched by.
+    pub(crate) index: Option<Arc<SegmentIndex>>,
 }
 
 /// A write that is durable and published.
@@ -196,10 +202,11 @@ impl Handle {
             checkpointed: AtomicU64::new(counts.applied.get()),
             covered: AtomicU64::new(covers.max(counts.applied).get()),
             checkpoint_wanted: AtomicBool::new(false),
-            indexing_wanted: AtomicBool::new(false),
-            building: AtomicBool::new(false),
+            building_wanted: [AtomicBool::new(false), AtomicBool::new(false)],
             indexed: AtomicBool::new(false),
-            index_files: Mutex::new(()),
+            files: Mutex::default(),
+            writing: RwLock::new(()),
+            halted: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
@@ -342,6 +349,15 @@ impl Handle {
             Ok(()) => finished.await.unwrap_or(false),
             Err(NoWriter) => false,
         }
+    }
+
+    /// Waits until the builder writes no file of the library, having it give up what it writes; it
+    /// writes none while the guard is held.
+    pub(crate) async fn halt_building(&self) -> RwLockWriteGuard<'_, ()> {
+        self.halted.store(true, Ordering::SeqCst);
+        let alone = self.writing.write().await;
+        self.halted.store(false, Ordering::SeqCst);
+        alone
     }
 
     /// Closes the library if all of it is in files; whether it is closed now.

@@ -15,13 +15,16 @@
 //!   closed one waits on a thread for blocking work).
 
 pub mod backup;
+mod building;
 mod catalog;
 pub mod check;
+mod checkpoint;
 mod closing;
 mod config;
 mod embedding_times;
 mod engine;
 mod error;
+mod files;
 mod follow;
 mod handle;
 mod indexing;

@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrwdb_log::TrimReport;
-use arrwdb_state::{LibraryId, Manifest, Seq, Timestamp, View};
+use arrwdb_state::{Seq, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::checkpoint::{Depth, Rewritten, Write, checkpoint, checkpoint_with};
 use crate::closing::Closing;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
-use crate::handle::{Frozen, Handle, Layout};
+use crate::handle::{Handle, Layout};
 use crate::purge::{self, PurgeReceipt};
 use crate::residence::OPEN_LIBRARIES_MAX;
 use crate::retention;
@@ -42,15 +43,15 @@ const SAMPLES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(crate) enum Task {
     Checkpoint(Arc<Handle>),
-    /// As that, but merge all of its files, and tell how it went.
-    Optimize(Arc<Handle>, oneshot::Sender<Result<Rewritten, EngineError>>),
+    /// As that, with files that the builder has merged in the place of their inputs.
+    Publish(Arc<Handle>, Box<Layout>, oneshot::Sender<Result<Rewritten, EngineError>>),
     /// As [`Task::Checkpoint`], and tell how it went.
     CheckpointNow(Arc<Handle>, oneshot::Sender<Result<(), EngineError>>),
     /// Write and close libraries until the memory is well below its budget.
     Relieve,
     /// Write and close every library that is not written to meanwhile.
     CloseLibraries(oneshot::Sender<()>),
-    RemoveLibrary(LibraryId),
+    RemoveLibrary(Arc<Handle>),
     /// Remove for good what was deleted.
     Purge(oneshot::Sender<Result<PurgeReceipt, EngineError>>),
     /// Checkpoint everything and stop.
@@ -113,8 +114,9 @@ impl Upkeep {
         }
     }
 
-    pub(crate) fn remove_library(&self, id: LibraryId) {
-        if self.tasks.try_send(Task::RemoveLibrary(id)).is_err() {
+    pub(crate) fn remove_library(&self, handle: Arc<Handle>) {
+        let id = handle.id;
+        if self.tasks.try_send(Task::RemoveLibrary(handle)).is_err() {
             tracing::warn!(library = %id, "its files are removed at the next start");
         }
     }
@@ -124,9 +126,13 @@ impl Upkeep {
         self.ask(Task::Purge).await
     }
 
-    /// Writes what a library holds in memory to files, and merges all of them.
-    pub(crate) async fn optimize(&self, handle: &Arc<Handle>) -> Result<Rewritten, EngineError> {
-        self.ask(|reply| Task::Optimize(handle.clone(), reply)).await
+    /// Puts a merged file in the place of its inputs, for good.
+    pub(crate) async fn publish(
+        &self,
+        handle: &Arc<Handle>,
+        layout: Layout,
+    ) -> Result<Rewritten, EngineError> {
+        self.ask(|reply| Task::Publish(handle.clone(), Box::new(layout), reply)).await
     }
 
     /// Writes what a library holds in memory to files.
@@ -210,14 +216,15 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                     done.send(()).unwrap_or_default();
                     return;
                 }
-                Some(Task::RemoveLibrary(id)) => remove_library(&engine, id).await,
+                Some(Task::RemoveLibrary(handle)) => remove_library(&engine, &handle).await,
                 // Dropped: whoever waits for it is told that the engine closes.
                 Some(_) if engine.upkeep.is_closing() => {}
                 Some(Task::Checkpoint(handle)) => {
                     report(&handle, checkpoint(&engine, &handle).await);
                 }
-                Some(Task::Optimize(handle, reply)) => {
-                    drop(reply.send(checkpoint_with(&engine, &handle, Depth::All).await));
+                Some(Task::Publish(handle, layout, reply)) => {
+                    let write = Write { depth: Depth::Usual, merged: Some(*layout) };
+                    drop(reply.send(checkpoint_with(&engine, &handle, write).await));
                 }
                 Some(Task::CheckpointNow(handle, reply)) => {
                     // Whoever asked may have left; it is done all the same.
@@ -246,8 +253,9 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
     }
 }
 
-async fn remove_library(engine: &Inner, id: LibraryId) {
-    let store = engine.store.clone();
+async fn remove_library(engine: &Inner, handle: &Handle) {
+    let (store, id) = (engine.store.clone(), handle.id);
+    let _alone = handle.halt_building().await;
     match blocking(move || store.remove_library(id)).await {
         Ok(()) => tracing::info!(library = %id, "removed its files"),
         Err(error) => tracing::error!(library = %id, %error, "cannot remove its files"),
@@ -300,7 +308,7 @@ async fn close_idle(engine: &Arc<Inner>) {
 
 /// Checkpoints a library and closes it; one that is written to meanwhile stays open.
 async fn close_library(engine: &Arc<Inner>, handle: &Arc<Handle>) {
-    if handle.residence().is_err() || handle.building.load(Ordering::SeqCst) {
+    if handle.residence().is_err() || handle.files.lock().is_in_use() {
         return;
     }
     if !handle.is_clean() {
@@ -342,123 +350,6 @@ async fn relieve(engine: &Arc<Inner>) {
         }
         close_library(engine, handle).await;
     }
-}
-
-/// What a checkpoint wrote.
-struct Checkpointed {
-    applied: Seq,
-    /// Merges to be done in the live view, in order.
-    layouts: Vec<Layout>,
-    manifest: Manifest,
-    rewritten: Rewritten,
-}
-
-/// Writes a library's segments in memory to a file, merges files that are worth it, and makes the
-/// manifest of all that durable. The library is read and written meanwhile.
-async fn checkpoint(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<(), EngineError> {
-    checkpoint_with(engine, handle, Depth::Usual).await.map(drop)
-}
-
-/// How much of what is dead a checkpoint leaves out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Depth {
-    /// What merges that are worth it leave out.
-    Usual,
-    /// All of it, in one merge of all files.
-    All,
-    /// All of it: every file with a dead row is written anew.
-    Purge,
-}
-
-/// What a checkpoint rewrote.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Rewritten {
-    pub(crate) files: u64,
-    /// Rows that died and are in no file any more.
-    pub(crate) rows: u64,
-}
-
-pub(crate) async fn checkpoint_with(
-    engine: &Arc<Inner>,
-    handle: &Arc<Handle>,
-    depth: Depth,
-) -> Result<Rewritten, EngineError> {
-    handle.checkpoint_wanted.store(false, Ordering::SeqCst);
-    if handle.deleted.load(Ordering::SeqCst) {
-        return Ok(Rewritten::default());
-    }
-    let Some(Frozen { view, covers }) = handle.freeze().await else {
-        // Closed is written; one that takes no more requests is nobody's concern.
-        return match handle.residence() {
-            Ok(_open) if handle.check().is_ok() => {
-                Err(EngineError::Storage { detail: "the library's writer stopped".into() })
-            }
-            _ => Ok(Rewritten::default()),
-        };
-    };
-    let (shared, id) = (engine.clone(), handle.id);
-    match blocking(move || write_checkpoint(&shared, id, view, depth)).await {
-        Ok(Checkpointed { applied, layouts, manifest, rewritten }) => {
-            handle.set_checkpointed(applied, covers);
-            handle.thaw(layouts).await;
-            let (store, swept) = (engine.store.clone(), handle.clone());
-            blocking(move || {
-                let _files = swept.index_files.lock();
-                store.sweep(&manifest)
-            })
-            .await?;
-            engine.want_indexes(handle);
-            Ok(rewritten)
-        }
-        Err(error) => {
-            handle.thaw(Vec::new()).await;
-            Err(error)
-        }
-    }
-}
-
-fn write_checkpoint(
-    engine: &Inner,
-    id: LibraryId,
-    mut view: View,
-    depth: Depth,
-) -> Result<Checkpointed, EngineError> {
-    let store = &engine.store;
-    let horizon = match depth {
-        Depth::Usual => engine.upkeep.horizon(),
-        Depth::All | Depth::Purge => view.applied(),
-    };
-    let mut rewritten = Rewritten::default();
-    let mut number = store.read_manifest(id)?.map_or(1, |manifest| manifest.next_segment);
-    let mut layouts = Vec::new();
-    let mut merged_all = false;
-    loop {
-        let memory = view.memory_segments();
-        let range = match depth {
-            _ if !memory.is_empty() => Some(memory),
-            Depth::Usual => view.choose_file_merge(horizon),
-            Depth::All if !merged_all => {
-                merged_all = true;
-                view.all_files(horizon)
-            }
-            Depth::All => None,
-            Depth::Purge if engine.upkeep.is_closing() => None,
-            Depth::Purge => view.file_with_dead_rows(),
-        };
-        let Some(range) = range else { break };
-        let merge = view.plan_merge(range, horizon)?;
-        let rows = view.rows();
-        let output = store.write_segment(id, number, &merge)?;
-        number += 1;
-        view = view.with_merge(&merge, output.clone()).ok_or_else(|| EngineError::Storage {
-            detail: "a merge does not fit the view that it was planned on".into(),
-        })?;
-        rewritten.files += 1;
-        rewritten.rows += rows.saturating_sub(view.rows());
-        layouts.push(Layout { merge, output });
-    }
-    let manifest = store.write_manifest(id, &view, number)?;
-    Ok(Checkpointed { applied: view.applied(), layouts, manifest, rewritten })
 }
 
 /// Checkpoints libraries that keep much of the log from being trimmed, snapshots the catalog, and

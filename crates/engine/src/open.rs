@@ -17,13 +17,13 @@ use arrwdb_state::{Catalog, CatalogEntry, LibraryEntry, LibraryId, Seq, View};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::building::{self, Builder};
 use crate::catalog;
 use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
 use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, write_room_kib};
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
-use crate::indexing::{self, Indexing};
 use crate::maintenance::{self, Upkeep};
 use crate::memory::Gauges;
 use crate::pool::{BuildPool, Pool};
@@ -54,11 +54,12 @@ struct Found {
 }
 
 pub(crate) async fn open(config: EngineConfig, parts: EngineParts) -> Result<Engine, EngineError> {
-    let (from, disk) = (config.clone(), parts.clone());
-    let recovered = tokio::task::spawn_blocking(move || recover(&from, &disk))
-        .await
-        .map_err(|error| EngineError::Storage { detail: error.to_string() })??;
-    start(config, parts, recovered)
+    // It reads much; tasks that it starts run where it is awaited.
+    let opened = tokio::task::spawn_blocking(move || {
+        let recovered = recover(&config, &parts)?;
+        start(config, parts, recovered)
+    });
+    opened.await.map_err(|error| EngineError::Storage { detail: error.to_string() })?
 }
 
 fn start(
@@ -72,13 +73,13 @@ fn start(
         advance.send_replace(durable);
     }));
     let (upkeep, tasks) = Upkeep::new();
-    let (indexing, builds) = Indexing::new();
+    let (builder, builds) = Builder::new();
     let (catalog_writer, requests) = catalog::channel();
     let write_room_kib = write_room_kib(config.memory_budget_bytes);
     let inner = Arc::new(Inner {
         pool: Pool::new(config.search_threads)?,
         build_pool: BuildPool::new(config.build_threads)?,
-        indexing,
+        builder,
         search_permits: Semaphore::new(config.search_queue_max.max(1)),
         config,
         parts,
@@ -115,7 +116,9 @@ fn start(
         handles.insert(id, handle);
     }
     inner.handles.store(Arc::new(handles));
-    inner.writers.spawn(indexing::run(inner.clone(), builds));
+    for (lane, requests) in builds {
+        inner.writers.spawn(building::run(inner.clone(), lane, requests));
+    }
     spawn(&inner, tasks, requests);
     Ok(Engine(inner))
 }

@@ -6,16 +6,18 @@
 //! cache of embeddings are removed -> the log before the record is removed
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrwdb_state::{CatalogCommand, Seq, Timestamp};
 
 use crate::catalog;
+use crate::checkpoint::{Depth, Rewritten, Write, checkpoint_with};
 use crate::engine::Inner;
 use crate::error::EngineError;
 use crate::handle::Handle;
-use crate::maintenance::{Depth, Keep, Rewritten, blocking, checkpoint_with, snapshot_and_trim};
+use crate::maintenance::{Keep, blocking, snapshot_and_trim};
 use crate::open::remove_orphans;
 
 /// What a purge removed.
@@ -137,7 +139,12 @@ async fn purge_open(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<Rewritt
         }
         engine.opened(handle).await?;
     }
-    let rewritten = checkpoint_with(engine, handle, Depth::Purge).await?;
+    // What is merged, or was and is not published yet, may hold rows that died since.
+    let alone = handle.halt_building().await;
+    handle.files.lock().forsake_unnamed();
+    let write = Write { depth: Depth::Purge, merged: None };
+    let rewritten = checkpoint_with(engine, handle, write).await?;
+    drop(alone);
     if was_closed {
         // There may be more of them than may be open.
         handle.try_close().await;
@@ -153,7 +160,7 @@ impl Inner {
         if handle.residence().is_ok() {
             return Ok(true);
         }
-        self.store.sweep_library(handle.id)?;
+        self.store.sweep_library(handle.id, &BTreeSet::new())?;
         let manifest = self.store.read_manifest(handle.id)?;
         Ok(manifest.is_some_and(|manifest| manifest.has_dead_rows()))
     }

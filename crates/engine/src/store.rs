@@ -12,6 +12,7 @@
 //! does not end in `.tmp` is a whole file. The newest snapshot or manifest counts; older ones and
 //! files that none names are left-overs of a crash and are removed.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -216,6 +217,15 @@ impl Store {
         }
     }
 
+    /// The size of the file of a segment's structure; 0 if there is none.
+    pub(crate) fn index_file_bytes(&self, id: LibraryId, number: u64) -> Result<u64, EngineError> {
+        let path = self.index_path(id, number);
+        match self.disk.open(&path, Access::Read).and_then(|file| file.length()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            other => other.map_err(failed("open", &path)),
+        }
+    }
+
     pub(crate) fn remove_index(&self, id: LibraryId, number: u64) -> Result<(), EngineError> {
         let path = self.index_path(id, number);
         match self.disk.remove(&path) {
@@ -320,22 +330,35 @@ impl Store {
     }
 
     /// Removes what a stopped checkpoint left of a library that nobody checkpoints now.
-    pub(crate) fn sweep_library(&self, id: LibraryId) -> Result<(), EngineError> {
+    pub(crate) fn sweep_library(
+        &self,
+        id: LibraryId,
+        unnamed: &BTreeSet<u64>,
+    ) -> Result<(), EngineError> {
         let Some(manifest) = self.read_manifest(id)? else { return Ok(()) };
-        if !self.superseded(&manifest)?.is_empty() {
+        if !self.superseded(&manifest, unnamed)?.is_empty() {
             self.settle(&self.library_dir(id))?;
-            self.sweep(&manifest)?;
+            self.sweep(&manifest, unnamed)?;
         }
         Ok(())
     }
 
     /// Removes what the manifest on disk, whose name is durable, does not name: older manifests,
-    /// merged segments, and left-overs. Mappings of removed files stay whole.
-    pub(crate) fn sweep(&self, manifest: &Manifest) -> Result<(), EngineError> {
-        self.superseded(manifest)?.iter().try_for_each(|path| self.remove(path))
+    /// merged segments, and left-overs, but not the `unnamed` files that are still written.
+    /// Mappings of removed files stay whole.
+    pub(crate) fn sweep(
+        &self,
+        manifest: &Manifest,
+        unnamed: &BTreeSet<u64>,
+    ) -> Result<(), EngineError> {
+        self.superseded(manifest, unnamed)?.iter().try_for_each(|path| self.remove(path))
     }
 
-    fn superseded(&self, manifest: &Manifest) -> Result<Vec<PathBuf>, EngineError> {
+    fn superseded(
+        &self,
+        manifest: &Manifest,
+        unnamed: &BTreeSet<u64>,
+    ) -> Result<Vec<PathBuf>, EngineError> {
         let id = manifest.library;
         let dir = self.library_dir(id);
         let current = format!("{MANIFEST}{:020}", manifest.applied.get());
@@ -346,10 +369,13 @@ impl Store {
             .collect();
         let segments = self.segments_dir(id);
         for name in self.names(&segments)? {
-            let kept = [SEGMENT, INDEX, INDEX_TEMPORARY];
-            let number = kept.iter().find_map(|suffix| name.strip_suffix(suffix));
-            let number = number.and_then(|number| number.parse::<u64>().ok());
-            if !manifest.segments.iter().any(|segment| Some(segment.number) == number) {
+            let suffixes = [SEGMENT, INDEX, INDEX_TEMPORARY];
+            let named = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
+            let named = named.and_then(|number| number.parse::<u64>().ok());
+            let begun = name.split_once('.').and_then(|(number, _)| number.parse::<u64>().ok());
+            if !manifest.segments.iter().any(|segment| Some(segment.number) == named)
+                && !begun.is_some_and(|number| unnamed.contains(&number))
+            {
                 superseded.push(segments.join(name));
             }
         }

@@ -313,8 +313,11 @@ impl Writer {
     fn change_layout(&self, guess: &mut Guess, layout: Layout) {
         let digest = guess.view.digest();
         // Nothing merges frozen segments but this, so the inputs are there.
-        if let Some(view) = guess.view.with_merge(&layout.merge, layout.output) {
+        let Layout { merge, output, index } = layout;
+        if let Some(view) = guess.view.with_merge(&merge, output.clone()) {
             assert_eq!(view.digest(), digest, "S5: a merge keeps the digest");
+            let with_index = output.and_then(|segment| view.with_index(&segment, index));
+            let view = with_index.unwrap_or(view);
             guess.view = view.clone();
             self.handle.publish(&self.open, view);
         } else {

@@ -20,6 +20,7 @@ mod built;
 pub mod codes;
 #[cfg(test)]
 mod corpus;
+mod estimate;
 mod executor;
 mod full_space;
 pub mod hnsw;

@@ -58,11 +58,18 @@ impl View {
         end - self.segments.iter().rev().take_while(in_memory).count()..end
     }
 
-    /// Files worth merging, if any.
-    pub fn choose_file_merge(&self, horizon: Seq) -> Option<Range<usize>> {
+    /// Files worth merging, if any, of those that are `free` to be merged.
+    pub fn choose_file_merge(
+        &self,
+        horizon: Seq,
+        free: &dyn Fn(&Segment) -> bool,
+    ) -> Option<Range<usize>> {
         let files = 0..self.memory_segments().start;
-        self.choose_similar_files(files.clone()).or_else(|| {
-            files.into_iter().find(|place| self.droppable(*place, horizon)).map(|at| at..at + 1)
+        self.choose_similar_files(files.clone(), free).or_else(|| {
+            let worth = |place: &usize| {
+                free(&self.segments[*place].segment) && self.droppable(*place, horizon)
+            };
+            files.into_iter().find(worth).map(|at| at..at + 1)
         })
     }
 
@@ -74,13 +81,18 @@ impl View {
         worth.then_some(files)
     }
 
-    /// The newest run of files of which each is no larger than those after it together.
-    fn choose_similar_files(&self, files: Range<usize>) -> Option<Range<usize>> {
+    /// The newest run of free files of which each is no larger than those after it together.
+    fn choose_similar_files(
+        &self,
+        files: Range<usize>,
+        free: &dyn Fn(&Segment) -> bool,
+    ) -> Option<Range<usize>> {
         let (mut start, mut rows, mut bytes) = (files.end, 0_u32, 0_u64);
         for place in files.clone().rev() {
             let segment = &self.segments[place].segment;
             bytes += segment.file().map_or(0, FileSegment::file_bytes);
-            if bytes > FILE_MERGE_BYTES_MAX || (rows > 0 && segment.rows() > rows) {
+            let too_large = bytes > FILE_MERGE_BYTES_MAX || (rows > 0 && segment.rows() > rows);
+            if too_large || !free(segment) {
                 break;
             }
             rows += segment.rows();

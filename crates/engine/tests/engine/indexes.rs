@@ -17,10 +17,10 @@ use arrwdb_engine::{
 use crate::directory::named;
 use crate::subject::*;
 
-const ROWS: u32 = 1200;
-const K: usize = 5;
+pub(crate) const ROWS: u32 = 1200;
+pub(crate) const K: usize = 5;
 
-fn small() -> EngineConfig {
+pub(crate) fn small() -> EngineConfig {
     EngineConfig { index_rows_min: 200, checkpoint_bytes: 1 << 20, ..config() }
 }
 
@@ -28,11 +28,11 @@ fn hnsw() -> Structure {
     Structure::new("hnsw", &[("M", 8), ("ef_construction", 40), ("ef_search", 12)]).unwrap()
 }
 
-fn spec() -> IndexSpec {
+pub(crate) fn spec() -> IndexSpec {
     IndexSpec { structure: hnsw(), quantization: Quantization::new("hybrid", &[]).unwrap() }
 }
 
-async fn library_by(engine: &Engine, index: IndexSpec, metric: Metric) -> LibraryId {
+pub(crate) async fn library_by(engine: &Engine, index: IndexSpec, metric: Metric) -> LibraryId {
     let new = NewLibrary {
         name: "indexed".into(),
         description: None,
@@ -45,7 +45,7 @@ async fn library_by(engine: &Engine, index: IndexSpec, metric: Metric) -> Librar
     engine.create_library(TENANT, new).await.unwrap().value.id
 }
 
-fn many(rows: std::ops::Range<u32>) -> Vec<PutDocument> {
+pub(crate) fn many(rows: std::ops::Range<u32>) -> Vec<PutDocument> {
     rows.map(|row| {
         let chunk = PutChunk {
             text: format!("row {row}"),
@@ -61,12 +61,17 @@ fn many(rows: std::ops::Range<u32>) -> Vec<PutDocument> {
     .collect()
 }
 
-async fn fill(engine: &Engine, library: LibraryId, rows: std::ops::Range<u32>) {
+pub(crate) async fn fill(engine: &Engine, library: LibraryId, rows: std::ops::Range<u32>) {
     let written = engine.put_documents(TENANT, library, many(rows)).await.unwrap();
     written.value.into_iter().for_each(|outcome| drop(outcome.unwrap()));
 }
 
-async fn search(engine: &Engine, library: LibraryId, row: u64, tuning: Tuning) -> SearchAnswer {
+pub(crate) async fn search(
+    engine: &Engine,
+    library: LibraryId,
+    row: u64,
+    tuning: Tuning,
+) -> SearchAnswer {
     let request = SearchRequest {
         query: Query::Vector(vector(7, row, 1)),
         k: K,
@@ -78,7 +83,7 @@ async fn search(engine: &Engine, library: LibraryId, row: u64, tuning: Tuning) -
 }
 
 /// Every search finds the row that it is of, as many as it asks for, at their true distances.
-async fn check(engine: &Engine, library: LibraryId, rows: u32) {
+pub(crate) async fn check(engine: &Engine, library: LibraryId, rows: u32) {
     let metric = engine.library(TENANT, library, None).await.unwrap().spec().metric;
     for row in (0..u64::from(rows)).step_by(97) {
         let found = search(engine, library, row, Tuning::default()).await;
@@ -96,7 +101,7 @@ async fn check(engine: &Engine, library: LibraryId, rows: u32) {
     }
 }
 
-async fn walked(engine: &Engine, library: LibraryId) -> u32 {
+pub(crate) async fn walked(engine: &Engine, library: LibraryId) -> u32 {
     search(engine, library, 3, Tuning::default()).await.plan.effort.walked
 }
 

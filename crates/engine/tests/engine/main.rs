@@ -10,6 +10,7 @@ mod directory;
 mod faults;
 mod flips;
 mod indexes;
+mod merges;
 mod purge;
 mod residence;
 mod scrub;

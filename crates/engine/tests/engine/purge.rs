@@ -13,7 +13,7 @@ use crate::residence::digest;
 use crate::subject::*;
 
 /// The files in which these bytes are found.
-fn holders(disk: &MemoryDisk, bytes: &[u8]) -> Vec<String> {
+pub(crate) fn holders(disk: &MemoryDisk, bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     for path in files(disk) {
         let looked_at = disk.alter(&path, |all| {

@@ -1,0 +1,158 @@
+//! Which of a library's files are worked on beside its checkpoints: what the builder reads, and
+//! what it writes that no manifest names yet.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrwdb_state::Segment;
+
+use crate::handle::Handle;
+
+/// The state of a library's files, under a lock that is held for no more than a look.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// Above every number that a file has, or is to have; 0 until a manifest was looked at.
+    next: u64,
+    /// Files that are written and that no manifest names yet: nobody sweeps them.
+    unnamed: BTreeSet<u64>,
+    /// Files that the builder works on: it takes none of them twice.
+    claimed: BTreeSet<u64>,
+    /// What could not be done to which files: not tried again before the next checkpoint.
+    failed: BTreeSet<(Work, u64)>,
+    /// Those who keep the library from being closed.
+    users: u32,
+}
+
+impl Files {
+    /// A number that no file has, given the next one that the manifest on disk knows.
+    pub(crate) fn take_number(&mut self, of_manifest: u64) -> u64 {
+        let number = self.next.max(of_manifest).max(1);
+        self.next = number + 1;
+        number
+    }
+
+    /// Above every number taken so far.
+    pub(crate) fn next_number(&self, of_manifest: u64) -> u64 {
+        self.next.max(of_manifest).max(1)
+    }
+
+    pub(crate) fn unnamed(&self) -> &BTreeSet<u64> {
+        &self.unnamed
+    }
+
+    /// Whether a file that no manifest names may be named by one: nobody has removed it meanwhile.
+    pub(crate) fn is_unnamed(&self, number: u64) -> bool {
+        self.unnamed.contains(&number)
+    }
+
+    /// Gives up what no manifest names: it is left to be swept.
+    pub(crate) fn forsake_unnamed(&mut self) {
+        self.unnamed.clear();
+    }
+
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.users > 0
+    }
+
+    /// Whether nobody works on any file.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.claimed.is_empty()
+    }
+
+    /// Whether this can be begun on a segment: it is a file that nobody works on, and did not just
+    /// fail.
+    pub(crate) fn is_free(&self, work: Work, segment: &Segment) -> bool {
+        number(segment).is_some_and(|number| {
+            !self.claimed.contains(&number) && !self.failed.contains(&(work, number))
+        })
+    }
+
+    pub(crate) fn forget_failures(&mut self) {
+        self.failed.clear();
+    }
+}
+
+fn number(segment: &Segment) -> Option<u64> {
+    segment.file().map(arrwdb_state::FileSegment::number)
+}
+
+/// What is done to files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Work {
+    /// Several become one, or one a smaller one.
+    Merge,
+    /// One gets a structure.
+    Structure,
+}
+
+/// Keeps a library from being closed for being idle.
+#[derive(Debug)]
+pub(crate) struct KeptOpen(Arc<Handle>);
+
+impl KeptOpen {
+    pub(crate) fn new(handle: &Arc<Handle>) -> Self {
+        handle.files.lock().users += 1;
+        Self(handle.clone())
+    }
+}
+
+impl Drop for KeptOpen {
+    fn drop(&mut self) {
+        self.0.files.lock().users -= 1;
+    }
+}
+
+/// Files that are worked on until this is dropped, and what is written from them.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    handle: Arc<Handle>,
+    work: Work,
+    inputs: Vec<u64>,
+    output: Option<u64>,
+    done: bool,
+}
+
+impl Claim {
+    /// Claims segments that are free for this. `files` are those of `handle`.
+    pub(crate) fn new<'a>(
+        handle: &Arc<Handle>,
+        files: &mut Files,
+        work: Work,
+        inputs: impl Iterator<Item = &'a Segment>,
+    ) -> Self {
+        let inputs: Vec<u64> = inputs.filter_map(number).collect();
+        files.claimed.extend(&inputs);
+        Self { handle: handle.clone(), work, inputs, output: None, done: false }
+    }
+
+    /// A number for the file that is written. Nobody sweeps it while the claim lasts.
+    pub(crate) fn number_output(&mut self, of_manifest: u64) -> u64 {
+        let mut files = self.handle.files.lock();
+        let number = files.take_number(of_manifest);
+        files.unnamed.insert(number);
+        self.output = Some(number);
+        number
+    }
+
+    /// The work is done, and not to be taken for failed.
+    pub(crate) fn finish(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut files = self.handle.files.lock();
+        for input in &self.inputs {
+            files.claimed.remove(input);
+        }
+        if !self.done {
+            files.failed.extend(self.inputs.iter().map(|input| (self.work, *input)));
+        }
+        if let Some(output) = self.output {
+            files.unnamed.remove(&output);
+        }
+        drop(files);
+        self.handle.progress.notify_waiters();
+    }
+}
