@@ -3,8 +3,11 @@
 //!
 //! ```text
 //! choose a job -> claim its files -> write the merged file -> build -> write the structure ->
-//! publish: a merge by a checkpoint, a structure by the library's writer -> give up the claim
+//! publish, by the library's writer -> give up the claim
 //! ```
+//!
+//! A merged file is searched at once. The next manifest names it; until then its inputs stay on disk,
+//! and a start has those.
 //!
 //! A merged file is published together with its structure, so that what was found by one is never
 //! scanned again. Until then, and until a first structure is built, segments are searched as
@@ -15,10 +18,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrwdb_state::{IndexFile, IndexSpec, Segment, SegmentIndex, SegmentView, Seq, View};
+use arrwdb_state::{IndexFile, LibrarySpec, Segment, SegmentIndex, SegmentView, Seq, View};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::checkpoint::Rewritten;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::files::{Claim, Files, KeptOpen, Work};
@@ -28,6 +30,9 @@ use crate::maintenance::blocking;
 /// Libraries that may wait for a lane. One that finds the queue full is looked at again after its
 /// next checkpoint.
 const QUEUE_MAX: usize = 1024;
+/// A segment of so many bytes of vectors has a structure however few its rows are: reading all of
+/// them takes longer than a walk.
+const INDEX_BYTES_MIN: u64 = 2 << 20;
 /// Jobs of more rows are for the lane of those that take long.
 const QUICK_ROWS_MAX: u32 = 1 << 16;
 
@@ -62,7 +67,8 @@ pub(crate) struct Request {
     awaited: Option<(Target, Reply)>,
 }
 
-type Reply = oneshot::Sender<Result<Rewritten, EngineError>>;
+/// How many dead rows were left out.
+type Reply = oneshot::Sender<Result<u64, EngineError>>;
 pub(crate) type Requests = mpsc::Receiver<Request>;
 
 /// The way to the builder.
@@ -89,12 +95,12 @@ impl Builder {
         }
     }
 
-    /// Waits until a library is as `target` says.
+    /// Waits until a library is as `target` says; how many dead rows were left out.
     pub(crate) async fn reach(
         &self,
         handle: &Arc<Handle>,
         target: Target,
-    ) -> Result<Rewritten, EngineError> {
+    ) -> Result<u64, EngineError> {
         let (reply, answer) = oneshot::channel();
         let rows = handle.residence().map_or(0, |open| open.view().rows());
         let lane = Lane::of(u32::try_from(rows).unwrap_or(u32::MAX));
@@ -160,23 +166,23 @@ async fn reach(
     engine: &Arc<Inner>,
     handle: &Arc<Handle>,
     target: Target,
-) -> Result<Rewritten, EngineError> {
+) -> Result<u64, EngineError> {
     let _kept_open = KeptOpen::new(handle);
     // It may have been closed for being idle while it waited here.
     engine.opened(handle).await?;
     handle.files.lock().forget_failures();
-    let mut rewritten = Rewritten::default();
+    let mut dropped = 0;
     if target == Target::OneFile {
         let job = wait_for(engine, handle, || look_for_all_files(handle)).await?;
         if let Some(job) = job {
-            rewritten = job.perform(engine, handle).await?;
+            dropped = job.perform(engine, handle).await?;
         }
     }
     // What is written meanwhile is not waited for: there might be no end of it.
     let awaited = open_view(handle).map(|view| lacking(engine, handle, &view)).unwrap_or_default();
     loop {
         let next = wait_for(engine, handle, || look_for_one_of(engine, handle, &awaited)).await?;
-        let Some(job) = next else { return Ok(rewritten) };
+        let Some(job) = next else { return Ok(dropped) };
         job.perform(engine, handle).await?;
     }
 }
@@ -231,20 +237,20 @@ fn open_view(handle: &Handle) -> Option<Arc<View>> {
 }
 
 /// Whether a segment of so many rows is to have a structure.
-fn is_large(engine: &Inner, spec: IndexSpec, rows: u32) -> bool {
-    rows >= engine.config.index_rows_min && !spec.is_plain()
+fn is_large(engine: &Inner, spec: &LibrarySpec, rows: u32) -> bool {
+    let bytes = u64::from(rows) * u64::from(spec.dimension) * size_of::<f32>() as u64;
+    let large = rows >= engine.config.index_rows_min || bytes >= INDEX_BYTES_MIN;
+    large && !spec.index.is_plain()
 }
 
 /// The files whose structure is not as the library asks for it.
 fn lacking(engine: &Inner, handle: &Handle, view: &View) -> Vec<Arc<Segment>> {
-    let Some(spec) = engine.catalog.load().get(handle.id).map(|spec| spec.index) else {
-        return Vec::new();
-    };
+    let Some(spec) = engine.catalog.load().get(handle.id).cloned() else { return Vec::new() };
     let wanting = view.segments().iter().filter(|view| {
-        let large = is_large(engine, spec, view.segment().rows());
+        let large = is_large(engine, &spec, view.segment().rows());
         view.segment().file().is_some()
             && match view.index() {
-                Some(index) => !large || !index.spec().builds_as(spec),
+                Some(index) => !large || !index.spec().builds_as(spec.index),
                 None => large,
             }
     });
@@ -259,7 +265,7 @@ fn choose(engine: &Inner, handle: &Arc<Handle>, lane: Lane) -> Option<Job> {
     if !plain {
         let horizon = engine.upkeep.horizon();
         let free = |segment: &Segment| files.is_free(Work::Merge, segment);
-        if let Some(range) = view.choose_file_merge(horizon, &free) {
+        if let Some(range) = view.choose_file_merge(horizon, true, &free) {
             let rows = view.segments()[range.clone()].iter().map(|view| view.segment().rows());
             if Lane::of(rows.fold(0, u32::saturating_add)) == lane {
                 return Some(merge_job(handle, &mut files, &view, range, horizon));
@@ -316,42 +322,37 @@ fn structure_job(handle: &Arc<Handle>, files: &mut Files, segment: Arc<Segment>)
 }
 
 impl Job {
-    /// Does it. What is superseded meanwhile (the files were purged, the library deleted) is
-    /// dropped, and rewrites nothing.
-    async fn perform(
-        self,
-        engine: &Arc<Inner>,
-        handle: &Arc<Handle>,
-    ) -> Result<Rewritten, EngineError> {
+    /// Does it; how many dead rows that left out. What is superseded meanwhile (the files were purged,
+    /// the library deleted) is dropped.
+    async fn perform(self, engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<u64, EngineError> {
         let Self { mut claim, what } = self;
-        // Given back before publishing: whoever purges holds up the checkpoint that publishes.
-        let writing = handle.writing.read().await;
+        // Whoever removes for good what was deleted waits until this is published, or given up.
+        let _writing = handle.writing.read().await;
         let (shared, of) = (engine.clone(), handle.clone());
-        let rewritten = match what {
+        match what {
             What::Merge(inputs, horizon) => {
+                let before: u64 = inputs.iter().map(|input| u64::from(input.rows())).sum();
                 let merged = blocking(move || {
                     let layout = write_merge(&shared, &of, &mut claim, &inputs, horizon);
                     layout.map(|layout| (claim, layout))
                 });
                 let (claim, layout) = merged.await?;
-                drop(writing);
-                let rewritten = match layout {
-                    Some(layout) => engine.upkeep.publish(handle, layout).await?,
-                    None => Rewritten::default(),
+                let after = layout.as_ref().map_or(before, |layout| u64::from(layout.merge.rows()));
+                let used = match layout {
+                    Some(layout) => handle.relay(layout).await,
+                    None => false,
                 };
                 claim.finish();
-                rewritten
+                Ok(if used { before - after } else { 0 })
             }
             What::Structure(segment) => {
                 let built = segment.clone();
                 let index = blocking(move || write_structure(&shared, &of, &built)).await?;
-                drop(writing);
                 handle.set_index(segment, index).await;
                 claim.finish();
-                Rewritten::default()
+                Ok(0)
             }
-        };
-        Ok(rewritten)
+        }
     }
 }
 
@@ -396,7 +397,7 @@ fn write_structure(
     let spec = engine.catalog.load().get(handle.id).cloned();
     let spec = spec.ok_or(EngineError::LibraryNotFound(handle.id))?;
     let Some(file) = segment.file() else { return Ok(None) };
-    if !is_large(engine, spec.index, segment.rows()) {
+    if !is_large(engine, &spec, segment.rows()) {
         engine.store.remove_index(handle.id, file.number())?;
         return Ok(None);
     }

@@ -1,14 +1,15 @@
 //! The checkpoint of a library: what is in memory goes to a file, files that are worth it are
 //! merged, and a manifest of all that is made durable, while the library is read and written.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrwdb_state::{Manifest, Seq, View};
+use arrwdb_state::{FileSegment, Manifest, Segment, Seq, View};
 
 use crate::engine::Inner;
 use crate::error::EngineError;
-use crate::files::Work;
+use crate::files::{Claim, Work};
 use crate::handle::{Frozen, Handle, Layout};
 use crate::maintenance::blocking;
 
@@ -17,6 +18,8 @@ struct Checkpointed {
     applied: Seq,
     /// Merges to be done in the live view, in order.
     layouts: Vec<Layout>,
+    /// Their inputs, but for what is in memory.
+    claims: Vec<Claim>,
     manifest: Manifest,
     rewritten: Rewritten,
 }
@@ -27,20 +30,7 @@ pub(crate) async fn checkpoint(
     engine: &Arc<Inner>,
     handle: &Arc<Handle>,
 ) -> Result<(), EngineError> {
-    checkpoint_with(engine, handle, Write::usual()).await.map(drop)
-}
-
-/// What a checkpoint does besides writing what is in memory.
-pub(crate) struct Write {
-    pub(crate) depth: Depth,
-    /// A merge that the builder wrote.
-    pub(crate) merged: Option<Layout>,
-}
-
-impl Write {
-    fn usual() -> Self {
-        Self { depth: Depth::Usual, merged: None }
-    }
+    checkpoint_with(engine, handle, Depth::Usual).await.map(drop)
 }
 
 /// How much of what is dead a checkpoint leaves out.
@@ -64,12 +54,16 @@ pub(crate) struct Rewritten {
 pub(crate) async fn checkpoint_with(
     engine: &Arc<Inner>,
     handle: &Arc<Handle>,
-    write: Write,
+    depth: Depth,
 ) -> Result<Rewritten, EngineError> {
     handle.checkpoint_wanted.store(false, Ordering::SeqCst);
     if handle.deleted.load(Ordering::SeqCst) {
         return Ok(Rewritten::default());
     }
+    // Whoever merges files after this is not seen by this checkpoint, or is and need not be.
+    let relaid = handle.relaid();
+    handle.set_relaid(None);
+    handle.files.lock().forget_failures();
     let Some(Frozen { view, covers }) = handle.freeze().await else {
         // Closed is written; one that takes no more requests is nobody's concern.
         return match handle.residence() {
@@ -80,20 +74,21 @@ pub(crate) async fn checkpoint_with(
         };
     };
     let (shared, written) = (engine.clone(), handle.clone());
-    match blocking(move || write_checkpoint(&shared, &written, view, write)).await {
-        Ok(Checkpointed { applied, layouts, manifest, rewritten }) => {
+    match blocking(move || write_checkpoint(&shared, &written, view, depth)).await {
+        Ok(Checkpointed { applied, layouts, claims, manifest, rewritten }) => {
             handle.set_checkpointed(applied, covers);
             handle.thaw(layouts).await;
+            for claim in claims {
+                claim.finish();
+            }
             let (store, swept) = (engine.store.clone(), handle.clone());
-            blocking(move || {
-                let unnamed = swept.files.lock().unnamed().clone();
-                store.sweep(&manifest, &unnamed)
-            })
-            .await?;
+            blocking(move || store.sweep(&manifest, &in_use(&swept))).await?;
             engine.want_indexes(handle);
             Ok(rewritten)
         }
         Err(error) => {
+            // Sooner or later does no harm: it is the time at which this is tried again.
+            handle.set_relaid(relaid.or(handle.relaid()));
             handle.thaw(Vec::new()).await;
             Err(error)
         }
@@ -102,24 +97,17 @@ pub(crate) async fn checkpoint_with(
 
 fn write_checkpoint(
     engine: &Inner,
-    handle: &Handle,
+    handle: &Arc<Handle>,
     mut view: View,
-    write: Write,
+    depth: Depth,
 ) -> Result<Checkpointed, EngineError> {
     let (store, id) = (&engine.store, handle.id);
-    let Write { depth, merged } = write;
     let horizon = match depth {
         Depth::Usual => engine.upkeep.horizon(),
         Depth::Purge => view.applied(),
     };
     let mut rewritten = Rewritten::default();
-    let mut layouts = Vec::new();
-    if let Some(layout) = merged
-        && let Some(with) = with_built(handle, &view, &layout, &mut rewritten)
-    {
-        view = with;
-        layouts.push(layout);
-    }
+    let (mut layouts, mut claims) = (Vec::new(), Vec::new());
     let of_manifest = store.read_manifest(id)?.map_or(1, |manifest| manifest.next_segment);
     let built = handle.indexed.load(Ordering::Relaxed);
     loop {
@@ -128,8 +116,14 @@ fn write_checkpoint(
             _ if !memory.is_empty() => Some(memory),
             Depth::Usual if built => None,
             Depth::Usual => {
-                let files = handle.files.lock();
-                view.choose_file_merge(horizon, &|segment| files.is_free(Work::Merge, segment))
+                let mut files = handle.files.lock();
+                let free = |segment: &Segment| files.is_free(Work::Merge, segment);
+                let range = view.choose_file_merge(horizon, false, &free);
+                if let Some(range) = range.clone() {
+                    let inputs = view.segments()[range].iter().map(|view| &**view.segment());
+                    claims.push(Claim::new(handle, &mut files, Work::Merge, inputs));
+                }
+                range
             }
             Depth::Purge if engine.upkeep.is_closing() => None,
             Depth::Purge => view.file_with_dead_rows(),
@@ -139,33 +133,28 @@ fn write_checkpoint(
         let number = handle.files.lock().take_number(of_manifest);
         let output = store.write_segment(id, number, &merge)?;
         let layout = Layout { merge, output, index: None };
-        view = with_layout(&view, &layout, &mut rewritten).ok_or_else(|| EngineError::Storage {
-            detail: "a merge does not fit the view that it was planned on".into(),
+        let merged = view.with_merge(&layout.merge, layout.output.clone()).ok_or_else(|| {
+            let detail = "a merge does not fit the view that it was planned on".into();
+            EngineError::Storage { detail }
         })?;
+        rewritten.files += 1;
+        rewritten.rows += view.rows().saturating_sub(merged.rows());
+        view = merged;
         layouts.push(layout);
     }
     let next = handle.files.lock().next_number(of_manifest);
     let manifest = store.write_manifest(id, &view, next)?;
-    Ok(Checkpointed { applied: view.applied(), layouts, manifest, rewritten })
+    Ok(Checkpointed { applied: view.applied(), layouts, claims, manifest, rewritten })
 }
 
-/// A view with what the builder merged, if that has its place: not a file that was removed
-/// meanwhile, or one of segments that are gone.
-fn with_built(
-    handle: &Handle,
-    view: &View,
-    layout: &Layout,
-    rewritten: &mut Rewritten,
-) -> Option<View> {
-    let number = layout.output.as_ref().and_then(|segment| Some(segment.file()?.number()));
-    let there = number.is_none_or(|number| handle.files.lock().is_unnamed(number));
-    if there { with_layout(view, layout, rewritten) } else { None }
-}
-
-/// A view with merged segments in the place of their inputs, if it has those.
-fn with_layout(view: &View, layout: &Layout, rewritten: &mut Rewritten) -> Option<View> {
-    let merged = view.with_merge(&layout.merge, layout.output.clone())?;
-    rewritten.files += 1;
-    rewritten.rows += view.rows().saturating_sub(merged.rows());
-    Some(merged)
+/// Files that are written, or in use and not named by a manifest yet.
+fn in_use(handle: &Handle) -> BTreeSet<u64> {
+    // In this order: what is not written any more is in use by then, or of no use.
+    let mut numbers = handle.files.lock().written().clone();
+    if let Ok(open) = handle.residence() {
+        let view = open.view();
+        let files = view.segments().iter().filter_map(|view| view.segment().file());
+        numbers.extend(files.map(FileSegment::number));
+    }
+    numbers
 }

@@ -13,8 +13,8 @@ use crate::handle::Handle;
 pub(crate) struct Files {
     /// Above every number that a file has, or is to have; 0 until a manifest was looked at.
     next: u64,
-    /// Files that are written and that no manifest names yet: nobody sweeps them.
-    unnamed: BTreeSet<u64>,
+    /// Files that are written and that nothing names yet: nobody sweeps them.
+    written: BTreeSet<u64>,
     /// Files that the builder works on: it takes none of them twice.
     claimed: BTreeSet<u64>,
     /// What could not be done to which files: not tried again before the next checkpoint.
@@ -36,18 +36,9 @@ impl Files {
         self.next.max(of_manifest).max(1)
     }
 
-    pub(crate) fn unnamed(&self) -> &BTreeSet<u64> {
-        &self.unnamed
-    }
-
-    /// Whether a file that no manifest names may be named by one: nobody has removed it meanwhile.
-    pub(crate) fn is_unnamed(&self, number: u64) -> bool {
-        self.unnamed.contains(&number)
-    }
-
-    /// Gives up what no manifest names: it is left to be swept.
-    pub(crate) fn forsake_unnamed(&mut self) {
-        self.unnamed.clear();
+    /// Files that are written and that nothing names yet.
+    pub(crate) fn written(&self) -> &BTreeSet<u64> {
+        &self.written
     }
 
     pub(crate) fn is_in_use(&self) -> bool {
@@ -109,6 +100,7 @@ pub(crate) struct Claim {
     work: Work,
     inputs: Vec<u64>,
     output: Option<u64>,
+    /// Nothing failed.
     done: bool,
 }
 
@@ -129,12 +121,12 @@ impl Claim {
     pub(crate) fn number_output(&mut self, of_manifest: u64) -> u64 {
         let mut files = self.handle.files.lock();
         let number = files.take_number(of_manifest);
-        files.unnamed.insert(number);
+        files.written.insert(number);
         self.output = Some(number);
         number
     }
 
-    /// The work is done, and not to be taken for failed.
+    /// The work is done, or need not be done any more. Whoever uses what it wrote does so by now.
     pub(crate) fn finish(mut self) {
         self.done = true;
     }
@@ -150,7 +142,7 @@ impl Drop for Claim {
             files.failed.extend(self.inputs.iter().map(|input| (self.work, *input)));
         }
         if let Some(output) = self.output {
-            files.unnamed.remove(&output);
+            files.written.remove(&output);
         }
         drop(files);
         self.handle.progress.notify_waiters();

@@ -39,6 +39,9 @@ pub(crate) struct Handle {
     checkpointed: AtomicU64,
     /// A number up to which no record of this library is missing in the manifest on disk.
     covered: AtomicU64,
+    /// One more than the tick of upkeep at which its files were laid otherwise than the manifest
+    /// on disk has them; 0 if they were not.
+    relaid: AtomicU64,
     /// Set while a checkpoint is asked for and has not begun.
     pub(crate) checkpoint_wanted: AtomicBool,
     /// For each lane of the builder: set while it is asked to look at the library and has not begun.
@@ -157,6 +160,8 @@ pub(crate) enum Request {
     Freeze { reply: oneshot::Sender<Frozen> },
     /// Put merged segments in the place of their inputs, and end the freeze.
     Thaw { layouts: Vec<Layout>, done: oneshot::Sender<()> },
+    /// Put a merged file in the place of its inputs; the answer says whether it has that place.
+    Relay { layout: Box<Layout>, done: oneshot::Sender<bool> },
     /// Have a segment searched by this, or scanned; the answer says whether the library has it.
     Index { segment: Arc<Segment>, index: Option<Arc<SegmentIndex>>, done: oneshot::Sender<bool> },
     /// Close the library, if everything is in files when all that was asked for is done. The
@@ -201,6 +206,7 @@ impl Handle {
             progress: Notify::new(),
             checkpointed: AtomicU64::new(counts.applied.get()),
             covered: AtomicU64::new(covers.max(counts.applied).get()),
+            relaid: AtomicU64::new(0),
             checkpoint_wanted: AtomicBool::new(false),
             building_wanted: [AtomicBool::new(false), AtomicBool::new(false)],
             indexed: AtomicBool::new(false),
@@ -294,6 +300,17 @@ impl Handle {
         self.covered.fetch_max(covers.get(), Ordering::SeqCst);
     }
 
+    /// Says whether its files lie as the manifest on disk has them, or since which tick they do not.
+    pub(crate) fn set_relaid(&self, since: Option<u64>) {
+        let relaid = since.map_or(0, |tick| tick.saturating_add(1));
+        self.relaid.store(relaid, Ordering::SeqCst);
+    }
+
+    /// The tick since which its files lie otherwise than the manifest on disk has them.
+    pub(crate) fn relaid(&self) -> Option<u64> {
+        self.relaid.load(Ordering::SeqCst).checked_sub(1)
+    }
+
     /// The greatest number up to which no record of this library is needed from the log, given
     /// what was durable before this is asked.
     pub(crate) fn covered(&self, durable: u64) -> u64 {
@@ -309,9 +326,10 @@ impl Handle {
         covered
     }
 
-    /// Whether a manifest on disk has everything that is published.
+    /// Whether a manifest on disk has everything that is published, where it lies.
     pub(crate) fn is_clean(&self) -> bool {
-        self.counts().applied.get() <= self.checkpointed.load(Ordering::SeqCst)
+        self.relaid.load(Ordering::SeqCst) == 0
+            && self.counts().applied.get() <= self.checkpointed.load(Ordering::SeqCst)
     }
 
     /// What a writer answered; it is gone without an answer only with its library.
@@ -334,6 +352,16 @@ impl Handle {
         if self.ask(Request::Thaw { layouts, done }).await.is_ok() {
             // The writer answers, or is gone with its library.
             finished.await.unwrap_or_default();
+        }
+    }
+
+    /// Puts a merged file in the place of its inputs, between two records; whether the library still
+    /// has those.
+    pub(crate) async fn relay(&self, layout: Layout) -> bool {
+        let (done, finished) = oneshot::channel();
+        match self.ask(Request::Relay { layout: Box::new(layout), done }).await {
+            Ok(()) => finished.await.unwrap_or(false),
+            Err(NoWriter) => false,
         }
     }
 

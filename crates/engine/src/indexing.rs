@@ -67,7 +67,9 @@ impl Inner {
         let before = self.snapshot(tenant, id, None).await?;
         let handle = self.handle(id)?;
         self.upkeep.checkpoint_now(&handle).await?;
-        let rewritten = self.builder.reach(&handle, Target::OneFile).await?;
+        let rows_dropped = self.builder.reach(&handle, Target::OneFile).await?;
+        // Names what was merged, so that its inputs can go.
+        self.upkeep.checkpoint_now(&handle).await?;
         let after = self.snapshot(tenant, id, None).await?;
         let bytes = |snapshot: &Snapshot| {
             let stats = snapshot.stats();
@@ -75,7 +77,7 @@ impl Inner {
         };
         Ok(IndexOptimized {
             index: after.spec.index,
-            rows_dropped: rewritten.rows,
+            rows_dropped,
             bytes_freed: bytes(&before).saturating_sub(bytes(&after)),
             took: started.elapsed(),
         })
@@ -114,7 +116,6 @@ impl Inner {
             open.is_ok_and(|open| open.view().segments().iter().any(|view| view.index().is_some()))
         };
         if !plain || leftover() {
-            handle.files.lock().forget_failures();
             self.builder.want(handle);
         }
     }

@@ -12,7 +12,8 @@
 //! - **N2** What is published only advances.
 //! - **N3** Every queue is bounded; a full one answers [`EngineError::Busy`].
 //! - **N4** No lock is held across an await, and none on the read path of an open library (opening a
-//!   closed one waits on a thread for blocking work).
+//!   closed one waits on a thread for blocking work). But for one that no request waits for: the
+//!   builder and the upkeep keep each other from a library's files.
 
 pub mod backup;
 mod building;

@@ -12,11 +12,11 @@ use arrwdb_state::{Seq, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::checkpoint::{Depth, Rewritten, Write, checkpoint, checkpoint_with};
+use crate::checkpoint::checkpoint;
 use crate::closing::Closing;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
-use crate::handle::{Handle, Layout};
+use crate::handle::Handle;
 use crate::purge::{self, PurgeReceipt};
 use crate::residence::OPEN_LIBRARIES_MAX;
 use crate::retention;
@@ -30,6 +30,9 @@ const TICK: Duration = Duration::from_secs(5);
 /// A quiet library's records are not left in the log beyond this many bytes of it: its library is
 /// checkpointed so that a start has little more than that to replay.
 const REPLAY_BYTES_MAX: u64 = 256 << 20;
+/// Ticks after which merged files are named in a manifest, should no other reason for one come: a
+/// library that is written to has one sooner, and need not write a small file for this one.
+const RELAID_TICKS: u64 = 2;
 /// How long one tick closes idle libraries, so that their checkpoints do not crowd out others.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long one tick checkpoints libraries that pin the log; the rest of the time is for others.
@@ -43,8 +46,6 @@ const SAMPLES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(crate) enum Task {
     Checkpoint(Arc<Handle>),
-    /// As that, with files that the builder has merged in the place of their inputs.
-    Publish(Arc<Handle>, Box<Layout>, oneshot::Sender<Result<Rewritten, EngineError>>),
     /// As [`Task::Checkpoint`], and tell how it went.
     CheckpointNow(Arc<Handle>, oneshot::Sender<Result<(), EngineError>>),
     /// Write and close libraries until the memory is well below its budget.
@@ -126,15 +127,6 @@ impl Upkeep {
         self.ask(Task::Purge).await
     }
 
-    /// Puts a merged file in the place of its inputs, for good.
-    pub(crate) async fn publish(
-        &self,
-        handle: &Arc<Handle>,
-        layout: Layout,
-    ) -> Result<Rewritten, EngineError> {
-        self.ask(|reply| Task::Publish(handle.clone(), Box::new(layout), reply)).await
-    }
-
     /// Writes what a library holds in memory to files.
     pub(crate) async fn checkpoint_now(&self, handle: &Arc<Handle>) -> Result<(), EngineError> {
         self.ask(|reply| Task::CheckpointNow(handle.clone(), reply)).await
@@ -203,6 +195,7 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                 samples.take(&engine);
                 engine.look_at_disk();
                 engine.upkeep.ticks.fetch_add(1, Ordering::Relaxed);
+                settle_relaid(&engine);
                 close_idle(&engine).await;
                 if let Err(error) = ease_log(&engine).await {
                     tracing::error!(%error, "cannot trim the log");
@@ -221,10 +214,6 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                 Some(_) if engine.upkeep.is_closing() => {}
                 Some(Task::Checkpoint(handle)) => {
                     report(&handle, checkpoint(&engine, &handle).await);
-                }
-                Some(Task::Publish(handle, layout, reply)) => {
-                    let write = Write { depth: Depth::Usual, merged: Some(*layout) };
-                    drop(reply.send(checkpoint_with(&engine, &handle, write).await));
                 }
                 Some(Task::CheckpointNow(handle, reply)) => {
                     // Whoever asked may have left; it is done all the same.
@@ -287,6 +276,17 @@ async fn checkpoint_all(engine: &Arc<Inner>) {
     }
     if let Err(error) = ease_log(engine).await {
         tracing::error!(%error, "cannot trim the log");
+    }
+}
+
+/// Has the manifests written of libraries whose files were merged and that are not written to: what
+/// was merged is on disk twice until then.
+fn settle_relaid(engine: &Inner) {
+    let before = engine.upkeep.now().saturating_sub(RELAID_TICKS);
+    for handle in engine.handles.load_full().values() {
+        if handle.relaid().is_some_and(|tick| tick < before) {
+            engine.upkeep.want_checkpoint(handle);
+        }
     }
 }
 

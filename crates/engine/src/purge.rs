@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrwdb_state::{CatalogCommand, Seq, Timestamp};
 
 use crate::catalog;
-use crate::checkpoint::{Depth, Rewritten, Write, checkpoint_with};
+use crate::checkpoint::{Depth, Rewritten, checkpoint_with};
 use crate::engine::Inner;
 use crate::error::EngineError;
 use crate::handle::Handle;
@@ -139,11 +139,9 @@ async fn purge_open(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<Rewritt
         }
         engine.opened(handle).await?;
     }
-    // What is merged, or was and is not published yet, may hold rows that died since.
+    // What is being merged may hold rows that died since.
     let alone = handle.halt_building().await;
-    handle.files.lock().forsake_unnamed();
-    let write = Write { depth: Depth::Purge, merged: None };
-    let rewritten = checkpoint_with(engine, handle, write).await?;
+    let rewritten = checkpoint_with(engine, handle, Depth::Purge).await?;
     drop(alone);
     if was_closed {
         // There may be more of them than may be open.

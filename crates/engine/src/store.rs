@@ -333,31 +333,31 @@ impl Store {
     pub(crate) fn sweep_library(
         &self,
         id: LibraryId,
-        unnamed: &BTreeSet<u64>,
+        kept: &BTreeSet<u64>,
     ) -> Result<(), EngineError> {
         let Some(manifest) = self.read_manifest(id)? else { return Ok(()) };
-        if !self.superseded(&manifest, unnamed)?.is_empty() {
+        if !self.superseded(&manifest, kept)?.is_empty() {
             self.settle(&self.library_dir(id))?;
-            self.sweep(&manifest, unnamed)?;
+            self.sweep(&manifest, kept)?;
         }
         Ok(())
     }
 
     /// Removes what the manifest on disk, whose name is durable, does not name: older manifests,
-    /// merged segments, and left-overs, but not the `unnamed` files that are still written.
-    /// Mappings of removed files stay whole.
+    /// merged segments, and left-overs, but not files that are `kept`: they are still
+    /// written, or used already. Mappings of removed files stay whole.
     pub(crate) fn sweep(
         &self,
         manifest: &Manifest,
-        unnamed: &BTreeSet<u64>,
+        kept: &BTreeSet<u64>,
     ) -> Result<(), EngineError> {
-        self.superseded(manifest, unnamed)?.iter().try_for_each(|path| self.remove(path))
+        self.superseded(manifest, kept)?.iter().try_for_each(|path| self.remove(path))
     }
 
     fn superseded(
         &self,
         manifest: &Manifest,
-        unnamed: &BTreeSet<u64>,
+        kept: &BTreeSet<u64>,
     ) -> Result<Vec<PathBuf>, EngineError> {
         let id = manifest.library;
         let dir = self.library_dir(id);
@@ -374,7 +374,7 @@ impl Store {
             let named = named.and_then(|number| number.parse::<u64>().ok());
             let begun = name.split_once('.').and_then(|(number, _)| number.parse::<u64>().ok());
             if !manifest.segments.iter().any(|segment| Some(segment.number) == named)
-                && !begun.is_some_and(|number| unnamed.contains(&number))
+                && !begun.is_some_and(|number| kept.contains(&number))
             {
                 superseded.push(segments.join(name));
             }

@@ -29,7 +29,7 @@ const BACKLOG_MAX: u64 = 16;
 
 /// What a library with search structures holds in memory before it is written to a file: every
 /// search scans it, which shall take no longer than the rest of the search.
-const INDEXED_TAIL_BYTES: u64 = 8 << 20;
+const INDEXED_TAIL_BYTES: u64 = 4 << 20;
 
 /// The writer of one library.
 pub(crate) struct Writer {
@@ -166,10 +166,21 @@ impl Writer {
             Request::Thaw { layouts, done } => {
                 guess.frozen = Seq::START;
                 for layout in layouts {
-                    self.change_layout(guess, layout);
+                    // What a checkpoint merges is claimed, so the inputs are there.
+                    if !self.change_layout(guess, layout) {
+                        tracing::error!(library = %self.handle.id, "a checkpoint does not fit; memory is kept");
+                    }
                 }
                 // The one who asked may be gone; the layout holds all the same.
                 done.send(()).unwrap_or_default();
+            }
+            Request::Relay { layout, done } => {
+                let fits = self.change_layout(guess, *layout);
+                if fits {
+                    self.handle.set_relaid(Some(self.upkeep.now()));
+                }
+                // The one who asked may be gone; the layout holds all the same.
+                done.send(fits).unwrap_or_default();
             }
             Request::Index { segment, index, done } => {
                 let with = guess.view.with_index(&segment, index);
@@ -310,19 +321,16 @@ impl Writer {
         self.handle.advance(oldest.map(|record| record.seq).or(stopped));
     }
 
-    fn change_layout(&self, guess: &mut Guess, layout: Layout) {
+    /// Puts a merged segment in the place of its inputs; whether those are there.
+    fn change_layout(&self, guess: &mut Guess, layout: Layout) -> bool {
         let digest = guess.view.digest();
-        // Nothing merges frozen segments but this, so the inputs are there.
         let Layout { merge, output, index } = layout;
-        if let Some(view) = guess.view.with_merge(&merge, output.clone()) {
-            assert_eq!(view.digest(), digest, "S5: a merge keeps the digest");
-            let with_index = output.and_then(|segment| view.with_index(&segment, index));
-            let view = with_index.unwrap_or(view);
-            guess.view = view.clone();
-            self.handle.publish(&self.open, view);
-        } else {
-            tracing::error!(library = %self.handle.id, "a checkpoint does not fit; memory is kept");
-        }
+        let Some(view) = guess.view.with_merge(&merge, output.clone()) else { return false };
+        assert_eq!(view.digest(), digest, "S5: a merge keeps the digest");
+        let with_index = output.and_then(|segment| view.with_index(&segment, index));
+        guess.view = with_index.unwrap_or(view);
+        self.handle.publish(&self.open, guess.view.clone());
+        true
     }
 }
 

@@ -11,9 +11,13 @@ use crate::view::{SegmentView, View};
 /// Merges in memory stop at outputs of this size, so that the writer never stalls for long; what
 /// is larger waits for a checkpoint.
 const MEMORY_MERGE_BYTES_MAX: u64 = 8 << 20;
-/// Files are merged when so many of similar size lie side by side: fewer would write each row more
-/// often, more would leave more segments to search.
+/// Files that are scanned are merged when so many of similar size lie side by side: fewer would write
+/// each row more often, more would leave more segments to search.
 const FILE_MERGE_INPUTS_MIN: usize = 4;
+/// Files that are searched by structures: each has a walk of its own, however few rows it has, so
+/// that there shall be few of them. Each row is then in about log2 of (rows / rows of the smallest
+/// file) builds, fewer where files come faster than they are merged.
+const INDEXED_MERGE_INPUTS_MIN: usize = 2;
 /// A file is rewritten by itself once one in so many of its rows can be dropped.
 const DROPPABLE_ROWS_DIVISOR: u32 = 4;
 /// Merged files stop growing at this size: larger ones would only move bytes, and while a merge
@@ -58,14 +62,18 @@ impl View {
         end - self.segments.iter().rev().take_while(in_memory).count()..end
     }
 
-    /// Files worth merging, if any, of those that are `free` to be merged.
+    /// Files worth merging, if any, of those that are `free` to be merged; `indexed` says whether
+    /// they are searched by structures.
     pub fn choose_file_merge(
         &self,
         horizon: Seq,
+        indexed: bool,
         free: &dyn Fn(&Segment) -> bool,
     ) -> Option<Range<usize>> {
         let files = 0..self.memory_segments().start;
-        self.choose_similar_files(files.clone(), free).or_else(|| {
+        let least = if indexed { INDEXED_MERGE_INPUTS_MIN } else { FILE_MERGE_INPUTS_MIN };
+        let similar = self.similar_files(files.clone(), free);
+        Some(similar).filter(|similar| similar.len() >= least).or_else(|| {
             let worth = |place: &usize| {
                 free(&self.segments[*place].segment) && self.droppable(*place, horizon)
             };
@@ -82,11 +90,7 @@ impl View {
     }
 
     /// The newest run of free files of which each is no larger than those after it together.
-    fn choose_similar_files(
-        &self,
-        files: Range<usize>,
-        free: &dyn Fn(&Segment) -> bool,
-    ) -> Option<Range<usize>> {
+    fn similar_files(&self, files: Range<usize>, free: &dyn Fn(&Segment) -> bool) -> Range<usize> {
         let (mut start, mut rows, mut bytes) = (files.end, 0_u32, 0_u64);
         for place in files.clone().rev() {
             let segment = &self.segments[place].segment;
@@ -98,7 +102,7 @@ impl View {
             rows += segment.rows();
             start = place;
         }
-        (files.end - start >= FILE_MERGE_INPUTS_MIN).then_some(start..files.end)
+        start..files.end
     }
 
     fn droppable(&self, place: usize, horizon: Seq) -> bool {
