@@ -171,6 +171,7 @@ impl Writer {
                         tracing::error!(library = %self.handle.id, "a checkpoint does not fit; memory is kept");
                     }
                 }
+                self.want_checkpoint(guess, guess.view.memory_bytes());
                 // The one who asked may be gone; the layout holds all the same.
                 done.send(()).unwrap_or_default();
             }
@@ -281,9 +282,7 @@ impl Writer {
                 assert_eq!(durable, seq.get(), "the log answers for the record it was given");
                 let memory_bytes = view.memory_bytes();
                 self.handle.publish(&self.open, view);
-                if memory_bytes > self.tail_bytes_max() {
-                    self.upkeep.want_checkpoint(&self.handle);
-                }
+                self.want_checkpoint(guess, memory_bytes);
             }
             Err(error) => {
                 oldest.answer = Err(error.into());
@@ -292,6 +291,14 @@ impl Writer {
             }
         }
         self.answer_settled(guess);
+    }
+
+    /// Asks for a checkpoint, if so much is in memory that it is worth one. While one writes what is
+    /// there, that counts for nothing: the next one would write a small file.
+    fn want_checkpoint(&self, guess: &Guess, memory_bytes: u64) {
+        if guess.frozen == Seq::START && memory_bytes > self.tail_bytes_max() {
+            self.upkeep.want_checkpoint(&self.handle);
+        }
     }
 
     /// What the library may hold in memory before it is written to a file.

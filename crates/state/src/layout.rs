@@ -11,13 +11,23 @@ use crate::view::{SegmentView, View};
 /// Merges in memory stop at outputs of this size, so that the writer never stalls for long; what
 /// is larger waits for a checkpoint.
 const MEMORY_MERGE_BYTES_MAX: u64 = 8 << 20;
-/// Files that are scanned are merged when so many of similar size lie side by side: fewer would write
-/// each row more often, more would leave more segments to search.
-const FILE_MERGE_INPUTS_MIN: usize = 4;
+/// When files lying side by side are merged into one.
+#[derive(Debug, Clone, Copy)]
+struct Policy {
+    /// At least so many of them.
+    inputs_min: usize,
+    /// Each has at most so many times the rows of those after it together: a merge makes its
+    /// largest file larger by `1 / ratio` or more, so that no row is written anew more often than
+    /// log(rows / rows of the smallest file) / log(1 + 1 / ratio) times.
+    ratio: u64,
+}
+
+/// Files that are scanned: fewer inputs would write each row more often, more would leave more
+/// segments to search.
+const SCANNED: Policy = Policy { inputs_min: 4, ratio: 1 };
 /// Files that are searched by structures: each has a walk of its own, however few rows it has, so
-/// that there shall be few of them. Each row is then in about log2 of (rows / rows of the smallest
-/// file) builds, fewer where files come faster than they are merged.
-const INDEXED_MERGE_INPUTS_MIN: usize = 2;
+/// that there shall be few of them: each is left more than twice as large as the next.
+const INDEXED: Policy = Policy { inputs_min: 2, ratio: 2 };
 /// A file is rewritten by itself once one in so many of its rows can be dropped.
 const DROPPABLE_ROWS_DIVISOR: u32 = 4;
 /// Merged files stop growing at this size: larger ones would only move bytes, and while a merge
@@ -71,9 +81,16 @@ impl View {
         free: &dyn Fn(&Segment) -> bool,
     ) -> Option<Range<usize>> {
         let files = 0..self.memory_segments().start;
-        let least = if indexed { INDEXED_MERGE_INPUTS_MIN } else { FILE_MERGE_INPUTS_MIN };
-        let similar = self.similar_files(files.clone(), free);
-        Some(similar).filter(|similar| similar.len() >= least).or_else(|| {
+        let sizes: Vec<Size> = self.segments[files.clone()]
+            .iter()
+            .map(|view| Size {
+                rows: u64::from(view.segment.rows()),
+                bytes: view.segment.file().map_or(0, FileSegment::file_bytes),
+                free: free(&view.segment),
+            })
+            .collect();
+        let policy = if indexed { INDEXED } else { SCANNED };
+        policy.choose(&sizes).or_else(|| {
             let worth = |place: &usize| {
                 free(&self.segments[*place].segment) && self.droppable(*place, horizon)
             };
@@ -87,22 +104,6 @@ impl View {
         let droppable = |view: &SegmentView| view.tombstones.runs().any(|run| run.died <= horizon);
         let worth = files.len() > 1 || self.segments[files.clone()].iter().any(droppable);
         worth.then_some(files)
-    }
-
-    /// The newest run of free files of which each is no larger than those after it together.
-    fn similar_files(&self, files: Range<usize>, free: &dyn Fn(&Segment) -> bool) -> Range<usize> {
-        let (mut start, mut rows, mut bytes) = (files.end, 0_u32, 0_u64);
-        for place in files.clone().rev() {
-            let segment = &self.segments[place].segment;
-            bytes += segment.file().map_or(0, FileSegment::file_bytes);
-            let too_large = bytes > FILE_MERGE_BYTES_MAX || (rows > 0 && segment.rows() > rows);
-            if too_large || !free(segment) {
-                break;
-            }
-            rows += segment.rows();
-            start = place;
-        }
-        start..files.end
     }
 
     fn droppable(&self, place: usize, horizon: Seq) -> bool {
@@ -136,5 +137,98 @@ impl View {
             "the output holds what the plan keeps"
         );
         self.with_merged(merge.map(), output)
+    }
+}
+
+/// What a policy sees of a file.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    rows: u64,
+    bytes: u64,
+    /// Whether it may be merged at present.
+    free: bool,
+}
+
+impl Policy {
+    /// The newest run of files worth merging. O(files^2), and a library has some tens of files.
+    fn choose(self, files: &[Size]) -> Option<Range<usize>> {
+        (1..=files.len())
+            .rev()
+            .map(|end| self.run(files, end))
+            .find(|run| run.len() >= self.inputs_min)
+    }
+
+    /// The longest run before `end` of free files of which each has at most `ratio` times the rows
+    /// of those after it together.
+    fn run(self, files: &[Size], end: usize) -> Range<usize> {
+        let (mut start, mut rows, mut bytes) = (end, 0, 0);
+        for (place, file) in files[..end].iter().enumerate().rev() {
+            bytes += file.bytes;
+            let too_large =
+                bytes > FILE_MERGE_BYTES_MAX || (rows > 0 && file.rows > rows * self.ratio);
+            if too_large || !file.free {
+                break;
+            }
+            rows += file.rows;
+            start = place;
+        }
+        start..end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{INDEXED, Policy, SCANNED, Size};
+
+    fn file(rows: u64) -> Size {
+        Size { rows, bytes: rows, free: true }
+    }
+
+    /// Merges until nothing is worth it; the rows written by that.
+    fn settle(policy: Policy, files: &mut Vec<Size>) -> u64 {
+        let mut written = 0;
+        while let Some(run) = policy.choose(files) {
+            assert!(run.len() >= policy.inputs_min);
+            let rows = files[run.clone()].iter().map(|file| file.rows).sum();
+            files.splice(run, [file(rows)]);
+            written += rows;
+        }
+        written
+    }
+
+    #[test]
+    fn files_of_any_sizes_become_few_and_no_row_is_written_often() {
+        for (policy, most, often) in [(INDEXED, 11, 6), (SCANNED, 36, 5)] {
+            let (mut files, mut rows, mut written) = (Vec::new(), 0, 0);
+            for n in 0..1000_u64 {
+                // 700 to 1300 rows each, in no order.
+                let size = 700 + n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 601;
+                files.push(file(size));
+                rows += size;
+                written += settle(policy, &mut files);
+                assert!(files.len() <= most, "{policy:?}: {} files", files.len());
+            }
+            assert_eq!(files.iter().map(|file| file.rows).sum::<u64>(), rows);
+            assert!(written / rows <= often, "{policy:?}: {} times", written / rows);
+        }
+    }
+
+    #[test]
+    fn what_came_faster_than_it_was_merged_is_merged_at_once() {
+        let mut files: Vec<Size> = (0..300).map(|n| file(900 + n % 7 * 30)).collect();
+        let rows: u64 = files.iter().map(|file| file.rows).sum();
+        assert!(settle(INDEXED, &mut files) <= 2 * rows);
+        assert!(files.len() <= 3, "{files:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_worked_on_is_left_and_the_others_are_merged() {
+        let mut files = vec![file(10), file(10), file(10), file(10), file(10)];
+        files[2].free = false;
+        assert_eq!(INDEXED.choose(&files), Some(3..5));
+        files.truncate(4);
+        assert_eq!(INDEXED.choose(&files), Some(0..2));
+        let large = Size { bytes: super::FILE_MERGE_BYTES_MAX, ..file(10) };
+        assert_eq!(INDEXED.choose(&[large, file(10)]), None);
     }
 }
