@@ -113,7 +113,14 @@ impl SegmentIndex {
                     }
                 };
                 let twins = Twins::find(vectors, executor);
-                Kind::Hnsw(hnsw::build(space, twins, build, SEED, executor))
+                let graph = hnsw::build(space, twins, build, SEED, executor);
+                // A walk over codes reads no vectors.
+                let reads_vectors = codes.is_none() && !executor.stopped();
+                Kind::Hnsw(if reads_vectors {
+                    graph.sketched(metric, vectors, executor)
+                } else {
+                    graph
+                })
             }
         };
         Self { metric, spec, rows: vectors.rows(), kind, codes }
@@ -216,7 +223,7 @@ impl SegmentIndex {
             Structure::BruteForce => Kind::Scan,
             Structure::KdTree { .. } => Kind::KdTree(KdTree::read(from, metric, rows, dims)?),
             Structure::Lsh { .. } => Kind::Lsh(Lsh::read(from, metric, rows, dims)?),
-            Structure::Hnsw { .. } => Kind::Hnsw(Hnsw::read(from, rows)?),
+            Structure::Hnsw { .. } => Kind::Hnsw(Hnsw::read(from, metric, dims, rows)?),
             Structure::Ivf { .. } => {
                 let lists = Ivf::read(from, rows)?;
                 if (lists.metric(), lists.dims()) != (metric, dims) {

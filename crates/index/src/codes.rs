@@ -14,6 +14,7 @@ mod codec;
 
 use std::ops::Range;
 
+pub(crate) use codec::metric_number;
 use arrwdb_kernel::{Kernels, kernels, prefetch};
 
 use crate::executor::map_runs;
@@ -407,7 +408,7 @@ fn distance_of_codes(rotated: &[f32], codes: &[i8], scale: f32) -> f32 {
 }
 
 /// The mean of (up to 65,536 of) the rows, of unit length for cosine.
-fn center<V: Vectors + ?Sized>(metric: Metric, vectors: &V) -> Vec<f32> {
+pub(crate) fn center<V: Vectors + ?Sized>(metric: Metric, vectors: &V) -> Vec<f32> {
     let rows = vectors.rows();
     let step = rows.div_ceil(CENTER_ROWS_MAX).max(1);
     let mut sums = vec![0.0_f64; vectors.dims()];

@@ -34,6 +34,7 @@ mod rotation;
 mod row;
 mod scorer;
 mod sections;
+mod sketch;
 mod spec;
 mod top_k;
 mod vectors;

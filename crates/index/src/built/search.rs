@@ -131,7 +131,14 @@ impl SegmentIndex {
                 let probes = Probes::of_k(request.k, self.rows);
                 (true, tables.search(query(scorer, request), probes, &mut nearest, |row| row))
             }
-            Kind::Hnsw(graph) => self.walk(graph, scorer, request, &mut nearest),
+            Kind::Hnsw(graph) => {
+                // Codes are read as quickly as sketches.
+                let aim = if code_scorer.is_some() { None } else { graph.aim(request.query) };
+                let toward = hnsw::Toward { scorer, aim: aim.as_ref() };
+                let (ended, walk, sketches) = self.walk(graph, toward, request, &mut nearest);
+                effort.codes += sketches;
+                (ended, walk)
+            }
             Kind::Ivf(lists) => {
                 let (ended, walk, codes) = probe(lists, scorer, request, &mut nearest);
                 effort.codes += codes;
@@ -155,33 +162,34 @@ impl SegmentIndex {
         Some(distances.into_iter().zip(rows).collect())
     }
 
-    /// Walks the graph: whether it came to an end, and what that took. Where a scan is better it
-    /// does not begin.
+    /// Walks the graph: whether it came to an end, and what that took, with the sketches that it
+    /// looked at. Where a scan is better it does not begin.
     fn walk<V: ?Sized>(
         &self,
         graph: &hnsw::Hnsw,
-        scorer: &dyn Scorer,
+        toward: hnsw::Toward<'_>,
         request: Request<'_, V>,
         nearest: &mut TopK<RowId>,
-    ) -> (bool, Walk) {
+    ) -> (bool, Walk, u64) {
         let ef = ef(request);
         let few = ef.saturating_mul(SCORED_PER_KEPT) >= request.allowed_rows as usize;
         if few || ef > WIDTH_MAX {
-            return (false, Walk::default());
+            return (false, Walk::default(), 0);
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let ended = if request.allowed_rows == self.rows {
-                graph.walk(scorer, ef, scratch);
+                graph.walk(toward, ef, scratch);
                 true
             } else {
                 let scored_max = u64::from(request.allowed_rows) / SCAN_GAIN;
                 let wanted = hnsw::Wanted { ef, allowed: request.allowed, scored_max };
-                graph.walk_allowed(scorer, wanted, scratch)
+                graph.walk_allowed(toward, wanted, scratch)
             };
             if ended {
                 graph.offer(scratch, request.allowed, nearest);
             }
-            (ended, Walk { scored: scratch.scored(), fell_back: false })
+            let walk = Walk { scored: scratch.scored(), fell_back: false };
+            (ended, walk, scratch.sketched())
         })
     }
 

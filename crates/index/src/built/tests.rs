@@ -1,5 +1,7 @@
 //! One corpus of cases, run against every structure, metric and quantisation.
 
+mod sketched;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -66,7 +66,7 @@ impl ScalarCodes {
     }
 }
 
-fn metric_number(metric: Metric) -> u64 {
+pub(crate) fn metric_number(metric: Metric) -> u64 {
     match metric {
         Metric::Cosine => 0,
         Metric::Dot => 1,
