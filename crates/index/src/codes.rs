@@ -14,8 +14,8 @@ mod codec;
 
 use std::ops::Range;
 
-pub(crate) use codec::metric_number;
 use arrwdb_kernel::{Kernels, kernels, prefetch};
+pub(crate) use codec::metric_number;
 
 use crate::executor::map_runs;
 use crate::norm::sum_of_squares;
