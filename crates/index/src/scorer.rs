@@ -27,9 +27,7 @@ pub trait Scorer: Sync {
     fn score(&self, rows: &[RowId], out: &mut [f32]);
 
     /// Asks for what scoring a row reads, which is about to happen.
-    fn prefetch(&self, row: RowId) {
-        let _row = row;
-    }
+    fn prefetch(&self, _row: RowId) {}
 }
 
 /// The largest cosine distance: opposite directions.
