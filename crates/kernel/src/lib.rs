@@ -226,6 +226,17 @@ impl Kernels {
         unsafe { (self.planes.eighths)(codes, query) }
     }
 
+    /// The sum of those `query[8 * i + j]` for which bit `j` of `codes[i]` is set, exact.
+    ///
+    /// # Panics
+    /// If the query is not eight times as long or longer than [`CODES_MAX`].
+    #[inline]
+    pub fn dot_bits(&self, codes: &[u8], query: &[i8]) -> i32 {
+        assert!(8 * codes.len() == query.len() && query.len() <= CODES_MAX, "bits and a query");
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.codes.bits)(codes, query) }
+    }
+
     /// `sum((a[i] - 128) * (b[i] - 128))`, exact.
     ///
     /// # Panics
