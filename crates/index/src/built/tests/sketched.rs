@@ -50,7 +50,7 @@ fn folded(rows: usize, dims: usize) -> Vec<f32> {
 #[test]
 fn a_walk_reads_few_of_the_rows_that_it_meets_and_finds_as_many() {
     for dims in DIMS {
-        let corpus = Corpus::new(dims, folded(4000, dims));
+        let corpus = Corpus::new(dims, folded(2000, dims));
         for metric in Metric::ALL {
             let index = SegmentIndex::build(spec(), metric, &corpus.block(), &Two);
             let found = recall(&index, &corpus, 60, |_| Box::new(AllRows));
