@@ -21,9 +21,16 @@ pub(crate) fn check_index(index: IndexSpec, dimension: u32) -> Result<(), Engine
         field: "/quantization_config".into(),
         detail: error.to_string(),
     })?;
-    index.check_dimension(dimension as usize).map_err(|error| EngineError::Invalid {
-        field: format!("/index_config/{}", error.name),
-        detail: error.to_string(),
+    let dimension = dimension as usize;
+    let parts = [
+        ("index_config", index.structure.check_dimension(dimension)),
+        ("quantization_config", index.quantization.check_dimension(dimension)),
+    ];
+    parts.into_iter().try_for_each(|(config, outcome)| {
+        outcome.map_err(|error| EngineError::Invalid {
+            field: format!("/{config}/{}", error.name),
+            detail: error.to_string(),
+        })
     })
 }
 

@@ -6,7 +6,7 @@ use std::io;
 
 pub use search::Request;
 
-use crate::codes::{Bits, Errors, ScalarCodes, Space};
+use crate::codes::{Access, Bits, Codes, Errors, ScalarCodes, Space};
 use crate::full_space::FullSpace;
 use crate::hnsw::{self, Hnsw, Twins};
 use crate::ivf::{self, Ivf};
@@ -63,7 +63,7 @@ pub struct SegmentIndex {
     spec: IndexSpec,
     rows: u32,
     kind: Kind,
-    codes: Option<ScalarCodes>,
+    codes: Option<Codes>,
 }
 
 /// The structure itself.
@@ -86,8 +86,10 @@ impl SegmentIndex {
         vectors: &V,
         executor: &dyn Executor,
     ) -> Self {
-        let encode = |bits, errors| ScalarCodes::encode(metric, bits, errors, vectors, executor);
-        let codes = spec.quantization.bits().map(|bits| encode(bits, errors_of(spec)));
+        let codes = spec
+            .quantization
+            .scheme()
+            .map(|scheme| Codes::encode(scheme, metric, access_of(spec), vectors, executor));
         let kind = match spec.structure {
             Structure::BruteForce => Kind::Scan,
             Structure::KdTree { .. } => {
@@ -100,20 +102,27 @@ impl SegmentIndex {
                 Kind::Ivf(ivf::build(metric, vectors, build, SEED, executor))
             }
             Structure::Hnsw { build, .. } => {
-                let comparable = |codes: &&ScalarCodes| codes.bits() == Bits::Eight;
                 let full = FullSpace::new(metric, vectors);
                 let temporary;
                 // A graph over codes is as good, and its build reads a quarter of the bytes.
-                let space: &dyn Space = match codes.as_ref().filter(comparable) {
+                let space: &dyn Space = match codes.as_ref().and_then(Codes::comparable) {
                     _ if metric == Metric::Dot => &full,
                     Some(codes) => codes,
                     None => {
-                        temporary = encode(Bits::Eight, Errors::Omitted);
+                        let (bits, errors) = (Bits::Eight, Errors::Omitted);
+                        temporary = ScalarCodes::encode(metric, bits, errors, vectors, executor);
                         &temporary
                     }
                 };
                 let twins = Twins::find(vectors, executor);
-                Kind::Hnsw(hnsw::build(space, twins, build, SEED, executor))
+                let graph = hnsw::build(space, twins, build, SEED, executor);
+                // A walk over codes reads no vectors.
+                let reads_vectors = codes.is_none() && !executor.stopped();
+                Kind::Hnsw(if reads_vectors {
+                    graph.sketched(metric, vectors, executor)
+                } else {
+                    graph
+                })
             }
         };
         Self { metric, spec, rows: vectors.rows(), kind, codes }
@@ -149,7 +158,7 @@ impl SegmentIndex {
 
     /// Bytes of these that rows are scored by in place of their vectors; 0 without codes.
     pub fn code_bytes(&self) -> usize {
-        self.codes.as_ref().map_or(0, ScalarCodes::bytes)
+        self.codes.as_ref().map_or(0, Codes::bytes)
     }
 
     /// The graph, where it has one.
@@ -205,18 +214,16 @@ impl SegmentIndex {
         dims: usize,
         rows: u32,
     ) -> Result<Self, Malformed> {
-        let bits = spec.quantization.bits();
-        let codes = bits
-            .map(|_bits| ScalarCodes::read(from, metric, errors_of(spec), dims, rows))
+        let codes = spec
+            .quantization
+            .scheme()
+            .map(|scheme| Codes::read(from, (scheme, access_of(spec)), metric, dims, rows))
             .transpose()?;
-        if codes.as_ref().map(ScalarCodes::bits) != bits {
-            return Err(from.malformed("codes of other bits"));
-        }
         let kind = match spec.structure {
             Structure::BruteForce => Kind::Scan,
             Structure::KdTree { .. } => Kind::KdTree(KdTree::read(from, metric, rows, dims)?),
             Structure::Lsh { .. } => Kind::Lsh(Lsh::read(from, metric, rows, dims)?),
-            Structure::Hnsw { .. } => Kind::Hnsw(Hnsw::read(from, rows)?),
+            Structure::Hnsw { .. } => Kind::Hnsw(Hnsw::read(from, metric, dims, rows)?),
             Structure::Ivf { .. } => {
                 let lists = Ivf::read(from, rows)?;
                 if (lists.metric(), lists.dims()) != (metric, dims) {
@@ -230,14 +237,14 @@ impl SegmentIndex {
     }
 }
 
-/// Whether codes rule rows out: where every row is looked at.
-fn errors_of(spec: IndexSpec) -> Errors {
+/// How the codes of a structure's rows are read.
+fn access_of(spec: IndexSpec) -> Access {
     match spec.structure {
-        Structure::BruteForce => Errors::Kept,
+        Structure::BruteForce => Access::Scanned,
         Structure::KdTree { .. }
         | Structure::Lsh { .. }
         | Structure::Hnsw { .. }
-        | Structure::Ivf { .. } => Errors::Omitted,
+        | Structure::Ivf { .. } => Access::Picked,
     }
 }
 

@@ -1,16 +1,21 @@
-//! Rows in few bits: scalar codes of 8 or 4 bits for each number.
+//! Rows in few bits: scalar codes of 8 or 4 bits for each number here, in `binary` one bit for each
+//! number, in `product` 4 bits for several; `scheme` is what they have in common.
 //!
-//! A row is centred, rotated, divided by a scale of its own and rounded (the scheme of Aguerrebere
-//! et al., "Similarity search in the blink of an eye with compressed indices", 2023, after a random
-//! rotation, which makes it as good for any data). Its code depends on the row, the centre and the
-//! seed alone. The product of two codes is a whole number, so walks over codes go the same way on
-//! every machine.
+//! By scalar codes a row is centred, rotated, divided by a scale of its own and rounded (the scheme
+//! of Aguerrebere et al., "Similarity search in the blink of an eye with compressed indices", 2023,
+//! after a random rotation, which makes it as good for any data). Its code depends on the row, the
+//! centre and the seed alone. The product of two codes is a whole number, so walks over codes go the
+//! same way on every machine.
 //!
 //! With `x` the rotated row less the centre, cosine and L2 are both `w * |x - q|^2` with `w` 1/2 for
 //! unit vectors and 1: `w |q|^2 + w |x|^2 - 2 w scale_x scale_q (code_x . code_q)`. A dot product is
 //! `1 - q . centre - scale_x scale_q (code_x . code_q)`.
 
+pub(crate) mod binary;
 mod codec;
+mod frame;
+pub(crate) mod product;
+mod scheme;
 
 use std::ops::Range;
 
@@ -19,21 +24,22 @@ use arrwdb_kernel::{Kernels, kernels, prefetch};
 use crate::executor::map_runs;
 use crate::norm::sum_of_squares;
 use crate::pages::Pages;
-use crate::rotation::Rotation;
 use crate::scorer::PREFETCH_ROWS;
 use crate::{Executor, Metric, RowId, Scorer, Vectors};
 
+use frame::{Frame, Framed};
+
+pub(crate) use frame::{center, metric_number};
+pub use scheme::Scheme;
+pub(crate) use scheme::{Access, BoundedScorer, Codes, CodesScorer};
+
 /// Bytes of a row's scale and its own term, after its codes.
 const TERMS_BYTES: usize = 8;
-/// The seed of the rotation: codes depend on the rows and what is asked for alone.
-const SEED: u64 = 0x5eed;
 /// Rows that share a bound of how far their codes are from them.
 const ERROR_ROWS: usize = 256;
 /// Rows encoded by one task.
 const ENCODE_ROWS: usize = 1024;
 const _: () = assert!(ENCODE_ROWS.is_multiple_of(ERROR_ROWS));
-/// Rows that the centre is the mean of, at most: more would not move it.
-const CENTER_ROWS_MAX: u32 = 65_536;
 /// What a byte holds for 0, and half a byte.
 const BYTE_ZERO: i32 = 128;
 const NIBBLE_ZERO: i32 = 8;
@@ -84,13 +90,9 @@ impl Bits {
 /// The codes of a segment's rows.
 #[derive(Debug)]
 pub struct ScalarCodes {
-    metric: Metric,
+    frame: Frame,
     bits: Bits,
-    dims: usize,
     rows: u32,
-    seed: u64,
-    center: Vec<f32>,
-    rotation: Rotation,
     stride: usize,
     records: Pages<u8>,
     /// For each [`ERROR_ROWS`] rows the most that a row's code is from it, `|x - scale_x code_x|`
@@ -116,17 +118,12 @@ impl ScalarCodes {
         vectors: &V,
         executor: &dyn Executor,
     ) -> Self {
-        let seed = SEED;
-        let (dims, rows) = (vectors.dims(), vectors.rows());
-        let stride = bits.code_bytes(dims) + TERMS_BYTES;
+        let rows = vectors.rows();
+        let stride = bits.code_bytes(vectors.dims()) + TERMS_BYTES;
         let mut codes = Self {
-            metric,
+            frame: Frame::of(metric, vectors),
             bits,
-            dims,
             rows,
-            seed,
-            center: center(metric, vectors),
-            rotation: Rotation::new(dims, seed),
             stride,
             records: Pages::zeroed(0),
             errors: Vec::new(),
@@ -161,37 +158,25 @@ impl ScalarCodes {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        let floats = self.center.len() + 2 * self.errors.len();
-        self.records.bytes() + 4 * floats
+        self.records.bytes() + self.frame.bytes() + size_of_val(self.errors.as_slice())
     }
 
     /// A scorer against `query`, which for [`Metric::Cosine`] is a unit vector.
     pub fn scorer(&self, query: &[f32]) -> CodeScorer<'_> {
-        assert_eq!(query.len(), self.dims, "dimension of the query");
-        let mut rotated = query.to_vec();
-        if self.metric != Metric::Dot {
-            subtract(&mut rotated, &self.center);
-        }
-        self.rotation.apply(&mut rotated, &mut Vec::new());
-        let kernels = kernels();
+        let Framed { numbers: rotated, length, own } = self.frame.query(query);
+        let (kernels, dims) = (kernels(), self.frame.dims());
         let scale = kernels.largest(&rotated) / Bits::Eight.reach();
-        let mut codes = vec![0; self.dims];
+        let mut codes = vec![0; dims];
         kernels.quantize(&rotated, inverse(scale), &mut codes);
         let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
         let (zero, base) = match self.bits {
             Bits::Eight => (BYTE_ZERO, 0),
             // An odd dimension has one half byte that no number uses.
-            Bits::Four => (NIBBLE_ZERO, 2 * self.bits.code_bytes(self.dims) - self.dims),
+            Bits::Four => (NIBBLE_ZERO, 2 * self.bits.code_bytes(dims) - dims),
         };
         codes.extend(std::iter::repeat_n(0, base));
-        let length = square(&rotated).sqrt();
         let error = distance_of_codes(&rotated, &codes, scale);
-        let (own_weight, weight) = weights(self.metric);
-        let own = if self.metric == Metric::Dot {
-            1.0 - query.iter().zip(&self.center).map(|(a, b)| a * b).sum::<f32>()
-        } else {
-            own_weight * length * length
-        };
+        let (own_weight, weight) = self.frame.weights();
         CodeScorer {
             codes: self,
             kernels,
@@ -214,18 +199,10 @@ impl ScalarCodes {
     ) -> (Vec<u8>, Vec<[f32; 2]>) {
         let mut errors = Vec::with_capacity(rows.len());
         let mut out = Vec::with_capacity(rows.len() * self.stride);
-        let mut rotated = vec![0.0; self.dims];
-        let (mut room, mut codes) = (Vec::new(), vec![0; self.dims]);
+        let (mut rotated, mut room) = (Vec::new(), Vec::new());
+        let mut codes = vec![0; self.frame.dims()];
         for row in rows {
-            let (vector, inverse_norm) = vectors.row(RowId(u32::try_from(row).unwrap_or(u32::MAX)));
-            rotated.copy_from_slice(vector);
-            if self.metric == Metric::Cosine {
-                for value in &mut rotated {
-                    *value *= inverse_norm;
-                }
-            }
-            subtract(&mut rotated, &self.center);
-            self.rotation.apply(&mut rotated, &mut room);
+            self.frame.row(vectors, row, &mut rotated, &mut room);
             let scale = self.push_codes(&rotated, &mut codes, &mut out);
             let own = square(&rotated);
             errors.push([distance_of_codes(&rotated, &codes, scale), own.sqrt()]);
@@ -286,6 +263,11 @@ pub struct CodeScorer<'a> {
 }
 
 impl CodeScorer<'_> {
+    /// Whether rows can be ruled out by their codes.
+    pub(crate) fn has_errors(&self) -> bool {
+        self.codes.has_errors()
+    }
+
     #[inline]
     fn distance(&self, record: &[u8]) -> f32 {
         let (codes, terms) = record.split_at(record.len() - TERMS_BYTES);
@@ -317,7 +299,8 @@ impl CodeScorer<'_> {
         let rounding = (self.query.len() as f32 + 64.0) * f32::EPSILON;
         // What the vectors themselves are rounded by counts too, about whatever centre they lie.
         let sizes = (self.length + length) * (self.length + length) + self.own.abs() + 2.0;
-        let center = self.codes.center.iter().map(|value| value * value).sum::<f32>().sqrt();
+        let center =
+            self.codes.frame.center().iter().map(|value| value * value).sum::<f32>().sqrt();
         let apart = center * (self.length + length + center);
         self.weight * codes + rounding * (sizes + apart) + f32::MIN_POSITIVE
     }
@@ -350,6 +333,17 @@ impl Scorer for CodeScorer<'_> {
     }
 }
 
+impl BoundedScorer for CodeScorer<'_> {
+    fn lower_bounds(&self, first: RowId, out: &mut [f32]) {
+        self.score_range(first, out);
+        let end = first.0.saturating_add(u32::try_from(out.len()).unwrap_or(u32::MAX));
+        let reach = self.reach(first.0..end);
+        for out in out {
+            *out -= reach;
+        }
+    }
+}
+
 /// Distances between rows, for building.
 pub trait Space: Sync {
     /// How many rows there are.
@@ -365,11 +359,12 @@ impl Space for ScalarCodes {
     }
 
     fn distances(&self, from: RowId, to: &[RowId], out: &mut [f32]) {
-        assert!(self.bits == Bits::Eight && self.metric != Metric::Dot, "codes that compare");
+        let (metric, dims) = (self.frame.metric(), self.frame.dims());
+        assert!(self.bits == Bits::Eight && metric != Metric::Dot, "codes that compare");
         let kernels = kernels();
-        let (from_codes, from_terms) = self.record(from).split_at(self.dims);
+        let (from_codes, from_terms) = self.record(from).split_at(dims);
         let (from_scale, from_own) = terms_of(from_terms);
-        let (own_weight, weight) = weights(self.metric);
+        let (own_weight, weight) = self.frame.weights();
         for row in to.iter().take(PREFETCH_ROWS) {
             prefetch(self.record(*row));
         }
@@ -377,22 +372,13 @@ impl Space for ScalarCodes {
             if let Some(ahead) = to.get(i + PREFETCH_ROWS) {
                 prefetch(self.record(*ahead));
             }
-            let (codes, terms) = self.record(*row).split_at(self.dims);
+            let (codes, terms) = self.record(*row).split_at(dims);
             let (scale, own) = terms_of(terms);
             let product = kernels.dot_codes(from_codes, codes);
             let distance =
                 own_weight * (from_own + own) - weight * (from_scale * scale) * whole(product);
             *out = if distance.is_nan() { f32::INFINITY } else { distance };
         }
-    }
-}
-
-/// How much a vector's own square, and the product of two, count for in a distance.
-fn weights(metric: Metric) -> (f32, f32) {
-    match metric {
-        Metric::Cosine => (0.5, 1.0),
-        Metric::L2 => (1.0, 2.0),
-        Metric::Dot => (0.0, 1.0),
     }
 }
 
@@ -404,30 +390,6 @@ fn distance_of_codes(rotated: &[f32], codes: &[i8], scale: f32) -> f32 {
     };
     let lost: f64 = rotated.iter().zip(codes).map(lost).sum();
     narrow(lost.sqrt() * (1.0 + 1e-6))
-}
-
-/// The mean of (up to 65,536 of) the rows, of unit length for cosine.
-fn center<V: Vectors + ?Sized>(metric: Metric, vectors: &V) -> Vec<f32> {
-    let rows = vectors.rows();
-    let step = rows.div_ceil(CENTER_ROWS_MAX).max(1);
-    let mut sums = vec![0.0_f64; vectors.dims()];
-    let mut count = 0_u32;
-    let sample = || (0..rows).step_by(step as usize).map(RowId);
-    let mut lengths: Vec<f64> = sample().map(|row| 1.0 / f64::from(vectors.row(row).1)).collect();
-    lengths.sort_by(f64::total_cmp);
-    let usual = lengths.get(lengths.len() / 2).copied().unwrap_or(1.0);
-    for row in sample() {
-        let (vector, inverse_norm) = vectors.row(row);
-        let inverse_norm = f64::from(inverse_norm);
-        // One very long row among many does not pull the centre away from all the others.
-        let weight =
-            if metric == Metric::Cosine { inverse_norm } else { (usual * inverse_norm).min(1.0) };
-        for (sum, value) in sums.iter_mut().zip(vector) {
-            *sum += f64::from(*value) * weight;
-        }
-        count += 1;
-    }
-    sums.iter().map(|sum| narrow(sum / f64::from(count.max(1)))).collect()
 }
 
 /// Of some scales up to `largest`, the one whose rounding loses least.
@@ -449,12 +411,6 @@ fn best_scale(rotated: &[f32], largest: f32, reach: f32, codes: &mut [i8]) -> f3
 /// `1 / scale`, and 0 for a scale of 0: then everything is 0.
 fn inverse(scale: f32) -> f32 {
     if scale > 0.0 { 1.0 / scale } else { 0.0 }
-}
-
-fn subtract(vector: &mut [f32], center: &[f32]) {
-    for (value, center) in vector.iter_mut().zip(center) {
-        *value -= center;
-    }
 }
 
 fn square(vector: &[f32]) -> f32 {

@@ -16,9 +16,11 @@ mod twins;
 mod visited;
 
 use crate::pages::Pages;
+use crate::sketch::{Aim, Sketch};
+use crate::{Executor, Metric, Vectors};
 
 pub use build::build;
-pub use search::{Scratch, Wanted};
+pub use search::{Scratch, Toward, Wanted};
 pub use twins::Twins;
 
 /// No node: what is after a node's last link.
@@ -59,6 +61,8 @@ pub struct Hnsw {
     first: u32,
     /// Rows that are found with others like them.
     twins: Twins,
+    /// What is known of rows before they are read; see [`crate::sketch`].
+    sketch: Option<Sketch>,
 }
 
 /// A layer above the lowest. Its nodes are numbered, its links are such numbers.
@@ -80,10 +84,28 @@ impl Hnsw {
         self.rows
     }
 
+    /// Sketches the rows, so that walks that read their vectors read fewer of them. Nothing changes
+    /// where rows are too short for that.
+    #[must_use]
+    pub fn sketched<V: Vectors + ?Sized>(
+        self,
+        metric: Metric,
+        vectors: &V,
+        executor: &dyn Executor,
+    ) -> Self {
+        Self { sketch: Sketch::encode(metric, vectors, executor), ..self }
+    }
+
+    /// What a walk that reads vectors compares sketches with, where there are any.
+    pub(crate) fn aim(&self, query: &[f32]) -> Option<Aim<'_>> {
+        self.sketch.as_ref().map(|sketch| sketch.aim(query))
+    }
+
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         let upper: usize = self.upper.iter().map(|layer| layer.links.len()).sum();
-        self.base.bytes() + 4 * (upper + self.upper_rows.len()) + self.twins.bytes()
+        let sketch = self.sketch.as_ref().map_or(0, Sketch::bytes);
+        self.base.bytes() + 4 * (upper + self.upper_rows.len()) + self.twins.bytes() + sketch
     }
 
     /// Links of a node in the lowest layer, on average.

@@ -19,12 +19,12 @@
 //! lists are probed and all rows scored in full. A build depends on the rows, the configuration and
 //! the seed alone (I4).
 
-mod blocks;
-mod book;
+pub(crate) mod blocks;
+pub(crate) mod book;
 mod build;
 mod cluster;
 mod codec;
-mod reservoir;
+pub(crate) mod reservoir;
 mod search;
 mod space;
 
@@ -36,6 +36,7 @@ use book::Book;
 use space::Space;
 
 pub use build::build;
+pub(crate) use build::sample;
 pub use search::{Probes, Query, Scratch, Walk};
 
 /// Lists at most: their centroids are held in full.

@@ -7,8 +7,9 @@
 //! Invariants:
 //! - I1: a search never returns a row outside `allowed`.
 //! - I2: results are in the total order (distance, key), so ties never depend on the path taken.
-//! - I3: [`brute_force`] and [`kd_tree`] are exact; the others have a recall floor in their tests,
-//!   and never give fewer than k rows where there are k.
+//! - I3: [`brute_force`] and [`kd_tree`] are exact, but for a scan by codes that only estimate
+//!   distances; the others have a recall floor in their tests, and never give fewer than k rows where
+//!   there are k.
 //! - I4: a build is deterministic in (inputs, spec, seed), whatever the number of threads.
 //! - I5: reading what was written gives the same structure, and reading anything else an error.
 //! - I6: a row's distance is a function of the query and the row alone: the same bits from
@@ -35,6 +36,7 @@ mod rotation;
 mod row;
 mod scorer;
 mod sections;
+mod sketch;
 mod spec;
 mod top_k;
 mod vectors;

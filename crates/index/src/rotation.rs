@@ -45,6 +45,11 @@ impl Rotation {
         Self { dims, block, factors }
     }
 
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.factors.as_slice())
+    }
+
     /// Rotates `vector` in place. `room` is memory to be used again.
     ///
     /// # Panics

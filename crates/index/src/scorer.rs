@@ -25,6 +25,9 @@ pub trait Scorer: Sync {
     /// # Panics
     /// If the lengths differ or a row is past the last.
     fn score(&self, rows: &[RowId], out: &mut [f32]);
+
+    /// Asks for what scoring a row reads, which is about to happen.
+    fn prefetch(&self, _row: RowId) {}
 }
 
 /// The largest cosine distance: opposite directions.
@@ -91,6 +94,10 @@ impl<V: Vectors + ?Sized> Scorer for VectorScorer<'_, V> {
                 }
             }
         }
+    }
+
+    fn prefetch(&self, row: RowId) {
+        prefetch(self.vectors.row(row).0);
     }
 
     fn score(&self, rows: &[RowId], out: &mut [f32]) {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::codes::Bits;
+use crate::codes::{Bits, Scheme};
 use crate::{hnsw, ivf, lsh};
 
 /// The structure, with its parameters.
@@ -57,6 +57,19 @@ pub enum Quantization {
         /// Bits of each number.
         bits: Bits,
         /// How many candidates.
+        rerank_top_k: u32,
+    },
+    /// One bit of each number chooses candidates, and the vectors choose among those.
+    Binary {
+        /// How many candidates, at least; a scan takes all that the bounds of their bits leave.
+        rerank_top_k: u32,
+    },
+    /// Codes of 4 bits for each of some parts choose candidates, and the vectors choose among those.
+    Product {
+        /// Parts of a row, 1 to the dimension; half of the dimension if not said. More cost memory
+        /// and time and make estimates nearer.
+        pq_subvectors: Option<u32>,
+        /// How many candidates, at least.
         rerank_top_k: u32,
     },
 }
@@ -199,6 +212,14 @@ impl Structure {
         Ok(Self::Ivf { build, nprobe })
     }
 
+    /// Refuses what vectors of this dimension cannot have.
+    pub fn check_dimension(self, dims: usize) -> Result<(), ParameterError> {
+        match self {
+            Self::Ivf { build, .. } => check_subvectors(build, dims),
+            Self::BruteForce | Self::KdTree { .. } | Self::Lsh { .. } | Self::Hnsw { .. } => Ok(()),
+        }
+    }
+
     /// Every parameter with its number.
     pub fn parameters(self) -> Vec<(&'static str, u64)> {
         match self {
@@ -225,9 +246,17 @@ impl Structure {
     }
 }
 
+/// What is wrong with the parts of a code, if anything is.
+fn check_subvectors(config: ivf::Config, dims: usize) -> Result<(), ParameterError> {
+    config.check(dims).map_err(|error| {
+        let name = PQ_SUBVECTORS.name.into();
+        ParameterError { name, detail: error.to_string() }
+    })
+}
+
 impl Quantization {
     /// Names of every strategy.
-    pub const STRATEGIES: [&'static str; 3] = ["none", "scalar", "hybrid"];
+    pub const STRATEGIES: [&'static str; 5] = ["none", "scalar", "hybrid", "binary", "product"];
 
     /// The strategy's name in the API and in files.
     pub const fn strategy(self) -> &'static str {
@@ -235,6 +264,8 @@ impl Quantization {
             Self::None => "none",
             Self::Scalar { .. } => "scalar",
             Self::Hybrid { .. } => "hybrid",
+            Self::Binary { .. } => "binary",
+            Self::Product { .. } => "product",
         }
     }
 
@@ -258,6 +289,20 @@ impl Quantization {
                 given.end()?;
                 Ok(Self::Hybrid { bits, rerank_top_k })
             }
+            "binary" => {
+                let mut given = Given::new("binary", parameters)?;
+                let rerank_top_k = given.take(&RERANK_TOP_K)?;
+                given.end()?;
+                Ok(Self::Binary { rerank_top_k })
+            }
+            "product" => {
+                let mut given = Given::new("product", parameters)?;
+                let subvectors = given.take(&PQ_SUBVECTORS)?;
+                let rerank_top_k = given.take(&RERANK_TOP_K)?;
+                given.end()?;
+                let pq_subvectors = (subvectors > 0).then_some(subvectors);
+                Ok(Self::Product { pq_subvectors, rerank_top_k })
+            }
             _ => Err(ParameterError {
                 name: String::new(),
                 detail: format!(
@@ -276,14 +321,40 @@ impl Quantization {
             Self::Hybrid { bits, rerank_top_k } => {
                 vec![(BITS.name, bits.count()), (RERANK_TOP_K.name, rerank_top_k.into())]
             }
+            Self::Binary { rerank_top_k } => vec![(RERANK_TOP_K.name, rerank_top_k.into())],
+            Self::Product { pq_subvectors, rerank_top_k } => vec![
+                (PQ_SUBVECTORS.name, pq_subvectors.unwrap_or(0).into()),
+                (RERANK_TOP_K.name, rerank_top_k.into()),
+            ],
         }
     }
 
-    /// The bits of its codes, where it has any.
-    pub const fn bits(self) -> Option<Bits> {
+    /// How rows are encoded, where they are.
+    pub const fn scheme(self) -> Option<Scheme> {
         match self {
             Self::None => None,
-            Self::Scalar { bits } | Self::Hybrid { bits, .. } => Some(bits),
+            Self::Scalar { bits } | Self::Hybrid { bits, .. } => Some(Scheme::Scalar(bits)),
+            Self::Binary { .. } => Some(Scheme::Binary),
+            Self::Product { pq_subvectors, .. } => Some(Scheme::Product(pq_subvectors)),
+        }
+    }
+
+    /// Whether codes rule out no row that is near: what is far by them is far.
+    const fn is_certain(self) -> bool {
+        match self {
+            Self::None | Self::Scalar { .. } | Self::Hybrid { .. } => true,
+            Self::Binary { .. } | Self::Product { .. } => false,
+        }
+    }
+
+    /// Refuses what vectors of this dimension cannot have.
+    pub fn check_dimension(self, dims: usize) -> Result<(), ParameterError> {
+        match self {
+            Self::None | Self::Scalar { .. } | Self::Hybrid { .. } | Self::Binary { .. } => Ok(()),
+            Self::Product { pq_subvectors, .. } => check_subvectors(
+                ivf::Config { pq_subvectors, use_pq: true, n_clusters: None },
+                dims,
+            ),
         }
     }
 }
@@ -303,7 +374,7 @@ impl IndexSpec {
             (Structure::KdTree { .. }, Structure::KdTree { .. }) => true,
             (one, other) => one == other,
         };
-        structure && self.quantization.bits() == other.quantization.bits()
+        structure && self.quantization.scheme() == other.quantization.scheme()
     }
 
     /// The structure and what its rows are scored by, where the two go together.
@@ -318,23 +389,25 @@ impl IndexSpec {
             let detail = "ivf_pq has codes of its own; its quantization is \"none\"";
             return Err(ParameterError { name: String::new(), detail: detail.into() });
         }
+        let lists = matches!(structure, Structure::Ivf { .. });
+        if lists && matches!(quantization, Quantization::Product { .. }) {
+            let detail = "lists have product codes of their own: ask for \"ivf_pq\", whose \
+                          quantization is \"none\"";
+            return Err(ParameterError { name: String::new(), detail: detail.into() });
+        }
         Ok(Self { structure, quantization })
     }
 
     /// Refuses what vectors of this dimension cannot have.
     pub fn check_dimension(self, dims: usize) -> Result<(), ParameterError> {
-        if let Structure::Ivf { build, .. } = self.structure
-            && let Err(error) = build.check(dims)
-        {
-            let name = PQ_SUBVECTORS.name.into();
-            return Err(ParameterError { name, detail: error.to_string() });
-        }
-        Ok(())
+        self.structure.check_dimension(dims)?;
+        self.quantization.check_dimension(dims)
     }
 
     /// Whether a search finds the nearest rows and never others.
     pub fn is_exact(self) -> bool {
-        matches!(self.structure, Structure::BruteForce | Structure::KdTree { .. })
+        let every_row = matches!(self.structure, Structure::BruteForce | Structure::KdTree { .. });
+        every_row && self.quantization.is_certain()
     }
 
     /// Whether segments have anything beside their rows.
@@ -409,54 +482,4 @@ impl fmt::Display for IndexSpec {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{IndexSpec, Quantization, Structure};
-
-    #[test]
-    fn every_type_and_strategy_is_its_own_parameters() {
-        for name in Structure::TYPES {
-            let structure = Structure::new(name, &[]).unwrap();
-            assert_eq!(structure.type_name(), name);
-            assert_eq!(Structure::new(name, &structure.parameters()), Ok(structure));
-        }
-        for name in Quantization::STRATEGIES {
-            let quantization = Quantization::new(name, &[]).unwrap();
-            assert_eq!(quantization.strategy(), name);
-            assert_eq!(Quantization::new(name, &quantization.parameters()), Ok(quantization));
-        }
-    }
-
-    #[test]
-    fn what_is_unknown_or_out_of_range_is_named_with_what_there_is() {
-        let detail = |result: Result<_, super::ParameterError>| result.unwrap_err().to_string();
-        let structure = |parameters| detail(Structure::new("hnsw", parameters).map(drop));
-        assert_eq!(structure(&[("M", 1)]), "\"M\" is 1; it has to be 2 to 128");
-        let few = "\"ef_construction\" is 9; it has to be at least \"M\", 16";
-        assert_eq!(structure(&[("ef_construction", 9)]), few);
-        assert_eq!(structure(&[("M", 8), ("M", 8)]), "\"M\" is given twice");
-        let names = "there is no \"m\": hnsw has \"M\", \"ef_construction\", \"ef_search\"";
-        assert_eq!(structure(&[("m", 8)]), names);
-        let flat = detail(Structure::new("brute_force", &[("M", 8)]).map(drop));
-        assert_eq!(flat, "there is no \"M\": brute_force has no parameters");
-        let types = detail(Structure::new("tree", &[]).map(drop));
-        assert!(types.contains("\"brute_force\", \"kd_tree\""), "{types}");
-        let bits = detail(Quantization::new("scalar", &[("bits", 5)]).map(drop));
-        assert_eq!(bits, "\"bits\" is 5; it has to be 4 or 8");
-    }
-
-    #[test]
-    fn what_only_changes_a_search_needs_no_other_build() {
-        let spec = |ef, rerank| IndexSpec {
-            structure: Structure::new("hnsw", &[("ef_search", ef)]).unwrap(),
-            quantization: Quantization::new("hybrid", &[("rerank_top_k", rerank)]).unwrap(),
-        };
-        assert!(spec(10, 20).builds_as(spec(50, 100)));
-        assert!(!spec(10, 20).builds_as(IndexSpec::default()));
-        let other = Structure::new("hnsw", &[("M", 8)]).unwrap();
-        assert!(!spec(10, 20).builds_as(IndexSpec { structure: other, ..spec(10, 20) }));
-        assert_eq!(
-            spec(10, 20).to_string(),
-            "hnsw M=16 ef_construction=200 ef_search=10, hybrid bits=8 rerank_top_k=20"
-        );
-    }
-}
+mod tests;

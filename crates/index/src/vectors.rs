@@ -51,20 +51,24 @@ impl<'a> RowBlock<'a> {
 }
 
 impl Vectors for RowBlock<'_> {
+    #[inline]
     fn rows(&self) -> u32 {
         u32::try_from(self.inverse_norms.len()).unwrap_or(u32::MAX)
     }
 
+    #[inline]
     fn dims(&self) -> usize {
         self.dims
     }
 
+    #[inline]
     fn range(&self, rows: Range<u32>) -> (&[f32], &[f32]) {
         let rows = rows.start as usize..rows.end as usize;
         let vectors = &self.vectors[rows.start * self.dims..rows.end * self.dims];
         (vectors, &self.inverse_norms[rows])
     }
 
+    #[inline]
     fn row(&self, row: RowId) -> (&[f32], f32) {
         let place = row.0 as usize;
         (&self.vectors[place * self.dims..][..self.dims], self.inverse_norms[place])

@@ -13,7 +13,7 @@ use std::arch::x86_64::{
     _mm256_setzero_ps, _mm256_sub_ps,
 };
 
-use crate::{Kernels, Product, SquaredDifference, Term, codes, lookup, panels, spread};
+use crate::{Kernels, Product, SquaredDifference, Term, codes, lookup, panels, planes, spread};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "avx2",
@@ -23,6 +23,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     l2_squared_rows: rows::<SquaredDifference>,
     sum,
     codes: &codes::avx2::TABLE,
+    planes: &planes::avx2::TABLE,
     spread: &spread::avx2::TABLE,
     lookup: &lookup::avx2::TABLE,
     nearest: panels::avx2::nearest,

@@ -15,11 +15,12 @@ use std::arch::x86_64::{
     _mm512_setzero_ps, _mm512_sub_ps,
 };
 
-use crate::{Kernels, Product, SquaredDifference, Term, codes, lookup, panels, spread};
+use crate::{Kernels, Product, SquaredDifference, Term, codes, lookup, panels, planes, spread};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "avx512",
     codes: &codes::avx512::TABLE,
+    planes: &planes::avx512::TABLE,
     spread: &spread::avx512::TABLE,
     lookup: &lookup::avx512::TABLE,
     nearest: panels::avx512::nearest,
@@ -37,6 +38,7 @@ const FIRST: Kernels = Kernels {
     l2_squared_rows: rows::<SquaredDifference>,
     sum,
     codes: &codes::avx2::TABLE,
+    planes: &planes::avx2::TABLE,
     spread: &spread::avx2::TABLE,
     lookup: &lookup::avx2::TABLE,
     nearest: panels::avx2::nearest,

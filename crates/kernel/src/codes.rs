@@ -14,6 +14,9 @@ pub(crate) struct CodeTable {
     pub(crate) bytes: Product,
     /// `n` codes of half a byte each, two in a byte, and a query of `2 * n` numbers.
     pub(crate) nibbles: Product,
+    /// `n` bytes of bits, the lowest of each first, and a query of `8 * n` numbers to the sum of
+    /// those whose bit is set.
+    pub(crate) bits: Product,
     /// Two rows of codes of a byte, of one length, to `sum((a[i] - 128) * (b[i] - 128))`.
     pub(crate) pair: Pair,
 }

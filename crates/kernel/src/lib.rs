@@ -28,6 +28,7 @@ mod lookup;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod panels;
+mod planes;
 mod prefetch;
 mod scalar;
 mod spread;
@@ -73,6 +74,7 @@ pub struct Kernels {
     l2_squared_rows: Rows,
     sum: Fold,
     codes: &'static codes::CodeTable,
+    planes: &'static planes::PlaneTable,
     spread: &'static spread::SpreadTable,
     lookup: &'static lookup::LookupTable,
     nearest: panels::Nearest,
@@ -199,6 +201,40 @@ impl Kernels {
         assert!(2 * codes.len() == query.len() && codes.len() <= CODES_MAX, "halves and a query");
         // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
         unsafe { (self.codes.nibbles)(codes, query) }
+    }
+
+    /// The sum of the products of `4 * n` numbers of 0 to 3 with a query, exact: number `g * n + i`
+    /// is the `g`-th lowest pair of bits of byte `i` of the `n` bytes `codes`.
+    ///
+    /// # Panics
+    /// If the query is not `4 * n` long or `n` is above [`CODES_MAX`].
+    #[inline]
+    pub fn dot_quarters(&self, codes: &[u8], query: &[i8]) -> i32 {
+        assert!(4 * codes.len() == query.len() && codes.len() <= CODES_MAX, "quarters and a query");
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.planes.quarters)(codes, query) }
+    }
+
+    /// As [`Self::dot_quarters`], of `8 * n` numbers of 0 and 1.
+    ///
+    /// # Panics
+    /// If the query is not `8 * n` long or `n` is above [`CODES_MAX`].
+    #[inline]
+    pub fn dot_eighths(&self, codes: &[u8], query: &[i8]) -> i32 {
+        assert!(8 * codes.len() == query.len() && codes.len() <= CODES_MAX, "eighths and a query");
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.planes.eighths)(codes, query) }
+    }
+
+    /// The sum of those `query[8 * i + j]` for which bit `j` of `codes[i]` is set, exact.
+    ///
+    /// # Panics
+    /// If the query is not eight times as long or longer than [`CODES_MAX`].
+    #[inline]
+    pub fn dot_bits(&self, codes: &[u8], query: &[i8]) -> i32 {
+        assert!(8 * codes.len() == query.len() && query.len() <= CODES_MAX, "bits and a query");
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.codes.bits)(codes, query) }
     }
 
     /// `sum((a[i] - 128) * (b[i] - 128))`, exact.

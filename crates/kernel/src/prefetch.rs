@@ -5,7 +5,7 @@
 const LINE_BYTES: usize = 64;
 /// Lines asked for at most: the rest of a longer row is a stream the CPU follows by itself.
 #[cfg(target_arch = "x86_64")]
-const LINES_MAX: usize = 24;
+const LINES_MAX: usize = 25;
 
 /// Asks the CPU to bring the start of `values` (up to 512 bytes) into its caches. Changes nothing
 /// that can be observed but time; does nothing where the CPU has no such instruction.
@@ -15,11 +15,13 @@ pub fn prefetch<T>(values: &[T]) {
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let start = values.as_ptr().cast::<i8>();
-        let lines = size_of_val(values).div_ceil(LINE_BYTES).min(LINES_MAX);
+        // From the start of its first line, which may be before it.
+        let before = start.addr() % LINE_BYTES;
+        let lines = (before + size_of_val(values)).div_ceil(LINE_BYTES).min(LINES_MAX);
         for line in 0..lines {
-            // SAFETY: a prefetch reads nothing and cannot fault, whatever the address; this one is
-            // inside the slice.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * LINE_BYTES)) };
+            let place = start.wrapping_sub(before).wrapping_add(line * LINE_BYTES);
+            // SAFETY: a prefetch reads nothing and cannot fault, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(place) };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -3,7 +3,7 @@
 //! A product of two f32 is exact in f64, so the only errors are those of f64 additions and the
 //! last rounding. The lanes let the compiler use whatever registers the baseline CPU has.
 
-use crate::{Kernels, Product, SquaredDifference, Term, codes, lookup, panels, spread};
+use crate::{Kernels, Product, SquaredDifference, Term, codes, lookup, panels, planes, spread};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "scalar",
@@ -13,6 +13,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     l2_squared_rows: rows::<SquaredDifference>,
     sum,
     codes: &codes::scalar::TABLE,
+    planes: &planes::SCALAR,
     spread: &spread::SCALAR,
     lookup: &lookup::scalar::TABLE,
     nearest: panels::plain::nearest,

@@ -183,6 +183,43 @@ async fn codes_make_an_exact_search_no_less_exact() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn codes_that_estimate_are_used_after_a_restart_but_not_by_an_exact_search() {
+    for strategy in ["binary", "product"] {
+        let disk = MemoryDisk::new();
+        let engine = open_with(&disk, small()).await.unwrap();
+        let quantization = Quantization::new(strategy, &[]).unwrap();
+        let index = IndexSpec { quantization, ..IndexSpec::default() };
+        let plain = library_by(&engine, IndexSpec::default(), Metric::Cosine).await;
+        let coded = library_by(&engine, index, Metric::Cosine).await;
+        for library in [plain, coded] {
+            fill(&engine, library, 0..ROWS).await;
+            engine.rebuild_index(TENANT, library, IndexChange::default()).await.unwrap();
+        }
+        engine.close().await.unwrap();
+        let engine = open_with(&disk, small()).await.unwrap();
+        let exactly = Tuning { exact: true, ..Tuning::default() };
+        let (mut hits, mut wanted) = (0, 0);
+        for row in (0..u64::from(ROWS)).step_by(31) {
+            let texts = |answer: &SearchAnswer| -> Vec<String> {
+                answer.hits.iter().map(|hit| hit.chunk.text.clone()).collect()
+            };
+            let expect = texts(&search(&engine, plain, row, Tuning::default()).await);
+            let found = search(&engine, coded, row, Tuning::default()).await;
+            let effort = found.plan.effort;
+            assert!(effort.codes > 0 && effort.walked > 0, "{strategy}: {effort:?}");
+            let found = texts(&found);
+            wanted += expect.len();
+            hits += expect.iter().filter(|text| found.contains(text)).count();
+            let exact = search(&engine, coded, row, exactly).await;
+            assert_eq!((exact.plan.effort.codes, exact.plan.effort.walked), (0, 0), "{strategy}");
+            assert_eq!(texts(&exact), expect, "{strategy}");
+        }
+        assert!(hits * 100 >= wanted * 95, "{strategy}: {hits} of {wanted}");
+        engine.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_or_damaged_index_is_built_again_and_nothing_is_missing_meanwhile() {
     for damage in ["removed", "flipped", "cut", "another segment's"] {
         let disk = MemoryDisk::new();

@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 
 use super::{Effort, Kind, SegmentIndex, Tuning};
-use crate::codes::CodeScorer;
+use crate::codes::product::ProductBlockScorer;
+use crate::codes::{BoundedScorer, CodesScorer};
+use crate::ivf::reservoir::Reservoir;
 use crate::lsh::Probes;
 use crate::walk::Walk;
 use crate::{
@@ -25,6 +27,8 @@ const RERANKED_MIN: usize = 20;
 const WIDTH_MAX: usize = 4096;
 /// Rows of which a scan of codes rules some out at a time.
 const SCAN_ROWS: u32 = 256;
+/// Candidates whose vectors are read at a time.
+const DECIDED_ROWS: usize = 32;
 /// Candidates that scalar codes give for each result: the codes err a little, so the last of the
 /// nearest are decided by the vectors.
 const SCALAR_CANDIDATES: usize = 2;
@@ -85,7 +89,7 @@ impl SegmentIndex {
         let full = VectorScorer::new(self.metric, request.query, request.vectors);
         let mut effort = Effort::default();
         let whole = request.rows == (0, self.rows) && request.allowed_rows > 0;
-        if whole && !request.tuning.exact {
+        if whole && !request.tuning.exact && !self.is_scan() {
             if let Kind::KdTree(tree) = &self.kind {
                 let walk = tree.search(query(&full, request), top, key);
                 effort.walked = 1;
@@ -101,17 +105,44 @@ impl SegmentIndex {
                 return effort;
             }
         }
+        self.scan(&full, request, top, key)
+    }
+
+    /// Offers the nearest of the request's rows, one after the other, by their codes where those do
+    /// not miss more than is asked for.
+    fn scan<V: Vectors + ?Sized, T: Ord + Copy>(
+        &self,
+        full: &VectorScorer<'_, V>,
+        request: Request<'_, V>,
+        top: &mut TopK<T>,
+        key: impl Fn(RowId) -> T,
+    ) -> Effort {
+        let certain = self.spec.is_exact();
+        let every_row = request.tuning.exact || request.spec.is_exact();
+        let codes = self.codes.as_ref().filter(|_codes| certain || !every_row);
+        let codes = codes.filter(|_codes| self.is_scan()).map(|codes| codes.scorer(request.query));
         // Of a segment that is scanned in parts, the first counts for it.
-        effort.scanned = u32::from(request.rows.0 == 0);
-        if let Some(codes) = self.codes.as_ref().filter(|codes| codes.has_errors()) {
-            let codes = codes.scorer(request.query);
-            effort.add(scan_codes(&codes, &full, request, top, key));
+        let counted = u32::from(request.rows.0 == 0);
+        let effort = if codes.is_some() && !certain {
+            Effort { walked: counted, ..Effort::default() }
         } else {
-            effort.vectors += u64::from(request.allowed_rows);
+            Effort { scanned: counted, ..Effort::default() }
+        };
+        if let Some(CodesScorer::ProductBlocks(blocks)) = &codes {
+            let found = scan_blocks(blocks, full, request, self.width(request));
+            for (distance, row) in &found {
+                top.push(*distance, key(*row));
+            }
             let (first, end) = request.rows;
-            brute_force::search(&full, first..end, request.allowed, top, key);
+            return Effort { codes: u64::from(end - first), vectors: found.len() as u64, ..effort };
         }
-        effort
+        if let Some(codes) = codes.as_ref().and_then(CodesScorer::bounded) {
+            let Effort { vectors, codes, .. } = scan_codes(codes, full, request, top, key);
+            return Effort { vectors, codes, ..effort };
+        }
+        let (first, end) = request.rows;
+        brute_force::search(full, first..end, request.allowed, top, key);
+        Effort { vectors: u64::from(request.allowed_rows), ..effort }
     }
 
     /// The nearest rows that the structure finds, with their distances; `None` where scoring every
@@ -122,8 +153,8 @@ impl SegmentIndex {
         request: Request<'_, V>,
         effort: &mut Effort,
     ) -> Option<Vec<(f32, RowId)>> {
-        let code_scorer = self.codes.as_ref().map(|codes| codes.scorer(request.query));
-        let scorer: &dyn Scorer = code_scorer.as_ref().map_or(full, |scorer| scorer);
+        let codes = self.codes.as_ref().map(|codes| codes.scorer(request.query));
+        let scorer = codes.as_ref().and_then(CodesScorer::scorer).unwrap_or(full);
         let mut nearest = TopK::new(self.candidates(request));
         let (ended, walk) = match &self.kind {
             Kind::Scan | Kind::KdTree(_) => (false, Walk::default()),
@@ -131,7 +162,14 @@ impl SegmentIndex {
                 let probes = Probes::of_k(request.k, self.rows);
                 (true, tables.search(query(scorer, request), probes, &mut nearest, |row| row))
             }
-            Kind::Hnsw(graph) => self.walk(graph, scorer, request, &mut nearest),
+            Kind::Hnsw(graph) => {
+                // Codes are read as quickly as sketches.
+                let aim = if codes.is_some() { None } else { graph.aim(request.query) };
+                let toward = hnsw::Toward { scorer, aim: aim.as_ref() };
+                let (ended, walk, sketches) = self.walk(graph, toward, request, &mut nearest);
+                effort.codes += sketches;
+                (ended, walk)
+            }
             Kind::Ivf(lists) => {
                 let (ended, walk, codes) = probe(lists, scorer, request, &mut nearest);
                 effort.codes += codes;
@@ -139,56 +177,59 @@ impl SegmentIndex {
             }
         };
         effort.fell_back = u32::from(walk.fell_back);
-        let spent = if code_scorer.is_some() { &mut effort.codes } else { &mut effort.vectors };
+        let spent = if codes.is_some() { &mut effort.codes } else { &mut effort.vectors };
         *spent += walk.scored;
         if !ended || nearest.len() < request.k.min(request.allowed_rows as usize) {
             return None;
         }
         let nearest = nearest.into_sorted();
-        if code_scorer.is_none() {
-            return Some(nearest);
-        }
-        let rows: Vec<RowId> = nearest.into_iter().map(|(_distance, row)| row).collect();
-        let mut distances = vec![0.0; rows.len()];
-        full.score(&rows, &mut distances);
-        effort.vectors += rows.len() as u64;
-        Some(distances.into_iter().zip(rows).collect())
+        Some(match &codes {
+            Some(codes) => decide(codes, full, &nearest, request.k, effort),
+            None => nearest,
+        })
     }
 
-    /// Walks the graph: whether it came to an end, and what that took. Where a scan is better it
-    /// does not begin.
+    /// Walks the graph: whether it came to an end, and what that took, with the sketches that it
+    /// looked at. Where a scan is better it does not begin.
     fn walk<V: ?Sized>(
         &self,
         graph: &hnsw::Hnsw,
-        scorer: &dyn Scorer,
+        toward: hnsw::Toward<'_>,
         request: Request<'_, V>,
         nearest: &mut TopK<RowId>,
-    ) -> (bool, Walk) {
-        let ef = ef(request);
+    ) -> (bool, Walk, u64) {
+        let ef = self.width(request);
         let few = ef.saturating_mul(SCORED_PER_KEPT) >= request.allowed_rows as usize;
         if few || ef > WIDTH_MAX {
-            return (false, Walk::default());
+            return (false, Walk::default(), 0);
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let ended = if request.allowed_rows == self.rows {
-                graph.walk(scorer, ef, scratch);
+                graph.walk(toward, ef, scratch);
                 true
             } else {
                 let scored_max = u64::from(request.allowed_rows) / SCAN_GAIN;
                 let wanted = hnsw::Wanted { ef, allowed: request.allowed, scored_max };
-                graph.walk_allowed(scorer, wanted, scratch)
+                graph.walk_allowed(toward, wanted, scratch)
             };
             if ended {
                 graph.offer(scratch, request.allowed, nearest);
             }
-            (ended, Walk { scored: scratch.scored(), fell_back: false })
+            let walk = Walk { scored: scratch.scored(), fell_back: false };
+            (ended, walk, scratch.sketched())
         })
+    }
+
+    /// What rows are scored by, with the numbers that the library asks for at present.
+    fn quantization<V: ?Sized>(&self, request: Request<'_, V>) -> Quantization {
+        let (own, asked) = (self.spec.quantization, request.spec.quantization);
+        if own.scheme() == asked.scheme() { asked } else { own }
     }
 
     /// How many rows the structure has to give for the results to be chosen from.
     fn candidates<V: ?Sized>(&self, request: Request<'_, V>) -> usize {
         let k = request.k;
-        match self.spec.quantization {
+        match self.quantization(request) {
             Quantization::None => k,
             Quantization::Scalar { .. } => k.saturating_mul(SCALAR_CANDIDATES),
             // A walk that keeps fewer has no more to give.
@@ -196,8 +237,56 @@ impl SegmentIndex {
                 let kept = if let Kind::Hnsw(_) = self.kind { ef(request) } else { usize::MAX };
                 k.max(kept.min(rerank_top_k as usize))
             }
+            Quantization::Binary { .. } | Quantization::Product { .. } => self.width(request),
         }
     }
+
+    /// How many of the nearest rows a walk keeps. By codes that only estimate distances those are
+    /// the candidates.
+    fn width<V: ?Sized>(&self, request: Request<'_, V>) -> usize {
+        match self.quantization(request) {
+            Quantization::None | Quantization::Scalar { .. } | Quantization::Hybrid { .. } => {
+                ef(request)
+            }
+            Quantization::Binary { rerank_top_k } | Quantization::Product { rerank_top_k, .. } => {
+                let kept = request.k.saturating_mul(RERANKED_PER_RESULT);
+                ef(request).max(kept).max(rerank_top_k as usize)
+            }
+        }
+    }
+}
+
+/// Of candidates with the scores of their codes, nearest first, the `k` nearest by their vectors.
+/// Those that are likely too far for that by their codes are not read.
+fn decide<V: Vectors + ?Sized>(
+    codes: &CodesScorer<'_>,
+    full: &VectorScorer<'_, V>,
+    candidates: &[(f32, RowId)],
+    k: usize,
+    effort: &mut Effort,
+) -> Vec<(f32, RowId)> {
+    let mut nearest = TopK::new(k);
+    let (mut rows, mut distances) = (Vec::new(), [0.0; DECIDED_ROWS]);
+    for candidates in candidates.chunks(DECIDED_ROWS) {
+        rows.clear();
+        let far = |score, row| is_far(codes.lower_bound(row, score), nearest.bound());
+        rows.extend(
+            candidates.iter().filter(|(score, row)| !far(*score, *row)).map(|(_, row)| *row),
+        );
+        let distances = &mut distances[..rows.len()];
+        full.score(&rows, distances);
+        effort.vectors += rows.len() as u64;
+        for (row, distance) in rows.iter().zip(distances) {
+            nearest.push(*distance, *row);
+        }
+    }
+    nearest.into_sorted()
+}
+
+/// Whether a row is beyond the bound of those that are kept. What overflowed, or is not a number,
+/// rules nothing out.
+fn is_far(lower_bound: f32, bound: f32) -> bool {
+    lower_bound > bound && lower_bound.is_finite()
 }
 
 /// Searches inverted lists: whether that is better than a scan, and what it took, with the codes of
@@ -246,31 +335,47 @@ fn query<'a, V: ?Sized>(scorer: &'a dyn Scorer, request: Request<'a, V>) -> Quer
     Query { scorer, vector: request.query, allowed: request.allowed }
 }
 
-/// Offers the nearest allowed rows to `top`, exactly: rows that are too far by their codes are
-/// ruled out, and the vectors decide among the others.
+/// The `keep` allowed rows that are nearest by their codes, with the distances of their vectors.
+fn scan_blocks<V: Vectors + ?Sized>(
+    blocks: &ProductBlockScorer<'_>,
+    full: &VectorScorer<'_, V>,
+    request: Request<'_, V>,
+    keep: usize,
+) -> Vec<(f32, RowId)> {
+    let mut candidates = Reservoir::default();
+    candidates.reset(keep);
+    let (first, end) = request.rows;
+    blocks.scan(first..end, request.allowed, &mut candidates);
+    let mut rows: Vec<RowId> = candidates.numbers().map(RowId).collect();
+    // As they lie in the file.
+    rows.sort_unstable();
+    let mut distances = vec![0.0; rows.len()];
+    full.score(&rows, &mut distances);
+    distances.into_iter().zip(rows).collect()
+}
+
+/// Offers the nearest allowed rows to `top`: rows that are too far by their codes are ruled out, and
+/// the vectors decide among the others. As exact as the codes' bounds are.
 fn scan_codes<V: Vectors + ?Sized, T: Ord + Copy>(
-    codes: &CodeScorer<'_>,
+    codes: &dyn BoundedScorer,
     full: &VectorScorer<'_, V>,
     request: Request<'_, V>,
     top: &mut TopK<T>,
     key: impl Fn(RowId) -> T,
 ) -> Effort {
     let mut effort = Effort::default();
-    let mut scores = [0.0; SCAN_ROWS as usize];
+    let mut bounds = [0.0; SCAN_ROWS as usize];
     let mut distances = [0.0; SCAN_ROWS as usize];
     let mut near = Vec::with_capacity(SCAN_ROWS as usize);
     let (mut first, rows_end) = request.rows;
     while first < rows_end {
         let end = rows_end.min(first.saturating_add(SCAN_ROWS));
-        let scores = &mut scores[..(end - first) as usize];
-        codes.score_range(RowId(first), scores);
-        effort.codes += scores.len() as u64;
-        let bound = top.bound() + codes.reach(first..end);
+        let bounds = &mut bounds[..(end - first) as usize];
+        codes.lower_bounds(RowId(first), bounds);
+        effort.codes += bounds.len() as u64;
         near.clear();
-        for (row, score) in (first..end).map(RowId).zip(scores) {
-            // What overflowed, or is not a number, rules nothing out.
-            let far = *score > bound && score.is_finite();
-            if !far && request.allowed.allows(row) {
+        for (row, bound) in (first..end).map(RowId).zip(bounds) {
+            if !is_far(*bound, top.bound()) && request.allowed.allows(row) {
                 near.push(row);
             }
         }

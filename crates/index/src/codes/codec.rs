@@ -1,25 +1,23 @@
 //! Codes in a file.
 //!
 //! ```text
-//! number bits | number metric | number seed
-//! array f32 centre | array u8 records: each a row's codes | f32 scale | f32 square
+//! number bits | the frame: number metric | number seed | array f32 centre
+//! array u8 records: each a row's codes | f32 scale | f32 square
 //! array f32 errors, two for each 256 rows, or none
 //! ```
 
 use std::io;
 
+use super::frame::Frame;
 use super::{Bits, ERROR_ROWS, Errors, ScalarCodes, TERMS_BYTES};
 use crate::pages::Pages;
-use crate::rotation::Rotation;
 use crate::{Malformed, Metric, SectionReader, SectionWriter};
 
 impl ScalarCodes {
     /// Writes the codes.
     pub fn write(&self, out: &mut SectionWriter<'_>) -> io::Result<()> {
         out.number(self.bits.count())?;
-        out.number(metric_number(self.metric))?;
-        out.number(self.seed)?;
-        out.array(&self.center)?;
+        self.frame.write(out)?;
         out.array(&self.records)?;
         out.array(self.errors.as_flattened())
     }
@@ -34,15 +32,7 @@ impl ScalarCodes {
     ) -> Result<Self, Malformed> {
         let wrong = from.malformed("8 or 4 bits");
         let bits = Bits::of(from.small("bits", 8)?).ok_or(wrong)?;
-        let wrong = from.malformed("codes for another metric");
-        if from.number("metric")? != metric_number(metric) {
-            return Err(wrong);
-        }
-        let seed = from.number("seed")?;
-        let center: &[f32] = from.array_of("centre", dims)?;
-        if !center.iter().all(|value| value.is_finite()) {
-            return Err(from.malformed("a centre of finite numbers"));
-        }
+        let frame = Frame::read(from, metric, dims)?;
         let stride = bits.code_bytes(dims) + TERMS_BYTES;
         let records = from.array_of("codes", rows as usize * stride)?;
         let wrong = from.malformed("two errors for each block of rows");
@@ -52,24 +42,12 @@ impl ScalarCodes {
             return Err(wrong);
         }
         Ok(Self {
-            metric,
+            frame,
             bits,
-            dims,
             rows,
-            seed,
-            center: center.to_vec(),
-            rotation: Rotation::new(dims, seed),
             stride,
             records: Pages::of(records),
             errors: errors.as_chunks().0.to_vec(),
         })
-    }
-}
-
-fn metric_number(metric: Metric) -> u64 {
-    match metric {
-        Metric::Cosine => 0,
-        Metric::Dot => 1,
-        Metric::L2 => 2,
     }
 }

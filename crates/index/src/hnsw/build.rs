@@ -364,7 +364,7 @@ impl Draft {
             })
             .collect();
         let first = self.order.first().map_or(0, |row| row.0);
-        Hnsw { rows, base, base_stride, upper_rows, upper, first, twins }
+        Hnsw { rows, base, base_stride, upper_rows, upper, first, twins, sketch: None }
     }
 }
 

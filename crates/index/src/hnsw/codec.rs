@@ -5,6 +5,7 @@
 //! array u32 first of equal rows | array u32 ends of their others | array u32 others
 //! array u32 links of the lowest layer | array u32 rows of the upper layers' nodes
 //! for each upper layer, from the lowest: number links a node | array u32 links
+//! sketches of the rows, see `crate::sketch`
 //! ```
 
 use std::io;
@@ -12,7 +13,8 @@ use std::io;
 use super::build::LEVEL_MAX;
 use super::{Hnsw, Layer, M_MAX, NONE, Twins};
 use crate::pages::Pages;
-use crate::{Malformed, SectionReader, SectionWriter};
+use crate::sketch::Sketch;
+use crate::{Malformed, Metric, SectionReader, SectionWriter};
 
 impl Hnsw {
     /// Writes the graph.
@@ -28,11 +30,17 @@ impl Hnsw {
             out.number(layer.stride as u64)?;
             out.array(&layer.links)?;
         }
-        Ok(())
+        Sketch::write(self.sketch.as_ref(), out)
     }
 
-    /// Reads a graph over `rows` rows. Every link is checked, so that no walk leaves the rows.
-    pub fn read(from: &mut SectionReader<'_>, rows: u32) -> Result<Self, Malformed> {
+    /// Reads a graph over `rows` rows of `dims` numbers. Every link is checked, so that no walk
+    /// leaves the rows.
+    pub fn read(
+        from: &mut SectionReader<'_>,
+        metric: Metric,
+        dims: usize,
+        rows: u32,
+    ) -> Result<Self, Malformed> {
         let wrong = from.malformed("a graph over other rows");
         if from.number("rows")? != u64::from(rows) {
             return Err(wrong);
@@ -69,6 +77,7 @@ impl Hnsw {
             below = nodes;
             upper.push(Layer { stride, links: links.to_vec() });
         }
+        let sketch = Sketch::read(from, metric, dims, rows)?;
         Ok(Self {
             rows,
             base: Pages::of(base),
@@ -77,6 +86,7 @@ impl Hnsw {
             upper,
             first,
             twins,
+            sketch,
         })
     }
 }

@@ -10,7 +10,11 @@ use super::beam::Beam;
 use super::twins::WithTwins;
 use super::visited::Visited;
 use super::{Hnsw, NONE};
+use crate::sketch::Aim;
 use crate::{Allowed, RowId, Scorer, TopK};
+
+/// Looking at so many sketches takes as long as scoring one row.
+const SKETCH_GAIN: u64 = 8;
 
 /// Memory of a walk, to be used again.
 #[derive(Debug, Default)]
@@ -23,6 +27,8 @@ pub struct Scratch {
     open: BinaryHeap<Reverse<Open>>,
     /// Rows scored since the last reset.
     pub(super) scored: u64,
+    /// Rows whose sketch was looked at.
+    sketched: u64,
 }
 
 impl Scratch {
@@ -30,16 +36,36 @@ impl Scratch {
     pub fn scored(&self) -> u64 {
         self.scored
     }
+
+    /// Rows whose sketch it looked at, those that were scored then included.
+    pub fn sketched(&self) -> u64 {
+        self.sketched
+    }
+}
+
+/// What a walk goes towards.
+#[derive(Copy, Clone)]
+pub struct Toward<'a> {
+    /// Scores rows against the query.
+    pub scorer: &'a dyn Scorer,
+    /// Rules rows out before they are scored.
+    pub(crate) aim: Option<&'a Aim<'a>>,
+}
+
+impl fmt::Debug for Toward<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Toward").field("aim", &self.aim).finish_non_exhaustive()
+    }
 }
 
 impl Hnsw {
-    /// Finds the `ef` rows nearest to `scorer`'s query that a walk gets to, and leaves them in the
+    /// Finds the `ef` rows nearest to the query that a walk gets to, and leaves them in the
     /// scratch.
-    pub fn walk(&self, scorer: &dyn Scorer, ef: usize, scratch: &mut Scratch) {
-        self.begin(scorer, ef, scratch);
+    pub fn walk(&self, toward: Toward<'_>, ef: usize, scratch: &mut Scratch) {
+        self.begin(toward, ef, scratch);
         if self.rows > 0 {
-            let entry = self.descend(scorer, scratch);
-            self.follow(scorer, entry, scratch);
+            let entry = self.descend(toward, scratch);
+            self.follow(toward, entry, scratch);
         }
     }
 
@@ -54,26 +80,36 @@ impl Hnsw {
         }
     }
 
-    fn begin(&self, scorer: &dyn Scorer, ef: usize, scratch: &mut Scratch) {
-        assert_eq!(self.rows, scorer.rows(), "a graph is over the rows that are scored");
-        scratch.scored = 0;
+    fn begin(&self, toward: Toward<'_>, ef: usize, scratch: &mut Scratch) {
+        assert_eq!(self.rows, toward.scorer.rows(), "a graph is over the rows that are scored");
+        (scratch.scored, scratch.sketched) = (0, 0);
         scratch.beam.reset(ef);
         scratch.visited.reset(self.rows as usize);
     }
 
     /// The row nearest to the query that going downhill through the upper layers finds.
-    fn descend(&self, scorer: &dyn Scorer, scratch: &mut Scratch) -> u32 {
+    fn descend(&self, toward: Toward<'_>, scratch: &mut Scratch) -> u32 {
         let Some(first) = self.upper_rows.first() else { return self.first };
-        let (mut node, mut nearest) = (0, score_one(scorer, *first, scratch));
+        let (mut node, mut nearest) = (0, score_one(toward, *first, scratch));
         for layer in self.upper.iter().rev() {
             loop {
                 scratch.batch.clear();
-                let links = layer.links(node);
-                let links = links.iter().take_while(|link| **link != NONE);
-                scratch.batch.extend(links.map(|link| RowId(self.upper_rows[*link as usize])));
-                score(scorer, scratch);
+                scratch.nodes.clear();
+                let links = layer.links(node).iter().take_while(|link| **link != NONE);
+                scratch.nodes.extend(links);
+                let row = |node: u32| RowId(self.upper_rows[node as usize]);
+                scratch.batch.extend(scratch.nodes.iter().map(|link| row(*link)));
+                if let Some(aim) = toward.aim {
+                    scratch.batch.iter().for_each(|row| aim.prefetch(*row));
+                    scratch.sketched += scratch.batch.len() as u64;
+                    let limit = aim.limit(nearest);
+                    scratch.nodes.retain(|link| !aim.is_far(row(*link), limit));
+                    scratch.batch.clear();
+                    scratch.batch.extend(scratch.nodes.iter().map(|link| row(*link)));
+                }
+                score(toward, scratch);
                 let before = node;
-                for (link, distance) in layer.links(node).iter().zip(&scratch.distances) {
+                for (link, distance) in scratch.nodes.iter().zip(&scratch.distances) {
                     if *distance < nearest {
                         (node, nearest) = (*link, *distance);
                     }
@@ -87,16 +123,17 @@ impl Hnsw {
     }
 
     /// Follows the links of the nearest rows until none of the `ef` nearest is left to follow.
-    fn follow(&self, scorer: &dyn Scorer, entry: u32, scratch: &mut Scratch) {
-        let distance = score_one(scorer, entry, scratch);
+    fn follow(&self, toward: Toward<'_>, entry: u32, scratch: &mut Scratch) {
+        let distance = score_one(toward, entry, scratch);
         scratch.visited.insert(entry);
         scratch.beam.offer(distance, entry);
         while let Some(row) = scratch.beam.follow() {
-            self.meet_neighbors(row, scratch);
+            self.meet_neighbors(toward, row, scratch);
             if let Some(next) = scratch.beam.next() {
                 prefetch(self.base_links(next));
             }
-            score(scorer, scratch);
+            leave_out_far(toward, scratch.beam.bound(), scratch);
+            score(toward, scratch);
             for (row, distance) in scratch.batch.iter().zip(&scratch.distances) {
                 if *distance <= scratch.beam.bound() {
                     scratch.beam.offer(*distance, row.0);
@@ -112,18 +149,18 @@ impl Hnsw {
     /// once it has scored `scored_max` rows: scoring every allowed row is then the quicker way.
     pub fn walk_allowed(
         &self,
-        scorer: &dyn Scorer,
+        toward: Toward<'_>,
         wanted: Wanted<'_>,
         scratch: &mut Scratch,
     ) -> bool {
-        self.begin(scorer, wanted.ef, scratch);
+        self.begin(toward, wanted.ef, scratch);
         if self.rows == 0 {
             return true;
         }
         let with_twins = WithTwins { twins: &self.twins, allowed: wanted.allowed };
         let allowed = if self.twins.is_empty() { wanted.allowed } else { &with_twins };
-        let entry = self.descend(scorer, scratch);
-        let distance = score_one(scorer, entry, scratch);
+        let entry = self.descend(toward, scratch);
+        let distance = score_one(toward, entry, scratch);
         scratch.visited.insert(entry);
         scratch.open.clear();
         scratch.open.push(Reverse(Open { distance, row: entry }));
@@ -134,11 +171,12 @@ impl Hnsw {
             if nearest.distance > scratch.beam.bound() {
                 break;
             }
-            if scratch.scored > wanted.scored_max {
+            if scratch.scored + scratch.sketched / SKETCH_GAIN > wanted.scored_max {
                 return false;
             }
-            self.meet_neighbors(nearest.row, scratch);
-            score(scorer, scratch);
+            self.meet_neighbors(toward, nearest.row, scratch);
+            leave_out_far(toward, scratch.beam.bound(), scratch);
+            score(toward, scratch);
             for (row, distance) in scratch.batch.iter().zip(&scratch.distances) {
                 if *distance <= scratch.beam.bound() {
                     scratch.open.push(Reverse(Open { distance: *distance, row: row.0 }));
@@ -153,10 +191,13 @@ impl Hnsw {
 
     /// Puts the neighbours of a row that were not met yet into the batch.
     #[inline]
-    fn meet_neighbors(&self, row: u32, scratch: &mut Scratch) {
+    fn meet_neighbors(&self, toward: Toward<'_>, row: u32, scratch: &mut Scratch) {
         scratch.batch.clear();
         for link in self.base_links(row).iter().take_while(|link| **link != NONE) {
             if scratch.visited.insert(*link) {
+                if let Some(aim) = toward.aim {
+                    aim.prefetch(RowId(*link));
+                }
                 scratch.batch.push(RowId(*link));
             }
         }
@@ -207,18 +248,33 @@ impl PartialEq for Open {
 
 impl Eq for Open {}
 
+/// Takes out of the batch what is likely beyond the bound by its sketch.
+#[inline]
+fn leave_out_far(toward: Toward<'_>, bound: f32, scratch: &mut Scratch) {
+    let Some(aim) = toward.aim.filter(|_aim| bound < f32::INFINITY) else { return };
+    scratch.sketched += scratch.batch.len() as u64;
+    let limit = aim.limit(bound);
+    scratch.batch.retain(|row| {
+        let near = !aim.is_far(*row, limit);
+        if near {
+            toward.scorer.prefetch(*row);
+        }
+        near
+    });
+}
+
 /// Scores one row.
-fn score_one(scorer: &dyn Scorer, row: u32, scratch: &mut Scratch) -> f32 {
+fn score_one(toward: Toward<'_>, row: u32, scratch: &mut Scratch) -> f32 {
     scratch.batch.clear();
     scratch.batch.push(RowId(row));
-    score(scorer, scratch);
+    score(toward, scratch);
     scratch.distances[0]
 }
 
 /// Scores the scratch's batch.
 #[inline]
-fn score(scorer: &dyn Scorer, scratch: &mut Scratch) {
+fn score(toward: Toward<'_>, scratch: &mut Scratch) {
     scratch.distances.resize(scratch.batch.len(), 0.0);
-    scorer.score(&scratch.batch, &mut scratch.distances);
+    toward.scorer.score(&scratch.batch, &mut scratch.distances);
     scratch.scored += scratch.batch.len() as u64;
 }

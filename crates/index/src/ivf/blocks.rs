@@ -2,38 +2,37 @@
 
 use arrwdb_kernel::{BLOCK_ROWS, CodeBlock, PART_BYTES};
 
-use super::book::Encoded;
 use crate::pages::Pages;
 
 /// Blocks one after the other, each its codes and then what is added to each row's estimate and
 /// what its sum is multiplied with.
 #[derive(Debug)]
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     /// Words of a block.
     stride: usize,
     words: Pages<u32>,
 }
 
 impl Blocks {
-    pub(super) fn of(stride: usize, words: &[u32]) -> Self {
+    pub(crate) fn of(stride: usize, words: &[u32]) -> Self {
         Self { stride, words: Pages::of(words) }
     }
 
     /// Room for `count` blocks.
-    pub(super) fn zeroed(stride: usize, count: usize) -> Self {
+    pub(crate) fn zeroed(stride: usize, count: usize) -> Self {
         Self { stride, words: Pages::zeroed(stride * count) }
     }
 
-    pub(super) fn words(&self) -> &[u32] {
+    pub(crate) fn words(&self) -> &[u32] {
         &self.words
     }
 
     /// The words of `count` blocks from `first`.
-    pub(super) fn words_mut(&mut self, first: usize, count: usize) -> &mut [u32] {
+    pub(crate) fn words_mut(&mut self, first: usize, count: usize) -> &mut [u32] {
         &mut self.words[first * self.stride..][..count * self.stride]
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.words.bytes()
     }
 
@@ -44,7 +43,7 @@ impl Blocks {
 
     /// A block, of which `next` will be asked for after it, if it is there.
     #[inline]
-    pub(super) fn block(&self, block: usize, next: usize) -> CodeBlock<'_> {
+    pub(crate) fn block(&self, block: usize, next: usize) -> CodeBlock<'_> {
         let (codes, terms) = self.block_words(block).split_at(self.stride - 2 * BLOCK_ROWS);
         let (terms, _) = bytemuck::cast_slice(terms).as_chunks();
         let next = self.words.get(next * self.stride..).unwrap_or_default();
@@ -58,13 +57,28 @@ impl Blocks {
 }
 
 /// Writes row `place` of a block: its codes, what is added and what the sum is multiplied with.
-pub(super) fn set_row(block: &mut [u32], place: usize, encoded: &Encoded, [own, factor]: [f32; 2]) {
+pub(crate) fn set_row(block: &mut [u32], place: usize, row: &[u8], [own, factor]: [f32; 2]) {
     let (codes, terms) = block.split_at_mut(block.len() - 2 * BLOCK_ROWS);
     let (parts, _) = bytemuck::cast_slice_mut::<u32, u8>(codes).as_chunks_mut::<PART_BYTES>();
-    for (part, code) in parts.iter_mut().zip(&encoded.codes) {
+    for (part, code) in parts.iter_mut().zip(row) {
         let shift = if place < PART_BYTES { 0 } else { 4 };
         part[place % PART_BYTES] |= code << shift;
     }
     terms[place] = own.to_bits();
     terms[BLOCK_ROWS + place] = factor.to_bits();
+}
+
+/// Calls `visit` with the place of each set bit.
+#[inline]
+pub(crate) fn each_bit(mut bits: u32, mut visit: impl FnMut(u32)) {
+    while bits != 0 {
+        visit(bits.trailing_zeros());
+        bits &= bits - 1;
+    }
+}
+
+/// The `count` lowest bits, all of them from 32 on.
+#[inline]
+pub(crate) fn low_bits(count: u32) -> u32 {
+    if count < u32::BITS { (1 << count) - 1 } else { u32::MAX }
 }

@@ -10,16 +10,18 @@ use crate::norm::{round, sum_of_squares};
 use crate::random::hash;
 
 /// Vectors that a book is made from, at most: 256 for each point.
-pub(super) const SAMPLE_MAX: usize = 4096;
+pub(crate) const SAMPLE_MAX: usize = 4096;
 /// Rounds of moving points to the mean of what is near to them.
 const ROUNDS: usize = 12;
+/// Signs that one code holds.
+const SIGNS: usize = 4;
 /// Parts that one task makes.
 const TASK_PARTS: usize = 8;
 
 /// The points of all parts. A vector's numbers are dealt out to parts as evenly as can be, in
 /// order; where a part has one fewer than others, a zero stands for it.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(crate) struct Book {
     dims: usize,
     parts: usize,
     /// Numbers of a part, at most.
@@ -32,19 +34,19 @@ pub(super) struct Book {
 
 /// A vector in codes: near to `factor` times what they stand for.
 #[derive(Debug, Default)]
-pub(super) struct Encoded {
-    pub(super) codes: Vec<u8>,
-    pub(super) factor: f32,
+pub(crate) struct Encoded {
+    pub(crate) codes: Vec<u8>,
+    pub(crate) factor: f32,
     /// The square of the vector.
-    pub(super) square: f32,
+    pub(crate) square: f32,
     /// `factor` times the product of what the codes stand for with the centroid.
-    pub(super) along: f32,
+    pub(crate) along: f32,
     padded: Vec<f32>,
 }
 
 impl Book {
     /// A book for vectors like `sample`, which are `dims` numbers each.
-    pub(super) fn train(
+    pub(crate) fn train(
         dims: usize,
         parts: usize,
         sample: &[f32],
@@ -69,8 +71,19 @@ impl Book {
         Self::new(dims, parts, made.concat())
     }
 
+    /// The book in which a code is the signs of its numbers: four of them a part, the first the lowest
+    /// bit, set where a number is not below zero.
+    pub(crate) fn of_signs(dims: usize) -> Self {
+        let parts = dims.div_ceil(SIGNS);
+        let width = dims.div_ceil(parts);
+        let sign = |number: usize, code: usize| if code >> number & 1 == 1 { 1.0 } else { -1.0 };
+        let part =
+            (0..width).flat_map(|number| (0..PART_BYTES).map(move |code| sign(number, code)));
+        Self::new(dims, parts, part.collect::<Vec<f32>>().repeat(parts))
+    }
+
     /// The book of these points.
-    pub(super) fn new(dims: usize, parts: usize, points: Vec<f32>) -> Self {
+    pub(crate) fn new(dims: usize, parts: usize, points: Vec<f32>) -> Self {
         let width = dims.div_ceil(parts);
         assert_eq!(points.len(), parts * width * PART_BYTES, "points of all parts");
         let mut halves = vec![0.0_f32; parts * PART_BYTES];
@@ -85,36 +98,36 @@ impl Book {
         Self { dims, parts, width, points, halves }
     }
 
-    pub(super) fn parts(&self) -> usize {
+    pub(crate) fn parts(&self) -> usize {
         self.parts
     }
 
-    pub(super) fn points(&self) -> &[f32] {
+    pub(crate) fn points(&self) -> &[f32] {
         &self.points
     }
 
     /// Whether codes are fine enough to tell centroids apart.
-    pub(super) fn is_fine(&self) -> bool {
+    pub(crate) fn is_fine(&self) -> bool {
         self.width <= 4
     }
 
     /// Words of a block of codes.
-    pub(super) fn block_words(&self) -> usize {
+    pub(crate) fn block_words(&self) -> usize {
         let codes = self.parts.next_multiple_of(PARTS_MULTIPLE) * PART_BYTES;
         codes / size_of::<u32>() + 2 * BLOCK_ROWS
     }
 
     /// Bytes of a row's codes and its two terms.
-    pub(super) fn row_bytes(&self) -> f64 {
+    pub(crate) fn row_bytes(&self) -> f64 {
         (self.block_words() * size_of::<u32>()) as f64 / BLOCK_ROWS as f64
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         size_of_val(self.points.as_slice()) + size_of_val(self.halves.as_slice())
     }
 
     /// `out` becomes `vector` with its parts all of one width.
-    pub(super) fn pad(&self, vector: &[f32], out: &mut Vec<f32>) {
+    pub(crate) fn pad(&self, vector: &[f32], out: &mut Vec<f32>) {
         out.clear();
         if self.parts * self.width == self.dims {
             out.extend_from_slice(vector);
@@ -126,8 +139,17 @@ impl Book {
         }
     }
 
+    /// `out` becomes the codes of `vector` in a book of signs. `room` is memory to be used again.
+    pub(crate) fn encode_signs(&self, vector: &[f32], out: &mut Vec<u8>, room: &mut Vec<f32>) {
+        self.pad(vector, room);
+        let set = |(bit, value): (usize, &f32)| u8::from(*value >= 0.0) << bit;
+        let code = |part: &[f32]| part.iter().enumerate().map(set).sum::<u8>();
+        out.clear();
+        out.extend(room.chunks_exact(self.width).map(code));
+    }
+
     /// `out` becomes the codes of `vector`, which lies at `centroid`.
-    pub(super) fn encode(&self, vector: &[f32], centroid: &[f32], out: &mut Encoded) {
+    pub(crate) fn encode(&self, vector: &[f32], centroid: &[f32], out: &mut Encoded) {
         out.square = round(sum_of_squares(vector));
         let scale = unit_scale(vector);
         self.pad(vector, &mut out.padded);

@@ -82,7 +82,7 @@ pub(super) fn coarse(space: &Space, book: &Book, centroids: &[f32]) -> Option<Bl
         let words = blocks.words_mut(block, 1);
         for (place, centroid) in centroids.chunks_exact(dims).enumerate() {
             book.encode(centroid, &zero, &mut encoded);
-            set_row(words, place, &encoded, terms(space.metric(), &encoded));
+            set_row(words, place, &encoded.codes, terms(space.metric(), &encoded));
         }
     }
     Some(blocks)
@@ -230,7 +230,7 @@ impl<V: Vectors + ?Sized> Building<'_, V> {
                 }
                 book.encode(&vector, centroid, &mut encoded);
                 let terms = terms(self.space.metric(), &encoded);
-                set_row(&mut words[start..], place, &encoded, terms);
+                set_row(&mut words[start..], place, &encoded.codes, terms);
             }
         }
     }
@@ -247,7 +247,7 @@ fn without_empty(centroids: &[f32], grouped: Grouped, dims: usize) -> (Vec<f32>,
 }
 
 /// At most `wanted` different rows, ascending, one at random from each of as many runs of rows.
-fn sample(rows: u32, wanted: usize, seed: u64) -> Vec<u32> {
+pub(crate) fn sample(rows: u32, wanted: usize, seed: u64) -> Vec<u32> {
     let (rows, wanted) = (u64::from(rows), wanted as u64);
     if rows <= wanted {
         return (0..rows).map(|row| u32::try_from(row).unwrap_or(u32::MAX)).collect();

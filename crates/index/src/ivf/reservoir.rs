@@ -3,7 +3,7 @@
 /// Keeps the `keep` least of what it is offered, by estimate and then by number, and says early
 /// what cannot be among them. Order of offers does not matter to what is kept.
 #[derive(Debug, Default)]
-pub(super) struct Reservoir {
+pub(crate) struct Reservoir {
     keep: usize,
     /// Estimates in the upper half, numbers in the lower.
     entries: Vec<u64>,
@@ -11,7 +11,7 @@ pub(super) struct Reservoir {
 }
 
 impl Reservoir {
-    pub(super) fn reset(&mut self, keep: usize) {
+    pub(crate) fn reset(&mut self, keep: usize) {
         self.keep = keep.max(1);
         self.entries.clear();
         self.bound = f32::INFINITY;
@@ -19,16 +19,16 @@ impl Reservoir {
 
     /// An estimate above this is not kept.
     #[inline]
-    pub(super) fn bound(&self) -> f32 {
+    pub(crate) fn bound(&self) -> f32 {
         self.bound
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     #[inline]
-    pub(super) fn push(&mut self, estimate: f32, number: u32) {
+    pub(crate) fn push(&mut self, estimate: f32, number: u32) {
         self.entries.push(u64::from(ordered(estimate)) << 32 | u64::from(number));
         if self.entries.len() >= self.keep.saturating_mul(2).saturating_add(32) {
             self.shrink();
@@ -36,7 +36,7 @@ impl Reservoir {
     }
 
     /// The numbers kept, in no order.
-    pub(super) fn numbers(&mut self) -> impl Iterator<Item = u32> {
+    pub(crate) fn numbers(&mut self) -> impl Iterator<Item = u32> {
         if self.entries.len() > self.keep {
             self.shrink();
         }

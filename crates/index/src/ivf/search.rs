@@ -4,6 +4,7 @@ use std::fmt;
 
 use arrwdb_kernel::{BLOCK_ROWS, Line, QueryTables, kernels};
 
+use super::blocks::{each_bit, low_bits};
 use super::reservoir::Reservoir;
 use super::{Ivf, RowCodes};
 use crate::{Allowed, Metric, RowId, Scorer, TopK};
@@ -289,19 +290,4 @@ fn offer<T: Ord + Copy>(
 
 fn by_distance(a: (f32, u32), b: (f32, u32)) -> std::cmp::Ordering {
     a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
-}
-
-/// Calls `visit` with the place of each set bit.
-#[inline]
-fn each_bit(mut bits: u32, mut visit: impl FnMut(u32)) {
-    while bits != 0 {
-        visit(bits.trailing_zeros());
-        bits &= bits - 1;
-    }
-}
-
-/// The `count` lowest bits, all of them from 32 on.
-#[inline]
-fn low_bits(count: u32) -> u32 {
-    if count < u32::BITS { (1 << count) - 1 } else { u32::MAX }
 }

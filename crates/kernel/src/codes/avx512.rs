@@ -6,9 +6,9 @@ use std::arch::x86_64::{
     _mm512_setzero_si512, _mm512_srli_epi16, _mm512_sub_epi32, _mm512_xor_si512,
 };
 
-use super::CodeTable;
+use super::{CodeTable, scalar};
 
-pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles, pair };
+pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles, bits, pair };
 
 /// Bytes in a register.
 const LANES: usize = 64;
@@ -53,6 +53,26 @@ fn nibbles(codes: &[u8], query: &[i8]) -> i32 {
     _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
 }
 
+/// Bits are the masks of this instruction set: numbers are loaded where they are set.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn bits(codes: &[u8], query: &[i8]) -> i32 {
+    let (code_words, code_tail) = codes.as_chunks::<8>();
+    let (query_registers, query_tail) = query.as_chunks::<LANES>();
+    let ones = _mm512_set1_epi8(1);
+    let mut sums = [_mm512_setzero_si512(); 2];
+    let (code_pairs, code_rest) = code_words.as_chunks::<2>();
+    let (query_pairs, query_rest) = query_registers.as_chunks::<2>();
+    for (codes, query) in code_pairs.iter().zip(query_pairs) {
+        sums[0] = _mm512_dpbusd_epi32(sums[0], ones, load_set(codes[0], &query[0]));
+        sums[1] = _mm512_dpbusd_epi32(sums[1], ones, load_set(codes[1], &query[1]));
+    }
+    for (codes, query) in code_rest.iter().zip(query_rest) {
+        sums[0] = _mm512_dpbusd_epi32(sums[0], ones, load_set(*codes, query));
+    }
+    let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]));
+    sum + scalar::bits(code_tail, query_tail)
+}
+
 /// One side as signed numbers, `a - 128`; the other as it is, which adds 128 times their sum.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn pair(a: &[u8], b: &[u8]) -> i32 {
@@ -95,6 +115,14 @@ fn load(lanes: &[u8; LANES]) -> __m512i {
 fn load_signed(lanes: &[i8; LANES]) -> __m512i {
     // SAFETY: the reference covers the 64 bytes read; `loadu` asks for no alignment.
     unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
+}
+
+/// The numbers whose bits are set, zeros between them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn load_set(set: [u8; 8], lanes: &[i8; LANES]) -> __m512i {
+    // SAFETY: the reference covers the 64 bytes of which some are read.
+    unsafe { _mm512_maskz_loadu_epi8(u64::from_le_bytes(set), lanes.as_ptr()) }
 }
 
 /// The first 64 bytes or fewer, zeros after them.

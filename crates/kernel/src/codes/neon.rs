@@ -1,14 +1,15 @@
 //! NEON: 8 products at a time, of bytes widened to 16 bits.
 
 use std::arch::aarch64::{
-    int16x8_t, int32x4_t, uint8x8_t, vaddq_s32, vaddvq_s32, vand_u8, vdup_n_u8, vdupq_n_s32,
-    vget_high_s16, vget_low_s16, vld1_s8, vld1_u8, vmlal_s16, vmovl_s8, vmovl_u8,
-    vreinterpretq_s16_u16, vshr_n_u8, vsubl_u8,
+    int16x8_t, int32x4_t, uint8x8_t, vaddq_s32, vaddvq_s32, vand_u8, vandq_s8, vcombine_u8,
+    vcreate_u8, vdup_n_u8, vdupq_n_s32, vget_high_s16, vget_low_s16, vld1_s8, vld1_u8, vld1q_s8,
+    vmlal_s16, vmovl_s8, vmovl_u8, vpadalq_s16, vpaddlq_s8, vreinterpretq_s8_u8,
+    vreinterpretq_s16_u16, vshr_n_u8, vsubl_u8, vtstq_u8,
 };
 
 use super::{CodeTable, scalar};
 
-pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles, pair };
+pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles, bits, pair };
 
 /// Bytes that fill a register once widened.
 const LANES: usize = 8;
@@ -44,6 +45,24 @@ fn nibbles(codes: &[u8], query: &[i8]) -> i32 {
         })
         .sum();
     vaddvq_s32(vaddq_s32(sums[0], sums[1])) + tail
+}
+
+/// Each bit is spread over the byte of its number, which stays where it is set.
+#[target_feature(enable = "neon")]
+fn bits(codes: &[u8], query: &[i8]) -> i32 {
+    let (code_pairs, code_tail) = codes.as_chunks::<2>();
+    let (query_registers, query_tail) = query.as_chunks::<16>();
+    let eight = vcreate_u8(u64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
+    let bit_of_lane = vcombine_u8(eight, eight);
+    let mut sum = vdupq_n_s32(0);
+    for ([low, high], query) in code_pairs.iter().zip(query_registers) {
+        let bytes = vcombine_u8(vdup_n_u8(*low), vdup_n_u8(*high));
+        let set = vreinterpretq_s8_u8(vtstq_u8(bytes, bit_of_lane));
+        // SAFETY: the reference covers the 16 bytes read.
+        let query = unsafe { vld1q_s8(query.as_ptr()) };
+        sum = vpadalq_s16(sum, vpaddlq_s8(vandq_s8(query, set)));
+    }
+    vaddvq_s32(sum) + scalar::bits(code_tail, query_tail)
 }
 
 #[target_feature(enable = "neon")]

@@ -14,6 +14,12 @@ fn nibbles(codes: &[u8], query: &[i8]) -> i64 {
     bytes(&unpacked, query)
 }
 
+fn bits(codes: &[u8], query: &[i8]) -> i64 {
+    let is_set = |place: usize| codes[place / 8] >> (place % 8) & 1 == 1;
+    let set = query.iter().enumerate().filter(|(place, _)| is_set(*place));
+    set.map(|(_, query)| i64::from(*query)).sum()
+}
+
 fn assert_exact(codes: &[u8], query: &[i8]) {
     for table in Kernels::supported() {
         let got = i64::from(table.dot_bytes(codes, &query[..codes.len()]));
@@ -26,6 +32,10 @@ fn assert_exact(codes: &[u8], query: &[i8]) {
             .sum();
         let got = i64::from(table.dot_codes(codes, &other));
         assert_eq!(got, expect, "{} of two rows of {}", table.name(), codes.len());
+        let eighth = codes.len() / 8;
+        let (set, chosen) = (&codes[..eighth], &query[..8 * eighth]);
+        let got = i64::from(table.dot_bits(set, chosen));
+        assert_eq!(got, bits(set, chosen), "{} of {eighth} bytes of bits", table.name());
         let got = i64::from(table.dot_nibbles(codes, query));
         assert_eq!(got, nibbles(codes, query), "{} of {} halves", table.name(), query.len());
     }
@@ -34,7 +44,7 @@ fn assert_exact(codes: &[u8], query: &[i8]) {
 #[test]
 fn k5_products_of_codes_are_exact_at_every_length_and_at_the_extremes() {
     for length in (0..300).chain([384, 768, 1023, 4095, 4096]) {
-        for (code, query) in [(255, 127), (255, -128), (0, 127), (1, -1), (0x1f, 5)] {
+        for (code, query) in [(255, 127), (255, -128), (0, 127), (1, -1), (0x1f, 5), (0xaa, -128)] {
             assert_exact(&vec![code; length], &vec![query; 2 * length]);
         }
     }

@@ -66,10 +66,10 @@ pub(crate) fn index_config(index: IndexSpec) -> Map<String, Value> {
 /// How vectors are compressed, and what that is worth. Figures are measured or null.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QuantizationInfo {
-    /// `scalar` or `hybrid`.
+    /// `scalar`, `hybrid`, `binary` or `product`.
     #[schema(example = "scalar")]
     strategy: &'static str,
-    /// Bits of each number of a code.
+    /// Bits of each number of a scalar code; null for other codes.
     #[schema(example = 8)]
     bits: Option<u64>,
     /// The strategy's other parameters by name, such as `rerank_top_k`.
@@ -396,12 +396,12 @@ pub(crate) struct Explain {
     /// What the library is searched by.
     #[schema(example = "hnsw")]
     index_type: &'static str,
-    /// `none`, `scalar` or `hybrid`.
+    /// `none`, `scalar`, `hybrid`, `binary` or `product`.
     #[schema(example = "none")]
     quantization: &'static str,
     /// Segments of the library.
     segments: usize,
-    /// Of these, searched through their structure.
+    /// Of these, searched through their structure, or by codes that may rule out what is near.
     segments_walked: u32,
     /// Of these, scanned: every row scored. Small ones, those without a structure yet, and all of
     /// an exact search.

@@ -45,7 +45,8 @@ struct RebuildBody {
     /// where the type stays, and has its usual number where it changes.
     #[schema(value_type = Option<Object>)]
     index_config: Option<Value>,
-    /// `strategy` (`none`, `scalar`, `hybrid`) and its numbers (`bits`, `rerank_top_k`), likewise.
+    /// `strategy` (`none`, `scalar`, `hybrid`, `binary`, `product`) and its numbers (`bits`,
+    /// `pq_subvectors`, `rerank_top_k`), likewise.
     #[schema(value_type = Option<Object>)]
     quantization_config: Option<Value>,
 }
@@ -60,7 +61,7 @@ struct RebuildAnswer {
     /// Every parameter with its number.
     #[schema(value_type = Object)]
     index_config: Map<String, Value>,
-    /// `none`, `scalar` or `hybrid`.
+    /// `none`, `scalar`, `hybrid`, `binary` or `product`.
     quantization: &'static str,
     /// Live vectors of the library, all of which are searched so from now on.
     total_vectors_reindexed: u64,

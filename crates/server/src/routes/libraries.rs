@@ -62,9 +62,10 @@ struct CreateLibrary {
     /// Dimension of the library's vectors; the model's own when absent.
     #[schema(minimum = 1, maximum = 4096)]
     embedding_dimension: Option<u32>,
-    /// `strategy`: `none`, `scalar` (codes choose the rows) or `hybrid` (codes choose candidates,
-    /// vectors choose among these); `bits` of a code's numbers (8 or 4); `rerank_top_k` of `hybrid`
-    /// (100).
+    /// `strategy`: `none`, `scalar` (codes choose the rows), or one whose codes choose candidates and
+    /// whose vectors choose among these: `hybrid` (scalar codes), `binary` (one bit of each number) or
+    /// `product` (4 bits of each part of a vector). `bits` of a scalar code's numbers (8 or 4),
+    /// `pq_subvectors` of `product` (0: half as many parts as numbers), `rerank_top_k` candidates (100).
     #[schema(value_type = Option<Object>)]
     quantization_config: Option<Value>,
 }

@@ -354,7 +354,7 @@ async fn wrong_settings_are_refused_and_named() {
         (config(r#"{"ef_construction": 3}"#), "/index_config/ef_construction"),
         (config(r#"{"ef_search": 10001}"#), "/index_config/ef_search"),
         (scalar("7"), "/quantization_config"),
-        (scalar(r#"{"strategy": "product"}"#), "/quantization_config/strategy"),
+        (scalar(r#"{"strategy": "adaptive"}"#), "/quantization_config/strategy"),
         (scalar(r#"{"strategy": 8}"#), "/quantization_config/strategy"),
         (scalar(r#"{"strategy": "scalar", "bits": 5}"#), "/quantization_config/bits"),
         (scalar(r#"{"strategy": "scalar", "bits": 16}"#), "/quantization_config/bits"),
@@ -363,6 +363,15 @@ async fn wrong_settings_are_refused_and_named() {
             "/quantization_config/rerank_top_k",
         ),
         (scalar(r#"{"strategy": "scalar", "depth": 9}"#), "/quantization_config/depth"),
+        (scalar(r#"{"strategy": "binary", "bits": 1}"#), "/quantization_config/bits"),
+        (
+            scalar(r#"{"strategy": "binary", "rerank_top_k": 1001}"#),
+            "/quantization_config/rerank_top_k",
+        ),
+        (
+            scalar(r#"{"strategy": "product", "pq_subvectors": 99999}"#),
+            "/quantization_config/pq_subvectors",
+        ),
     ];
     for (settings, pointer) in cases {
         let rest = settings.strip_prefix('{').expect("an object");

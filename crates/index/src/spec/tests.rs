@@ -1,0 +1,75 @@
+use super::{IndexSpec, Quantization, Structure};
+
+#[test]
+fn every_type_and_strategy_is_its_own_parameters() {
+    for name in Structure::TYPES {
+        let structure = Structure::new(name, &[]).unwrap();
+        assert_eq!(structure.type_name(), name);
+        assert_eq!(Structure::new(name, &structure.parameters()), Ok(structure));
+    }
+    for name in Quantization::STRATEGIES {
+        let quantization = Quantization::new(name, &[]).unwrap();
+        assert_eq!(quantization.strategy(), name);
+        assert_eq!(Quantization::new(name, &quantization.parameters()), Ok(quantization));
+    }
+}
+
+#[test]
+fn what_is_unknown_or_out_of_range_is_named_with_what_there_is() {
+    let detail = |result: Result<_, super::ParameterError>| result.unwrap_err().to_string();
+    let structure = |parameters| detail(Structure::new("hnsw", parameters).map(drop));
+    assert_eq!(structure(&[("M", 1)]), "\"M\" is 1; it has to be 2 to 128");
+    let few = "\"ef_construction\" is 9; it has to be at least \"M\", 16";
+    assert_eq!(structure(&[("ef_construction", 9)]), few);
+    assert_eq!(structure(&[("M", 8), ("M", 8)]), "\"M\" is given twice");
+    let names = "there is no \"m\": hnsw has \"M\", \"ef_construction\", \"ef_search\"";
+    assert_eq!(structure(&[("m", 8)]), names);
+    let flat = detail(Structure::new("brute_force", &[("M", 8)]).map(drop));
+    assert_eq!(flat, "there is no \"M\": brute_force has no parameters");
+    let types = detail(Structure::new("tree", &[]).map(drop));
+    assert!(types.contains("\"brute_force\", \"kd_tree\""), "{types}");
+    let bits = detail(Quantization::new("scalar", &[("bits", 5)]).map(drop));
+    assert_eq!(bits, "\"bits\" is 5; it has to be 4 or 8");
+}
+
+#[test]
+fn codes_that_estimate_are_not_exact_and_fit_where_they_are_of_use() {
+    let quantization = |name, parameters: &[_]| Quantization::new(name, parameters).unwrap();
+    let product = quantization("product", &[("pq_subvectors", 9)]);
+    for (name, exact) in
+        [("none", true), ("scalar", true), ("hybrid", true), ("binary", false), ("product", false)]
+    {
+        let flat = IndexSpec::new(Structure::BruteForce, quantization(name, &[])).unwrap();
+        assert_eq!(flat.is_exact(), exact, "{name}");
+        let tree = Structure::new("kd_tree", &[]).unwrap();
+        let fits = IndexSpec::new(tree, quantization(name, &[])).is_ok();
+        assert_eq!(fits, name == "none", "{name}");
+    }
+    let lists = IndexSpec::new(Structure::new("ivf", &[]).unwrap(), product);
+    assert!(lists.unwrap_err().to_string().contains("ask for \"ivf_pq\""));
+    let flat = IndexSpec::new(Structure::BruteForce, product).unwrap();
+    assert_eq!(flat.check_dimension(9), Ok(()));
+    let error = flat.check_dimension(8).unwrap_err();
+    assert_eq!(error.name, "pq_subvectors");
+    assert_eq!(error.to_string(), "pq_subvectors is 1 to the dimension 8, not 9");
+    let other = IndexSpec { quantization: quantization("product", &[]), ..flat };
+    assert!(!flat.builds_as(other), "other codes");
+    let wider = quantization("product", &[("pq_subvectors", 9), ("rerank_top_k", 500)]);
+    assert!(flat.builds_as(IndexSpec { quantization: wider, ..flat }), "another search");
+}
+
+#[test]
+fn what_only_changes_a_search_needs_no_other_build() {
+    let spec = |ef, rerank| IndexSpec {
+        structure: Structure::new("hnsw", &[("ef_search", ef)]).unwrap(),
+        quantization: Quantization::new("hybrid", &[("rerank_top_k", rerank)]).unwrap(),
+    };
+    assert!(spec(10, 20).builds_as(spec(50, 100)));
+    assert!(!spec(10, 20).builds_as(IndexSpec::default()));
+    let other = Structure::new("hnsw", &[("M", 8)]).unwrap();
+    assert!(!spec(10, 20).builds_as(IndexSpec { structure: other, ..spec(10, 20) }));
+    assert_eq!(
+        spec(10, 20).to_string(),
+        "hnsw M=16 ef_construction=200 ef_search=10, hybrid bits=8 rerank_top_k=20"
+    );
+}
