@@ -10,6 +10,7 @@ use arrwdb_state::{Command, Fate, LibraryId, Merge, Segment, SegmentIndex, Seq, 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::calibrating::Measured;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::memory::{Gauges, Share};
 use crate::unapplied::Unapplied;
@@ -47,6 +48,8 @@ pub(crate) struct Handle {
     /// Whether it asks for structures: what lies in memory is then scanned beside them, and goes
     /// to files sooner.
     pub(crate) indexed: AtomicBool,
+    /// What searches of it were measured to find.
+    pub(crate) measured: Measured,
     /// Held while files of structures are written or removed.
     pub(crate) index_files: Mutex<()>,
     /// Set once the library is deleted.
@@ -199,6 +202,7 @@ impl Handle {
             indexing_wanted: AtomicBool::new(false),
             building: AtomicBool::new(false),
             indexed: AtomicBool::new(false),
+            measured: Measured::default(),
             index_files: Mutex::new(()),
             deleted: AtomicBool::new(false),
             shut: AtomicBool::new(false),

@@ -114,6 +114,7 @@ async fn build_library(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<(), 
     if !to_build(engine, handle).is_empty() {
         engine.indexing.want(handle);
     }
+    engine.calibrating.want(handle);
     Ok(())
 }
 

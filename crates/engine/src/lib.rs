@@ -15,6 +15,7 @@
 //!   closed one waits on a thread for blocking work).
 
 pub mod backup;
+mod calibrating;
 mod catalog;
 pub mod check;
 mod closing;
@@ -56,8 +57,8 @@ pub use follow::{Change, ChangeEntry, FollowError};
 pub use purge::PurgeReceipt;
 pub use request::{
     Content, Cursor, DocumentPage, Hit, IndexChange, IndexOptimized, IndexRebuilt, LibraryOverview,
-    LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query, SearchAnswer,
-    SearchRequest, Written,
+    LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query, RecallBasis,
+    RecallPlan, SearchAnswer, SearchRequest, Written,
 };
 pub use scrub::ScrubReport;
 pub use snapshot::{Embeddings, GraphStats, IndexStats, Snapshot, StorageStats};

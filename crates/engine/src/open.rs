@@ -17,6 +17,7 @@ use arrwdb_state::{Catalog, CatalogEntry, LibraryEntry, LibraryId, Seq, View};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::calibrating::{self, Calibrating};
 use crate::catalog;
 use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
@@ -73,12 +74,14 @@ fn start(
     }));
     let (upkeep, tasks) = Upkeep::new();
     let (indexing, builds) = Indexing::new();
+    let (calibrating, measurements) = Calibrating::new();
     let (catalog_writer, requests) = catalog::channel();
     let write_room_kib = write_room_kib(config.memory_budget_bytes);
     let inner = Arc::new(Inner {
         pool: Pool::new(config.search_threads)?,
         build_pool: BuildPool::new(config.build_threads)?,
         indexing,
+        calibrating,
         search_permits: Semaphore::new(config.search_queue_max.max(1)),
         config,
         parts,
@@ -116,6 +119,7 @@ fn start(
     }
     inner.handles.store(Arc::new(handles));
     inner.writers.spawn(indexing::run(inner.clone(), builds));
+    inner.writers.spawn(calibrating::run(inner.clone(), measurements));
     spawn(&inner, tasks, requests);
     Ok(Engine(inner))
 }

@@ -72,6 +72,7 @@ async fn search(engine: &Engine, library: LibraryId, row: u64, tuning: Tuning) -
         k: K,
         distance_threshold: None,
         tuning,
+        recall: None,
         include_embeddings: false,
     };
     engine.search(TENANT, library, request, None).await.unwrap()
