@@ -4,6 +4,7 @@
 //! `docs/BENCHMARKS.md`.
 
 pub mod figures;
+pub mod filters;
 pub mod npy;
 pub mod server;
 

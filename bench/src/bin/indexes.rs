@@ -5,7 +5,8 @@
 //! --truth T.npy --metric cosine|dot|l2 --index '{"index_type":"hnsw"}' --json OUT.json`
 //!
 //! `--k 10`, `--threads 1,2`, `--rounds 3`; `--sweep '[{"ef_search":20}]'` measures these settings,
-//! `--targets 0.90,0.95` the least `ef_search` that reaches each recall; `--save FILE` and
+//! `--targets 0.90,0.95` the least `ef_search` that reaches each recall, `--filters 0.95` recall and
+//! speed at the effort that is chosen for each, under filters of several kinds; `--save FILE` and
 //! `--load FILE` keep what was built. Base vectors and queries are `NumPy` files of f32, the truth one
 //! of i32 with the nearest rows of each query.
 //! `bench/peers/compare.py` runs this beside other engines.
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use arrwdb_bench::Outcome;
 use arrwdb_bench::figures::{at, load, median};
+use arrwdb_bench::filters::{self, Asked};
 use arrwdb_bench::npy::Npy;
 use arrwdb_index::{
     AllRows, Executor, IndexSpec, Metric, Quantization, Request, RowBlock, SectionReader,
@@ -57,6 +59,17 @@ fn main() -> Outcome<()> {
         println!("{point}");
         points.push(point);
     }
+    let mut filtered = Vec::new();
+    if !options.filters.is_empty() {
+        let rows = data.block();
+        let asked = Asked { index: &index, rows: &rows, queries: &data.queries, k: options.k };
+        let threads = options.threads.iter().copied().max().unwrap_or(1);
+        let pool = Pool(rayon::ThreadPoolBuilder::new().num_threads(threads).build()?);
+        filtered = filters::measure(asked, &options.filters, &pool)?;
+        for row in &filtered {
+            println!("{row}");
+        }
+    }
     let report = json!({
         "index": options.index,
         "rows": data.rows(),
@@ -70,6 +83,7 @@ fn main() -> Outcome<()> {
                 .and_then(|path| std::fs::metadata(path).ok()).map(|file| file.len()),
         },
         "points": points,
+        "filters": filtered,
     });
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
@@ -90,6 +104,7 @@ struct Options {
     rounds: usize,
     sweep: Vec<Value>,
     targets: Vec<f64>,
+    filters: Vec<f64>,
     save: Option<PathBuf>,
     load: Option<PathBuf>,
     json: Option<PathBuf>,
@@ -123,6 +138,7 @@ impl Options {
             rounds: take("--rounds").map_or(Ok(3), |text| text.parse())?,
             sweep,
             targets: list(take("--targets").as_deref().unwrap_or_default())?,
+            filters: list(take("--filters").as_deref().unwrap_or_default())?,
             save: take("--save").map(PathBuf::from),
             load: take("--load").map(PathBuf::from),
             json: take("--json").map(PathBuf::from),
@@ -292,7 +308,8 @@ fn read(path: &Path, spec: IndexSpec, data: &Data) -> Outcome<SegmentIndex> {
 fn tuning_of(setting: &Value) -> Tuning {
     let ef_search = setting["ef_search"].as_u64().and_then(|ef| u32::try_from(ef).ok());
     let nprobe = setting["nprobe"].as_u64().and_then(|lists| u32::try_from(lists).ok());
-    Tuning { ef_search, nprobe, exact: setting["exact"].as_bool().unwrap_or(false) }
+    let exact = setting["exact"].as_bool().unwrap_or(false);
+    Tuning { ef_search, nprobe, exact, ..Tuning::default() }
 }
 
 /// The least `ef_search` that reaches a recall, by halving.
@@ -301,7 +318,7 @@ fn least_for(options: &Options, data: &Data, index: &SegmentIndex, target: f64) 
         return Some(json!({}));
     }
     let reaches = |ef: u32| {
-        let tuning = Tuning { ef_search: Some(ef), nprobe: Some(ef), exact: false };
+        let tuning = Tuning { ef_search: Some(ef), nprobe: Some(ef), ..Tuning::default() };
         data.recall(index, options.k, tuning) >= target
     };
     let lists = matches!(index.spec().structure, Structure::Ivf { .. });

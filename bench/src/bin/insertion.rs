@@ -47,60 +47,15 @@ fn main() -> Outcome<()> {
     library["name"] = json!("bench");
     library["embedding_dimension"] = json!(dims);
     let vectors: Vec<&[f32]> = base.values::<f32>().chunks_exact(dims).collect();
-
-    let settings = [("EMBEDDING_PROVIDER", "cohere"), ("COHERE_API_KEY", "unused")];
-    let server =
-        Server::start(&program()?, None, &[&settings[..], &[("LOG_LEVEL", "WARNING")]].concat())?;
+    let settings =
+        [("EMBEDDING_PROVIDER", "cohere"), ("COHERE_API_KEY", "unused"), ("LOG_LEVEL", "WARNING")];
+    let server = Server::start(&program()?, None, &settings)?;
     let created =
         server.request("POST", "/v1/libraries", library.to_string().as_bytes())?.json()?;
     let id = created["id"].as_str().ok_or("no id")?.to_owned();
     let bench = Bench { server: &server, id };
-    bench.fill(&vectors[..rows])?;
-    let began = Instant::now();
-    server.request("POST", &format!("/v1/libraries/{}/index/rebuild", bench.id), b"{}")?.json()?;
-    println!(
-        "{rows} x {dims}: built in {:.1} s, {:.1} s of processors",
-        began.elapsed().as_secs_f64(),
-        bench.built()?
-    );
-    bench.rest()?;
-
-    let until = Instant::now() + QUIET;
-    let quiet = bench.search(&vectors[..rows], &|| Instant::now() > until)?;
-    print_times("quiet", &quiet);
-    let before = bench.built()?;
-    let done = AtomicBool::new(false);
-    let (searches, written) = std::thread::scope(|scope| {
-        let searching = scope.spawn(|| {
-            let done = || done.load(Ordering::SeqCst);
-            bench.search(&vectors[..rows], &done).map_err(|error| error.to_string())
-        });
-        let written = bench.insert(&vectors[rows..rows + inserted]);
-        done.store(true, Ordering::SeqCst);
-        (searching.join(), written)
-    });
-    let searches = searches.map_err(|_panic| "searching failed")??;
-    let (seconds, writes) = written?;
-    println!(
-        "{inserted} insertions in {seconds:.1} s, {:.0} a second, each found at once; load {}",
-        inserted as f64 / seconds,
-        load()
-    );
-    print_times("insertion", &writes);
-    print_times("search", &searches);
-    println!("search p99 / quiet median: {:.1}", at(&searches, 0.99) / at(&quiet, 0.5));
-    bench.rest()?;
-    let during = bench.built()? - before;
-    let before = bench.built()?;
-    server.request("POST", &format!("/v1/libraries/{}/index/optimize", bench.id), b"")?.json()?;
-    let bulk = bench.built()? - before;
-    println!(
-        "building while it grew: {during:.1} s of processors; one build of all {} rows: {bulk:.1} \
-         s; ratio {:.2}",
-        rows + inserted,
-        during / bulk
-    );
-    Ok(())
+    bench.build(&vectors[..rows])?;
+    bench.grow(&vectors[..rows], &vectors[rows..rows + inserted])
 }
 
 fn print_times(what: &str, milliseconds: &[f64]) {
@@ -120,13 +75,69 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// The library before anything is inserted.
+    fn build(&self, rows: &[&[f32]]) -> Outcome<()> {
+        self.fill(rows)?;
+        let began = Instant::now();
+        self.work("rebuild")?;
+        let (rows, seconds) = (rows.len(), began.elapsed().as_secs_f64());
+        println!("{rows} rows: built in {seconds:.1} s, {:.1} s of processors", self.built()?);
+        self.rest()
+    }
+
+    /// Inserts and searches at the same time, and says what that took.
+    fn grow(&self, rows: &[&[f32]], inserted: &[&[f32]]) -> Outcome<()> {
+        let until = Instant::now() + QUIET;
+        let quiet = self.search(rows, &|| Instant::now() > until)?;
+        print_times("quiet", &quiet);
+        let before = self.built()?;
+        let done = AtomicBool::new(false);
+        let (searches, written) = std::thread::scope(|scope| {
+            let searching = scope.spawn(|| {
+                let done = || done.load(Ordering::SeqCst);
+                self.search(rows, &done).map_err(|error| error.to_string())
+            });
+            let written = self.insert(inserted);
+            done.store(true, Ordering::SeqCst);
+            (searching.join(), written)
+        });
+        let searches = searches.map_err(|_panic| "searching failed")??;
+        let (seconds, writes) = written?;
+        let inserted = inserted.len();
+        let rate = inserted as f64 / seconds;
+        println!("{inserted} insertions in {seconds:.1} s, {rate:.0} a second; load {}", load());
+        print_times("insertion", &writes);
+        print_times("search", &searches);
+        println!("search p99 / quiet median: {:.1}", at(&searches, 0.99) / at(&quiet, 0.5));
+        self.rest()?;
+        let during = self.built()? - before;
+        let before = self.built()?;
+        self.work("optimize")?;
+        let bulk = self.built()? - before;
+        println!(
+            "building while it grew: {during:.1} s of processors; one build of all {} rows: \
+             {bulk:.1} s; ratio {:.2}",
+            rows.len() + inserted,
+            during / bulk
+        );
+        Ok(())
+    }
+
+    /// Asks for long work on the index, and waits for it.
+    fn work(&self, what: &str) -> Outcome<()> {
+        let path = format!("/v1/libraries/{}/index/{what}", self.id);
+        self.server.request("POST", &path, b"{}")?.json()?;
+        Ok(())
+    }
+
     fn fill(&self, vectors: &[&[f32]]) -> Outcome<()> {
         let mut lines = self.server.lines(&self.id)?;
         for (part, vectors) in vectors.chunks(LINES).enumerate() {
-            let text: String = (part * LINES..)
-                .zip(vectors)
-                .map(|(row, vector)| format!("{}\n", document(row, vector)))
-                .collect();
+            let mut text = String::new();
+            for (place, vector) in vectors.iter().enumerate() {
+                text.push_str(&document(part * LINES + place, vector).to_string());
+                text.push('\n');
+            }
             lines.send(text.as_bytes())?;
         }
         let answer = lines.end()?.json()?;

@@ -158,6 +158,7 @@ async fn tend(engine: &Arc<Inner>, handle: &Arc<Handle>, lane: Lane) -> Result<(
     let outcome = job.perform(engine, handle).await;
     // One that failed is not chosen again before the next checkpoint.
     engine.builder.want(handle);
+    engine.calibrating.want_again(handle);
     outcome.map(drop)
 }
 
@@ -182,7 +183,10 @@ async fn reach(
     let awaited = open_view(handle).map(|view| lacking(engine, handle, &view)).unwrap_or_default();
     loop {
         let next = wait_for(engine, handle, || look_for_one_of(engine, handle, &awaited)).await?;
-        let Some(job) = next else { return Ok(dropped) };
+        let Some(job) = next else {
+            engine.calibrating.want_again(handle);
+            return Ok(dropped);
+        };
         job.perform(engine, handle).await?;
     }
 }

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use crate::building::Builder;
+use crate::calibrating::Calibrating;
 use crate::catalog::{self, change};
 use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
@@ -94,6 +95,7 @@ pub(crate) struct Inner {
     pub(crate) catalog_task: Tasks,
     pub(crate) upkeep: Upkeep,
     pub(crate) builder: Builder,
+    pub(crate) calibrating: Calibrating,
     pub(crate) build_pool: BuildPool,
     /// Up to here every record is in manifests and the catalog's snapshot on disk.
     pub(crate) covered: AtomicU64,
@@ -325,6 +327,14 @@ impl Engine {
         self.0.optimize_index(tenant, id).await
     }
 
+    /// Has measured, in the background, what searches of a library find, unless that is known.
+    pub fn want_calibration(&self, tenant: TenantId, id: LibraryId) {
+        let owned = self.0.catalog.load().owned(tenant, id).is_ok();
+        if let (true, Ok(handle)) = (owned, self.0.handle(id)) {
+            self.0.calibrating.want(&handle);
+        }
+    }
+
     /// Adds or replaces documents; each is atomic. The outer error means that nothing at all was
     /// written (no such library, provider down, queue full), an inner one that only this document
     /// was refused. Pointers of inner errors are relative to the document, such as `/texts/3`.
@@ -490,7 +500,8 @@ impl Inner {
         let quiet = handle.published_to(self.log.durable());
         let view = self.opened(&handle).await?.view();
         let seq = view.applied().max(quiet);
-        Ok(Snapshot { spec, view, seq })
+        let calibrated = handle.measured.get();
+        Ok(Snapshot { spec, view, seq, calibrated })
     }
 
     /// Waits, for a bounded time, until a library is at `wanted`.

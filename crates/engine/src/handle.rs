@@ -10,6 +10,7 @@ use arrwdb_state::{Command, Fate, LibraryId, Merge, Segment, SegmentIndex, Seq, 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, RwLockWriteGuard, mpsc, oneshot};
 
+use crate::calibrating::Measured;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::files::Files;
 use crate::memory::{Gauges, Share};
@@ -56,6 +57,8 @@ pub(crate) struct Handle {
     pub(crate) writing: RwLock<()>,
     /// Set while somebody waits to hold `writing` alone: the builder gives up what it writes.
     pub(crate) halted: AtomicBool,
+    /// What searches of it were measured to find.
+    pub(crate) measured: Measured,
     /// Set once the library is deleted.
     pub(crate) deleted: AtomicBool,
     /// Set once it takes no more requests: deleted, or the engine closes.
@@ -213,6 +216,7 @@ impl Handle {
             files: Mutex::default(),
             writing: RwLock::new(()),
             halted: AtomicBool::new(false),
+            measured: Measured::default(),
             deleted: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             last_used: AtomicU64::new(0),

@@ -17,6 +17,7 @@
 
 pub mod backup;
 mod building;
+mod calibrating;
 mod catalog;
 pub mod check;
 mod checkpoint;
@@ -60,8 +61,8 @@ pub use follow::{Change, ChangeEntry, FollowError};
 pub use purge::PurgeReceipt;
 pub use request::{
     Content, Cursor, DocumentPage, Hit, IndexChange, IndexOptimized, IndexRebuilt, LibraryOverview,
-    LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query, SearchAnswer,
-    SearchRequest, Written,
+    LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query, RecallBasis,
+    RecallPlan, SearchAnswer, SearchRequest, Written,
 };
 pub use scrub::ScrubReport;
 pub use snapshot::{Embeddings, GraphStats, IndexStats, Snapshot, StorageStats};

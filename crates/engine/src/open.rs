@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::building::{self, Builder};
+use crate::calibrating::{self, Calibrating};
 use crate::catalog;
 use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
@@ -74,12 +75,14 @@ fn start(
     }));
     let (upkeep, tasks) = Upkeep::new();
     let (builder, builds) = Builder::new();
+    let (calibrating, measurements) = Calibrating::new();
     let (catalog_writer, requests) = catalog::channel();
     let write_room_kib = write_room_kib(config.memory_budget_bytes);
     let inner = Arc::new(Inner {
         pool: Pool::new(config.search_threads)?,
         build_pool: BuildPool::new(config.build_threads)?,
         builder,
+        calibrating,
         search_permits: Semaphore::new(config.search_queue_max.max(1)),
         config,
         parts,
@@ -119,6 +122,7 @@ fn start(
     for (lane, requests) in builds {
         inner.writers.spawn(building::run(inner.clone(), lane, requests));
     }
+    inner.writers.spawn(calibrating::run(inner.clone(), measurements));
     spawn(&inner, tasks, requests);
     Ok(Engine(inner))
 }

@@ -180,6 +180,9 @@ pub struct SearchRequest {
     pub distance_threshold: Option<f32>,
     /// How hard to try, where not as the library says.
     pub tuning: Tuning,
+    /// The part of the nearest that shall be found, above 0 and up to 1: the effort is chosen by
+    /// what was measured. Not together with a `tuning`.
+    pub recall: Option<f64>,
     /// Whether hits carry their vectors.
     pub include_embeddings: bool,
 }
@@ -219,12 +222,41 @@ pub struct Plan {
     pub effort: Effort,
     /// Segments of the library.
     pub segments: usize,
+    /// How the wanted recall was met, where one was wanted.
+    pub recall: Option<RecallPlan>,
     /// How long turning the query into a vector took; zero for a vector.
     pub embedding: Duration,
     /// How long finding the rows took.
     pub finding: Duration,
     /// How long reading the passages took.
     pub reading: Duration,
+}
+
+/// The effort that was chosen for a wanted recall.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RecallPlan {
+    /// What was wanted.
+    pub wanted: f64,
+    /// The effort.
+    pub tuning: Tuning,
+    /// The part of the nearest that is found at this effort, as it was measured; 1 for an exact
+    /// search.
+    pub estimated: f64,
+    /// What that was chosen by.
+    pub basis: RecallBasis,
+}
+
+/// What an effort was chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecallBasis {
+    /// Nothing: every search of the library is exact at present.
+    Exact,
+    /// What was measured of the structures that are searched.
+    Measured,
+    /// What was measured before many rows changed: twice the effort that was enough then.
+    Outdated,
+    /// Nothing was measured yet: the search is exact.
+    Unmeasured,
 }
 
 /// A page of documents in the order in which they were added.

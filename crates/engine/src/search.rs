@@ -1,7 +1,7 @@
 //! The read path: embed the query, load the view once, search on the CPU pool, read the hits.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arrwdb_embed::{InputType, ModelSpec};
 use arrwdb_state::limits::K_STREAM_MAX;
@@ -10,6 +10,7 @@ use arrwdb_state::{
     Executor, LibraryId, LibrarySpec, Metric, Nearest, Seq, Sequential, TenantId, View,
 };
 
+use crate::calibrating::check_recall;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::request::{Hit, Plan, Query, SearchAnswer, SearchRequest};
@@ -37,7 +38,10 @@ impl Inner {
             retry_after: RETRY_AFTER,
         })?;
         // The view is loaded after the query is embedded, so that it is as fresh as can be.
-        let Snapshot { spec, view, seq } = self.snapshot(tenant, library, min_seq).await?;
+        let snapshot = self.snapshot(tenant, library, min_seq).await?;
+        let recall = request.recall.map(|wanted| self.effort_for(&snapshot, request.k, wanted));
+        let tuning = recall.map_or(request.tuning, |plan| plan.tuning);
+        let Snapshot { spec, view, seq, .. } = snapshot;
         let (k, vectors) = (request.k, request.include_embeddings);
         let bytes = view.rows().saturating_mul(u64::from(view.dimension()) * 4);
         let index = spec.index;
@@ -46,7 +50,7 @@ impl Inner {
                 query: &query,
                 metric: spec.metric,
                 index: spec.index,
-                tuning: request.tuning,
+                tuning,
                 k,
                 threshold: request.distance_threshold,
             };
@@ -59,7 +63,7 @@ impl Inner {
             let pool = self.pool.clone();
             self.pool.run(move || search(&view, &pool)).await??
         };
-        Ok(SearchAnswer { hits, seq, index, plan: Plan { embedding, ..plan } })
+        Ok(SearchAnswer { hits, seq, index, plan: Plan { recall, embedding, ..plan } })
     }
 
     /// The query as a vector of the library's dimension, a unit vector for cosine.
@@ -133,6 +137,7 @@ fn check(request: &SearchRequest, metric: Metric) -> Result<(), EngineError> {
             detail: format!("k is {}; it has to be 1 to {K_STREAM_MAX}", request.k),
         });
     }
+    check_recall(request)?;
     let Some(threshold) = request.distance_threshold else { return Ok(()) };
     let (allowed, range) = match metric {
         Metric::Cosine => ((0.0..=2.0).contains(&threshold), "0 to 2"),
@@ -172,5 +177,5 @@ fn find(
         .collect::<Result<_, EngineError>>()?;
     let reading = started.elapsed().saturating_sub(finding);
     let segments = view.segments().len();
-    Ok((hits, Plan { effort, segments, embedding: Duration::ZERO, finding, reading }))
+    Ok((hits, Plan { effort, segments, finding, reading, ..Plan::default() }))
 }

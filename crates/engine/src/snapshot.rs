@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrwdb_state::{Cursor, Document, DocumentId, LibrarySpec, SegmentIndex, Seq, View};
+use arrwdb_state::{
+    Calibrated, Calibration, Cursor, Document, DocumentId, Figure, LibrarySpec, SegmentIndex, Seq,
+    Standing, View,
+};
 
 use crate::error::EngineError;
 use crate::request::DocumentPage;
@@ -14,6 +17,7 @@ pub struct Snapshot {
     pub(crate) spec: Arc<LibrarySpec>,
     pub(crate) view: Arc<View>,
     pub(crate) seq: Seq,
+    pub(crate) calibrated: Option<Arc<Calibrated>>,
 }
 
 /// Figures of a library's storage, all measured.
@@ -41,7 +45,7 @@ pub struct StorageStats {
 
 /// Figures of what a library is searched by beside its vectors. Segments of few rows have no
 /// structure, and what was written lately has none yet: both are scanned.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct IndexStats {
     /// Segments with a structure as the library asks for it now.
     pub segments: usize,
@@ -51,6 +55,9 @@ pub struct IndexStats {
     pub bytes: u64,
     /// Bytes that the rows of `rows` are scored by in place of their vectors; 0 without codes.
     pub code_bytes: u64,
+    /// The part of the ten nearest that a search finds which says nothing of its effort, as it was
+    /// measured last; 1 where every search is exact by its type, `None` until it is measured.
+    pub recall: Option<f64>,
 }
 
 /// Figures of the graphs of a library's segments, taken together. Structures that a build is about
@@ -107,7 +114,27 @@ impl Snapshot {
             stats.rows += u64::from(rows);
             stats.code_bytes += index.code_bytes() as u64;
         }
+        stats.recall = if self.spec.index.is_exact() { Some(1.0) } else { self.usual_recall() };
         stats
+    }
+
+    /// What searches of it were measured to find, and whether that is of what it is now; `None`
+    /// until that is measured, and where every search is exact.
+    pub fn calibration(&self) -> Option<(&Calibration, Standing)> {
+        let calibrated = self.calibrated.as_ref()?;
+        let standing = calibrated.standing(&self.view, self.spec.index);
+        let measured = calibrated.measured().filter(|_measured| standing != Standing::Void)?;
+        Some((measured, standing))
+    }
+
+    /// What [`Snapshot::calibration`] gives, if it is of what the library is searched by whole:
+    /// what a search does that says nothing of its effort may change without a build.
+    fn usual_recall(&self) -> Option<f64> {
+        let calibrated = self.calibrated.as_ref()?;
+        let same = calibrated.spec() == self.spec.index;
+        self.calibration()
+            .filter(|_calibration| same)
+            .map(|(measured, _standing)| measured.usual_recall)
     }
 
     /// The structures that are as the library asks for, with the rows that they are over.
@@ -131,6 +158,18 @@ impl Snapshot {
         let nodes = *level_counts.first()?;
         let average_degree = if nodes == 0 { 0.0 } else { links / nodes as f64 };
         Some(GraphStats { level_counts, average_degree })
+    }
+
+    /// Figures of its structures, taken together. O(lists and buckets).
+    pub fn figures(&self) -> Vec<Figure> {
+        let mut all: Vec<Figure> = Vec::new();
+        for figure in self.indexes().flat_map(|(_rows, index)| index.figures()) {
+            match all.iter_mut().find(|other| other.name == figure.name) {
+                Some(other) => *other = other.with(figure),
+                None => all.push(figure),
+            }
+        }
+        all
     }
 
     /// One document; `None` if there is none. O(segments * log documents + bytes).

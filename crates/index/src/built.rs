@@ -25,6 +25,11 @@ pub struct Tuning {
     pub ef_search: Option<u32>,
     /// In place of the library's `nprobe`.
     pub nprobe: Option<u32>,
+    /// In place of what suits k: how many rows tables of hashes give to be scored.
+    pub candidates: Option<u32>,
+    /// In place of what suits k and the codes: among how many rows the vectors decide, where a
+    /// structure finds them by codes.
+    pub rerank: Option<u32>,
     /// Every row is scored.
     pub exact: bool,
 }
@@ -53,6 +58,54 @@ impl Effort {
         self.walked += other.walked;
         self.scanned += other.scanned;
         self.fell_back += other.fell_back;
+    }
+}
+
+/// A figure of a structure, and what it is of several structures together.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// Its name in statistics.
+    pub name: &'static str,
+    /// Of one structure.
+    pub value: f64,
+    /// How it is joined with others.
+    pub joined: Joined,
+}
+
+/// What a figure is of several structures together.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub enum Joined {
+    /// The least of all.
+    Least,
+    /// The greatest of all.
+    Greatest,
+    /// All together.
+    Sum,
+    /// The mean, in which each counts by its weight.
+    Mean {
+        /// That of this structure.
+        weight: f64,
+    },
+}
+
+impl Figure {
+    fn new(name: &'static str, value: f64, joined: Joined) -> Self {
+        Self { name, value, joined }
+    }
+
+    /// Of this structure and another together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        let (value, joined) = match (self.joined, other.joined) {
+            (Joined::Least, _) => (self.value.min(other.value), self.joined),
+            (Joined::Greatest, _) => (self.value.max(other.value), self.joined),
+            (Joined::Mean { weight: own }, Joined::Mean { weight }) => {
+                let sum = self.value * own + other.value * weight;
+                (sum / (own + weight).max(f64::MIN_POSITIVE), Joined::Mean { weight: own + weight })
+            }
+            (Joined::Sum | Joined::Mean { .. }, _) => (self.value + other.value, self.joined),
+        };
+        Self { name: self.name, value, joined }
     }
 }
 
@@ -166,27 +219,36 @@ impl SegmentIndex {
         if let Kind::Hnsw(graph) = &self.kind { Some(graph) } else { None }
     }
 
-    /// Figures of the structure by name, as statistics report them.
-    pub fn figures(&self) -> Vec<(&'static str, f64)> {
+    /// Figures of the structure, as statistics report them; those of its graph are
+    /// [`SegmentIndex::graph`]'s.
+    pub fn figures(&self) -> Vec<Figure> {
+        let rows = f64::from(self.rows);
         match &self.kind {
-            Kind::Scan => Vec::new(),
-            Kind::KdTree(tree) => vec![("tree_depth", f64::from(tree.depth()))],
+            Kind::Scan | Kind::Hnsw(_) => Vec::new(),
+            Kind::KdTree(tree) => {
+                vec![Figure::new("tree_depth", f64::from(tree.depth()), Joined::Greatest)]
+            }
             Kind::Lsh(tables) => {
                 let buckets = tables.buckets() as f64;
-                let rows = f64::from(self.rows) * f64::from(tables.config().num_tables());
-                vec![("total_buckets", buckets), ("avg_bucket_size", rows / buckets.max(1.0))]
+                let average = rows * f64::from(tables.config().num_tables()) / buckets.max(1.0);
+                vec![
+                    Figure::new("total_buckets", buckets, Joined::Sum),
+                    Figure::new("avg_bucket_size", average, Joined::Mean { weight: buckets }),
+                ]
             }
-            Kind::Hnsw(graph) => vec![("avg_connections", graph.average_degree())],
             Kind::Ivf(lists) => {
-                let sizes = lists.list_sizes();
+                let (count, sizes) = (f64::from(lists.lists()), lists.list_sizes());
+                let average = Joined::Mean { weight: count };
                 let mut figures = vec![
-                    ("lists", f64::from(lists.lists())),
-                    ("min_list_size", f64::from(sizes.min)),
-                    ("avg_list_size", sizes.avg),
-                    ("max_list_size", f64::from(sizes.max)),
+                    Figure::new("lists", count, Joined::Sum),
+                    Figure::new("min_list_size", f64::from(sizes.min), Joined::Least),
+                    Figure::new("avg_list_size", sizes.avg, average),
+                    Figure::new("max_list_size", f64::from(sizes.max), Joined::Greatest),
                 ];
-                let ratio = lists.compression_ratio();
-                figures.extend(ratio.map(|ratio| ("compression_ratio", ratio)));
+                // Of all codes together: each segment's ratio counts by the bytes of its codes.
+                figures.extend(lists.compression_ratio().map(|ratio| {
+                    Figure::new("compression_ratio", ratio, Joined::Mean { weight: rows / ratio })
+                }));
                 figures
             }
         }

@@ -1,5 +1,6 @@
 //! What a build takes, before it is begun.
 
+use crate::codes::Scheme;
 use crate::{IndexSpec, Structure};
 
 impl IndexSpec {
@@ -21,10 +22,17 @@ impl IndexSpec {
                 let codes = if build.use_pq { codes(4) } else { 0 };
                 rows * 16 + centroids + codes
             }
-            // Links and their distances, in a graph over codes.
-            Structure::Hnsw { build, .. } => rows * (16 * u64::from(build.m) + 8) + codes(8),
+            // Links and their distances, in a graph over codes, and sketches.
+            Structure::Hnsw { build, .. } => rows * (16 * u64::from(build.m) + 8 + 104) + codes(8),
         };
-        structure + self.quantization.bits().map_or(0, |bits| codes(bits.count()))
+        structure
+            + match self.quantization.scheme() {
+                None => 0,
+                Some(Scheme::Scalar(bits)) => codes(bits.count()),
+                Some(Scheme::Binary) => codes(1),
+                // 4 bits for each part of two numbers or more.
+                Some(Scheme::Product(_parts)) => codes(2),
+            }
     }
 }
 

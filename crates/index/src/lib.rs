@@ -18,6 +18,7 @@
 mod allowed;
 pub mod brute_force;
 mod built;
+mod calibration;
 pub mod codes;
 #[cfg(test)]
 mod corpus;
@@ -43,7 +44,11 @@ mod vectors;
 mod walk;
 
 pub use allowed::{AllRows, Allowed};
-pub use built::{Effort, Request, SegmentIndex, Tuning};
+pub use built::{Effort, Figure, Joined, Request, SegmentIndex, Tuning};
+pub use calibration::{
+    CALIBRATED_KS, Calibration, Choice, Curve, FoundRows, Point, SegmentRows, Subject, USUAL_K,
+    calibrate,
+};
 pub use executor::{Executor, Sequential};
 pub use metric::Metric;
 pub use norm::{VectorError, inverse_norm, normalized};

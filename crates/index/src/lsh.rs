@@ -70,6 +70,10 @@ pub struct Probes {
     /// Allowed rows that are scored before it is enough. At least as many as are wanted: so many
     /// are found where there are so many, but for those beyond the threshold.
     pub candidates: usize,
+    /// How many rows are allowed, where not all are. Where clearly fewer of the rows that are met
+    /// are allowed than of all, what is allowed is not where the query is, and the buckets that seem
+    /// promising are not: the rest is then scanned.
+    pub allowed_rows: Option<u32>,
 }
 
 /// Candidates for each row wanted, at least, and at least one row in so many: buckets grow with the
@@ -83,12 +87,18 @@ impl Probes {
     pub fn of_k(k: usize, rows: u32) -> Self {
         let part = rows as usize / ROWS_PER_CANDIDATE;
         let candidates = k.saturating_mul(CANDIDATES_PER_K).max(CANDIDATES_MIN).max(part);
-        Self { candidates }
+        Self { candidates, allowed_rows: None }
     }
 
     /// So many candidates, and at least `k`.
     pub fn new(k: usize, candidates: usize) -> Self {
-        Self { candidates: candidates.max(k) }
+        Self { candidates: candidates.max(k), allowed_rows: None }
+    }
+
+    /// The same, where so many rows are allowed.
+    #[must_use]
+    pub fn among(self, allowed_rows: u32) -> Self {
+        Self { allowed_rows: Some(allowed_rows), ..self }
     }
 }
 

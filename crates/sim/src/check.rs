@@ -109,6 +109,7 @@ fn request(vector: Vec<f32>, distance_threshold: Option<f32>) -> SearchRequest {
         k: 100,
         distance_threshold,
         tuning: Tuning::default(),
+        recall: None,
         include_embeddings: false,
     }
 }

@@ -11,6 +11,7 @@
 //! - **S5** Merges keep the digest and every exact result.
 
 mod body;
+mod calibrating;
 mod catalog;
 mod codec;
 mod document;
@@ -31,9 +32,10 @@ mod verify;
 mod view;
 
 pub use arrwdb_index::{
-    Effort, Executor, IndexSpec, Metric, ParameterError, Quantization, SegmentIndex, Sequential,
-    Structure, Tuning, VectorError, normalized,
+    Calibration, Choice, Curve, Effort, Executor, Figure, IndexSpec, Metric, ParameterError, Point,
+    Quantization, SegmentIndex, Sequential, Structure, Tuning, VectorError, normalized,
 };
+pub use calibrating::{Calibrated, Standing};
 pub use catalog::{Catalog, CatalogCommand, CatalogRejection};
 pub use codec::DecodeError;
 pub use document::{Chunk, Custom, Document, DocumentMetadata};

@@ -51,6 +51,13 @@ pub struct Found {
     row: u32,
 }
 
+impl Found {
+    /// Its segment's place among the view's, and its row there.
+    pub(crate) fn place(&self) -> (u32, u32) {
+        (self.segment, self.row)
+    }
+}
+
 /// A chunk found, read from its segment.
 #[derive(Debug, Clone)]
 pub struct FoundChunk {
@@ -212,9 +219,9 @@ impl View {
 }
 
 /// The rows of a segment from `first` on, which is a multiple of 64, counted from 0.
-struct From<'a> {
-    first: u32,
-    tombstones: &'a Tombstones,
+pub(crate) struct From<'a> {
+    pub(crate) first: u32,
+    pub(crate) tombstones: &'a Tombstones,
 }
 
 impl Allowed for From<'_> {

@@ -77,6 +77,7 @@ pub(crate) async fn search(
         k: K,
         distance_threshold: None,
         tuning,
+        recall: None,
         include_embeddings: false,
     };
     engine.search(TENANT, library, request, None).await.unwrap()

@@ -147,6 +147,7 @@ pub(crate) fn nearest(vector: Vec<f32>, k: usize) -> SearchRequest {
         k,
         distance_threshold: None,
         tuning: Tuning::default(),
+        recall: None,
         include_embeddings: false,
     }
 }

@@ -173,6 +173,7 @@ async fn each_document_of_a_batch_stands_for_itself() {
         k: 1,
         distance_threshold: Some(0.01),
         tuning: Tuning::default(),
+        recall: None,
         include_embeddings: true,
     };
     let hits = engine.search(TENANT, library, request, None).await.unwrap().hits;

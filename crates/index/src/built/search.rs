@@ -18,6 +18,12 @@ use crate::{
 const SCAN_GAIN: u64 = 2;
 /// A walk scores so many rows for each that it keeps, so that with fewer rows a scan is quicker.
 const SCORED_PER_KEPT: usize = 8;
+/// A walk by codes among some of the rows may score so many of them for each row that it keeps and
+/// each link of a row. One that needs more goes through rows that are near and not allowed: of what
+/// lies behind them too many are about as far as the nearest for codes to tell them apart.
+const SCORED_PER_LINK: f64 = 3.0;
+/// And so many more on its way down.
+const DESCENT_SCORED: u64 = 1000;
 /// Fewer allowed rows are scanned: finding the lists would take longer.
 const LISTED_ROWS_MIN: usize = 1024;
 /// Rows whose vectors decide, for each result, where lists have codes; and at least.
@@ -159,8 +165,15 @@ impl SegmentIndex {
         let (ended, walk) = match &self.kind {
             Kind::Scan | Kind::KdTree(_) => (false, Walk::default()),
             Kind::Lsh(tables) => {
-                let probes = Probes::of_k(request.k, self.rows);
-                (true, tables.search(query(scorer, request), probes, &mut nearest, |row| row))
+                let usual = Probes::of_k(request.k, self.rows);
+                let asked = request.tuning.candidates;
+                let probes = asked.map_or(usual, |rows| Probes::new(request.k, rows as usize));
+                let probes = probes.among(request.allowed_rows);
+                let walk = tables.search(query(scorer, request), probes, &mut nearest, |row| row);
+                // What is left of the rows was scanned by codes. Where those near to the query are
+                // not allowed, too many of the others are about as near for codes to tell apart.
+                let some = request.allowed_rows < self.rows;
+                (!(walk.fell_back && some && codes.is_some()), walk)
             }
             Kind::Hnsw(graph) => {
                 // Codes are read as quickly as sketches.
@@ -209,6 +222,19 @@ impl SegmentIndex {
                 true
             } else {
                 let scored_max = u64::from(request.allowed_rows) / SCAN_GAIN;
+                let scored_max = match (self.spec.structure, &self.codes) {
+                    (Structure::Hnsw { build, .. }, Some(_codes)) => {
+                        let links = SCORED_PER_LINK * f64::from(build.m);
+                        let usual = ef as f64 * links / self.share(request);
+                        #[expect(
+                            clippy::cast_possible_truncation,
+                            clippy::cast_sign_loss,
+                            reason = "saturates"
+                        )]
+                        scored_max.min(DESCENT_SCORED + usual as u64)
+                    }
+                    _ => scored_max,
+                };
                 let wanted = hnsw::Wanted { ef, allowed: request.allowed, scored_max };
                 graph.walk_allowed(toward, wanted, scratch)
             };
@@ -226,18 +252,25 @@ impl SegmentIndex {
         if own.scheme() == asked.scheme() { asked } else { own }
     }
 
+    /// The part of the rows that is allowed.
+    fn share<V: ?Sized>(&self, request: Request<'_, V>) -> f64 {
+        f64::from(request.allowed_rows) / f64::from(self.rows.max(1))
+    }
+
     /// How many rows the structure has to give for the results to be chosen from.
     fn candidates<V: ?Sized>(&self, request: Request<'_, V>) -> usize {
         let k = request.k;
-        match self.quantization(request) {
-            Quantization::None => k,
-            Quantization::Scalar { .. } => k.saturating_mul(SCALAR_CANDIDATES),
-            // A walk that keeps fewer has no more to give.
-            Quantization::Hybrid { rerank_top_k, .. } => {
-                let kept = if let Kind::Hnsw(_) = self.kind { ef(request) } else { usize::MAX };
-                k.max(kept.min(rerank_top_k as usize))
+        // A walk that keeps fewer has no more to give.
+        let kept = if let Kind::Hnsw(_) = self.kind { ef(request) } else { usize::MAX };
+        let among = |rows: u32| k.max(kept.min(rows as usize));
+        match (self.quantization(request), request.tuning.rerank) {
+            (Quantization::None, _) => k,
+            (Quantization::Binary { .. } | Quantization::Product { .. }, _) => self.width(request),
+            (Quantization::Scalar { .. } | Quantization::Hybrid { .. }, Some(asked)) => {
+                among(asked)
             }
-            Quantization::Binary { .. } | Quantization::Product { .. } => self.width(request),
+            (Quantization::Scalar { .. }, None) => k.saturating_mul(SCALAR_CANDIDATES),
+            (Quantization::Hybrid { rerank_top_k, .. }, None) => among(rerank_top_k),
         }
     }
 
@@ -250,7 +283,8 @@ impl SegmentIndex {
             }
             Quantization::Binary { rerank_top_k } | Quantization::Product { rerank_top_k, .. } => {
                 let kept = request.k.saturating_mul(RERANKED_PER_RESULT);
-                ef(request).max(kept).max(rerank_top_k as usize)
+                let rerank = request.tuning.rerank.unwrap_or(rerank_top_k);
+                ef(request).max(kept).max(rerank as usize)
             }
         }
     }
@@ -306,6 +340,7 @@ fn probe<V: ?Sized>(
     // Of the rows in a list only a part is allowed: as many of those are looked at as usual.
     let wider = (nprobe * u64::from(lists.rows())).div_ceil(allowed_rows);
     let rerank = request.k.saturating_mul(RERANKED_PER_RESULT).max(RERANKED_MIN);
+    let rerank = request.tuning.rerank.map_or(rerank, |rows| rows as usize);
     let query = ivf::Query {
         scorer,
         vector: request.query,
@@ -315,8 +350,13 @@ fn probe<V: ?Sized>(
             rerank: u32::try_from(rerank).unwrap_or(u32::MAX),
         },
     };
-    let walk = LISTS.with_borrow_mut(|scratch| lists.search(query, scratch, nearest, |row| row));
-    (true, Walk { scored: walk.scored, fell_back: false }, walk.codes_scanned)
+    let (walk, ended) = LISTS.with_borrow_mut(|scratch| {
+        let walk = lists.search(query, scratch, nearest, |row| row);
+        let share = f64::from(request.allowed_rows) / f64::from(lists.rows().max(1));
+        let some = request.allowed_rows < lists.rows();
+        (walk, !some || !lists.is_starved(request.allowed, share, scratch))
+    });
+    (ended, Walk { scored: walk.scored, fell_back: false }, walk.codes_scanned)
 }
 
 /// How many of the nearest rows a walk keeps.

@@ -219,7 +219,7 @@ proptest! {
         ef in prop_oneof![Just(None), (1_u32..20).prop_map(Some)],
     ) {
         let k = if ef.is_some() { k % 8 + 1 } else { k };
-        let asked = Asked { k, tuning: Tuning { ef_search: ef, nprobe: ef, exact: false } };
+        let asked = Asked { k, tuning: Tuning { ef_search: ef, nprobe: ef, ..Tuning::default() } };
         let corpus = Corpus::new(dims, rows_of(kind, seed, dims, count));
         let rows = corpus.block();
         let index = SegmentIndex::build(spec, metric, &rows, &Sequential);
@@ -409,4 +409,41 @@ fn i3_filters_do_not_cost_recall_however_they_are_correlated() {
             assert!(found >= 0.95, "{spec}, inside {inside}: {found}");
         }
     }
+}
+
+#[test]
+fn figures_of_several_structures_are_joined_each_in_its_way() {
+    let corpus = Corpus::clustered(17, 3000, 8, 20, 0.4);
+    let figures = |name, rows: usize| {
+        let inverse_norms = &corpus.inverse_norms[..rows];
+        let block = RowBlock::new(8, &corpus.vectors[..rows * 8], inverse_norms);
+        let structure = Structure::new(name, &[]).unwrap();
+        let spec = IndexSpec { structure, ..IndexSpec::default() };
+        SegmentIndex::build(spec, Metric::L2, &block, &Sequential).figures()
+    };
+    let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-6, "{found}");
+    for (name, names) in [
+        ("kd_tree", &["tree_depth"][..]),
+        ("lsh", &["total_buckets", "avg_bucket_size"]),
+        ("ivf", &["lists", "min_list_size", "avg_list_size", "max_list_size"]),
+        (
+            "ivf_pq",
+            &["lists", "min_list_size", "avg_list_size", "max_list_size", "compression_ratio"],
+        ),
+    ] {
+        let (one, other) = (figures(name, 3000), figures(name, 1000));
+        assert_eq!(one.iter().map(|figure| figure.name).collect::<Vec<_>>(), names);
+        for (a, b) in one.iter().zip(&other) {
+            let both = a.with(*b).value;
+            match a.name {
+                "tree_depth" | "max_list_size" => near(both, a.value.max(b.value)),
+                "min_list_size" => near(both, a.value.min(b.value)),
+                "lists" | "total_buckets" => near(both, a.value + b.value),
+                "avg_list_size" => near(both, 4000.0 / one[0].with(other[0]).value),
+                "avg_bucket_size" => near(both, 40_000.0 / one[0].with(other[0]).value),
+                _ => assert!((a.value.min(b.value)..=a.value.max(b.value)).contains(&both)),
+            }
+        }
+    }
+    assert!(figures("brute_force", 1000).is_empty() && figures("hnsw", 1000).is_empty());
 }

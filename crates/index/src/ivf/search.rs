@@ -12,6 +12,9 @@ use crate::{Allowed, Metric, RowId, Scorer, TopK};
 /// Rows scored at a time.
 const BATCH_ROWS: usize = 256;
 
+/// Rows are allowed or not by chance: so small a part of what is expected is not by chance.
+const STARVED_BELOW: f64 = 0.8;
+
 /// How much is searched.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Probes {
@@ -108,18 +111,17 @@ impl Ivf {
         scratch.candidates.reset(rerank);
         let mut seen = self.visit(query, scratch, top, &key);
         if seen < wanted as u64 && scratch.walk.lists < self.lists() {
+            let first = scratch.order.clone();
             self.order_rest(scratch);
-            let mut rest = std::mem::take(&mut scratch.order);
-            for list in &rest {
+            for list in std::mem::take(&mut scratch.order) {
                 scratch.order.clear();
-                scratch.order.push(*list);
+                scratch.order.push(list);
                 seen += self.visit(query, scratch, top, &key);
                 if seen >= wanted as u64 {
                     break;
                 }
             }
-            rest.clear();
-            scratch.order = rest;
+            scratch.order = first;
         }
         if self.codes.is_some() {
             scratch.rows.clear();
@@ -128,6 +130,24 @@ impl Ivf {
             scratch.walk.scored += scratch.rows.len() as u64;
         }
         scratch.walk
+    }
+
+    /// Whether the nearest lists of the search before, without those further ones that were searched
+    /// because they had too few rows, had clearly fewer allowed rows than the part
+    /// `share` of them: what is allowed is not where the query is, and lists near to it are not
+    /// those that have the nearest of it.
+    pub fn is_starved(&self, allowed: &dyn Allowed, share: f64, scratch: &Scratch) -> bool {
+        if scratch.walk.lists >= self.lists() {
+            return false;
+        }
+        let lists = scratch.order.iter().map(|(_distance, list)| self.list(*list));
+        let (mut rows, mut found) = (0.0, 0.0);
+        for row in lists.flatten() {
+            rows += 1.0;
+            found += f64::from(u8::from(allowed.allows(RowId(*row))));
+        }
+        let expected = rows * share;
+        found < expected * STARVED_BELOW - 3.0 * expected.sqrt()
     }
 
     /// The query's tables, if anything is looked up in them.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arrwdb_engine::state::LibrarySpec;
+use arrwdb_engine::state::{Calibration, Curve, LibrarySpec, Standing, Structure};
 use arrwdb_engine::{
     EngineError, GraphStats, IndexOptimized, IndexRebuilt, Snapshot, StorageStats,
 };
@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answers::{QuantizationInfo, index_config, milliseconds};
+use super::answers::{QuantizationInfo, index_config, milliseconds, parameters, percent};
 use super::index_settings::IndexSettings;
 use super::seq_header;
 use crate::app::App;
@@ -204,6 +204,8 @@ async fn statistics(
     MinSeq(min_seq): MinSeq,
 ) -> Result<Json<Value>, Problem> {
     let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
+    // What is not measured yet is told the next time.
+    app.engine().want_calibration(principal.tenant, library);
     let (spec, stats) = (snapshot.spec(), snapshot.stats());
     Ok(Json(json!({
         "library_id": spec.id.to_string(),
@@ -240,21 +242,77 @@ pub(super) async fn index_stats(
         ("rows_indexed", json!(stats.index.rows)),
         ("bytes", json!(stats.index.bytes)),
         ("code_bytes", json!(stats.index.code_bytes)),
+        ("estimated_accuracy_percent", json!(stats.index.recall.map(percent))),
+        ("calibration", json!(snapshot.calibration().map(calibration))),
     ] {
         add(name, value);
     }
     let counted = snapshot.clone();
     // Every link is looked at: not on a thread that answers others.
-    let graph = tokio::task::spawn_blocking(move || counted.graph_stats()).await;
-    let graph = graph.map_err(|ended| Problem::hidden(&problem::INTERNAL, ended.to_string()))?;
+    let of_structures = move || (counted.graph_stats(), counted.figures());
+    let counted = tokio::task::spawn_blocking(of_structures).await;
+    let (graph, figures) =
+        counted.map_err(|ended| Problem::hidden(&problem::INTERNAL, ended.to_string()))?;
+    for figure in figures {
+        add(figure.name, figure_value(figure.value));
+    }
+    match spec.index.structure {
+        Structure::KdTree { .. } => {
+            // Trees are built and never changed: what was written since is scanned beside them.
+            let since = stats.rows.saturating_sub(stats.index.rows);
+            add("modifications_since_rebuild", json!(since));
+        }
+        Structure::Ivf { .. } => {
+            add("index_type", json!(spec.index.name()));
+            add("built", json!(stats.index.segments > 0));
+            add("total_vectors", json!(stats.chunks));
+        }
+        Structure::BruteForce | Structure::Lsh { .. } | Structure::Hnsw { .. } => {}
+    }
     if let Some(GraphStats { level_counts, average_degree }) = graph {
         let counts = level_counts.iter().enumerate();
         let counts = counts.map(|(level, count)| (level.to_string(), json!(count)));
         add("num_levels", json!(level_counts.len()));
         add("level_counts", Value::Object(counts.collect()));
-        add("avg_connections", json!((average_degree * 100.0).round() / 100.0));
+        add("avg_connections", figure_value(average_degree));
     }
     Ok(Value::Object(all))
+}
+
+/// A count as a whole number, anything else with two decimals.
+fn figure_value(value: f64) -> Value {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked"
+    )]
+    let whole = value.clamp(0.0, 1e15) as u64;
+    if (value - whole as f64).abs() < f64::EPSILON {
+        return json!(whole);
+    }
+    json!((value * 100.0).round() / 100.0)
+}
+
+/// What searches at several efforts were measured to find.
+fn calibration((measured, standing): (&Calibration, Standing)) -> Value {
+    let four = |part: f64| (part * 10_000.0).floor() / 10_000.0;
+    let curve = |curve: &Curve| {
+        let points = curve.points.iter().map(|point| {
+            json!({
+                "parameters": parameters(point.tuning),
+                "recall": four(point.recall),
+                "recall_min": four(point.recall_min),
+                // A row scored by its vector is one; by its codes a part of one.
+                "rows_scored": (point.rows_scored() * 100.0).round() / 100.0,
+            })
+        });
+        json!({ "k": curve.k, "points": points.collect::<Vec<_>>() })
+    };
+    json!({
+        "current": standing == Standing::Current,
+        "queries": measured.queries,
+        "curves": measured.curves.iter().map(curve).collect::<Vec<_>>(),
+    })
 }
 
 /// `vector_store_stats` of a library.

@@ -191,6 +191,7 @@ async fn answer(
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
         ("ef_search" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "How many rows a walk through a graph keeps"),
         ("nprobe" = Option<u32>, Query, minimum = 1, maximum = 65536, description = "How many inverted lists are searched"),
+        ("recall" = Option<f64>, Query, description = "The part of the nearest passages that shall be found, above 0 and at most 1"),
         ("exact" = Option<bool>, Query, description = "Whether every row is scored [false]"),
         ("explain" = Option<bool>, Query, description = "Whether the answer says how it was found [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
@@ -209,12 +210,11 @@ async fn search_stream(
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let (query, wishes) = stream_wanted(&app, &target, &body)?;
-    let in_query = Wishes::of_query(&target.query)?.distance_threshold();
+    let in_query = Wishes::of_query(&target.query)?;
     let wanted = (Query::Text(query), wishes);
-    let (answer, query_time_ms) = run(&app, principal, &target, wanted).await.map_err(|error| {
-        let of_query = in_query == wishes.distance_threshold();
-        if of_query { in_query_string(error) } else { error.into() }
-    })?;
+    let (answer, query_time_ms) = run(&app, principal, &target, wanted)
+        .await
+        .map_err(|error| in_query_string(error, in_query, wishes))?;
     let seq = seq_header(answer.seq);
     let explain = wishes.explains().then(|| Explain::of(&answer));
     let results = answer.hits.into_iter().enumerate();
@@ -233,14 +233,17 @@ async fn search_stream(
     Ok((seq, [(header::CONTENT_TYPE, NDJSON)], body).into_response())
 }
 
-/// An error of a search whose threshold came in the query string: that is where it is at fault.
-fn in_query_string(error: EngineError) -> Problem {
-    if let EngineError::Invalid { field, detail } = &error
-        && field == "/distance_threshold"
-    {
-        return query_fault("distance_threshold", detail);
+/// An error of a search: what came in the query string is at fault there.
+fn in_query_string(error: EngineError, in_query: Wishes, wishes: Wishes) -> Problem {
+    let EngineError::Invalid { field, detail } = &error else { return error.into() };
+    let (thresholds, recalls) = (Wishes::distance_threshold, Wishes::recall);
+    match field.as_str() {
+        "/distance_threshold" if thresholds(&in_query) == thresholds(&wishes) => {
+            query_fault("distance_threshold", detail)
+        }
+        "/recall" if recalls(&in_query) == recalls(&wishes) => query_fault("recall", detail),
+        _ => error.into(),
     }
-    error.into()
 }
 
 /// What a streamed search asks for, by the query string and by the body, which wins.

@@ -36,6 +36,11 @@ pub(super) struct SearchBody {
     /// where there are no lists.
     #[schema(minimum = 1, maximum = 65_536)]
     nprobe: Option<u32>,
+    /// The part of the nearest passages that shall be found, such as 0.95: the effort is chosen by
+    /// what searches of the library were measured to find; 1 scores every row. Not together with
+    /// `ef_search`, `nprobe` or `exact`.
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    recall: Option<f64>,
     /// Whether every row is scored, whatever the library is searched by.
     #[schema(default = false)]
     exact: Option<bool>,
@@ -69,6 +74,11 @@ pub(super) struct StreamSearchBody {
     /// where there are no lists.
     #[schema(minimum = 1, maximum = 65_536)]
     nprobe: Option<u32>,
+    /// The part of the nearest passages that shall be found, such as 0.95: the effort is chosen by
+    /// what searches of the library were measured to find; 1 scores every row. Not together with
+    /// `ef_search`, `nprobe` or `exact`.
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    recall: Option<f64>,
     /// Whether every row is scored, whatever the library is searched by.
     #[schema(default = false)]
     exact: Option<bool>,
@@ -102,6 +112,11 @@ pub(super) struct EmbeddingSearchBody {
     /// where there are no lists.
     #[schema(minimum = 1, maximum = 65_536)]
     nprobe: Option<u32>,
+    /// The part of the nearest passages that shall be found, such as 0.95: the effort is chosen by
+    /// what searches of the library were measured to find; 1 scores every row. Not together with
+    /// `ef_search`, `nprobe` or `exact`.
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    recall: Option<f64>,
     /// Whether every row is scored, whatever the library is searched by.
     #[schema(default = false)]
     exact: Option<bool>,
@@ -119,6 +134,7 @@ pub(super) struct Wishes {
     include_embeddings: Option<bool>,
     ef_search: Option<u32>,
     nprobe: Option<u32>,
+    recall: Option<f64>,
     exact: Option<bool>,
     explain: Option<bool>,
 }
@@ -134,6 +150,7 @@ impl Wishes {
             "include_embeddings" => self.include_embeddings = r.switch()?,
             "ef_search" => self.ef_search = read_up_to(r, EF_SEARCH_MAX)?.or(self.ef_search),
             "nprobe" => self.nprobe = read_up_to(r, NPROBE_MAX)?.or(self.nprobe),
+            "recall" => self.recall = read_recall(r)?.or(self.recall),
             "exact" => self.exact = r.switch()?.or(self.exact),
             "explain" => self.explain = r.switch()?.or(self.explain),
             other => refuse_unserved(r, other)?,
@@ -157,12 +174,20 @@ impl Wishes {
                 Some(threshold.ok_or_else(|| query_fault("distance_threshold", NOT_A_NUMBER))?)
             }
         };
+        let recall = match pairs.text("recall") {
+            None => None,
+            Some(text) => {
+                let recall = text.parse::<f64>().ok().filter(|recall| is_recall(*recall));
+                Some(recall.ok_or_else(|| query_fault("recall", NOT_A_RECALL))?)
+            }
+        };
         Ok(Self {
             k: k.and_then(|k| usize::try_from(k).ok()),
             distance_threshold,
             include_embeddings: None,
             ef_search: ef_search.and_then(|ef| u32::try_from(ef).ok()),
             nprobe: nprobe.and_then(|lists| u32::try_from(lists).ok()),
+            recall,
             exact: pairs.switch("exact")?,
             explain: pairs.switch("explain")?,
         })
@@ -178,6 +203,11 @@ impl Wishes {
         self.distance_threshold
     }
 
+    /// The recall that is wanted, where one is.
+    pub(super) fn recall(&self) -> Option<f64> {
+        self.recall
+    }
+
     /// A search for `query` as wished; `include_embeddings` is what the query string says.
     pub(super) fn request(self, query: Query, include_embeddings: Option<bool>) -> SearchRequest {
         SearchRequest {
@@ -188,13 +218,29 @@ impl Wishes {
                 ef_search: self.ef_search,
                 nprobe: self.nprobe,
                 exact: self.exact.unwrap_or(false),
+                ..Tuning::default()
             },
+            recall: self.recall,
             include_embeddings: include_embeddings.or(self.include_embeddings).unwrap_or(false),
         }
     }
 }
 
 const NOT_A_NUMBER: &str = "must be a finite number";
+const NOT_A_RECALL: &str = "must be a number above 0 and at most 1, such as 0.95";
+
+fn is_recall(recall: f64) -> bool {
+    recall > 0.0 && recall <= 1.0
+}
+
+fn read_recall(r: &mut Reader<'_>) -> Read<Option<f64>> {
+    let Some(recall) = r.number()? else { return Ok(None) };
+    if !is_recall(recall) {
+        r.fault(NOT_A_RECALL);
+        return Ok(None);
+    }
+    Ok(Some(recall))
+}
 
 fn read_k(r: &mut Reader<'_>, max: usize) -> Read<Option<usize>> {
     let Some(k) = r.whole()? else { return Ok(None) };

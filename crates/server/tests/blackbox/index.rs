@@ -262,7 +262,12 @@ async fn statistics_metrics_and_metadata_tell_what_is_measured() {
     let rebuilt = rebuild(&server, &id, &Value::Null).await;
     assert_eq!(rebuilt["quantization"], "hybrid");
 
-    let stats = server.get(&format!("{path}/index/statistics")).await.expect(200);
+    let stats = until("what searches find is measured", async || {
+        let stats = server.get(&format!("{path}/index/statistics")).await.expect(200);
+        let measured = stats["quantization"]["estimated_accuracy_percent"].is_number();
+        measured.then_some(stats)
+    })
+    .await;
     assert_eq!((&stats["library_id"], &stats["index_type"]), (&json!(id), &json!("hnsw")));
     assert_eq!(stats["total_vectors"], ROWS);
     let index = &stats["index_stats"];
