@@ -328,15 +328,11 @@ async fn optimizing_keeps_settings_and_is_counted(server: &Server, id: &str, sta
     }
 }
 
-#[tokio::test]
-async fn wrong_settings_are_refused_and_named() {
-    let site = Site::new().await;
-    let server = site.start().await;
-    let id = library(&server, json!({})).await;
-    let rebuild_path = format!("/v1/libraries/{id}/index/rebuild");
+/// Settings of an index with the pointer of what is wrong with each.
+fn wrong_settings() -> Vec<(String, &'static str)> {
     let config = |text: &str| format!(r#"{{"index_type": "hnsw", "index_config": {text}}}"#);
     let scalar = |text: &str| format!(r#"{{"quantization_config": {text}}}"#);
-    let cases = [
+    vec![
         (r#"{"index_type": 7}"#.to_owned(), "/index_type"),
         (r#"{"index_type": "magic"}"#.to_owned(), "/index_type"),
         (r#"{"index_type": "HNSW"}"#.to_owned(), "/index_type"),
@@ -377,8 +373,16 @@ async fn wrong_settings_are_refused_and_named() {
             scalar(r#"{"strategy": "product", "pq_subvectors": 99999}"#),
             "/quantization_config/pq_subvectors",
         ),
-    ];
-    for (settings, pointer) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn wrong_settings_are_refused_and_named() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let id = library(&server, json!({})).await;
+    let rebuild_path = format!("/v1/libraries/{id}/index/rebuild");
+    for (settings, pointer) in wrong_settings() {
         let rest = settings.strip_prefix('{').expect("an object");
         let create = format!(r#"{{"name": "x", {rest}"#);
         for (path, body) in [("/v1/libraries", create), (rebuild_path.as_str(), settings.clone())] {
