@@ -391,7 +391,8 @@ async fn wrong_settings_are_refused_and_named() {
             assert_eq!(answer.pointers(), [pointer], "{path} {body}");
         }
     }
-    let nan = server.raw(Method::POST, &rebuild_path, config(r#"{"M": NaN}"#)).await;
+    let nan =
+        server.raw(Method::POST, &rebuild_path, r#"{"index_config": {"M": NaN}}"#.to_owned()).await;
     nan.problem(422, "JsonInvalidError");
     let fixed = server.post(&rebuild_path, &json!({ "metric": "l2" })).await;
     assert_eq!(fixed.pointers(), ["/metric"], "{}", fixed.text());
