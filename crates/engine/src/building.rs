@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrwdb_state::{IndexFile, LibrarySpec, Segment, SegmentIndex, SegmentView, Seq, View};
+use arrwdb_state::{IndexFile, LibraryId, LibrarySpec, Segment, SegmentIndex, Seq, View};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Inner;
@@ -35,6 +35,9 @@ const QUEUE_MAX: usize = 1024;
 const INDEX_BYTES_MIN: u64 = 2 << 20;
 /// Jobs of more rows are for the lane of those that take long.
 const QUICK_ROWS_MAX: u32 = 1 << 16;
+
+/// So many files that are worth one merge are a backlog.
+const BACKLOG_FILES: usize = 8;
 
 /// A lane: jobs that are done one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,12 +174,17 @@ async fn reach(
     let _kept_open = KeptOpen::new(handle);
     // It may have been closed for being idle while it waited here.
     engine.opened(handle).await?;
-    handle.files.lock().forget_failures();
     let mut dropped = 0;
-    if target == Target::OneFile {
-        let job = wait_for(engine, handle, || look_for_all_files(handle)).await?;
-        if let Some(job) = job {
-            dropped = job.perform(engine, handle).await?;
+    while target == Target::OneFile
+        && let Some(job) = wait_for(engine, handle, || look_for_all_files(handle)).await?
+    {
+        match job.perform(engine, handle).await {
+            Ok(rows) => {
+                dropped += rows;
+                break;
+            }
+            Err(EngineError::Closed) if is_only_halted(engine, handle) => {}
+            Err(error) => return Err(error),
         }
     }
     // What is written meanwhile is not waited for: there might be no end of it.
@@ -187,8 +195,16 @@ async fn reach(
             engine.calibrating.want_again(handle);
             return Ok(dropped);
         };
-        job.perform(engine, handle).await?;
+        match job.perform(engine, handle).await {
+            Err(EngineError::Closed) if is_only_halted(engine, handle) => {}
+            other => drop(other?),
+        }
     }
+}
+
+/// Whether work that was stopped can be done again: somebody purged the library meanwhile.
+fn is_only_halted(engine: &Inner, handle: &Handle) -> bool {
+    engine.upkeep.check_open().is_ok() && handle.check().is_ok()
 }
 
 /// Looks for a job until there is one, or none to wait for.
@@ -269,17 +285,32 @@ fn choose(engine: &Inner, handle: &Arc<Handle>, lane: Lane) -> Option<Job> {
     if !plain {
         let horizon = engine.upkeep.horizon();
         let free = |segment: &Segment| files.is_free(Work::Merge, segment);
-        if let Some(range) = view.choose_file_merge(horizon, true, &free) {
-            let rows = view.segments()[range.clone()].iter().map(|view| view.segment().rows());
-            if Lane::of(rows.fold(0, u32::saturating_add)) == lane {
-                return Some(merge_job(handle, &mut files, &view, range, horizon));
-            }
+        let range = view.choose_file_merge(horizon, true, &free);
+        if let Some(range) = range.and_then(|range| part_of_lane(&view, range, lane)) {
+            return Some(merge_job(handle, &mut files, &view, range, horizon));
         }
     }
     let next = lacking(engine, handle, &view).into_iter().find(|segment| {
         Lane::of(segment.rows()) == lane && files.is_free(Work::Structure, segment)
     })?;
     Some(structure_job(handle, &mut files, next))
+}
+
+/// What a lane does of a merge: all of it, or nothing. But where so many files wait for the lane of
+/// large jobs that it is behind with other libraries, the other one merges the newest.
+fn part_of_lane(view: &View, range: Range<usize>, lane: Lane) -> Option<Range<usize>> {
+    let rows = |range: Range<usize>| {
+        let segments = view.segments()[range].iter();
+        segments.map(|view| view.segment().rows()).fold(0, u32::saturating_add)
+    };
+    if Lane::of(rows(range.clone())) == lane {
+        return Some(range);
+    }
+    if lane == Lane::Long || range.len() < BACKLOG_FILES {
+        return None;
+    }
+    let part = (range.start + 1..range.end - 1).map(|start| start..range.end);
+    part.into_iter().find(|part| Lane::of(rows(part.clone())) == lane)
 }
 
 /// The merge of all of a library's files, once nobody works on any.
@@ -300,7 +331,8 @@ fn look_for_one_of(engine: &Inner, handle: &Arc<Handle>, awaited: &[Arc<Segment>
     let mut left = lacking(engine, handle, &view);
     left.retain(|segment| awaited.iter().any(|other| Arc::ptr_eq(segment, other)));
     let mut files = handle.files.lock();
-    match left.iter().find(|segment| files.is_free(Work::Structure, segment)) {
+    // What failed before is tried again, so that whoever waits learns why.
+    match left.iter().find(|segment| files.is_unclaimed(segment)) {
         Some(segment) => Look::Found(structure_job(handle, &mut files, segment.clone())),
         None if left.is_empty() => Look::Nothing,
         None => Look::Later,
@@ -329,34 +361,110 @@ impl Job {
     /// Does it; how many dead rows that left out. What is superseded meanwhile (the files were purged,
     /// the library deleted) is dropped.
     async fn perform(self, engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<u64, EngineError> {
-        let Self { mut claim, what } = self;
+        let Self { claim, what } = self;
         // Whoever removes for good what was deleted waits until this is published, or given up.
         let _writing = handle.writing.read().await;
+        // Given back first, so that the one who waits finds what failed.
+        let claim = claim;
         let (shared, of) = (engine.clone(), handle.clone());
         match what {
             What::Merge(inputs, horizon) => {
-                let before: u64 = inputs.iter().map(|input| u64::from(input.rows())).sum();
-                let merged = blocking(move || {
-                    let layout = write_merge(&shared, &of, &mut claim, &inputs, horizon);
-                    layout.map(|layout| (claim, layout))
-                });
-                let (claim, layout) = merged.await?;
-                let after = layout.as_ref().map_or(before, |layout| u64::from(layout.merge.rows()));
-                let used = match layout {
-                    Some(layout) => handle.relay(layout).await,
-                    None => false,
-                };
-                claim.finish();
-                Ok(if used { before - after } else { 0 })
+                let merged =
+                    blocking(move || Ok(Merged::write(&shared, &of, claim, inputs, horizon)));
+                merged.await?.publish(engine, handle).await
             }
             What::Structure(segment) => {
                 let built = segment.clone();
-                let index = blocking(move || write_structure(&shared, &of, &built)).await?;
-                handle.set_index(segment, index).await;
-                claim.finish();
-                Ok(0)
+                let outcome = blocking(move || write_structure(&shared, &of, &built)).await;
+                match outcome {
+                    Ok(index) => {
+                        let has_it = handle.set_index(segment.clone(), index).await;
+                        // One whose writer has died is left alone.
+                        if has_it || !holds(handle, std::slice::from_ref(&segment)) {
+                            claim.finish();
+                        }
+                        Ok(0)
+                    }
+                    Err(error) => {
+                        claim.fail(&error);
+                        Err(error)
+                    }
+                }
             }
         }
+    }
+}
+
+/// Whether a library that takes requests has these segments, side by side.
+fn holds(handle: &Handle, segments: &[Arc<Segment>]) -> bool {
+    handle.check().is_ok() && open_view(handle).is_some_and(|view| place(&view, segments).is_some())
+}
+
+/// Where these segments are in a view, side by side.
+fn place(view: &View, segments: &[Arc<Segment>]) -> Option<Range<usize>> {
+    let first = segments.first()?;
+    let at = view.segments().iter().position(|view| Arc::ptr_eq(view.segment(), first))?;
+    let found = view.segments().get(at..at + segments.len())?;
+    let mut same = found.iter().zip(segments);
+    same.all(|(view, segment)| Arc::ptr_eq(view.segment(), segment))
+        .then_some(at..at + segments.len())
+}
+
+/// A merge that was written, or failed.
+struct Merged {
+    claim: Claim,
+    inputs: Vec<Arc<Segment>>,
+    /// `None` if the library does not have the inputs any more.
+    layout: Result<Option<Layout>, EngineError>,
+}
+
+impl Merged {
+    fn write(
+        engine: &Inner,
+        handle: &Handle,
+        mut claim: Claim,
+        inputs: Vec<Arc<Segment>>,
+        horizon: Seq,
+    ) -> Self {
+        let layout = write_merge(engine, handle, &mut claim, &inputs, horizon);
+        Self { claim, inputs, layout }
+    }
+
+    /// Has the library use it; how many dead rows it left out. What is not used is removed.
+    async fn publish(self, engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<u64, EngineError> {
+        let Self { claim, inputs, layout } = self;
+        let (number, id) = (claim.output(), handle.id);
+        let before: u64 = inputs.iter().map(|input| u64::from(input.rows())).sum();
+        let after = layout.as_ref().ok().and_then(Option::as_ref);
+        let after = after.map_or(before, |layout| u64::from(layout.merge.rows()));
+        let used = match layout {
+            Ok(Some(layout)) => handle.relay(layout).await,
+            Ok(None) => false,
+            Err(error) => {
+                remove_output(engine, id, number).await;
+                claim.fail(&error);
+                return Err(error);
+            }
+        };
+        if used {
+            claim.finish();
+            return Ok(before - after);
+        }
+        remove_output(engine, id, number).await;
+        // One whose writer has died is left alone.
+        if !holds(handle, &inputs) {
+            claim.finish();
+        }
+        Ok(0)
+    }
+}
+
+/// Removes what was written and is not used: no manifest can have named it.
+async fn remove_output(engine: &Arc<Inner>, id: LibraryId, number: Option<u64>) {
+    let Some(number) = number else { return };
+    let store = engine.store.clone();
+    if let Err(error) = blocking(move || store.remove_segment(id, number)).await {
+        tracing::warn!(library = %id, %error, "left behind");
     }
 }
 
@@ -368,32 +476,62 @@ fn write_merge(
     inputs: &[Arc<Segment>],
     horizon: Seq,
 ) -> Result<Option<Layout>, EngineError> {
+    handle.check()?;
     let Some(view) = open_view(handle) else { return Ok(None) };
-    let first = |of: &SegmentView| Arc::ptr_eq(of.segment(), &inputs[0]);
-    let Some(at) = view.segments().iter().position(first) else { return Ok(None) };
-    let range = at..at + inputs.len();
-    let same = |(view, input): (&SegmentView, &Arc<Segment>)| Arc::ptr_eq(view.segment(), input);
-    if !view.segments().get(range.clone()).is_some_and(|now| now.iter().zip(inputs).all(same)) {
-        return Ok(None);
-    }
+    let Some(range) = place(&view, inputs) else { return Ok(None) };
+    let indexes = view.segments()[range.clone()].iter().filter_map(|view| view.index());
+    let freed: usize = indexes.map(|index| index.bytes()).sum();
     let merge = view.plan_merge(range, horizon)?;
+    // Before anything is written: what has no room now has none when it is written.
+    let bytes = structure_bytes(engine, handle, merge.rows())?;
+    check_memory_room(engine, bytes.saturating_sub(freed as u64))?;
+    check_disk_room(engine, merge.file_bytes() + bytes)?;
     let manifest = engine.store.read_manifest(handle.id)?;
     let number = claim.number_output(manifest.map_or(1, |manifest| manifest.next_segment));
-    check_disk_room(engine, merge.file_bytes())?;
     // On the builder's threads, as what it reads and writes is much.
-    let output = engine.build_pool.install(&|| is_stopped(engine, handle), |_executor| {
-        engine.store.write_segment(handle.id, number, &merge)
+    let stopped = || is_stopped(engine, handle);
+    let output = engine.build_pool.install(&stopped, |_executor| {
+        engine.store.write_segment(handle.id, number, &merge, &stopped)
     });
-    let output = output.ok_or(EngineError::Closed)??;
+    let output = match output {
+        Some(Err(_)) | None if stopped() => return Err(EngineError::Closed),
+        Some(written) => written?,
+        None => return Err(EngineError::Closed),
+    };
     let index = match &output {
-        Some(segment) => write_structure(engine, handle, segment)?,
+        Some(segment) => build_structure(engine, handle, segment)?,
         None => None,
     };
     Ok(Some(Layout { merge, output, index }))
 }
 
-/// Builds a file's structure and writes it beside it; `None` if it shall have none.
+/// About how much memory the structure of so many rows takes; none, if they shall have none.
+fn structure_bytes(engine: &Inner, handle: &Handle, rows: u32) -> Result<u64, EngineError> {
+    let spec = engine.catalog.load().get(handle.id).cloned();
+    let spec = spec.ok_or(EngineError::LibraryNotFound(handle.id))?;
+    let large = is_large(engine, &spec, rows);
+    Ok(if large { spec.index.build_bytes(spec.dimension as usize, rows) } else { 0 })
+}
+
+/// Gives a file of a library the structure that it shall have; `None` if it shall have none.
 fn write_structure(
+    engine: &Inner,
+    handle: &Handle,
+    segment: &Arc<Segment>,
+) -> Result<Option<Arc<SegmentIndex>>, EngineError> {
+    handle.check()?;
+    // Purged while this waited: what was removed is not to be written again.
+    if !holds(handle, std::slice::from_ref(segment)) {
+        return Ok(None);
+    }
+    let bytes = structure_bytes(engine, handle, segment.rows())?;
+    check_memory_room(engine, bytes)?;
+    check_disk_room(engine, bytes)?;
+    build_structure(engine, handle, segment)
+}
+
+/// Builds a file's structure and writes it beside it; `None` if it shall have none.
+fn build_structure(
     engine: &Inner,
     handle: &Handle,
     segment: &Arc<Segment>,
@@ -405,9 +543,6 @@ fn write_structure(
         engine.store.remove_index(handle.id, file.number())?;
         return Ok(None);
     }
-    let bytes = spec.index.build_bytes(spec.dimension as usize, segment.rows());
-    check_memory_room(engine, bytes)?;
-    check_disk_room(engine, bytes)?;
     let index = engine.build_pool.install(&|| is_stopped(engine, handle), |executor| {
         IndexFile::build(segment, spec.dimension, spec.index, spec.metric, executor)
     });

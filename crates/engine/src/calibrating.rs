@@ -33,6 +33,8 @@ pub(crate) struct Measured {
     calibrated: ArcSwapOption<Calibrated>,
     /// Set while it is asked for and nobody has looked at that.
     wanted: AtomicBool,
+    /// Set once somebody has asked.
+    asked: AtomicBool,
 }
 
 impl Measured {
@@ -54,13 +56,14 @@ impl Calibrating {
     /// Asks for a library to be measured again, if somebody has asked for that before: measuring
     /// reads its rows some hundred times, which those who name no recall need not pay for.
     pub(crate) fn want_again(&self, handle: &Arc<Handle>) {
-        if handle.measured.get().is_some() {
+        if handle.measured.asked.load(Ordering::Relaxed) {
             self.want(handle);
         }
     }
 
     /// Asks for a library to be measured, if it has changed, unless that is asked for already.
     pub(crate) fn want(&self, handle: &Arc<Handle>) {
+        handle.measured.asked.store(true, Ordering::Relaxed);
         let wanted = &handle.measured.wanted;
         if !wanted.swap(true, Ordering::SeqCst) && self.0.try_send(handle.clone()).is_err() {
             wanted.store(false, Ordering::SeqCst);
@@ -94,7 +97,10 @@ async fn measure(engine: &Arc<Inner>, handle: &Arc<Handle>) -> Result<(), Engine
     let view = open.view();
     let known = handle.measured.get();
     let holds = known.is_some_and(|known| known.is_current(&view, spec.index));
-    if holds || !view.is_approximate() || !handle.files.lock().is_at_rest() {
+    // Of structures that are being replaced nothing is learned; whoever replaces them asks again.
+    let mut indexes = view.segments().iter().filter_map(|view| view.index());
+    let replaced = indexes.any(|index| !index.spec().builds_as(spec.index));
+    if holds || replaced || !view.is_approximate() {
         return Ok(());
     }
     let (shared, of) = (engine.clone(), handle.clone());

@@ -2,16 +2,18 @@
 //! merged, and a manifest of all that is made durable, while the library is read and written.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrwdb_state::{FileSegment, Manifest, Segment, Seq, View};
+use arrwdb_state::{FileSegment, LibraryId, Manifest, Segment, Seq, View};
 
 use crate::engine::Inner;
 use crate::error::EngineError;
 use crate::files::{Claim, Work};
 use crate::handle::{Frozen, Handle, Layout};
 use crate::maintenance::blocking;
+use crate::store::Store;
 
 /// What a checkpoint wrote.
 struct Checkpointed {
@@ -63,7 +65,6 @@ pub(crate) async fn checkpoint_with(
     // Whoever merges files after this is not seen by this checkpoint, or is and need not be.
     let relaid = handle.relaid();
     handle.set_relaid(None);
-    handle.files.lock().forget_failures();
     let Some(Frozen { view, covers }) = handle.freeze().await else {
         // Closed is written; one that takes no more requests is nobody's concern.
         return match handle.residence() {
@@ -77,6 +78,7 @@ pub(crate) async fn checkpoint_with(
     match blocking(move || write_checkpoint(&shared, &written, view, depth)).await {
         Ok(Checkpointed { applied, layouts, claims, manifest, rewritten }) => {
             handle.set_checkpointed(applied, covers);
+            handle.files.lock().forget_failures();
             handle.thaw(layouts).await;
             for claim in claims {
                 claim.finish();
@@ -109,30 +111,37 @@ fn write_checkpoint(
     let mut rewritten = Rewritten::default();
     let (mut layouts, mut claims) = (Vec::new(), Vec::new());
     let of_manifest = store.read_manifest(id)?.map_or(1, |manifest| manifest.next_segment);
-    let built = handle.indexed.load(Ordering::Relaxed);
     loop {
         let memory = view.memory_segments();
-        let range = match depth {
-            _ if !memory.is_empty() => Some(memory),
-            Depth::Usual if built => None,
-            Depth::Usual => {
-                let mut files = handle.files.lock();
-                let free = |segment: &Segment| files.is_free(Work::Merge, segment);
-                let range = view.choose_file_merge(horizon, false, &free);
-                if let Some(range) = range.clone() {
-                    let inputs = view.segments()[range].iter().map(|view| &**view.segment());
-                    claims.push(Claim::new(handle, &mut files, Work::Merge, inputs));
-                }
-                range
-            }
-            Depth::Purge if engine.upkeep.is_closing() => None,
-            Depth::Purge => view.file_with_dead_rows(),
+        let in_memory = !memory.is_empty();
+        let (range, claim) = match depth {
+            _ if in_memory => (Some(memory), None),
+            Depth::Usual => choose_merge(engine, handle, &view, &layouts, horizon).unzip(),
+            Depth::Purge if engine.upkeep.is_closing() => (None, None),
+            Depth::Purge => (view.file_with_dead_rows(), None),
         };
         let Some(range) = range else { break };
-        let merge = view.plan_merge(range, horizon)?;
         let number = handle.files.lock().take_number(of_manifest);
-        let output = store.write_segment(id, number, &merge)?;
-        let layout = Layout { merge, output, index: None };
+        let layout = view.plan_merge(range, horizon).map_err(EngineError::from).and_then(|merge| {
+            let output = store.write_segment(id, number, &merge, &|| false)?;
+            Ok(Layout { merge, output, index: None })
+        });
+        let layout = match (layout, claim) {
+            (Ok(layout), claim) => {
+                claims.extend(claim);
+                layout
+            }
+            // What lies in memory can be made durable all the same.
+            (Err(error), Some(claim)) => {
+                tracing::error!(library = %id, %error, "cannot merge its files");
+                claim.fail(&error);
+                continue;
+            }
+            (Err(error), None) => {
+                remove_unnamed(store, id, &layouts);
+                return Err(error);
+            }
+        };
         let merged = view.with_merge(&layout.merge, layout.output.clone()).ok_or_else(|| {
             let detail = "a merge does not fit the view that it was planned on".into();
             EngineError::Storage { detail }
@@ -145,6 +154,42 @@ fn write_checkpoint(
     let next = handle.files.lock().next_number(of_manifest);
     let manifest = store.write_manifest(id, &view, next)?;
     Ok(Checkpointed { applied: view.applied(), layouts, claims, manifest, rewritten })
+}
+
+/// Removes what a checkpoint wrote before it failed: no manifest names that.
+fn remove_unnamed(store: &Store, id: LibraryId, layouts: &[Layout]) {
+    for output in layouts.iter().filter_map(|layout| layout.output.as_ref()?.file()) {
+        if let Err(error) = store.remove_segment(id, output.number()) {
+            tracing::warn!(library = %id, %error, "left behind");
+        }
+    }
+}
+
+/// Files worth merging, claimed; none of a library with structures, whose merges are the builder's.
+fn choose_merge(
+    engine: &Inner,
+    handle: &Arc<Handle>,
+    view: &View,
+    layouts: &[Layout],
+    horizon: Seq,
+) -> Option<(Range<usize>, Claim)> {
+    if handle.indexed.load(Ordering::Relaxed) || engine.upkeep.is_closing() {
+        return None;
+    }
+    let mut files = handle.files.lock();
+    // Of what the builder merged since the freeze, the inputs are not claimed any more.
+    let live = handle.residence().ok()?.view();
+    let is = |of: &Arc<Segment>, segment: &Segment| std::ptr::eq(Arc::as_ptr(of), segment);
+    let free = |segment: &Segment| {
+        let is_live = live.segments().iter().any(|view| is(view.segment(), segment));
+        let own = layouts.iter().filter_map(|layout| layout.output.as_ref());
+        let is_own = own.into_iter().any(|output| is(output, segment));
+        files.is_free(Work::Merge, segment) && (is_live || is_own)
+    };
+    let range = view.choose_file_merge(horizon, false, &free)?;
+    let inputs = view.segments()[range.clone()].iter().map(|view| &**view.segment());
+    let claim = Claim::new(handle, &mut files, Work::Merge, inputs);
+    Some((range, claim))
 }
 
 /// Files that are written, or in use and not named by a manifest yet.

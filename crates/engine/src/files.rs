@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrwdb_state::Segment;
 
+use crate::error::EngineError;
 use crate::handle::Handle;
 
 /// The state of a library's files, under a lock that is held for no more than a look.
@@ -19,6 +20,9 @@ pub(crate) struct Files {
     claimed: BTreeSet<u64>,
     /// What could not be done to which files: not tried again before the next checkpoint.
     failed: BTreeSet<(Work, u64)>,
+    /// What cannot be done, since they are damaged: not tried again before the next start, or
+    /// unless it is asked for.
+    hopeless: BTreeSet<(Work, u64)>,
     /// Those who keep the library from being closed.
     users: u32,
 }
@@ -54,8 +58,16 @@ impl Files {
     /// fail.
     pub(crate) fn is_free(&self, work: Work, segment: &Segment) -> bool {
         number(segment).is_some_and(|number| {
-            !self.claimed.contains(&number) && !self.failed.contains(&(work, number))
+            let of = (work, number);
+            !self.claimed.contains(&number)
+                && !self.failed.contains(&of)
+                && !self.hopeless.contains(&of)
         })
+    }
+
+    /// Whether nobody works on a file, whatever failed before.
+    pub(crate) fn is_unclaimed(&self, segment: &Segment) -> bool {
+        number(segment).is_some_and(|number| !self.claimed.contains(&number))
     }
 
     pub(crate) fn forget_failures(&mut self) {
@@ -102,6 +114,8 @@ pub(crate) struct Claim {
     output: Option<u64>,
     /// Nothing failed.
     done: bool,
+    /// What failed will fail again.
+    hopeless: bool,
 }
 
 impl Claim {
@@ -114,7 +128,7 @@ impl Claim {
     ) -> Self {
         let inputs: Vec<u64> = inputs.filter_map(number).collect();
         files.claimed.extend(&inputs);
-        Self { handle: handle.clone(), work, inputs, output: None, done: false }
+        Self { handle: handle.clone(), work, inputs, output: None, done: false, hopeless: false }
     }
 
     /// A number for the file that is written. Nobody sweeps it while the claim lasts.
@@ -124,6 +138,16 @@ impl Claim {
         files.written.insert(number);
         self.output = Some(number);
         number
+    }
+
+    /// The number of the file that is written.
+    pub(crate) fn output(&self) -> Option<u64> {
+        self.output
+    }
+
+    /// The work failed, for this reason.
+    pub(crate) fn fail(mut self, error: &EngineError) {
+        self.hopeless = matches!(error, EngineError::Damaged { .. });
     }
 
     /// The work is done, or need not be done any more. Whoever uses what it wrote does so by now.
@@ -139,7 +163,8 @@ impl Drop for Claim {
             files.claimed.remove(input);
         }
         if !self.done {
-            files.failed.extend(self.inputs.iter().map(|input| (self.work, *input)));
+            let failed = if self.hopeless { &mut files.hopeless } else { &mut files.failed };
+            failed.extend(self.inputs.iter().map(|input| (self.work, *input)));
         }
         if let Some(output) = self.output {
             files.written.remove(&output);

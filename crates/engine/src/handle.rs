@@ -55,7 +55,7 @@ pub(crate) struct Handle {
     /// Held, with others, while the builder writes files of it. Whoever removes for good what was
     /// deleted holds it alone.
     pub(crate) writing: RwLock<()>,
-    /// Set while somebody waits to hold `writing` alone: the builder gives up what it writes.
+    /// Set while somebody waits to hold `writing` alone: the builder gives up what it does.
     pub(crate) halted: AtomicBool,
     /// What searches of it were measured to find.
     pub(crate) measured: Measured,
@@ -410,7 +410,7 @@ impl Handle {
     /// Called by the writer when its queue is empty: closes, if everything is in files, else gives
     /// a new queue to go on with.
     pub(crate) fn end_close(&self, open: &Open) -> Option<mpsc::Receiver<Request>> {
-        if self.is_clean() && self.unapplied.is_nothing() {
+        if self.is_clean() && self.unapplied.is_nothing() && !self.files.lock().is_in_use() {
             // Before it can be opened again by another.
             self.memory.set(0);
             self.index_memory.set(0);

@@ -1,6 +1,7 @@
-//! Upkeep off the write path: checkpoints, merges of files, trimming of the log, removal of what
-//! deleted libraries leave. One thing at a time, so that it never takes more than one core's and
-//! one merge's worth of the machine.
+//! Upkeep off the write path: checkpoints, merges of files that are scanned, trimming of the log,
+//! removal of what deleted libraries leave. One thing at a time, so that it never takes more than
+//! one core's and one merge's worth of the machine. (What libraries are searched by is built, and
+//! their files merged, by [`crate::building`].)
 
 use std::collections::VecDeque;
 use std::sync::Arc;

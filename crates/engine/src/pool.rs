@@ -104,11 +104,21 @@ impl Executor for Stoppable<'_> {
     }
 }
 
-/// Gives the calling thread the lowest priority, where the system has such.
+/// Has the calling thread run only while no other wants its processor, where the system can do that.
+/// The lowest nice value is not enough: a thread that runs keeps the processor to the end of its slice,
+/// some milliseconds, whoever wakes up meanwhile.
 fn give_way() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, 19) {
-        tracing::warn!(%error, "index builds do not give way to searches");
+    {
+        use thread_priority::unix::{
+            NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
+            thread_native_id,
+        };
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let priority = thread_priority::ThreadPriority::Min;
+        if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, idle) {
+            tracing::warn!(?error, "index builds do not give way to searches");
+        }
     }
 }
 

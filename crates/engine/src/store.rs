@@ -141,15 +141,20 @@ impl Store {
     }
 
     /// Writes a merge as segment `number` of a library and opens it; `None` if it keeps nothing.
+    /// Fails once `stopped` says so.
     pub(crate) fn write_segment(
         &self,
         id: LibraryId,
         number: u64,
         merge: &Merge,
+        stopped: &dyn Fn() -> bool,
     ) -> Result<Option<Arc<Segment>>, EngineError> {
         if merge.rows() == 0 {
             return Ok(None);
         }
+        // A process that was killed may have left one of a file that had this number: nobody finds
+        // that out later, once this file is there.
+        self.remove_index(id, number)?;
         let path = self.segment_path(id, number);
         let temporary = with_suffix(&path);
         self.make_dir(&self.segments_dir(id))?;
@@ -158,7 +163,7 @@ impl Store {
         let written = file
             .allocate(0, merge.file_bytes())
             .map_err(failed("allocate", &temporary))
-            .and_then(|()| write_merge(&*file, merge, &temporary))
+            .and_then(|()| write_merge(&*file, merge, &temporary, stopped))
             .and_then(|()| self.finish(&*file, &temporary, &path));
         if let Err(error) = written {
             if let Err(left_over) = self.disk.remove(&temporary) {
@@ -185,8 +190,10 @@ impl Store {
         let temporary = with_suffix(&path);
         let file = self.begin(&temporary)?;
         let write = || -> io::Result<()> {
-            let mut out =
-                io::BufWriter::with_capacity(WRITE_BYTES, Positioned { file: &*file, at: 0 });
+            let mut out = io::BufWriter::with_capacity(
+                WRITE_BYTES,
+                Positioned { file: &*file, at: 0, stopped: &|| false },
+            );
             let summary = IndexFile::write(index, segment, metric, &mut out)?;
             out.flush()?;
             file.write_all_at(&summary.header, 0)
@@ -214,6 +221,16 @@ impl Store {
             Ok(bytes) => Ok(IndexFile::read(bytes.bytes(), bytes.name(), segment, metric)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("map", &path)(error)),
+        }
+    }
+
+    /// Removes a segment that no manifest names and nobody uses, with its structure.
+    pub(crate) fn remove_segment(&self, id: LibraryId, number: u64) -> Result<(), EngineError> {
+        self.remove_index(id, number)?;
+        let path = self.segment_path(id, number);
+        match self.disk.remove(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(failed("remove", &path)),
         }
     }
 
@@ -491,8 +508,14 @@ fn with_suffix(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn write_merge(file: &dyn File, merge: &Merge, path: &Path) -> Result<(), EngineError> {
-    let mut out = io::BufWriter::with_capacity(WRITE_BYTES, Positioned { file, at: 0 });
+fn write_merge(
+    file: &dyn File,
+    merge: &Merge,
+    path: &Path,
+    stopped: &dyn Fn() -> bool,
+) -> Result<(), EngineError> {
+    let out = Positioned { file, at: 0, stopped };
+    let mut out = io::BufWriter::with_capacity(WRITE_BYTES, out);
     let summary = merge.write(&mut out).map_err(|error| match error {
         SegmentWriteError::Damaged(damage) => damage.into(),
         SegmentWriteError::Io(error) => failed("write", path)(error),
@@ -505,10 +528,14 @@ fn write_merge(file: &dyn File, merge: &Merge, path: &Path) -> Result<(), Engine
 struct Positioned<'a> {
     file: &'a dyn File,
     at: u64,
+    stopped: &'a dyn Fn() -> bool,
 }
 
 impl Write for Positioned<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.stopped)() {
+            return Err(io::Error::other("it was given up"));
+        }
         self.file.write_all_at(bytes, self.at)?;
         self.at += bytes.len() as u64;
         Ok(bytes.len())

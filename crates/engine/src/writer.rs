@@ -165,13 +165,17 @@ impl Writer {
             }
             Request::Thaw { layouts, done } => {
                 guess.frozen = Seq::START;
+                // A checkpoint that failed is asked for again by the next write, not at once.
+                let written = !layouts.is_empty();
                 for layout in layouts {
                     // What a checkpoint merges is claimed, so the inputs are there.
                     if !self.change_layout(guess, layout) {
-                        tracing::error!(library = %self.handle.id, "a checkpoint does not fit; memory is kept");
+                        tracing::error!(library = %self.handle.id, "a merge of a checkpoint does not fit; its inputs are kept");
                     }
                 }
-                self.want_checkpoint(guess, guess.view.memory_bytes());
+                if written {
+                    self.want_checkpoint(guess, guess.view.memory_bytes());
+                }
                 // The one who asked may be gone; the layout holds all the same.
                 done.send(()).unwrap_or_default();
             }

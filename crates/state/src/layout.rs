@@ -30,8 +30,8 @@ const SCANNED: Policy = Policy { inputs_min: 4, ratio: 1 };
 const INDEXED: Policy = Policy { inputs_min: 2, ratio: 2 };
 /// A file is rewritten by itself once one in so many of its rows can be dropped.
 const DROPPABLE_ROWS_DIVISOR: u32 = 4;
-/// Merged files stop growing at this size: larger ones would only move bytes, and while a merge
-/// runs, what is written meanwhile stays in memory.
+/// Merged files stop growing at this size: larger ones would only move bytes, and while a checkpoint
+/// merges, what is written meanwhile stays in memory.
 const FILE_MERGE_BYTES_MAX: u64 = 512 << 20;
 
 impl View {

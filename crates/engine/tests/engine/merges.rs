@@ -1,13 +1,16 @@
 //! Files of libraries with structures are merged beside everything else that happens to them.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use arrwdb_engine::log::disk::Disk;
+use arrwdb_engine::log::disk::{Access, Disk};
 use arrwdb_engine::log::memory::MemoryDisk;
-use arrwdb_engine::state::{DocumentId, LibraryId, Metric, Tuning};
+use arrwdb_engine::state::{DocumentId, IndexSpec, LibraryId, Metric, Tuning};
 use arrwdb_engine::{Engine, EngineConfig, EngineError, IndexChange};
 
-use crate::directory::files_below;
+use crate::directory::{files_below, named};
 use crate::indexes::{K, check, fill, library_by, many, search, small, spec, walked};
 use crate::purge::holders;
 use crate::subject::*;
@@ -25,6 +28,24 @@ async fn add(engine: &Engine, library: LibraryId, rows: std::ops::Range<u32>) {
     engine.rebuild_index(TENANT, library, IndexChange::default()).await.unwrap();
 }
 
+/// Waits until it is so, for a minute at most.
+async fn until(so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !so().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), waiting).await.unwrap();
+}
+
+/// Every structure lies beside its segment.
+fn check_pairs(disk: &MemoryDisk) {
+    for index in named(disk, ".idx") {
+        let segment = index.with_extension("seg");
+        assert!(disk.open(&segment, Access::Read).is_ok(), "{} has no segment", index.display());
+    }
+}
+
 async fn segments(engine: &Engine, library: LibraryId) -> usize {
     engine.library(TENANT, library, None).await.unwrap().stats().segments
 }
@@ -36,17 +57,29 @@ async fn a_merged_file_is_published_with_its_structure() {
     let library = library_by(&engine, spec(), Metric::Cosine).await;
     for part in 0..8 {
         add_part(&engine, library, part).await;
-        // Files of a size become one. It has its structure from the first moment on.
-        while segments(&engine, library).await > 2 {
-            let found = search(&engine, library, 3, Tuning::default()).await;
-            assert_eq!((found.hits.len(), found.plan.effort.scanned), (K, 0));
-        }
+        // Files of a size become one.
+        until(async || segments(&engine, library).await <= 2).await;
     }
+    // What is merged has its structure from the first moment on.
+    let (merging, merged) = (engine.clone(), Arc::new(AtomicBool::new(false)));
+    let done = merged.clone();
+    let optimizing = tokio::spawn(async move {
+        let outcome = merging.optimize_index(TENANT, library).await;
+        done.store(true, Ordering::SeqCst);
+        outcome
+    });
+    let mut searches = 0;
+    while searches < 20 || !merged.load(Ordering::SeqCst) {
+        let found = search(&engine, library, 3, Tuning::default()).await;
+        assert_eq!((found.hits.len(), found.plan.effort.scanned), (K, 0));
+        searches += 1;
+    }
+    optimizing.await.unwrap().unwrap();
+    assert_eq!(segments(&engine, library).await, 1);
     check(&engine, library, 8 * PART).await;
     engine.close().await.unwrap();
     let engine = open_with(&disk, small()).await.unwrap();
-    let walked = walked(&engine, library).await;
-    assert!((1..=2).contains(&walked), "{walked} structures are found again");
+    assert_eq!(walked(&engine, library).await, 1, "its structure is found again");
     check(&engine, library, 8 * PART).await;
     engine.close().await.unwrap();
 }
@@ -111,6 +144,7 @@ async fn what_was_deleted_is_in_no_file_after_a_purge_however_much_is_merged() {
         let gone: Vec<u8> =
             vector(7, u64::from(victim), 1).iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!(holders(&disk, &gone), [""; 0], "row {victim}");
+        check_pairs(&disk);
         // What was given up is done after it.
         engine.rebuild_index(TENANT, library, IndexChange::default()).await.unwrap();
         assert!(walked(&engine, library).await > 0);
@@ -118,6 +152,7 @@ async fn what_was_deleted_is_in_no_file_after_a_purge_however_much_is_merged() {
         assert_eq!(stats.chunks, u64::from(4 * PART - 1));
         engine.close().await.unwrap();
         assert_eq!(holders(&disk, &gone), [""; 0], "row {victim}, once closed");
+        check_pairs(&disk);
     }
 }
 
@@ -166,8 +201,38 @@ async fn a_structure_beyond_the_memory_budget_is_refused_and_its_rows_are_scanne
     assert_eq!(field, "/index_config");
     assert!(detail.contains("MEMORY_BUDGET_BYTES"), "{detail}");
     check(&engine, library, 4 * PART).await;
+    // Nor is a file left for each time that a merge was not begun.
+    for part in 4..8 {
+        fill(&engine, library, part * PART..(part + 1) * PART).await;
+        engine.rebuild_index(TENANT, library, IndexChange::default()).await.unwrap_err();
+    }
+    assert_eq!(named(&disk, ".seg").len(), segments(&engine, library).await);
     engine.close().await.unwrap();
     let engine = open_with(&disk, small()).await.unwrap();
     assert!(walked(&engine, library).await > 0, "its file was not lost");
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_keeps_no_checkpoint_from_being_written() {
+    let disk = MemoryDisk::new();
+    let engine = open_with(&disk, small()).await.unwrap();
+    let library = library_by(&engine, IndexSpec::default(), Metric::Cosine).await;
+    for part in 0..3 {
+        add_part(&engine, library, part).await;
+    }
+    engine.close().await.unwrap();
+    let damaged = named(&disk, ".seg").remove(0);
+    disk.alter(&damaged, |bytes| bytes[700] ^= 1).unwrap();
+    let engine = open_with(&disk, small()).await.unwrap();
+    // Files of a size, which would be merged into one if that could be read.
+    for part in 3..9 {
+        add_part(&engine, library, part).await;
+        let files = named(&disk, ".seg").len();
+        assert_eq!(files, segments(&engine, library).await, "no file is left by what failed");
+    }
+    let stats = engine.library(TENANT, library, None).await.unwrap().stats();
+    assert_eq!((stats.rows, stats.memory_bytes), (u64::from(9 * PART), 0));
+    assert!(segments(&engine, library).await < 9, "the others are merged");
     engine.close().await.unwrap();
 }
