@@ -81,9 +81,10 @@ pub fn measure(asked: Asked<'_>, wanted: &[f64], threads: &dyn Executor) -> Outc
     let Ok(known) = calibrate(&whole, asked.index.spec(), asked.index.metric(), threads);
     let seconds = started.elapsed().as_secs_f64();
     let mut efforts = vec![(Value::Null, Tuning::default())];
-    efforts.extend(wanted.iter().map(|recall| {
-        let chosen = known.as_ref().map(|known| known.choose(asked.k, *recall).tuning);
-        (json!(recall), chosen.unwrap_or_default())
+    // Where nothing is measured no effort is chosen, and there is nothing to tell of it.
+    efforts.extend(known.iter().flat_map(|known| {
+        let chosen = |recall: &f64| (json!(recall), known.choose(asked.k, *recall).tuning);
+        wanted.iter().map(chosen)
     }));
     let mut figures = vec![json!({
         "calibration_seconds": seconds,

@@ -21,6 +21,10 @@ pub trait Allowed: Sync {
     }
 }
 
+/// Where at least so many of all rows are allowed, it is all but those that have died: a structure
+/// is searched as if all were, and gives more.
+pub(crate) const NEARLY_ALL: f64 = 0.9;
+
 /// Every row.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct AllRows;

@@ -21,7 +21,7 @@ mod segment;
 pub use measure::{FoundRows, Subject, calibrate};
 pub use segment::SegmentRows;
 
-use crate::{IndexSpec, Structure, Tuning};
+use crate::{IndexSpec, Quantization, Structure, Tuning};
 use bounds::{Trials, lower_bound, pooled};
 
 /// The numbers of rows wanted that are measured, ascending.
@@ -191,6 +191,10 @@ enum Knob {
     Width,
     Lists,
     Candidates,
+    /// How many rows' vectors decide, of all that a scan estimates by their codes.
+    Reranked,
+    /// Nothing: every search makes the same effort.
+    None,
 }
 
 impl Ladder {
@@ -200,7 +204,15 @@ impl Ladder {
         let coded = spec.quantization.scheme().is_some();
         let ladder = |knob, first, last| Self { knob, first, last, rerank: None };
         let (base, factors): (Self, &[u32]) = match spec.structure {
-            Structure::BruteForce | Structure::KdTree { .. } => return Vec::new(),
+            Structure::KdTree { .. } => return Vec::new(),
+            Structure::BruteForce => match spec.quantization {
+                Quantization::None | Quantization::Scalar { .. } | Quantization::Hybrid { .. } => {
+                    return Vec::new();
+                }
+                // A scan reads all that the bounds of the bits leave.
+                Quantization::Binary { .. } => (ladder(Knob::None, 1, 1), &[]),
+                Quantization::Product { .. } => (ladder(Knob::Reranked, k, u32::MAX), &[]),
+            },
             Structure::Hnsw { .. } => (ladder(Knob::Width, k.max(8), 4096), &[]),
             Structure::Lsh { .. } => {
                 let first = k.saturating_mul(2).max(64);
@@ -236,6 +248,8 @@ impl Ladder {
                 }
                 Knob::Lists => tuning.nprobe = Some(value),
                 Knob::Candidates => tuning.candidates = Some(value),
+                Knob::Reranked => tuning.rerank = Some(value),
+                Knob::None => {}
             }
             tuning
         })

@@ -27,7 +27,7 @@ use crate::pages::Pages;
 use crate::scorer::PREFETCH_ROWS;
 use crate::{Executor, Metric, RowId, Scorer, Vectors};
 
-use frame::{Frame, Framed};
+use frame::{Frame, Framed, own_term};
 
 pub(crate) use frame::{center, metric_number};
 pub use scheme::Scheme;
@@ -276,8 +276,8 @@ impl CodeScorer<'_> {
             Bits::Four => self.kernels.dot_nibbles(codes, &self.query),
         };
         let (scale, own) = terms_of(terms);
-        let distance =
-            self.own + self.own_weight * own + self.factor * scale * whole(product - self.zero);
+        let own = self.own + own_term(self.own_weight, own);
+        let distance = own + self.factor * scale * whole(product - self.zero);
         // Vectors near the end of the range of f32 overflow here: they are the farthest.
         if distance.is_nan() { f32::INFINITY } else { distance }
     }

@@ -186,6 +186,7 @@ impl Ivf {
             + size_of_val(self.centroids.as_slice())
             + self.coarse.as_ref().map_or(0, Blocks::bytes)
             + self.book.bytes()
+            + self.space.bytes()
             + codes
     }
 

@@ -70,7 +70,7 @@ pub struct Probes {
     /// Allowed rows that are scored before it is enough. At least as many as are wanted: so many
     /// are found where there are so many, but for those beyond the threshold.
     pub candidates: usize,
-    /// How many rows are allowed, where not all are. Where clearly fewer of the rows that are met
+    /// How many rows are allowed. Where that is not nearly all, and clearly fewer of the rows that are met
     /// are allowed than of all, what is allowed is not where the query is, and the buckets that seem
     /// promising are not: the rest is then scanned.
     pub allowed_rows: Option<u32>,

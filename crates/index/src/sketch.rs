@@ -191,7 +191,7 @@ impl Sketch {
 
     /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.records.bytes() + 4 * self.center.len()
+        self.records.bytes() + 4 * self.center.len() + self.rotation.bytes()
     }
 
     /// What rows are compared with.

@@ -3,11 +3,11 @@
 /// Bytes in a cache line on every CPU this runs fast on.
 #[cfg(target_arch = "x86_64")]
 const LINE_BYTES: usize = 64;
-/// Lines asked for at most: the rest of a longer row is a stream the CPU follows by itself.
+/// Lines asked for at most, 1.5 KiB and the one that it may begin in: the rest of a longer row is a stream the CPU follows by itself.
 #[cfg(target_arch = "x86_64")]
 const LINES_MAX: usize = 25;
 
-/// Asks the CPU to bring the start of `values` (up to 512 bytes) into its caches. Changes nothing
+/// Asks the CPU to bring the start of `values` (about 1.5 KiB at most) into its caches. Changes nothing
 /// that can be observed but time; does nothing where the CPU has no such instruction.
 #[inline]
 pub fn prefetch<T>(values: &[T]) {

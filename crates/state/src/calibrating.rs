@@ -67,7 +67,7 @@ impl Calibrated {
     /// Whether this holds for a view that is searched by `spec`. O(segments).
     pub fn standing(&self, view: &View, spec: IndexSpec) -> Standing {
         let other = |view: &SegmentView| {
-            let index = view.index().filter(|index| !index.is_scan());
+            let index = view.index().filter(|index| !index.spec().is_exact());
             index.is_some_and(|index| !index.spec().builds_as(self.spec))
         };
         if !self.spec.builds_as(spec) || view.segments().iter().any(other) {
@@ -135,7 +135,8 @@ fn structures(view: &View) -> impl Iterator<Item = Structured> {
     view.segments().iter().filter_map(|view| {
         let index = view.index()?;
         let file = view.segment().file()?.number();
-        let misses = !index.is_scan() && !index.spec().is_exact();
+        // A scan by codes that only estimate distances misses rows as a walk does.
+        let misses = !index.spec().is_exact();
         let dead = view.tombstones.dead();
         misses.then(|| Structured { file, rows: view.segment().rows(), dead })
     })

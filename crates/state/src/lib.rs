@@ -48,8 +48,8 @@ pub use record::{DocumentRecord, RecordError};
 pub use recount::Totals;
 pub use search::{Found, FoundChunk, Nearest};
 pub use segment::{
-    Damage, FileBytes, FileSegment, IndexFile, IndexSummary, Merge, Segment, SegmentChecksums,
-    SegmentOutline, SegmentSummary, SegmentWriteError,
+    Damage, FileBytes, FileSegment, IndexFile, IndexFileState, IndexSummary, Merge, Segment,
+    SegmentChecksums, SegmentOutline, SegmentSummary, SegmentWriteError,
 };
 pub use transition::{Command, Decision, Fate, Rejection};
 pub use verify::Inconsistency;

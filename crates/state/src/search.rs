@@ -2,8 +2,8 @@
 //! answer.
 
 use arrwdb_index::{
-    Allowed, Effort, Executor, IndexSpec, Metric, Request, RowBlock, RowId, TopK, Tuning,
-    VectorScorer, brute_force,
+    Allowed, Effort, Executor, IndexSpec, Metric, Request, RowBlock, RowId, SegmentIndex, TopK,
+    Tuning, VectorScorer, brute_force,
 };
 
 use crate::document::Chunk;
@@ -91,7 +91,7 @@ impl View {
     ) -> Result<(Vec<Found>, Effort), Damage> {
         assert_eq!(wanted.query.len(), self.dimension as usize, "dimension of the query");
         let threshold = wanted.threshold.map_or(f32::INFINITY, |far| wanted.metric.scored(far));
-        let tasks = self.tasks(executor.width(), wanted.tuning.exact);
+        let tasks = self.tasks(executor.width(), wanted);
         let outcomes: Vec<_> = tasks.iter().map(|_task| std::sync::OnceLock::new()).collect();
         executor.run(tasks.len(), &|task| {
             let (mut top, mut effort) = (TopK::within(wanted.k, threshold), Effort::default());
@@ -130,9 +130,18 @@ impl View {
 
     /// All rows: a task for each segment that is walked, the others split evenly
     /// into at most `width` tasks that are worth it.
-    fn tasks(&self, width: usize, exact: bool) -> Vec<Vec<Task>> {
-        let scans = |view: &SegmentView| view.index.as_ref().is_none_or(|index| index.is_scan());
-        let walked = |view: &SegmentView| !exact && !scans(view);
+    ///
+    /// A scan by codes that only estimate is like a walk: what it rules out depends on the rows that
+    /// it has kept before, so that its answer is the same on any number of threads only where the
+    /// segment is a task of its own.
+    fn tasks(&self, width: usize, wanted: Nearest<'_>) -> Vec<Vec<Task>> {
+        let every_row = wanted.tuning.exact || wanted.index.is_exact();
+        let certain = |index: &SegmentIndex| index.spec().is_exact();
+        let walked = |view: &SegmentView| {
+            view.index.as_ref().is_some_and(|index| {
+                if certain(index) { !wanted.tuning.exact && !index.is_scan() } else { !every_row }
+            })
+        };
         let scanned = self.segments.iter().filter(|view| !walked(view));
         let rows: usize = scanned.map(|view| view.segment.rows() as usize).sum();
         let bytes = rows.saturating_mul(self.dimension as usize * 4);
@@ -158,7 +167,8 @@ impl View {
                 let end =
                     if part < left { (first + part).next_multiple_of(256).min(rows) } else { rows };
                 if let Some(task) = tasks.last_mut() {
-                    let indexed = view.index.is_some() && scans(view);
+                    let by_codes = |index: &SegmentIndex| index.is_scan() && certain(index);
+                    let indexed = view.index.as_ref().is_some_and(|index| by_codes(index));
                     task.push(Task { segment: place, first, end, indexed });
                 }
                 room = room.saturating_sub((end - first) as usize);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use arrwdb_state::{
     Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
-    DocumentRecord, FileBytes, FileSegment, LibraryEntry, LibraryId, Manifest, Nearest, Segment,
-    Seq, Sequential, Timestamp, View,
+    DocumentRecord, FileBytes, FileSegment, IndexFile, IndexFileState, IndexSpec, LibraryEntry,
+    LibraryId, Manifest, Metric, Nearest, Segment, Seq, Sequential, Structure, Timestamp, View,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -374,5 +374,34 @@ proptest! {
             manifest(&listed);
         }
         open_together(&listed, &bytes);
+    }
+}
+
+#[test]
+fn an_index_file_of_an_earlier_version_is_as_good_as_none_and_no_damage() {
+    let (_manifest, segment) = library();
+    let file = FileSegment::open(1, Held::new(&segment)).unwrap();
+    let segment = Segment::File(FileSegment::open(1, Held::new(&segment)).unwrap());
+    let structure = Structure::new("hnsw", &[]).unwrap();
+    let spec = IndexSpec { structure, ..IndexSpec::default() };
+    let index = IndexFile::build(&segment, DIMENSION, spec, Metric::Cosine, &Sequential);
+    let mut bytes = Vec::new();
+    let index = index.unwrap().unwrap();
+    let summary = IndexFile::write(&index, &file, Metric::Cosine, &mut bytes).unwrap();
+    bytes[..summary.header.len()].copy_from_slice(&summary.header);
+    let mut of_version = |version: u32| {
+        bytes[8..12].copy_from_slice(&version.to_le_bytes());
+        let end = summary.header.len() - 4;
+        let crc = crc32c::crc32c(&bytes[..end]);
+        bytes[end..end + 4].copy_from_slice(&crc.to_le_bytes());
+        let held = Held::new(&bytes);
+        let read = IndexFile::read(held.bytes(), "1.idx", &file, Metric::Cosine);
+        let state = IndexFile::verify(held.bytes(), "1.idx", &file);
+        (read.map(|index| index.is_some()).ok(), state.ok())
+    };
+    assert_eq!(of_version(2), (Some(true), Some(IndexFileState::Whole)));
+    assert_eq!(of_version(1), (Some(false), Some(IndexFileState::Earlier)));
+    for unknown in [0, 3, u32::MAX] {
+        assert_eq!(of_version(unknown), (None, None), "{unknown}");
     }
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use arrwdb_log::disk::Access;
 use arrwdb_state::{
-    Catalog, FileSegment, IndexFile, LibraryEntry, LibraryId, LibrarySpec, Manifest, Seq, View,
+    Catalog, FileSegment, IndexFile, IndexFileState, LibraryEntry, LibraryId, LibrarySpec,
+    Manifest, Seq, View,
 };
 use bytes::Bytes;
 
@@ -323,8 +324,11 @@ fn check_index(
     };
     check.read_through(&path)?;
     let what = match IndexFile::verify(bytes.bytes(), bytes.name(), segment) {
-        Ok(true) => return Ok(()),
-        Ok(false) => "it is the index of another segment; it is built again".into(),
+        // Not damage: the server builds it again when it starts.
+        Ok(IndexFileState::Whole | IndexFileState::Earlier) => return Ok(()),
+        Ok(IndexFileState::Foreign) => {
+            "it is the index of another segment; it is built again".into()
+        }
         Err(damage) => {
             format!("{} at byte {}; it is built again", damage.what, damage.offset)
         }

@@ -1,8 +1,10 @@
 //! Searching one segment by its structure.
 
 use std::cell::RefCell;
+use std::mem::discriminant;
 
 use super::{Effort, Kind, SegmentIndex, Tuning};
+use crate::allowed::NEARLY_ALL;
 use crate::codes::product::ProductBlockScorer;
 use crate::codes::{BoundedScorer, CodesScorer};
 use crate::ivf::reservoir::Reservoir;
@@ -95,7 +97,7 @@ impl SegmentIndex {
         let full = VectorScorer::new(self.metric, request.query, request.vectors);
         let mut effort = Effort::default();
         let whole = request.rows == (0, self.rows) && request.allowed_rows > 0;
-        if whole && !request.tuning.exact && !self.is_scan() {
+        if whole && !self.is_every_row_asked(&request) && !self.is_scan() {
             if let Kind::KdTree(tree) = &self.kind {
                 let walk = tree.search(query(&full, request), top, key);
                 effort.walked = 1;
@@ -111,7 +113,15 @@ impl SegmentIndex {
                 return effort;
             }
         }
-        self.scan(&full, request, top, key)
+        // What a walk did that was given up is work all the same.
+        effort.add(self.scan(&full, request, top, key));
+        effort
+    }
+
+    /// Whether what may miss rows must not be used: this search says so, or the library asks for a
+    /// structure that misses none, which this one is about to be replaced by.
+    fn is_every_row_asked<V: ?Sized>(&self, request: &Request<'_, V>) -> bool {
+        request.tuning.exact || (request.spec.is_exact() && !self.spec.is_exact())
     }
 
     /// Offers the nearest of the request's rows, one after the other, by their codes where those do
@@ -124,7 +134,7 @@ impl SegmentIndex {
         key: impl Fn(RowId) -> T,
     ) -> Effort {
         let certain = self.spec.is_exact();
-        let every_row = request.tuning.exact || request.spec.is_exact();
+        let every_row = self.is_every_row_asked(&request);
         let codes = self.codes.as_ref().filter(|_codes| certain || !every_row);
         let codes = codes.filter(|_codes| self.is_scan()).map(|codes| codes.scorer(request.query));
         // Of a segment that is scanned in parts, the first counts for it.
@@ -172,7 +182,7 @@ impl SegmentIndex {
                 let walk = tables.search(query(scorer, request), probes, &mut nearest, |row| row);
                 // What is left of the rows was scanned by codes. Where those near to the query are
                 // not allowed, too many of the others are about as near for codes to tell apart.
-                let some = request.allowed_rows < self.rows;
+                let some = self.share(request) < NEARLY_ALL;
                 (!(walk.fell_back && some && codes.is_some()), walk)
             }
             Kind::Hnsw(graph) => {
@@ -184,7 +194,8 @@ impl SegmentIndex {
                 (ended, walk)
             }
             Kind::Ivf(lists) => {
-                let (ended, walk, codes) = probe(lists, scorer, request, &mut nearest);
+                let asked = (request, self.nprobe(request));
+                let (ended, walk, codes) = probe(lists, scorer, asked, &mut nearest);
                 effort.codes += codes;
                 (ended, walk)
             }
@@ -246,6 +257,37 @@ impl SegmentIndex {
         })
     }
 
+    /// The structure, with the numbers that the library asks for at present: those it was built with
+    /// where the library asks for another structure, that is not there yet.
+    fn structure<V: ?Sized>(&self, request: Request<'_, V>) -> Structure {
+        let (own, asked) = (self.spec.structure, request.spec.structure);
+        if discriminant(&own) == discriminant(&asked) { asked } else { own }
+    }
+
+    /// How many of the nearest rows a walk keeps, at least k.
+    fn ef<V: ?Sized>(&self, request: Request<'_, V>) -> usize {
+        let asked = match self.structure(request) {
+            Structure::Hnsw { ef_search, .. } => request.tuning.ef_search.unwrap_or(ef_search),
+            Structure::BruteForce
+            | Structure::KdTree { .. }
+            | Structure::Lsh { .. }
+            | Structure::Ivf { .. } => 0,
+        };
+        (asked as usize).max(request.k)
+    }
+
+    /// How many of the nearest lists are searched.
+    fn nprobe<V: ?Sized>(&self, request: Request<'_, V>) -> u32 {
+        let usual = match self.structure(request) {
+            Structure::Ivf { nprobe, .. } => nprobe,
+            Structure::BruteForce
+            | Structure::KdTree { .. }
+            | Structure::Lsh { .. }
+            | Structure::Hnsw { .. } => 1,
+        };
+        request.tuning.nprobe.unwrap_or(usual)
+    }
+
     /// What rows are scored by, with the numbers that the library asks for at present.
     fn quantization<V: ?Sized>(&self, request: Request<'_, V>) -> Quantization {
         let (own, asked) = (self.spec.quantization, request.spec.quantization);
@@ -261,7 +303,7 @@ impl SegmentIndex {
     fn candidates<V: ?Sized>(&self, request: Request<'_, V>) -> usize {
         let k = request.k;
         // A walk that keeps fewer has no more to give.
-        let kept = if let Kind::Hnsw(_) = self.kind { ef(request) } else { usize::MAX };
+        let kept = if let Kind::Hnsw(_) = self.kind { self.ef(request) } else { usize::MAX };
         let among = |rows: u32| k.max(kept.min(rows as usize));
         match (self.quantization(request), request.tuning.rerank) {
             (Quantization::None, _) => k,
@@ -279,12 +321,12 @@ impl SegmentIndex {
     fn width<V: ?Sized>(&self, request: Request<'_, V>) -> usize {
         match self.quantization(request) {
             Quantization::None | Quantization::Scalar { .. } | Quantization::Hybrid { .. } => {
-                ef(request)
+                self.ef(request)
             }
             Quantization::Binary { rerank_top_k } | Quantization::Product { rerank_top_k, .. } => {
                 let kept = request.k.saturating_mul(RERANKED_PER_RESULT);
                 let rerank = request.tuning.rerank.unwrap_or(rerank_top_k);
-                ef(request).max(kept).max(rerank as usize)
+                self.ef(request).max(kept).max(rerank as usize)
             }
         }
     }
@@ -328,17 +370,15 @@ fn is_far(lower_bound: f32, bound: f32) -> bool {
 fn probe<V: ?Sized>(
     lists: &ivf::Ivf,
     scorer: &dyn Scorer,
-    request: Request<'_, V>,
+    (request, nprobe): (Request<'_, V>, u32),
     nearest: &mut TopK<RowId>,
 ) -> (bool, Walk, u64) {
     let allowed_rows = u64::from(request.allowed_rows);
     if allowed_rows <= LISTED_ROWS_MIN.max(request.k.saturating_mul(SCORED_PER_KEPT)) as u64 {
         return (false, Walk::default(), 0);
     }
-    let usual = if let Structure::Ivf { nprobe, .. } = request.spec.structure { nprobe } else { 1 };
-    let nprobe = u64::from(request.tuning.nprobe.unwrap_or(usual));
     // Of the rows in a list only a part is allowed: as many of those are looked at as usual.
-    let wider = (nprobe * u64::from(lists.rows())).div_ceil(allowed_rows);
+    let wider = (u64::from(nprobe) * u64::from(lists.rows())).div_ceil(allowed_rows);
     let rerank = request.k.saturating_mul(RERANKED_PER_RESULT).max(RERANKED_MIN);
     let rerank = request.tuning.rerank.map_or(rerank, |rows| rows as usize);
     let query = ivf::Query {
@@ -352,23 +392,9 @@ fn probe<V: ?Sized>(
     };
     let (walk, ended) = LISTS.with_borrow_mut(|scratch| {
         let walk = lists.search(query, scratch, nearest, |row| row);
-        let share = f64::from(request.allowed_rows) / f64::from(lists.rows().max(1));
-        let some = request.allowed_rows < lists.rows();
-        (walk, !some || !lists.is_starved(request.allowed, share, scratch))
+        (walk, !lists.is_starved(request.allowed, request.allowed_rows, scratch))
     });
     (ended, Walk { scored: walk.scored, fell_back: false }, walk.codes_scanned)
-}
-
-/// How many of the nearest rows a walk keeps.
-fn ef<V: ?Sized>(request: Request<'_, V>) -> usize {
-    let usual = match request.spec.structure {
-        Structure::Hnsw { ef_search, .. } => ef_search,
-        Structure::BruteForce
-        | Structure::KdTree { .. }
-        | Structure::Lsh { .. }
-        | Structure::Ivf { .. } => 0,
-    };
-    (request.tuning.ef_search.unwrap_or(usual) as usize).max(request.k)
 }
 
 fn query<'a, V: ?Sized>(scorer: &'a dyn Scorer, request: Request<'a, V>) -> Query<'a> {

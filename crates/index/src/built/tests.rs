@@ -1,5 +1,8 @@
 //! One corpus of cases, run against every structure, metric and quantisation.
 
+mod died;
+mod huge;
+mod replaced;
 mod sketched;
 
 use proptest::collection::vec;

@@ -7,6 +7,10 @@ use super::queries::{self, sample_size};
 use super::{CALIBRATED_KS, CODES_PER_VECTOR, Calibration, Curve, FOUND_ENOUGH, Ladder, USUAL_K};
 use crate::{Effort, Executor, IndexSpec, Metric, Tuning};
 
+/// A ladder that has begun to cost more ends after so many steps that cost no more: one may be
+/// where estimates of what is near make a search look at a little less.
+const STALLS_MAX: usize = 2;
+
 /// Distances and rows, ascending.
 pub type FoundRows = Vec<(f32, u64)>;
 
@@ -106,7 +110,11 @@ struct Asked {
 }
 
 impl<S: Subject> Sample<'_, S> {
-    /// The ladders of a spec, each up to where enough is found or an exact search costs no more.
+    /// The ladders of a spec, each up to where enough is found, an exact search costs no more, or
+    /// more effort no longer costs more.
+    ///
+    /// Below a floor of the structure's own (it gives k rows, and as many candidates as codes that
+    /// estimate need) efforts cost the same; of those the first is kept.
     fn climb(
         &self,
         spec: IndexSpec,
@@ -117,14 +125,20 @@ impl<S: Subject> Sample<'_, S> {
         let mut ladders = Vec::new();
         for ladder in Ladder::all(spec, k) {
             let mut steps: Vec<(Tuning, Trials)> = Vec::new();
-            let mut found = 0.0_f64;
+            let (mut found, mut stalls) = (0.0_f64, 0);
             for tuning in ladder.steps(coded) {
                 let Asked { trials, walked } = self.ask(k, tuning)?;
-                let looks_at_more =
-                    steps.last().is_none_or(|(_tuning, before)| before.cost < trials.cost);
-                if walked == 0 || !looks_at_more || trials.cost >= exact_cost {
+                if walked == 0 || trials.cost >= exact_cost {
                     break;
                 }
+                if steps.last().is_some_and(|(_tuning, before)| trials.cost <= before.cost) {
+                    stalls += 1;
+                    if steps.len() > 1 && stalls == STALLS_MAX {
+                        break;
+                    }
+                    continue;
+                }
+                stalls = 0;
                 found = found.max(trials.recall());
                 steps.push((tuning, trials));
                 if found >= FOUND_ENOUGH {

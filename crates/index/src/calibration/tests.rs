@@ -129,6 +129,37 @@ fn a_calibration_is_the_same_on_any_number_of_threads() {
     }
 }
 
+#[test]
+fn efforts_below_the_floor_of_a_structure_do_not_end_what_is_measured() {
+    const ROWS: u32 = 20_000;
+    let corpus = corpus(7, 32, ROWS.into());
+    let block = corpus.block();
+    for (name, strategy) in
+        [("hnsw", "binary"), ("hnsw", "product"), ("ivf", "binary"), ("brute_force", "product")]
+    {
+        let structure = Structure::new(name, &[]).unwrap();
+        // Codes that are so coarse that much is missed at first.
+        let parts = [("pq_subvectors", 4)];
+        let parameters = if strategy == "product" { &parts[..] } else { &[] };
+        let quantization = Quantization::new(strategy, parameters).unwrap();
+        let spec = IndexSpec { structure, quantization };
+        let index = SegmentIndex::build(spec, Metric::L2, &block, &Threads);
+        let rows = SegmentRows {
+            index: &index,
+            spec,
+            vectors: &block,
+            allowed: &AllRows,
+            allowed_rows: ROWS,
+        };
+        let known = calibrate(&rows, spec, Metric::L2, &Threads).unwrap().unwrap();
+        for curve in &known.curves {
+            let found = curve.points.len();
+            assert!(found >= 3, "{spec}: {found} points for {}", curve.k);
+            assert_ne!(known.choose(curve.k, 0.9), Choice::EXACT, "{spec}, {}", curve.k);
+        }
+    }
+}
+
 /// Rows that may be answered, as a filter gives them.
 struct Marked(Vec<u64>, u32);
 

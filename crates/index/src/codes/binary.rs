@@ -28,7 +28,7 @@ use std::ops::Range;
 
 use arrwdb_kernel::{BLOCK_ROWS, QueryTables, kernels};
 
-use super::frame::Frame;
+use super::frame::{Frame, own_term};
 use super::{Access, Bits, CodesScorer, TERMS_BYTES, distance_of_codes, inverse};
 use crate::executor::map_runs;
 use crate::ivf::blocks::{Blocks, set_row};
@@ -258,7 +258,7 @@ fn blocks<V: Vectors + ?Sized>(frame: &Frame, vectors: &V, executor: &dyn Execut
             frame.row(vectors, row, &mut vector, &mut room);
             let [factor, square] = terms(&vector);
             book.encode_signs(&vector, &mut codes, &mut room);
-            let ends = [own_weight * round(square), -weight * round(factor)];
+            let ends = [own_term(own_weight, round(square)), -weight * round(factor)];
             let (block, place) = (place / BLOCK_ROWS, place % BLOCK_ROWS);
             set_row(&mut part[block * words..][..words], place, &codes, ends);
             let squared = factor * factor;

@@ -129,6 +129,13 @@ impl Frame {
     }
 }
 
+/// What a vector's own square adds to its distance: nothing where it does not count, even if it
+/// overflowed.
+#[inline]
+pub(crate) fn own_term(weight: f32, square: f32) -> f32 {
+    if weight > 0.0 { weight * square } else { 0.0 }
+}
+
 /// The mean of (up to 65,536 of) the rows, of unit length for cosine.
 pub(crate) fn center<V: Vectors + ?Sized>(metric: Metric, vectors: &V) -> Vec<f32> {
     let rows = vectors.rows();

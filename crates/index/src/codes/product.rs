@@ -16,7 +16,7 @@ use arrwdb_kernel::{
     BLOCK_ROWS, Line, PART_BYTES, PARTS_MULTIPLE, QueryTables, TableQuad, kernels, prefetch,
 };
 
-use super::frame::Frame;
+use super::frame::{Frame, own_term};
 use super::{Access, CodesScorer, TERMS_BYTES, terms_of};
 use crate::executor::map_runs;
 use crate::ivf::blocks::{Blocks, each_bit, low_bits, set_row};
@@ -222,7 +222,7 @@ impl<V: Vectors + ?Sized> Encoding<'_, V> {
         for (place, row) in rows.enumerate() {
             self.frame.row(self.vectors, row, &mut vector, &mut room);
             self.book.encode(&vector, &zero, &mut encoded);
-            let terms = [own_weight * encoded.square, -weight * encoded.factor];
+            let terms = [own_term(own_weight, encoded.square), -weight * encoded.factor];
             set(place, &encoded, terms);
         }
     }

@@ -27,8 +27,11 @@ impl Reservoir {
         self.entries.len()
     }
 
+    /// What is not a number is as far as can be: where squares overflow, its sign would be another
+    /// one on other CPUs.
     #[inline]
     pub(crate) fn push(&mut self, estimate: f32, number: u32) {
+        let estimate = if estimate.is_nan() { f32::INFINITY } else { estimate };
         self.entries.push(u64::from(ordered(estimate)) << 32 | u64::from(number));
         if self.entries.len() >= self.keep.saturating_mul(2).saturating_add(32) {
             self.shrink();
@@ -93,6 +96,20 @@ mod tests {
             kept.sort_unstable();
             expect.sort_unstable();
             prop_assert_eq!(kept, expect);
+        }
+
+        #[test]
+        fn what_is_no_number_is_the_farthest_whatever_its_sign(
+            negative in any::<bool>(),
+            others in vec(-50_i8..50, 3..40),
+        ) {
+            let nan = if negative { -f32::NAN } else { f32::NAN };
+            let mut reservoir = Reservoir::default();
+            reservoir.reset(others.len());
+            reservoir.push(nan, 1000);
+            (0..).zip(&others).for_each(|(number, other)| reservoir.push((*other).into(), number));
+            let kept: Vec<u32> = reservoir.numbers().collect();
+            prop_assert!(kept.len() == others.len() && !kept.contains(&1000), "{kept:?}");
         }
 
         #[test]

@@ -7,6 +7,7 @@ use arrwdb_kernel::{BLOCK_ROWS, Line, QueryTables, kernels};
 use super::blocks::{each_bit, low_bits};
 use super::reservoir::Reservoir;
 use super::{Ivf, RowCodes};
+use crate::allowed::NEARLY_ALL;
 use crate::{Allowed, Metric, RowId, Scorer, TopK};
 
 /// Rows scored at a time.
@@ -14,6 +15,10 @@ const BATCH_ROWS: usize = 256;
 
 /// Rows are allowed or not by chance: so small a part of what is expected is not by chance.
 const STARVED_BELOW: f64 = 0.8;
+/// Nor are so many standard deviations.
+const STARVED_DEVIATIONS: f64 = 3.0;
+/// Where nearly all rows are allowed, one in so many of the lists' rows is looked at.
+const SAMPLED_ONE_IN: usize = 8;
 
 /// How much is searched.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -133,21 +138,29 @@ impl Ivf {
     }
 
     /// Whether the nearest lists of the search before, without those further ones that were searched
-    /// because they had too few rows, had clearly fewer allowed rows than the part
-    /// `share` of them: what is allowed is not where the query is, and lists near to it are not
-    /// those that have the nearest of it.
-    pub fn is_starved(&self, allowed: &dyn Allowed, share: f64, scratch: &Scratch) -> bool {
+    /// because they had too few rows, had clearly fewer allowed rows than their part of the
+    /// `allowed_rows` of all rows: what is allowed is not where the query is, and lists near to it
+    /// are not those that have the nearest of it.
+    pub fn is_starved(&self, allowed: &dyn Allowed, allowed_rows: u32, scratch: &Scratch) -> bool {
         if scratch.walk.lists >= self.lists() {
             return false;
         }
-        let lists = scratch.order.iter().map(|(_distance, list)| self.list(*list));
-        let (mut rows, mut found) = (0.0, 0.0);
-        for row in lists.flatten() {
-            rows += 1.0;
-            found += f64::from(u8::from(allowed.allows(RowId(*row))));
+        let lists = || scratch.order.iter().map(|(_distance, list)| self.list(*list));
+        let rows: usize = lists().map(<[u32]>::len).sum();
+        let share = f64::from(allowed_rows) / f64::from(self.rows.max(1));
+        let least = |rows: usize| {
+            let expected = rows as f64 * share;
+            expected * STARVED_BELOW - STARVED_DEVIATIONS * expected.sqrt()
+        };
+        // Were all that are not allowed in these lists: a few rows that have died need no look.
+        if rows as f64 - f64::from(self.rows - allowed_rows.min(self.rows)) >= least(rows) {
+            return false;
         }
-        let expected = rows * share;
-        found < expected * STARVED_BELOW - 3.0 * expected.sqrt()
+        // Where rows have died and nobody filters, a part of the rows says enough.
+        let step = if share < NEARLY_ALL { 1 } else { SAMPLED_ONE_IN };
+        let looked_at = lists().flatten().step_by(step);
+        let found = looked_at.filter(|row| allowed.allows(RowId(**row))).count();
+        (found as f64) < least(rows.div_ceil(step))
     }
 
     /// The query's tables, if anything is looked up in them.

@@ -59,6 +59,11 @@ impl Space {
         &self.center
     }
 
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.center.as_slice()) + self.rotation.bytes()
+    }
+
     /// `out` becomes a row in this space.
     pub(super) fn row<V: Vectors + ?Sized>(
         &self,

@@ -2,6 +2,7 @@
 
 use super::probing::Probing;
 use super::{Lsh, Probes};
+use crate::allowed::NEARLY_ALL;
 use crate::walk::{Batch, RowSet, scan_rest};
 use crate::{Query, RowId, TopK, Walk};
 
@@ -46,7 +47,7 @@ impl Lsh {
         let rows = self.rows as usize;
         let (met_max, visits_max) = (rows / MET_PART_MAX, VISITS_MAX + rows / ROWS_PER_VISIT);
         let part = |allowed: u32| f64::from(allowed) / f64::from(self.rows);
-        let part = probes.allowed_rows.filter(|allowed| *allowed < self.rows).map(part);
+        let part = probes.allowed_rows.map(part).filter(|part| *part < NEARLY_ALL);
         let mut probing = Probing::new(&self.hashing.query_products(query.vector), self.config);
         let (mut seen, mut batch) = (RowSet::new(self.rows), Batch::new());
         let (mut met, mut candidates, mut scored) = (0, 0, 0);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! number bits, 0 where there are none: then nothing follows
+//! number layout of a row's codes = 1 | number seed of the rotation
 //! number metric | number f32 error, its bits
 //! array f32 centre | array u8 records: each f32 factor | f32 length | a row's codes
 //! ```
@@ -14,11 +15,17 @@ use crate::pages::Pages;
 use crate::rotation::Rotation;
 use crate::{Malformed, Metric, SectionReader, SectionWriter};
 
+/// How a row's codes lie in their bytes: number after number from the lowest bits of all bytes, then
+/// from the next.
+const LAYOUT: u64 = 1;
+
 impl Sketch {
     /// Writes sketches, or that there are none.
     pub(crate) fn write(sketch: Option<&Self>, out: &mut SectionWriter<'_>) -> io::Result<()> {
         let Some(sketch) = sketch else { return out.number(0) };
         out.number(sketch.bits.count() as u64)?;
+        out.number(LAYOUT)?;
+        out.number(SEED)?;
         out.number(metric_number(sketch.metric))?;
         out.number(u64::from(sketch.error.to_bits()))?;
         out.array(&sketch.center)?;
@@ -39,6 +46,10 @@ impl Sketch {
             4 => Bits::Four,
             _ => return Err(from.malformed("1, 2 or 4 bits of a sketch")),
         };
+        let wrong = from.malformed("a layout of sketches that this build knows");
+        if (from.number("layout")?, from.number("seed")?) != (LAYOUT, SEED) {
+            return Err(wrong);
+        }
         let wrong = from.malformed("sketches for another metric");
         if from.number("metric")? != metric_number(metric) {
             return Err(wrong);

@@ -191,7 +191,7 @@ async fn answer(
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
         ("ef_search" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "How many rows a walk through a graph keeps"),
         ("nprobe" = Option<u32>, Query, minimum = 1, maximum = 65536, description = "How many inverted lists are searched"),
-        ("recall" = Option<f64>, Query, description = "The part of the nearest passages that shall be found, above 0 and at most 1"),
+        ("recall" = Option<f64>, Query, exclusive_minimum = 0.0, maximum = 1.0, description = "The part of the nearest passages that shall be found, above 0 and at most 1; above about 0.99 every row is scored in practice"),
         ("exact" = Option<bool>, Query, description = "Whether every row is scored [false]"),
         ("explain" = Option<bool>, Query, description = "Whether the answer says how it was found [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),

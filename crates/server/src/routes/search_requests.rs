@@ -37,8 +37,9 @@ pub(super) struct SearchBody {
     #[schema(minimum = 1, maximum = 65_536)]
     nprobe: Option<u32>,
     /// The part of the nearest passages that shall be found, such as 0.95: the effort is chosen by
-    /// what searches of the library were measured to find; 1 scores every row. Not together with
-    /// `ef_search`, `nprobe` or `exact`.
+    /// what searches of the library were measured to find; 1 scores every row, and above about 0.99
+    /// that is what is done in practice, because no sample of queries makes so much certain. Not
+    /// together with `ef_search`, `nprobe` or `exact`.
     #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
     recall: Option<f64>,
     /// Whether every row is scored, whatever the library is searched by.
@@ -75,8 +76,9 @@ pub(super) struct StreamSearchBody {
     #[schema(minimum = 1, maximum = 65_536)]
     nprobe: Option<u32>,
     /// The part of the nearest passages that shall be found, such as 0.95: the effort is chosen by
-    /// what searches of the library were measured to find; 1 scores every row. Not together with
-    /// `ef_search`, `nprobe` or `exact`.
+    /// what searches of the library were measured to find; 1 scores every row, and above about 0.99
+    /// that is what is done in practice, because no sample of queries makes so much certain. Not
+    /// together with `ef_search`, `nprobe` or `exact`.
     #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
     recall: Option<f64>,
     /// Whether every row is scored, whatever the library is searched by.
@@ -113,8 +115,9 @@ pub(super) struct EmbeddingSearchBody {
     #[schema(minimum = 1, maximum = 65_536)]
     nprobe: Option<u32>,
     /// The part of the nearest passages that shall be found, such as 0.95: the effort is chosen by
-    /// what searches of the library were measured to find; 1 scores every row. Not together with
-    /// `ef_search`, `nprobe` or `exact`.
+    /// what searches of the library were measured to find; 1 scores every row, and above about 0.99
+    /// that is what is done in practice, because no sample of queries makes so much certain. Not
+    /// together with `ef_search`, `nprobe` or `exact`.
     #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
     recall: Option<f64>,
     /// Whether every row is scored, whatever the library is searched by.

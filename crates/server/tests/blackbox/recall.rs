@@ -129,6 +129,33 @@ async fn where_nothing_can_be_missed_nothing_is_measured() {
     assert!(found > 0.9999);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_by_codes_that_only_estimate_is_measured_and_all_is_found_where_all_is_wanted() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    for strategy in ["binary", "product"] {
+        let coded = json!({ "quantization_config": { "strategy": strategy } });
+        let id = filled(&server, coded).await;
+        rebuild(&server, &id, &Value::Null).await;
+        for basis in ["unmeasured", "measured"] {
+            if basis == "measured" {
+                let stats = measured(&server, &id).await;
+                let usual = &stats["index_stats"]["estimated_accuracy_percent"];
+                assert!(usual.as_f64().is_some_and(|usual| usual > 90.0), "{strategy}: {usual}");
+            }
+            let (explain, found) = wanted(&server, &id, 1.0).await;
+            let all = json!({ "wanted_recall": 1.0, "estimated_recall": 1.0, "basis": basis, "parameters": { "exact": true } });
+            assert_eq!(explain["recall"], all, "{strategy}");
+            assert_eq!((&explain["exact"], &explain["codes_scored"]), (&json!(true), &json!(0)));
+            assert!(found > 0.9999, "{strategy}, {basis}: {found}");
+        }
+        let (explain, found) = wanted(&server, &id, 0.8).await;
+        assert_eq!(explain["recall"]["basis"], "measured", "{strategy}: {explain}");
+        assert!(found >= 0.8, "{strategy}: {found}: {explain}");
+        server.delete(&format!("/v1/libraries/{id}")).await.expect(204);
+    }
+}
+
 #[tokio::test]
 async fn a_recall_out_of_range_or_beside_an_effort_is_refused_by_every_search() {
     let site = Site::new().await;

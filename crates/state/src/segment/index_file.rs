@@ -1,7 +1,7 @@
-//! What a segment is searched by beside its vectors, in a file of its own, version 1.
+//! What a segment is searched by beside its vectors, in a file of its own, version 2.
 //!
 //! ```text
-//! 0    "ARRWIDX\0" | u32 version = 1 | u32 header checksum of the segment | u32 dimension | u32 rows
+//! 0    "ARRWIDX\0" | u32 version = 2 | u32 header checksum of the segment | u32 dimension | u32 rows
 //! 24   u64 offset of the structure | u64 offset of the checksums | u64 file bytes
 //! 48   zeros
 //! 248  u32 CRC32C of the checksums | u32 CRC32C of bytes 0..252
@@ -12,7 +12,7 @@
 //!
 //! It is derived from the segment and can be built again at any time, so nothing names it: it lies
 //! beside its segment, and says which one it belongs to by that one's checksum. One that is missing,
-//! damaged, or of another segment is not used.
+//! damaged, of an earlier version or of another segment is not used.
 
 use std::io::{self, Write};
 
@@ -25,12 +25,23 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::entry::{read_index, read_metric, write_index};
 
 const MAGIC: [u8; 8] = *b"ARRWIDX\0";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const ALIGNMENT: usize = 64;
 
 /// A structure with the segment that it is of.
 #[derive(Debug)]
 pub struct IndexFile;
+
+/// What the file of a segment's index is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexFileState {
+    /// The index of the segment.
+    Whole,
+    /// One that an earlier version of this program wrote, in place of which one is built.
+    Earlier,
+    /// The index of another segment.
+    Foreign,
+}
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +102,7 @@ impl IndexFile {
     }
 
     /// Reads the file at `name` into memory: every checksum, then every link and offset. `None` if
-    /// it belongs to another segment or metric. O(bytes).
+    /// it belongs to another segment or metric, or an earlier version wrote it. O(bytes).
     pub fn read(
         bytes: &[u8],
         name: &str,
@@ -99,27 +110,34 @@ impl IndexFile {
         metric: Metric,
     ) -> Result<Option<SegmentIndex>, Damage> {
         let read = Self::read_any(bytes, name, segment)?;
-        Ok(read.filter(|(its, _index)| *its == metric).map(|(_metric, index)| index))
+        Ok(read.ok().filter(|(its, _index)| *its == metric).map(|(_metric, index)| index))
     }
 
-    /// Checks the file at `name` whole; whether it belongs to the segment. O(bytes).
-    pub fn verify(bytes: &[u8], name: &str, segment: &FileSegment) -> Result<bool, Damage> {
-        Ok(Self::read_any(bytes, name, segment)?.is_some())
+    /// Checks the file at `name` whole. O(bytes).
+    pub fn verify(
+        bytes: &[u8],
+        name: &str,
+        segment: &FileSegment,
+    ) -> Result<IndexFileState, Damage> {
+        let read = Self::read_any(bytes, name, segment)?;
+        Ok(read.map_or_else(|state| state, |_index| IndexFileState::Whole))
     }
 
-    /// The structure, and the metric that it is for; `None` if it belongs to another segment.
+    /// The structure, and the metric that it is for; else what the file is.
     fn read_any(
         bytes: &[u8],
         name: &str,
         segment: &FileSegment,
-    ) -> Result<Option<(Metric, SegmentIndex)>, Damage> {
+    ) -> Result<Result<(Metric, SegmentIndex), IndexFileState>, Damage> {
         let damage =
             |offset: usize, what| Damage { file: name.to_owned(), offset: offset as u64, what };
         let read = |error: DecodeError| damage(error.offset, error.what);
-        let outline = Outline::read(bytes).map_err(read)?;
+        let Some(outline) = Outline::read(bytes).map_err(read)? else {
+            return Ok(Err(IndexFileState::Earlier));
+        };
         outline.check(bytes).map_err(read)?;
         if outline.segment_crc != segment.header_crc() {
-            return Ok(None);
+            return Ok(Err(IndexFileState::Foreign));
         }
         if (outline.dimension, outline.rows) != (segment.dimension(), segment.rows()) {
             return Err(damage(16, "not the shape of the segment that it names"));
@@ -131,7 +149,7 @@ impl IndexFile {
         let mut from = SectionReader::new(structure);
         let dims = outline.dimension as usize;
         SegmentIndex::read(&mut from, spec, metric, dims, outline.rows)
-            .map(|index| Some((metric, index)))
+            .map(|index| Ok((metric, index)))
             .map_err(|error| damage(outline.structure + error.offset, error.what))
     }
 }
@@ -147,7 +165,8 @@ struct Outline {
 }
 
 impl Outline {
-    fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// The header; `None` if it is whole and of an earlier version.
+    fn read(bytes: &[u8]) -> Result<Option<Self>, DecodeError> {
         let refuse = |offset, what| DecodeError { what, offset };
         let header = bytes.get(..HEADER_BYTES).ok_or_else(|| refuse(0, "shorter than a header"))?;
         let mut end = Reader::at(header, HEADER_BYTES - 8);
@@ -156,8 +175,12 @@ impl Outline {
             return Err(refuse(0, "the header's checksum does not match"));
         }
         let mut from = Reader::new(header);
-        if from.raw(8, "magic")? != MAGIC || from.u32("version")? != VERSION {
+        let (magic, version) = (from.raw(8, "magic")?, from.u32("version")?);
+        if magic != MAGIC || !(1..=VERSION).contains(&version) {
             return Err(from.error("an index file of a version this build knows"));
+        }
+        if version < VERSION {
+            return Ok(None);
         }
         let segment_crc = from.u32("segment")?;
         let (dimension, rows) = (from.u32("dimension")?, from.u32("rows")?);
@@ -169,7 +192,7 @@ impl Outline {
         if !(ordered && whole) {
             return Err(refuse(24, "the file's length is not what its header says"));
         }
-        Ok(Self { segment_crc, dimension, rows, structure, checksums, table_crc })
+        Ok(Some(Self { segment_crc, dimension, rows, structure, checksums, table_crc }))
     }
 
     /// Checks every block.

@@ -16,7 +16,7 @@ mod write;
 use std::ops::Range;
 
 pub use file::{FileBytes, FileSegment};
-pub use index_file::{IndexFile, IndexSummary};
+pub use index_file::{IndexFile, IndexFileState, IndexSummary};
 pub(crate) use memory::{MemorySegment, count};
 pub use merge::Merge;
 pub(crate) use merge::RowMap;

@@ -2,7 +2,7 @@
 
 use arrwdb_kernel::{BLOCK_ROWS, Kernels, Line, QueryTables, prefetch};
 
-use super::super::frame::{Frame, Framed};
+use super::super::frame::{Frame, Framed, own_term};
 use super::super::{BoundedScorer, TERMS_BYTES, terms_of, whole};
 use super::Sizes;
 use crate::ivf::blocks::Blocks;
@@ -87,7 +87,8 @@ impl BinaryScorer<'_> {
         // Numbers with their signs: twice those that are kept, less all.
         let product = 2 * self.kernels.dot_bits(signs, &self.query) - self.total;
         let (factor, square) = terms_of(terms);
-        let distance = self.own + self.own_weight * square + self.factor * factor * whole(product);
+        let own = self.own + own_term(self.own_weight, square);
+        let distance = own + self.factor * factor * whole(product);
         // Vectors near the end of the range of f32 overflow here: they are the farthest.
         if distance.is_nan() { f32::INFINITY } else { distance }
     }
