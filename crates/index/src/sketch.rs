@@ -41,7 +41,11 @@ const CODE_BYTES_MAX: usize = 96;
 /// measured to take as long without, with 384 about 1.4 times as long.
 const DIMS_MIN: usize = 192;
 /// How many standard deviations of its estimate a row has to be beyond the bound to be left out.
-const MARGIN: f32 = 1.5;
+pub(crate) const MARGIN: f32 = 1.5;
+/// The same in a walk among some of the rows. Where those near the query are not allowed, all that are
+/// answered lie about as far as the bound, and [`MARGIN`] would leave out one in fifteen of them; this one
+/// leaves out one in 700.
+pub(crate) const MARGIN_AMONG_SOME: f32 = 3.0;
 /// What sums of f32 are rounded by, with room to spare, in parts of what is summed.
 const ROUNDING: f32 = 16.0 * f32::EPSILON;
 /// Rows encoded by one task.
@@ -273,14 +277,15 @@ pub(crate) struct Limit {
 }
 
 impl Aim<'_> {
-    /// For rows that are of interest if their distance is at most `bound`.
-    pub(crate) fn limit(&self, bound: f32) -> Limit {
+    /// For rows that are of interest if their distance is at most `bound`, left out if they are
+    /// `margin` standard deviations beyond.
+    pub(crate) fn limit(&self, bound: f32, margin: f32) -> Limit {
         let across = match self.sketch.metric {
             Metric::Dot => self.square,
             Metric::Cosine | Metric::L2 => self.square.min(bound.max(0.0) / self.own_weight),
         };
         let variance = self.sketch.error * self.sketch.error * across + self.own_error;
-        let reach = MARGIN * self.weight * variance.sqrt() + ROUNDING * self.length;
+        let reach = margin * self.weight * variance.sqrt() + ROUNDING * self.length;
         Limit { bound: bound + ROUNDING * (self.own.abs() + bound.abs()), reach }
     }
 

@@ -10,7 +10,7 @@ use super::beam::Beam;
 use super::twins::WithTwins;
 use super::visited::Visited;
 use super::{Hnsw, NONE};
-use crate::sketch::Aim;
+use crate::sketch::{Aim, MARGIN, MARGIN_AMONG_SOME};
 use crate::{Allowed, RowId, Scorer, TopK};
 
 /// Looking at so many sketches takes as long as scoring one row.
@@ -102,7 +102,7 @@ impl Hnsw {
                 if let Some(aim) = toward.aim {
                     scratch.batch.iter().for_each(|row| aim.prefetch(*row));
                     scratch.sketched += scratch.batch.len() as u64;
-                    let limit = aim.limit(nearest);
+                    let limit = aim.limit(nearest, MARGIN);
                     scratch.nodes.retain(|link| !aim.is_far(row(*link), limit));
                     scratch.batch.clear();
                     scratch.batch.extend(scratch.nodes.iter().map(|link| row(*link)));
@@ -132,7 +132,7 @@ impl Hnsw {
             if let Some(next) = scratch.beam.next() {
                 prefetch(self.base_links(next));
             }
-            leave_out_far(toward, scratch.beam.bound(), scratch);
+            leave_out_far(toward, (scratch.beam.bound(), MARGIN), scratch);
             score(toward, scratch);
             for (row, distance) in scratch.batch.iter().zip(&scratch.distances) {
                 if *distance <= scratch.beam.bound() {
@@ -175,7 +175,7 @@ impl Hnsw {
                 return false;
             }
             self.meet_neighbors(toward, nearest.row, scratch);
-            leave_out_far(toward, scratch.beam.bound(), scratch);
+            leave_out_far(toward, (scratch.beam.bound(), MARGIN_AMONG_SOME), scratch);
             score(toward, scratch);
             for (row, distance) in scratch.batch.iter().zip(&scratch.distances) {
                 if *distance <= scratch.beam.bound() {
@@ -250,10 +250,10 @@ impl Eq for Open {}
 
 /// Takes out of the batch what is likely beyond the bound by its sketch.
 #[inline]
-fn leave_out_far(toward: Toward<'_>, bound: f32, scratch: &mut Scratch) {
+fn leave_out_far(toward: Toward<'_>, (bound, margin): (f32, f32), scratch: &mut Scratch) {
     let Some(aim) = toward.aim.filter(|_aim| bound < f32::INFINITY) else { return };
     scratch.sketched += scratch.batch.len() as u64;
-    let limit = aim.limit(bound);
+    let limit = aim.limit(bound, margin);
     scratch.batch.retain(|row| {
         let near = !aim.is_far(*row, limit);
         if near {
