@@ -11,7 +11,7 @@
 //! CONFIDENCE * |q| * sqrt(d f^2 - |x|^2) / sqrt(d - 1)
 //! ```
 //!
-//! about as rarely as a normal variable is off by [`CONFIDENCE`] deviations.
+//! about as rarely as a normal variable is off by [`CONFIDENCE`](scorer::CONFIDENCE) deviations.
 //!
 //! The query is rounded to codes of 8 bits (or, for signs that are scanned, its tables are), to the
 //! nearest and not at random: a search then finds the same rows whenever and wherever it is made. What
