@@ -275,6 +275,24 @@ impl CodeScorer<'_> {
             Bits::Eight => self.kernels.dot_bytes(codes, &self.query),
             Bits::Four => self.kernels.dot_nibbles(codes, &self.query),
         };
+        self.distance_of(product, terms)
+    }
+
+    /// The distances of four rows.
+    #[inline]
+    fn distances(&self, records: [&[u8]; 4]) -> [f32; 4] {
+        if self.codes.bits == Bits::Four {
+            return records.map(|record| self.distance(record));
+        }
+        let split = records.map(|record| record.split_at(record.len() - TERMS_BYTES));
+        let products = self.kernels.dot_bytes_of_four(split.map(|(codes, _)| codes), &self.query);
+        let mut terms = split.map(|(_, terms)| terms).into_iter();
+        products.map(|product| self.distance_of(product, terms.next().unwrap_or_default()))
+    }
+
+    /// What the product of a row's codes and its terms make.
+    #[inline]
+    fn distance_of(&self, product: i32, terms: &[u8]) -> f32 {
         let (scale, own) = terms_of(terms);
         let own = self.own + own_term(self.own_weight, own);
         let distance = own + self.factor * scale * whole(product - self.zero);
@@ -314,20 +332,28 @@ impl Scorer for CodeScorer<'_> {
     fn score_range(&self, first: RowId, out: &mut [f32]) {
         let stride = self.codes.stride;
         let records = &self.codes.records[first.0 as usize * stride..][..out.len() * stride];
-        for (record, out) in records.chunks_exact(stride).zip(out) {
+        let (fours, rest) = out.as_chunks_mut::<4>();
+        let (of_fours, of_rest) = records.split_at(fours.len() * 4 * stride);
+        for (records, out) in of_fours.chunks_exact(4 * stride).zip(fours) {
+            *out = self.distances([0, 1, 2, 3].map(|row| &records[row * stride..][..stride]));
+        }
+        for (record, out) in of_rest.chunks_exact(stride).zip(rest) {
             *out = self.distance(record);
         }
     }
 
     fn score(&self, rows: &[RowId], out: &mut [f32]) {
         assert_eq!(rows.len(), out.len(), "one distance for each row");
-        for row in rows.iter().take(PREFETCH_ROWS) {
-            prefetch(self.codes.record(*row));
+        let ahead = |rows: &[RowId]| rows.iter().for_each(|row| prefetch(self.codes.record(*row)));
+        ahead(&rows[..rows.len().min(PREFETCH_ROWS)]);
+        let (fours, _) = rows.as_chunks::<4>();
+        let (of_fours, of_rest) = out.as_chunks_mut::<4>();
+        for (i, (four, out)) in fours.iter().zip(of_fours).enumerate() {
+            let next = rows.len().min(4 * i + PREFETCH_ROWS);
+            ahead(&rows[next..rows.len().min(next + 4)]);
+            *out = self.distances(four.map(|row| self.codes.record(row)));
         }
-        for (i, (row, out)) in rows.iter().zip(out).enumerate() {
-            if let Some(ahead) = rows.get(i + PREFETCH_ROWS) {
-                prefetch(self.codes.record(*ahead));
-            }
+        for (row, out) in rows[4 * fours.len()..].iter().zip(of_rest) {
             *out = self.distance(self.codes.record(*row));
         }
     }

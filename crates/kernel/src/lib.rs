@@ -191,6 +191,18 @@ impl Kernels {
         unsafe { (self.codes.bytes)(codes, query) }
     }
 
+    /// [`Kernels::dot_bytes`] of four rows, which costs less than four times one.
+    ///
+    /// # Panics
+    /// If the lengths differ or are above [`CODES_MAX`].
+    #[inline]
+    pub fn dot_bytes_of_four(&self, codes: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
+        let fit = codes.iter().all(|codes| codes.len() == query.len());
+        assert!(fit && query.len() <= CODES_MAX, "codes and their query");
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.codes.four_bytes)(codes, query) }
+    }
+
     /// `sum(low[i] * query[i] + high[i] * query[n + i])`, exact, where `low` and `high` are the
     /// halves of the `n` bytes `codes`.
     ///

@@ -189,17 +189,22 @@ impl Hnsw {
         true
     }
 
-    /// Puts the neighbours of a row that were not met yet into the batch.
+    /// Puts the neighbours of a row that were not met yet into the batch, and asks for what they are
+    /// looked at by.
     #[inline]
     fn meet_neighbors(&self, toward: Toward<'_>, row: u32, scratch: &mut Scratch) {
-        scratch.batch.clear();
-        for link in self.base_links(row).iter().take_while(|link| **link != NONE) {
-            if scratch.visited.insert(*link) {
-                if let Some(aim) = toward.aim {
-                    aim.prefetch(RowId(*link));
-                }
-                scratch.batch.push(RowId(*link));
-            }
+        let Scratch { visited, batch, .. } = scratch;
+        let links = self.base_links(row);
+        batch.resize(links.len(), RowId(0));
+        let mut met = 0;
+        for link in links.iter().take_while(|link| **link != NONE) {
+            // Written whether or not it is new: there is no branch to be foreseen.
+            batch[met] = RowId(*link);
+            met += usize::from(visited.insert(*link));
+        }
+        batch.truncate(met);
+        if let Some(aim) = toward.aim {
+            batch.iter().for_each(|row| aim.prefetch(*row));
         }
     }
 }

@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 
 use super::{CodeTable, scalar};
 
-pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles, bits, pair };
+pub(crate) static TABLE: CodeTable = CodeTable { bytes, four_bytes, nibbles, bits, pair };
 
 /// Bytes that fill a register once widened.
 const LANES: usize = 16;
@@ -26,6 +26,11 @@ fn bytes(codes: &[u8], query: &[i8]) -> i32 {
         sum = _mm256_add_epi32(sum, products);
     }
     reduce(sum) + scalar::bytes(code_tail, query_tail)
+}
+
+#[target_feature(enable = "avx2")]
+fn four_bytes([a, b, c, d]: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
+    [bytes(a, query), bytes(b, query), bytes(c, query), bytes(d, query)]
 }
 
 #[target_feature(enable = "avx2")]

@@ -1,14 +1,17 @@
 //! AVX-512 with VNNI: 64 products of bytes in one instruction, summed in groups of four.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512,
+    __m512i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_extract_epi32, _mm256_add_epi32,
+    _mm256_castsi256_si128, _mm256_extracti128_si256, _mm512_add_epi32, _mm512_castsi512_si256,
+    _mm512_extracti64x4_epi64, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512,
     _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi8, _mm512_reduce_add_epi32, _mm512_set1_epi8,
     _mm512_setzero_si512, _mm512_srli_epi16, _mm512_sub_epi32, _mm512_xor_si512,
 };
 
 use super::{CodeTable, scalar};
 
-pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles, bits, pair };
+pub(crate) static TABLE: CodeTable = CodeTable { bytes, four_bytes, nibbles, bits, pair };
 
 /// Bytes in a register.
 const LANES: usize = 64;
@@ -31,6 +34,47 @@ fn bytes(codes: &[u8], query: &[i8]) -> i32 {
         sums[1] = _mm512_dpbusd_epi32(sums[1], load_tail(code_tail), load_signed_tail(query_tail));
     }
     _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn four_bytes(codes: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
+    let (query_registers, query_tail) = query.as_chunks::<LANES>();
+    let [a, b, c, d] = codes.map(|codes| codes.as_chunks::<LANES>());
+    let mut sums = [_mm512_setzero_si512(); 4];
+    let rows = a.0.iter().zip(b.0).zip(c.0.iter().zip(d.0));
+    for (query, ((a, b), (c, d))) in query_registers.iter().zip(rows) {
+        let query = load_signed(query);
+        sums[0] = _mm512_dpbusd_epi32(sums[0], load(a), query);
+        sums[1] = _mm512_dpbusd_epi32(sums[1], load(b), query);
+        sums[2] = _mm512_dpbusd_epi32(sums[2], load(c), query);
+        sums[3] = _mm512_dpbusd_epi32(sums[3], load(d), query);
+    }
+    if !query_tail.is_empty() {
+        let query = load_signed_tail(query_tail);
+        sums[0] = _mm512_dpbusd_epi32(sums[0], load_tail(a.1), query);
+        sums[1] = _mm512_dpbusd_epi32(sums[1], load_tail(b.1), query);
+        sums[2] = _mm512_dpbusd_epi32(sums[2], load_tail(c.1), query);
+        sums[3] = _mm512_dpbusd_epi32(sums[3], load_tail(d.1), query);
+    }
+    reduce_four(sums)
+}
+
+/// The sum of each register's lanes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn reduce_four([a, b, c, d]: [__m512i; 4]) -> [i32; 4] {
+    // In each 128 bits, first the halves of two registers side by side, then one lane of each.
+    let pairs = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (ab, cd) = (pairs(a, b), pairs(c, d));
+    let each = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let half = _mm256_add_epi32(_mm512_castsi512_si256(each), _mm512_extracti64x4_epi64::<1>(each));
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
+    [
+        _mm_cvtsi128_si32(sums),
+        _mm_extract_epi32::<1>(sums),
+        _mm_extract_epi32::<2>(sums),
+        _mm_extract_epi32::<3>(sums),
+    ]
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]

@@ -9,7 +9,7 @@ use std::arch::aarch64::{
 
 use super::{CodeTable, scalar};
 
-pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles, bits, pair };
+pub(crate) static TABLE: CodeTable = CodeTable { bytes, four_bytes, nibbles, bits, pair };
 
 /// Bytes that fill a register once widened.
 const LANES: usize = 8;
@@ -23,6 +23,11 @@ fn bytes(codes: &[u8], query: &[i8]) -> i32 {
         sum = add_products(sum, load(codes), load_signed(query));
     }
     vaddvq_s32(sum) + scalar::bytes(code_tail, query_tail)
+}
+
+#[target_feature(enable = "neon")]
+fn four_bytes([a, b, c, d]: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
+    [bytes(a, query), bytes(b, query), bytes(c, query), bytes(d, query)]
 }
 
 #[target_feature(enable = "neon")]

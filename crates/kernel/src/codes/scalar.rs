@@ -2,10 +2,14 @@
 
 use super::CodeTable;
 
-pub(crate) static TABLE: CodeTable = CodeTable { bytes, nibbles, bits, pair };
+pub(crate) static TABLE: CodeTable = CodeTable { bytes, four_bytes, nibbles, bits, pair };
 
 pub(super) fn bytes(codes: &[u8], query: &[i8]) -> i32 {
     codes.iter().zip(query).map(|(code, query)| i32::from(*code) * i32::from(*query)).sum()
+}
+
+fn four_bytes(codes: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
+    codes.map(|codes| bytes(codes, query))
 }
 
 pub(super) fn nibbles(codes: &[u8], query: &[i8]) -> i32 {

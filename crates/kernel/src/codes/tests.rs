@@ -24,6 +24,11 @@ fn assert_exact(codes: &[u8], query: &[i8]) {
     for table in Kernels::supported() {
         let got = i64::from(table.dot_bytes(codes, &query[..codes.len()]));
         assert_eq!(got, bytes(codes, query), "{} of {} bytes", table.name(), codes.len());
+        let quarter = codes.len() / 4;
+        let four = [0, 1, 2, 3].map(|part| &codes[part * quarter..][..quarter]);
+        let got = table.dot_bytes_of_four(four, &query[..quarter]).map(i64::from);
+        let expect = four.map(|codes| bytes(codes, query));
+        assert_eq!(got, expect, "{} of four times {quarter} bytes", table.name());
         let other: Vec<u8> = query[..codes.len()].iter().map(|code| code.cast_unsigned()).collect();
         let expect: i64 = codes
             .iter()
