@@ -84,7 +84,7 @@ pub(crate) async fn checkpoint_with(
                 claim.finish();
             }
             let (store, swept) = (engine.store.clone(), handle.clone());
-            blocking(move || store.sweep(&manifest, &in_use(&swept))).await?;
+            blocking(move || store.sweep(&manifest, || in_use(&swept))).await?;
             engine.want_indexes(handle);
             Ok(rewritten)
         }

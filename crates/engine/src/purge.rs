@@ -158,7 +158,7 @@ impl Inner {
         if handle.residence().is_ok() {
             return Ok(true);
         }
-        self.store.sweep_library(handle.id, &BTreeSet::new())?;
+        self.store.sweep_library(handle.id, BTreeSet::new)?;
         let manifest = self.store.read_manifest(handle.id)?;
         Ok(manifest.is_some_and(|manifest| manifest.has_dead_rows()))
     }

@@ -71,8 +71,8 @@ impl Inner {
             Err(error) => return Err(handle.check().err().unwrap_or(error)),
             Ok(view) => view,
         };
-        let written = handle.files.lock().written().clone();
-        if let Err(error) = self.store.sweep_library(handle.id, &written) {
+        let written = || handle.files.lock().written().clone();
+        if let Err(error) = self.store.sweep_library(handle.id, written) {
             tracing::warn!(library = %handle.id, %error, "cannot remove what a stopped checkpoint left");
         }
         let open = self.start_writer(handle, self.with_indexes(handle.id, view));

@@ -350,10 +350,10 @@ impl Store {
     pub(crate) fn sweep_library(
         &self,
         id: LibraryId,
-        kept: &BTreeSet<u64>,
+        kept: impl Fn() -> BTreeSet<u64>,
     ) -> Result<(), EngineError> {
         let Some(manifest) = self.read_manifest(id)? else { return Ok(()) };
-        if !self.superseded(&manifest, kept)?.is_empty() {
+        if !self.superseded(&manifest, &kept)?.is_empty() {
             self.settle(&self.library_dir(id))?;
             self.sweep(&manifest, kept)?;
         }
@@ -363,18 +363,21 @@ impl Store {
     /// Removes what the manifest on disk, whose name is durable, does not name: older manifests,
     /// merged segments, and left-overs, but not files that are `kept`: they are still
     /// written, or used already. Mappings of removed files stay whole.
+    ///
+    /// `kept` is asked after the directories are listed: a file of which it does not know yet is
+    /// not in the list either.
     pub(crate) fn sweep(
         &self,
         manifest: &Manifest,
-        kept: &BTreeSet<u64>,
+        kept: impl Fn() -> BTreeSet<u64>,
     ) -> Result<(), EngineError> {
-        self.superseded(manifest, kept)?.iter().try_for_each(|path| self.remove(path))
+        self.superseded(manifest, &kept)?.iter().try_for_each(|path| self.remove(path))
     }
 
     fn superseded(
         &self,
         manifest: &Manifest,
-        kept: &BTreeSet<u64>,
+        kept: &impl Fn() -> BTreeSet<u64>,
     ) -> Result<Vec<PathBuf>, EngineError> {
         let id = manifest.library;
         let dir = self.library_dir(id);
@@ -385,7 +388,9 @@ impl Store {
             .map(|name| dir.join(name))
             .collect();
         let segments = self.segments_dir(id);
-        for name in self.names(&segments)? {
+        let names = self.names(&segments)?;
+        let kept = kept();
+        for name in names {
             let suffixes = [SEGMENT, INDEX, INDEX_TEMPORARY];
             let named = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
             let named = named.and_then(|number| number.parse::<u64>().ok());

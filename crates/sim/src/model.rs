@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrwdb_engine::embed::deterministic::vector_of;
 use arrwdb_engine::state::{
     Chunk, ChunkId, Custom, Document, DocumentId, DocumentMetadata, IndexSpec, LibraryId, Metric,
-    Timestamp,
+    Quantization, Structure, Timestamp,
 };
 use arrwdb_engine::{Content, NewLibrary, PutChunk, PutDocument};
 
@@ -50,12 +50,30 @@ pub(crate) fn new_library(slot: u64, version: u64) -> NewLibrary {
     NewLibrary {
         name: name(slot, version),
         description: None,
-        index: IndexSpec::default(),
+        index: index(slot),
         metric: Metric::Cosine,
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: (slot != EMBEDDED).then_some(DIMENSION),
     }
+}
+
+/// What the library of a slot is searched by: every type, and codes. A search for all that is there
+/// gives all of it by each of them, and what is nearest by far is found by each of them.
+fn index(slot: u64) -> IndexSpec {
+    const SPECS: [(&str, &str); 6] = [
+        ("kd_tree", "none"),
+        ("brute_force", "none"),
+        ("hnsw", "none"),
+        ("ivf", "none"),
+        ("lsh", "none"),
+        ("brute_force", "scalar"),
+    ];
+    let place = usize::try_from(slot).unwrap_or(0) % SPECS.len();
+    let (structure, codes) = SPECS[place];
+    let structure = Structure::new(structure, &[]).unwrap_or(Structure::BruteForce);
+    let codes = Quantization::new(codes, &[]).unwrap_or(Quantization::None);
+    IndexSpec::new(structure, codes).unwrap_or_default()
 }
 
 pub(crate) fn id(n: u64) -> DocumentId {

@@ -22,10 +22,11 @@ use crate::world::{self, World, config};
 
 /// A file of the data directory: what it is called here, a part of its path, a part of its
 /// directory's path.
-const PLACES: [(&str, &str, &str); 7] = [
+const PLACES: [(&str, &str, &str); 8] = [
     ("log", ".log", "/data/log"),
     ("log index", ".idx", "/data/log"),
     ("segment", ".seg", "/segments"),
+    ("structure", ".idx", "/segments"),
     ("manifest", "manifest-", "/data/libraries/"),
     ("catalog", "catalog-", "/data/catalog"),
     ("`VERSION`", "VERSION", "/"),

@@ -144,6 +144,8 @@ pub(crate) fn config() -> EngineConfig {
         search_threads: 1,
         history: Duration::ZERO,
         checkpoint_bytes: 2048,
+        index_rows_min: 4,
+        build_threads: 1,
         log_file_bytes: 8192,
         disk_free_bytes_min: 0,
         ..EngineConfig::new(PathBuf::from("/data"))
