@@ -15,7 +15,9 @@ use std::arch::x86_64::{
     _mm512_setzero_ps, _mm512_sub_ps,
 };
 
-use crate::{Kernels, Product, SquaredDifference, Term, codes, halves, lookup, panels, planes, spread};
+use crate::{
+    Kernels, Product, SquaredDifference, Term, codes, halves, lookup, panels, planes, spread,
+};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "avx512",

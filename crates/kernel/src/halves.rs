@@ -28,8 +28,7 @@ const GROUP_BYTES: usize = BLOCK_ROWS * HALVES_GROUP_BYTES;
 ///
 /// # Safety
 /// The CPU has the instruction set of the table that holds the function.
-pub(crate) type DotBlock =
-    unsafe fn(&[i8], CodeBlock<'_>, Line, &mut [i32; BLOCK_ROWS]) -> u32;
+pub(crate) type DotBlock = unsafe fn(&[i8], CodeBlock<'_>, Line, &mut [i32; BLOCK_ROWS]) -> u32;
 
 impl Kernels {
     /// `sums[i]` becomes the sum of the products of row `i` of the block with `query`, exact. Bit `i`

@@ -30,6 +30,29 @@ impl ScalarCodes {
         dims: usize,
         rows: u32,
     ) -> Result<Self, Malformed> {
+        let Records { frame, bits, stride, records, errors } =
+            Records::read(from, metric, kept, dims, rows)?;
+        Ok(Self { frame, bits, rows, stride, records: Pages::of(records), errors })
+    }
+}
+
+/// Codes as they lie in a file.
+pub(super) struct Records<'a> {
+    pub(super) frame: Frame,
+    pub(super) bits: Bits,
+    pub(super) stride: usize,
+    pub(super) records: &'a [u8],
+    pub(super) errors: Vec<[f32; 2]>,
+}
+
+impl<'a> Records<'a> {
+    pub(super) fn read(
+        from: &mut SectionReader<'a>,
+        metric: Metric,
+        kept: Errors,
+        dims: usize,
+        rows: u32,
+    ) -> Result<Self, Malformed> {
         let wrong = from.malformed("8 or 4 bits");
         let bits = Bits::of(from.small("bits", 8)?).ok_or(wrong)?;
         let frame = Frame::read(from, metric, dims)?;
@@ -41,13 +64,6 @@ impl ScalarCodes {
         if errors.len() != if kept == Errors::Kept { 2 * blocks } else { 0 } {
             return Err(wrong);
         }
-        Ok(Self {
-            frame,
-            bits,
-            rows,
-            stride,
-            records: Pages::of(records),
-            errors: errors.as_chunks().0.to_vec(),
-        })
+        Ok(Self { frame, bits, stride, records, errors: errors.as_chunks().0.to_vec() })
     }
 }
