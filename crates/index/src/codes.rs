@@ -26,7 +26,7 @@ use arrwdb_kernel::{Kernels, kernels, prefetch};
 use crate::executor::map_runs;
 use crate::norm::sum_of_squares;
 use crate::pages::Pages;
-use crate::scorer::PREFETCH_ROWS;
+use crate::scorer::score_ahead;
 use crate::{Executor, Metric, RowId, Scorer, Vectors};
 
 use frame::{Frame, own_term};
@@ -291,16 +291,8 @@ impl Scorer for CodeScorer<'_> {
     }
 
     fn score(&self, rows: &[RowId], out: &mut [f32]) {
-        assert_eq!(rows.len(), out.len(), "one distance for each row");
-        for row in rows.iter().take(PREFETCH_ROWS) {
-            prefetch(self.codes.record(*row));
-        }
-        for (i, (row, out)) in rows.iter().zip(out).enumerate() {
-            if let Some(ahead) = rows.get(i + PREFETCH_ROWS) {
-                prefetch(self.codes.record(*ahead));
-            }
-            *out = self.distance(self.codes.record(*row));
-        }
+        let ask = |row| prefetch(self.codes.record(row));
+        score_ahead(rows, out, ask, |row| self.distance(self.codes.record(row)));
     }
 }
 
@@ -336,20 +328,15 @@ impl Space for ScalarCodes {
         let (from_codes, from_terms) = self.record(from).split_at(dims);
         let (from_scale, from_own) = terms_of(from_terms);
         let (own_weight, weight) = self.frame.weights();
-        for row in to.iter().take(PREFETCH_ROWS) {
-            prefetch(self.record(*row));
-        }
-        for (i, (row, out)) in to.iter().zip(out).enumerate() {
-            if let Some(ahead) = to.get(i + PREFETCH_ROWS) {
-                prefetch(self.record(*ahead));
-            }
-            let (codes, terms) = self.record(*row).split_at(dims);
+        let ask = |row| prefetch(self.record(row));
+        score_ahead(to, out, ask, |row| {
+            let (codes, terms) = self.record(row).split_at(dims);
             let (scale, own) = terms_of(terms);
             let product = kernels.dot_codes(from_codes, codes);
             let distance =
                 own_weight * (from_own + own) - weight * (from_scale * scale) * whole(product);
-            *out = if distance.is_nan() { f32::INFINITY } else { distance };
-        }
+            if distance.is_nan() { f32::INFINITY } else { distance }
+        });
     }
 }
 

@@ -368,3 +368,6 @@ impl HalvedScorer<'_> {
 fn low_half(word: u64) -> u32 {
     word as u32
 }
+
+#[cfg(test)]
+mod tests;
