@@ -22,7 +22,7 @@ const SHARES: [f32; 5] = [0.05, 0.3, 0.6, 0.9, 1.0];
 
 /// Queries that are compared together, over so many rows at a time.
 const TOGETHER: usize = 16;
-const PART_ROWS: usize = 512;
+const PART_ROWS: u32 = 512;
 
 /// Rows with their distances, nearest first.
 type Found = Vec<(f32, u32)>;
@@ -104,9 +104,9 @@ fn by_scan(asked: Asked<'_>, queries: &[Vec<f32>]) -> Vec<Found> {
         .map(|query| (VectorScorer::new(metric, query, asked.rows), TopK::new(asked.k)))
         .collect();
     let rows = asked.rows.rows();
-    for first in (0..rows).step_by(PART_ROWS) {
+    for first in (0..rows).step_by(PART_ROWS as usize) {
         for (scorer, top) in &mut all {
-            let part = first..rows.min(first + PART_ROWS as u32);
+            let part = first..rows.min(first.saturating_add(PART_ROWS));
             brute_force::search(&*scorer, part, &AllRows, top, |row| row.0);
         }
     }

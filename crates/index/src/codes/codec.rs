@@ -30,9 +30,9 @@ impl ScalarCodes {
         dims: usize,
         rows: u32,
     ) -> Result<Self, Malformed> {
-        let Records { frame, bits, stride, records, errors } =
+        let Records { frame, bits, stride, bytes, errors } =
             Records::read(from, metric, kept, dims, rows)?;
-        Ok(Self { frame, bits, rows, stride, records: Pages::of(records), errors })
+        Ok(Self { frame, bits, rows, stride, records: Pages::of(bytes), errors })
     }
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Records<'a> {
     pub(super) frame: Frame,
     pub(super) bits: Bits,
     pub(super) stride: usize,
-    pub(super) records: &'a [u8],
+    pub(super) bytes: &'a [u8],
     pub(super) errors: Vec<[f32; 2]>,
 }
 
@@ -57,13 +57,13 @@ impl<'a> Records<'a> {
         let bits = Bits::of(from.small("bits", 8)?).ok_or(wrong)?;
         let frame = Frame::read(from, metric, dims)?;
         let stride = bits.code_bytes(dims) + TERMS_BYTES;
-        let records = from.array_of("codes", rows as usize * stride)?;
+        let bytes = from.array_of("codes", rows as usize * stride)?;
         let wrong = from.malformed("two errors for each block of rows");
         let errors: &[f32] = from.array("errors")?;
         let blocks = (rows as usize).div_ceil(ERROR_ROWS);
         if errors.len() != if kept == Errors::Kept { 2 * blocks } else { 0 } {
             return Err(wrong);
         }
-        Ok(Self { frame, bits, stride, records, errors: errors.as_chunks().0.to_vec() })
+        Ok(Self { frame, bits, stride, bytes, errors: errors.as_chunks().0.to_vec() })
     }
 }

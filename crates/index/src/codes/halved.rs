@@ -141,10 +141,9 @@ impl HalvedCodes {
 
     /// The records of [`ENCODE_ROWS`] rows from `first`.
     fn records(&self, first: u32) -> Vec<u8> {
-        let (dims, end) = (self.frame.dims(), self.rows.min(first + ENCODE_ROWS as u32));
-        let own_weight = self.frame.weights().0;
+        let (dims, own_weight) = (self.frame.dims(), self.frame.weights().0);
         let mut records = Vec::new();
-        for row in first..end {
+        for row in (first..self.rows).take(ENCODE_ROWS) {
             let (block, lower) = (self.blocks.block(row as usize / BLOCK_ROWS, 0), self.lower(row));
             let place = row as usize % BLOCK_ROWS;
             let (groups, _) = block.codes.as_chunks::<HALVES_GROUP_BYTES>();
@@ -169,14 +168,14 @@ impl HalvedCodes {
         rows: u32,
     ) -> Result<Self, Malformed> {
         let wrong = from.malformed("codes of 8 bits");
-        let Records { frame, bits, stride, records, errors } =
+        let Records { frame, bits, stride, bytes, errors } =
             Records::read(from, metric, Errors::Kept, dims, rows)?;
         if bits != Bits::Eight {
             return Err(wrong);
         }
         let own_weight = frame.weights().0;
         let mut codes = Self::empty(frame, rows);
-        for (place, records) in records.chunks(ENCODE_ROWS * stride).enumerate() {
+        for (place, records) in bytes.chunks(ENCODE_ROWS * stride).enumerate() {
             let mut part = Part::new(dims, records.len() / stride);
             part.fill(records, own_weight);
             codes.set(place * ENCODE_ROWS, &part);

@@ -122,7 +122,7 @@ proptest! {
         apart in prop_oneof![Just(1.0_f32), Just(1e4), Just(1e18)],
         metric in prop::sample::select(METRICS.to_vec()),
     ) {
-        let at = |place: usize| if place / dims % 2 == 0 { apart } else { -apart };
+        let at = |place: usize| if (place / dims).is_multiple_of(2) { apart } else { -apart };
         let numbers = noise.iter().enumerate().map(|(place, value)| {
             at(place) * (1.0 + spread * value)
         });
@@ -168,7 +168,7 @@ fn vectors_at_the_ends_of_the_range_rule_nothing_out_wrongly() {
     for length in [1e-38_f32, 1e-30, 1e15, 1e18, 1e19, 1e30, 1e37] {
         for metric in METRICS {
             let numbers = (0..200 * 7).map(|at: u16| {
-                let sign = if at % 3 == 0 { -1.0 } else { 1.0 };
+                let sign = if at.is_multiple_of(3) { -1.0 } else { 1.0 };
                 sign * length * (1.0 + f32::from(at % 89) / 100.0)
             });
             let rows = Rows::new(7, numbers.collect());
