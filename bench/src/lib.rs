@@ -3,6 +3,7 @@
 //! Benches are binaries, run with `cargo xtask bench NAME -- ARGUMENTS`; what they measured is in
 //! `docs/BENCHMARKS.md`.
 
+pub mod exact;
 pub mod figures;
 pub mod filters;
 pub mod npy;

@@ -294,6 +294,7 @@ impl Faiss {
         let line = self.line()?;
         let mut words = line.split(' ');
         let seconds = words.next().unwrap_or_default().parse()?;
+        let _processor_seconds = words.next();
         let rows: Result<Vec<usize>, _> = words.map(str::parse).collect();
         Ok((seconds, rows?))
     }

@@ -9,6 +9,10 @@
 //! speed at the effort that is chosen for each, under filters of several kinds; `--save FILE` and
 //! `--load FILE` keep what was built. Base vectors and queries are `NumPy` files of f32, the truth one
 //! of i32 with the nearest rows of each query.
+//!
+//! For an exact index, `--verify-exact 10000` compares so many results with those of a full scan, bit
+//! for bit, and fails if one differs; `--faiss PYTHON` (an interpreter with faiss-cpu and numpy) takes
+//! single searches on one thread in turns with a full scan and faiss' flat index, `--turns 200`.
 //! `bench/peers/compare.py` runs this beside other engines.
 #![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
 
@@ -20,6 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arrwdb_bench::Outcome;
+use arrwdb_bench::exact;
 use arrwdb_bench::figures::{at, load, median};
 use arrwdb_bench::filters::{self, Asked};
 use arrwdb_bench::npy::Npy;
@@ -70,6 +75,7 @@ fn main() -> Outcome<()> {
             println!("{row}");
         }
     }
+    let exact = compared(&options, &data, &index)?;
     let report = json!({
         "index": options.index,
         "rows": data.rows(),
@@ -84,11 +90,31 @@ fn main() -> Outcome<()> {
         },
         "points": points,
         "filters": filtered,
+        "exact": exact,
     });
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
     }
     Ok(())
+}
+
+/// An exact index beside a full scan, and beside faiss, where that is asked for.
+fn compared(options: &Options, data: &Data, index: &SegmentIndex) -> Outcome<Value> {
+    let rows = data.block();
+    let asked = Asked { index, rows: &rows, queries: &data.queries, k: options.k };
+    let (mut same, mut beside) = (Value::Null, Value::Null);
+    if let Some(python) = &options.faiss {
+        let files = exact::Files { python, base: &options.base, queries: &options.queries };
+        beside = exact::beside(asked, files, options.turns)?;
+        println!("{beside}");
+    }
+    if let Some(count) = options.verify_exact {
+        let threads = options.threads.iter().copied().max().unwrap_or(1);
+        let pool = Pool(rayon::ThreadPoolBuilder::new().num_threads(threads).build()?);
+        same = exact::verify(asked, count, &pool)?;
+        println!("{same}");
+    }
+    Ok(json!({"verified": same, "in_turns": beside}))
 }
 
 /// What the command line says.
@@ -105,6 +131,9 @@ struct Options {
     sweep: Vec<Value>,
     targets: Vec<f64>,
     filters: Vec<f64>,
+    verify_exact: Option<usize>,
+    faiss: Option<String>,
+    turns: usize,
     save: Option<PathBuf>,
     load: Option<PathBuf>,
     json: Option<PathBuf>,
@@ -139,6 +168,9 @@ impl Options {
             sweep,
             targets: list(take("--targets").as_deref().unwrap_or_default())?,
             filters: list(take("--filters").as_deref().unwrap_or_default())?,
+            verify_exact: take("--verify-exact").map(|text| text.parse()).transpose()?,
+            faiss: take("--faiss"),
+            turns: take("--turns").map_or(Ok(200), |text| text.parse())?,
             save: take("--save").map(PathBuf::from),
             load: take("--load").map(PathBuf::from),
             json: take("--json").map(PathBuf::from),

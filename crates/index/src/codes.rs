@@ -14,7 +14,9 @@
 pub(crate) mod binary;
 mod codec;
 mod frame;
+mod halved;
 pub(crate) mod product;
+mod query;
 mod scheme;
 
 use std::ops::Range;
@@ -24,12 +26,14 @@ use arrwdb_kernel::{Kernels, kernels, prefetch};
 use crate::executor::map_runs;
 use crate::norm::sum_of_squares;
 use crate::pages::Pages;
-use crate::scorer::PREFETCH_ROWS;
+use crate::scorer::{score_ahead, score_fours_ahead};
 use crate::{Executor, Metric, RowId, Scorer, Vectors};
 
-use frame::{Frame, Framed, own_term};
+use frame::{Frame, own_term};
+use query::CodedQuery;
 
 pub(crate) use frame::{center, metric_number};
+pub(crate) use halved::HalvedScorer;
 pub use scheme::Scheme;
 pub(crate) use scheme::{Access, BoundedScorer, Codes, CodesScorer};
 
@@ -118,16 +122,8 @@ impl ScalarCodes {
         vectors: &V,
         executor: &dyn Executor,
     ) -> Self {
-        let rows = vectors.rows();
-        let stride = bits.code_bytes(vectors.dims()) + TERMS_BYTES;
-        let mut codes = Self {
-            frame: Frame::of(metric, vectors),
-            bits,
-            rows,
-            stride,
-            records: Pages::zeroed(0),
-            errors: Vec::new(),
-        };
+        let mut codes = Self::empty(metric, bits, vectors);
+        let (rows, stride) = (codes.rows, codes.stride);
         let parts =
             map_runs(executor, rows as usize, ENCODE_ROWS, &|run| codes.encode_run(vectors, run));
         let mut records = Pages::zeroed(rows as usize * stride);
@@ -135,15 +131,23 @@ impl ScalarCodes {
         for ((part, lost), place) in parts.iter().zip(places) {
             place.copy_from_slice(part);
             if errors == Errors::Kept {
-                codes.errors.extend(lost.chunks(ERROR_ROWS).map(|block| {
-                    block
-                        .iter()
-                        .fold([0.0_f32; 2], |most, of| [most[0].max(of[0]), most[1].max(of[1])])
-                }));
+                codes.errors.extend(errors_of(lost));
             }
         }
         codes.records = records;
         codes
+    }
+
+    /// Without any row's codes.
+    fn empty<V: Vectors + ?Sized>(metric: Metric, bits: Bits, vectors: &V) -> Self {
+        Self {
+            frame: Frame::of(metric, vectors),
+            bits,
+            rows: vectors.rows(),
+            stride: bits.code_bytes(vectors.dims()) + TERMS_BYTES,
+            records: Pages::zeroed(0),
+            errors: Vec::new(),
+        }
     }
 
     /// Whether rows can be ruled out by them.
@@ -163,31 +167,20 @@ impl ScalarCodes {
 
     /// A scorer against `query`, which for [`Metric::Cosine`] is a unit vector.
     pub fn scorer(&self, query: &[f32]) -> CodeScorer<'_> {
-        let Framed { numbers: rotated, length, own } = self.frame.query(query);
-        let (kernels, dims) = (kernels(), self.frame.dims());
-        let scale = kernels.largest(&rotated) / Bits::Eight.reach();
-        let mut codes = vec![0; dims];
-        kernels.quantize(&rotated, inverse(scale), &mut codes);
-        let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
-        let (zero, base) = match self.bits {
+        let mut query = CodedQuery::new(&self.frame, query);
+        let dims = self.frame.dims();
+        let (zero, added) = match self.bits {
             Bits::Eight => (BYTE_ZERO, 0),
             // An odd dimension has one half byte that no number uses.
             Bits::Four => (NIBBLE_ZERO, 2 * self.bits.code_bytes(dims) - dims),
         };
-        codes.extend(std::iter::repeat_n(0, base));
-        let error = distance_of_codes(&rotated, &codes, scale);
-        let (own_weight, weight) = self.frame.weights();
+        query.codes.extend(std::iter::repeat_n(0, added));
         CodeScorer {
             codes: self,
-            kernels,
-            query: codes,
-            zero: zero * sum,
-            own,
-            own_weight,
-            factor: -weight * scale,
-            weight,
-            length,
-            error,
+            kernels: kernels(),
+            zero: zero * query.sum,
+            factor: -query.weight * query.scale,
+            query,
         }
     }
 
@@ -248,18 +241,10 @@ impl ScalarCodes {
 pub struct CodeScorer<'a> {
     codes: &'a ScalarCodes,
     kernels: &'static Kernels,
-    query: Vec<i8>,
+    query: CodedQuery,
     /// What the codes' zero adds to every product.
     zero: i32,
-    /// The query's own term.
-    own: f32,
-    own_weight: f32,
     factor: f32,
-    weight: f32,
-    /// The rotated query's length.
-    length: f32,
-    /// How far its code is from it.
-    error: f32,
 }
 
 impl CodeScorer<'_> {
@@ -272,8 +257,8 @@ impl CodeScorer<'_> {
     fn distance(&self, record: &[u8]) -> f32 {
         let (codes, terms) = record.split_at(record.len() - TERMS_BYTES);
         let product = match self.codes.bits {
-            Bits::Eight => self.kernels.dot_bytes(codes, &self.query),
-            Bits::Four => self.kernels.dot_nibbles(codes, &self.query),
+            Bits::Eight => self.kernels.dot_bytes(codes, &self.query.codes),
+            Bits::Four => self.kernels.dot_nibbles(codes, &self.query.codes),
         };
         self.distance_of(product, terms)
     }
@@ -285,7 +270,8 @@ impl CodeScorer<'_> {
             return records.map(|record| self.distance(record));
         }
         let split = records.map(|record| record.split_at(record.len() - TERMS_BYTES));
-        let products = self.kernels.dot_bytes_of_four(split.map(|(codes, _)| codes), &self.query);
+        let products =
+            self.kernels.dot_bytes_of_four(split.map(|(codes, _)| codes), &self.query.codes);
         let mut terms = split.map(|(_, terms)| terms).into_iter();
         products.map(|product| self.distance_of(product, terms.next().unwrap_or_default()))
     }
@@ -294,7 +280,7 @@ impl CodeScorer<'_> {
     #[inline]
     fn distance_of(&self, product: i32, terms: &[u8]) -> f32 {
         let (scale, own) = terms_of(terms);
-        let own = self.own + own_term(self.own_weight, own);
+        let own = self.query.own + own_term(self.query.own_weight, own);
         let distance = own + self.factor * scale * whole(product - self.zero);
         // Vectors near the end of the range of f32 overflow here: they are the farthest.
         if distance.is_nan() { f32::INFINITY } else { distance }
@@ -302,25 +288,19 @@ impl CodeScorer<'_> {
 
     /// How much nearer than its score a row of these can be.
     ///
-    /// The codes' product differs from that of the vectors by at most `|q| e + e_q (|x| + e)`, with
-    /// `e` and `e_q` how far the codes are from them (Cauchy and Schwarz), and by rounding.
-    ///
     /// # Panics
     /// If the codes' errors are not kept.
     pub fn reach(&self, rows: Range<u32>) -> f32 {
         let blocks = rows.start as usize / ERROR_ROWS..(rows.end as usize).div_ceil(ERROR_ROWS);
-        let largest = |place: usize| {
-            self.codes.errors[blocks.clone()].iter().fold(0.0_f32, |most, of| most.max(of[place]))
-        };
-        let (error, length) = (largest(0), largest(1));
-        let codes = self.length * error + self.error * (length + error);
-        let rounding = (self.query.len() as f32 + 64.0) * f32::EPSILON;
-        // What the vectors themselves are rounded by counts too, about whatever centre they lie.
-        let sizes = (self.length + length) * (self.length + length) + self.own.abs() + 2.0;
-        let center =
-            self.codes.frame.center().iter().map(|value| value * value).sum::<f32>().sqrt();
-        let apart = center * (self.length + length + center);
-        self.weight * codes + rounding * (sizes + apart) + f32::MIN_POSITIVE
+        self.query.reach(largest(self.codes.errors[blocks].iter()))
+    }
+
+    /// What a row of this score is not nearer than; of codes whose errors are not kept that is not
+    /// known.
+    #[inline]
+    pub(crate) fn lower_bound(&self, row: RowId, score: f32) -> f32 {
+        let errors = self.codes.errors.get(row.0 as usize / ERROR_ROWS);
+        errors.map_or(f32::NEG_INFINITY, |errors| score - self.query.reach(*errors))
     }
 }
 
@@ -343,19 +323,9 @@ impl Scorer for CodeScorer<'_> {
     }
 
     fn score(&self, rows: &[RowId], out: &mut [f32]) {
-        assert_eq!(rows.len(), out.len(), "one distance for each row");
-        let ahead = |rows: &[RowId]| rows.iter().for_each(|row| prefetch(self.codes.record(*row)));
-        ahead(&rows[..rows.len().min(PREFETCH_ROWS)]);
-        let (fours, _) = rows.as_chunks::<4>();
-        let (of_fours, of_rest) = out.as_chunks_mut::<4>();
-        for (i, (four, out)) in fours.iter().zip(of_fours).enumerate() {
-            let next = rows.len().min(4 * i + PREFETCH_ROWS);
-            ahead(&rows[next..rows.len().min(next + 4)]);
-            *out = self.distances(four.map(|row| self.codes.record(row)));
-        }
-        for (row, out) in rows[4 * fours.len()..].iter().zip(of_rest) {
-            *out = self.distance(self.codes.record(*row));
-        }
+        let ask = |row| prefetch(self.codes.record(row));
+        let four = |rows: [RowId; 4]| self.distances(rows.map(|row| self.codes.record(row)));
+        score_fours_ahead(rows, out, ask, four, |row| self.distance(self.codes.record(row)));
     }
 }
 
@@ -391,21 +361,25 @@ impl Space for ScalarCodes {
         let (from_codes, from_terms) = self.record(from).split_at(dims);
         let (from_scale, from_own) = terms_of(from_terms);
         let (own_weight, weight) = self.frame.weights();
-        for row in to.iter().take(PREFETCH_ROWS) {
-            prefetch(self.record(*row));
-        }
-        for (i, (row, out)) in to.iter().zip(out).enumerate() {
-            if let Some(ahead) = to.get(i + PREFETCH_ROWS) {
-                prefetch(self.record(*ahead));
-            }
-            let (codes, terms) = self.record(*row).split_at(dims);
+        let ask = |row| prefetch(self.record(row));
+        score_ahead(to, out, ask, |row| {
+            let (codes, terms) = self.record(row).split_at(dims);
             let (scale, own) = terms_of(terms);
             let product = kernels.dot_codes(from_codes, codes);
             let distance =
                 own_weight * (from_own + own) - weight * (from_scale * scale) * whole(product);
-            *out = if distance.is_nan() { f32::INFINITY } else { distance };
-        }
+            if distance.is_nan() { f32::INFINITY } else { distance }
+        });
     }
+}
+
+/// The errors of each block of rows, of those of the rows.
+fn errors_of(rows: &[[f32; 2]]) -> impl Iterator<Item = [f32; 2]> {
+    rows.chunks(ERROR_ROWS).map(|block| largest(block.iter()))
+}
+
+fn largest<'a>(errors: impl Iterator<Item = &'a [f32; 2]>) -> [f32; 2] {
+    errors.fold([0.0; 2], |most, of| [most[0].max(of[0]), most[1].max(of[1])])
 }
 
 /// How far a vector is from its codes, rounded up.

@@ -33,7 +33,55 @@ pub trait Scorer: Sync {
 /// The largest cosine distance: opposite directions.
 const DISTANCE_MAX: f32 = 2.0;
 /// How many rows ahead a scan of scattered rows asks for memory.
-pub(crate) const PREFETCH_ROWS: usize = 16;
+const PREFETCH_ROWS: usize = 16;
+
+/// `out[i]` becomes `distance(rows[i])`, where `ask(row)` has asked for what that reads some rows
+/// before: one row's wait for memory covers the next one's.
+///
+/// # Panics
+/// If the lengths differ.
+#[inline]
+pub(crate) fn score_ahead(
+    rows: &[RowId],
+    out: &mut [f32],
+    ask: impl Fn(RowId),
+    distance: impl Fn(RowId) -> f32,
+) {
+    assert_eq!(rows.len(), out.len(), "one distance for each row");
+    rows.iter().take(PREFETCH_ROWS).for_each(|row| ask(*row));
+    for (i, (row, out)) in rows.iter().zip(out).enumerate() {
+        if let Some(ahead) = rows.get(i + PREFETCH_ROWS) {
+            ask(*ahead);
+        }
+        *out = distance(*row);
+    }
+}
+
+/// As [`score_ahead`], four rows at a time, for what four cost less than four times one.
+///
+/// # Panics
+/// If the lengths differ.
+#[inline]
+pub(crate) fn score_fours_ahead(
+    rows: &[RowId],
+    out: &mut [f32],
+    ask: impl Fn(RowId),
+    four: impl Fn([RowId; 4]) -> [f32; 4],
+    one: impl Fn(RowId) -> f32,
+) {
+    assert_eq!(rows.len(), out.len(), "one distance for each row");
+    rows.iter().take(PREFETCH_ROWS).for_each(|row| ask(*row));
+    let (fours, rest) = rows.as_chunks::<4>();
+    let (of_fours, of_rest) = out.as_chunks_mut::<4>();
+    for (i, (rows_of_four, out)) in fours.iter().zip(of_fours).enumerate() {
+        let ahead = rows.iter().skip(4 * i + PREFETCH_ROWS).take(4);
+        ahead.for_each(|row| ask(*row));
+        *out = four(*rows_of_four);
+    }
+    for (row, out) in rest.iter().zip(of_rest) {
+        *out = one(*row);
+    }
+}
 
 /// Distances from full vectors: exact up to the rounding of f32.
 pub struct VectorScorer<'a, V: ?Sized> {
@@ -101,16 +149,8 @@ impl<V: Vectors + ?Sized> Scorer for VectorScorer<'_, V> {
     }
 
     fn score(&self, rows: &[RowId], out: &mut [f32]) {
-        assert_eq!(rows.len(), out.len(), "one distance for each row");
-        for row in rows.iter().take(PREFETCH_ROWS) {
-            prefetch(self.vectors.row(*row).0);
-        }
-        for (i, (row, out)) in rows.iter().zip(out).enumerate() {
-            if let Some(ahead) = rows.get(i + PREFETCH_ROWS) {
-                prefetch(self.vectors.row(*ahead).0);
-            }
-            *out = self.distance(self.vectors.row(*row));
-        }
+        let ask = |row| prefetch(self.vectors.row(row).0);
+        score_ahead(rows, out, ask, |row| self.distance(self.vectors.row(row)));
     }
 }
 

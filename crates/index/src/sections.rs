@@ -50,10 +50,32 @@ impl<'a> SectionWriter<'a> {
 
     /// Writes an array of numbers or bytes.
     pub fn array<T: Pod>(&mut self, values: &[T]) -> io::Result<()> {
-        self.number(values.len() as u64)?;
-        let padding = self.at.next_multiple_of(ALIGNMENT) - self.at;
-        self.write(&[0; ALIGNMENT][..padding])?;
+        self.begin_array(values.len())?;
         self.write(bytemuck::cast_slice(values))
+    }
+
+    /// Writes an array of `count` bytes that is made part by part.
+    ///
+    /// # Panics
+    /// If the parts are not `count` bytes together.
+    pub(crate) fn array_of_parts(
+        &mut self,
+        count: usize,
+        parts: impl Iterator<Item = Vec<u8>>,
+    ) -> io::Result<()> {
+        self.begin_array(count)?;
+        let end = self.at + count;
+        for part in parts {
+            self.write(&part)?;
+        }
+        assert_eq!(self.at, end, "all bytes of an array");
+        Ok(())
+    }
+
+    fn begin_array(&mut self, count: usize) -> io::Result<()> {
+        self.number(count as u64)?;
+        let padding = self.at.next_multiple_of(ALIGNMENT) - self.at;
+        self.write(&[0; ALIGNMENT][..padding])
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -13,7 +13,9 @@ use std::arch::x86_64::{
     _mm256_setzero_ps, _mm256_sub_ps,
 };
 
-use crate::{Kernels, Product, SquaredDifference, Term, codes, lookup, panels, planes, spread};
+use crate::{
+    Kernels, Product, SquaredDifference, Term, codes, halves, lookup, panels, planes, spread,
+};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "avx2",
@@ -27,6 +29,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     spread: &spread::avx2::TABLE,
     lookup: &lookup::avx2::TABLE,
     nearest: panels::avx2::nearest,
+    dot_block: halves::avx2::dot_block,
 };
 
 /// Numbers in a register.

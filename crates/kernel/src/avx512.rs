@@ -15,7 +15,9 @@ use std::arch::x86_64::{
     _mm512_setzero_ps, _mm512_sub_ps,
 };
 
-use crate::{Kernels, Product, SquaredDifference, Term, codes, lookup, panels, planes, spread};
+use crate::{
+    Kernels, Product, SquaredDifference, Term, codes, halves, lookup, panels, planes, spread,
+};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "avx512",
@@ -24,6 +26,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     spread: &spread::avx512::TABLE,
     lookup: &lookup::avx512::TABLE,
     nearest: panels::avx512::nearest,
+    dot_block: halves::avx512::dot_block,
     ..FIRST
 };
 
@@ -42,6 +45,7 @@ const FIRST: Kernels = Kernels {
     spread: &spread::avx2::TABLE,
     lookup: &lookup::avx2::TABLE,
     nearest: panels::avx2::nearest,
+    dot_block: halves::avx2::dot_block,
 };
 
 /// Numbers in a register.

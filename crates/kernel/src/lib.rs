@@ -24,6 +24,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod codes;
+mod halves;
 mod lookup;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -36,6 +37,7 @@ mod spread;
 use std::fmt;
 use std::sync::OnceLock;
 
+pub use halves::HALVES_GROUP_BYTES;
 pub use lookup::{
     BLOCK_ROWS, CodeBlock, LOOKUP_SUM_MAX, Line, PART_BYTES, PARTS_MAX, PARTS_MULTIPLE,
     QueryTables, TableQuad,
@@ -78,6 +80,7 @@ pub struct Kernels {
     spread: &'static spread::SpreadTable,
     lookup: &'static lookup::LookupTable,
     nearest: panels::Nearest,
+    dot_block: halves::DotBlock,
 }
 
 /// The fastest table this CPU runs, detected at the first call.

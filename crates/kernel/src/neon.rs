@@ -9,7 +9,9 @@ use std::arch::aarch64::{
     float32x4_t, vaddq_f32, vaddvq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vsubq_f32,
 };
 
-use crate::{Kernels, Product, SquaredDifference, Term, codes, lookup, panels, planes, spread};
+use crate::{
+    Kernels, Product, SquaredDifference, Term, codes, halves, lookup, panels, planes, spread,
+};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "neon",
@@ -23,6 +25,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     spread: &spread::neon::TABLE,
     lookup: &lookup::neon::TABLE,
     nearest: panels::plain::nearest_neon,
+    dot_block: halves::neon::dot_block,
 };
 
 /// Numbers in a register.

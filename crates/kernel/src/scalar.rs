@@ -3,7 +3,9 @@
 //! A product of two f32 is exact in f64, so the only errors are those of f64 additions and the
 //! last rounding. The lanes let the compiler use whatever registers the baseline CPU has.
 
-use crate::{Kernels, Product, SquaredDifference, Term, codes, lookup, panels, planes, spread};
+use crate::{
+    Kernels, Product, SquaredDifference, Term, codes, halves, lookup, panels, planes, spread,
+};
 
 pub(crate) static TABLE: Kernels = Kernels {
     name: "scalar",
@@ -17,6 +19,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     spread: &spread::SCALAR,
     lookup: &lookup::scalar::TABLE,
     nearest: panels::plain::nearest,
+    dot_block: halves::scalar::dot_block,
 };
 
 const LANES: usize = 8;

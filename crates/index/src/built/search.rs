@@ -6,7 +6,7 @@ use std::mem::discriminant;
 use super::{Effort, Kind, SegmentIndex, Tuning};
 use crate::allowed::NEARLY_ALL;
 use crate::codes::product::ProductBlockScorer;
-use crate::codes::{BoundedScorer, CodesScorer};
+use crate::codes::{BoundedScorer, CodesScorer, HalvedScorer};
 use crate::ivf::reservoir::Reservoir;
 use crate::lsh::Probes;
 use crate::walk::Walk;
@@ -35,8 +35,9 @@ const RERANKED_MIN: usize = 20;
 const WIDTH_MAX: usize = 4096;
 /// Rows of which a scan of codes rules some out at a time.
 const SCAN_ROWS: u32 = 256;
-/// Candidates whose vectors are read at a time.
-const DECIDED_ROWS: usize = 32;
+/// Candidates whose vectors are read at a time: what the nearest of them tell rules out many of the
+/// others.
+const DECIDED_ROWS: usize = 16;
 /// Candidates that scalar codes give for each result: the codes err a little, so the last of the
 /// nearest are decided by the vectors.
 const SCALAR_CANDIDATES: usize = 2;
@@ -151,6 +152,10 @@ impl SegmentIndex {
             }
             let (first, end) = request.rows;
             return Effort { codes: u64::from(end - first), vectors: found.len() as u64, ..effort };
+        }
+        if let Some(CodesScorer::Halved(codes)) = &codes {
+            let Effort { vectors, codes, .. } = scan_halved(codes, full, request, top, key);
+            return Effort { vectors, codes, ..effort };
         }
         if let Some(codes) = codes.as_ref().and_then(CodesScorer::bounded) {
             let Effort { vectors, codes, .. } = scan_codes(codes, full, request, top, key);
@@ -418,6 +423,29 @@ fn scan_blocks<V: Vectors + ?Sized>(
     let mut distances = vec![0.0; rows.len()];
     full.score(&rows, &mut distances);
     distances.into_iter().zip(rows).collect()
+}
+
+/// Offers the nearest allowed rows to `top`: those that may be among them by their codes are decided
+/// by their vectors.
+fn scan_halved<V: Vectors + ?Sized, T: Ord + Copy>(
+    codes: &HalvedScorer<'_>,
+    full: &VectorScorer<'_, V>,
+    request: Request<'_, V>,
+    top: &mut TopK<T>,
+    key: impl Fn(RowId) -> T,
+) -> Effort {
+    let (mut vectors, mut distances) = (0, Vec::new());
+    let (first, end) = request.rows;
+    let codes = codes.scan(first..end, request.allowed, |near| {
+        distances.resize(near.len(), 0.0);
+        full.score(near, &mut distances);
+        vectors += near.len() as u64;
+        for (row, distance) in near.iter().zip(&distances) {
+            top.push(*distance, key(*row));
+        }
+        top.bound()
+    });
+    Effort { vectors, codes, ..Effort::default() }
 }
 
 /// Offers the nearest allowed rows to `top`: rows that are too far by their codes are ruled out, and

@@ -30,24 +30,42 @@ impl ScalarCodes {
         dims: usize,
         rows: u32,
     ) -> Result<Self, Malformed> {
+        let Records { frame, bits, stride, bytes, errors } =
+            Records::read(from, metric, kept, dims, rows)?;
+        Ok(Self { frame, bits, rows, stride, records: Pages::of(bytes), errors })
+    }
+}
+
+/// Codes as they lie in a file.
+pub(super) struct Records<'a> {
+    pub(super) frame: Frame,
+    pub(super) bits: Bits,
+    pub(super) stride: usize,
+    pub(super) bytes: &'a [u8],
+    pub(super) errors: Vec<[f32; 2]>,
+}
+
+impl<'a> Records<'a> {
+    /// `kept` says whether the errors must be there.
+    pub(super) fn read(
+        from: &mut SectionReader<'a>,
+        metric: Metric,
+        kept: Errors,
+        dims: usize,
+        rows: u32,
+    ) -> Result<Self, Malformed> {
         let wrong = from.malformed("8 or 4 bits");
         let bits = Bits::of(from.small("bits", 8)?).ok_or(wrong)?;
         let frame = Frame::read(from, metric, dims)?;
         let stride = bits.code_bytes(dims) + TERMS_BYTES;
-        let records = from.array_of("codes", rows as usize * stride)?;
+        let bytes = from.array_of("codes", rows as usize * stride)?;
         let wrong = from.malformed("two errors for each block of rows");
         let errors: &[f32] = from.array("errors")?;
         let blocks = (rows as usize).div_ceil(ERROR_ROWS);
-        if errors.len() != if kept == Errors::Kept { 2 * blocks } else { 0 } {
+        let are_omitted = kept == Errors::Omitted && errors.is_empty();
+        if errors.len() != 2 * blocks && !are_omitted {
             return Err(wrong);
         }
-        Ok(Self {
-            frame,
-            bits,
-            rows,
-            stride,
-            records: Pages::of(records),
-            errors: errors.as_chunks().0.to_vec(),
-        })
+        Ok(Self { frame, bits, stride, bytes, errors: errors.as_chunks().0.to_vec() })
     }
 }

@@ -24,7 +24,7 @@ use crate::ivf::book::{Book, Encoded, SAMPLE_MAX};
 use crate::ivf::reservoir::Reservoir;
 use crate::ivf::sample;
 use crate::pages::Pages;
-use crate::scorer::PREFETCH_ROWS;
+use crate::scorer::score_ahead;
 use crate::{
     Allowed, Executor, Malformed, Metric, RowId, Scorer, SectionReader, SectionWriter, Vectors,
 };
@@ -317,16 +317,8 @@ impl Scorer for ProductScorer<'_> {
     }
 
     fn score(&self, rows: &[RowId], out: &mut [f32]) {
-        assert_eq!(rows.len(), out.len(), "one distance for each row");
-        for row in rows.iter().take(PREFETCH_ROWS) {
-            prefetch(self.record(*row));
-        }
-        for (i, (row, out)) in rows.iter().zip(out).enumerate() {
-            if let Some(ahead) = rows.get(i + PREFETCH_ROWS) {
-                prefetch(self.record(*ahead));
-            }
-            *out = self.distance(self.record(*row));
-        }
+        let ask = |row| prefetch(self.record(row));
+        score_ahead(rows, out, ask, |row| self.distance(self.record(row)));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::binary::{BinaryBlockScorer, BinaryCodes, BinaryScorer};
+use super::halved::{HalvedCodes, HalvedScorer};
 use super::product::{ProductBlockScorer, ProductCodes, ProductScorer};
 use super::{Bits, CodeScorer, Errors, ScalarCodes};
 use crate::{Executor, Malformed, Metric, RowId, Scorer, SectionReader, SectionWriter, Vectors};
@@ -31,6 +32,8 @@ pub(crate) enum Access {
 #[derive(Debug)]
 pub(crate) enum Codes {
     Scalar(ScalarCodes),
+    /// Scalar codes of 8 bits that are scanned.
+    Halved(HalvedCodes),
     Binary(BinaryCodes),
     Product(ProductCodes),
 }
@@ -46,6 +49,8 @@ pub(crate) trait BoundedScorer {
 #[derive(Debug)]
 pub(crate) enum CodesScorer<'a> {
     Scalar(CodeScorer<'a>),
+    /// Of all rows, one after the other.
+    Halved(HalvedScorer<'a>),
     Binary(BinaryScorer<'a>),
     /// Of all rows, one after the other.
     BinaryBlocks(BinaryBlockScorer<'a>),
@@ -64,8 +69,11 @@ impl Codes {
         executor: &dyn Executor,
     ) -> Self {
         match scheme {
+            Scheme::Scalar(Bits::Eight) if access == Access::Scanned => {
+                Self::Halved(HalvedCodes::encode(metric, vectors, executor))
+            }
             Scheme::Scalar(bits) => {
-                Self::Scalar(ScalarCodes::encode(metric, bits, errors(access), vectors, executor))
+                Self::Scalar(ScalarCodes::encode(metric, bits, Errors::Kept, vectors, executor))
             }
             Scheme::Binary => Self::Binary(BinaryCodes::encode(metric, access, vectors, executor)),
             Scheme::Product(parts) => {
@@ -78,7 +86,7 @@ impl Codes {
     pub(crate) fn comparable(&self) -> Option<&ScalarCodes> {
         match self {
             Self::Scalar(codes) => Some(codes).filter(|codes| codes.bits() == Bits::Eight),
-            Self::Binary(_) | Self::Product(_) => None,
+            Self::Halved(_) | Self::Binary(_) | Self::Product(_) => None,
         }
     }
 
@@ -86,6 +94,7 @@ impl Codes {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Scalar(codes) => codes.bytes(),
+            Self::Halved(codes) => codes.bytes(),
             Self::Binary(codes) => codes.bytes(),
             Self::Product(codes) => codes.bytes(),
         }
@@ -95,6 +104,7 @@ impl Codes {
     pub(crate) fn scorer(&self, query: &[f32]) -> CodesScorer<'_> {
         match self {
             Self::Scalar(codes) => CodesScorer::Scalar(codes.scorer(query)),
+            Self::Halved(codes) => CodesScorer::Halved(codes.scorer(query)),
             Self::Binary(codes) => codes.scorer(query),
             Self::Product(codes) => codes.scorer(query),
         }
@@ -104,6 +114,7 @@ impl Codes {
     pub(crate) fn write(&self, out: &mut SectionWriter<'_>) -> io::Result<()> {
         match self {
             Self::Scalar(codes) => codes.write(out),
+            Self::Halved(codes) => codes.write(out),
             Self::Binary(codes) => codes.write(out),
             Self::Product(codes) => codes.write(out),
         }
@@ -118,9 +129,17 @@ impl Codes {
         rows: u32,
     ) -> Result<Self, Malformed> {
         match scheme {
+            Scheme::Scalar(Bits::Eight) if access == Access::Scanned => {
+                Ok(Self::Halved(HalvedCodes::read(from, metric, dims, rows)?))
+            }
             Scheme::Scalar(bits) => {
                 let wrong = from.malformed("codes of other bits");
-                let codes = ScalarCodes::read(from, metric, errors(access), dims, rows)?;
+                // Files of before had none where rows are picked.
+                let kept = match access {
+                    Access::Scanned => Errors::Kept,
+                    Access::Picked => Errors::Omitted,
+                };
+                let codes = ScalarCodes::read(from, metric, kept, dims, rows)?;
                 if codes.bits() == bits { Ok(Self::Scalar(codes)) } else { Err(wrong) }
             }
             Scheme::Binary => {
@@ -141,7 +160,7 @@ impl CodesScorer<'_> {
             Self::Scalar(scorer) => Some(scorer),
             Self::Binary(scorer) => Some(scorer),
             Self::Product(scorer) => Some(scorer),
-            Self::BinaryBlocks(_) | Self::ProductBlocks(_) => None,
+            Self::Halved(_) | Self::BinaryBlocks(_) | Self::ProductBlocks(_) => None,
         }
     }
 
@@ -150,25 +169,19 @@ impl CodesScorer<'_> {
         match self {
             Self::Scalar(scorer) => scorer.has_errors().then_some(scorer),
             Self::BinaryBlocks(scorer) => Some(scorer),
-            Self::Binary(_) | Self::Product(_) | Self::ProductBlocks(_) => None,
+            Self::Halved(_) | Self::Binary(_) | Self::Product(_) | Self::ProductBlocks(_) => None,
         }
     }
 
-    /// What a row of this score is likely not nearer than; of other codes that is not known.
+    /// What a row of this score is not nearer than: for certain by scalar codes, likely by bits; of
+    /// other codes that is not known.
     pub(crate) fn lower_bound(&self, row: RowId, score: f32) -> f32 {
         match self {
             Self::Binary(scorer) => scorer.lower_bound(row, score),
-            Self::Scalar(_) | Self::BinaryBlocks(_) | Self::Product(_) | Self::ProductBlocks(_) => {
+            Self::Scalar(scorer) => scorer.lower_bound(row, score),
+            Self::Halved(_) | Self::BinaryBlocks(_) | Self::Product(_) | Self::ProductBlocks(_) => {
                 f32::NEG_INFINITY
             }
         }
-    }
-}
-
-/// Whether rows are ruled out by scalar codes: where every row is looked at.
-fn errors(access: Access) -> Errors {
-    match access {
-        Access::Scanned => Errors::Kept,
-        Access::Picked => Errors::Omitted,
     }
 }

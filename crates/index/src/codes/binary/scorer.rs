@@ -7,7 +7,7 @@ use super::super::{BoundedScorer, TERMS_BYTES, terms_of, whole};
 use super::Sizes;
 use crate::ivf::blocks::Blocks;
 use crate::norm::{round, sum_of_squares};
-use crate::scorer::PREFETCH_ROWS;
+use crate::scorer::score_ahead;
 use crate::{RowId, Scorer};
 
 /// How many deviations an estimate may be off, the paper's epsilon: it is nearer to the truth than
@@ -117,16 +117,8 @@ impl Scorer for BinaryScorer<'_> {
     }
 
     fn score(&self, rows: &[RowId], out: &mut [f32]) {
-        assert_eq!(rows.len(), out.len(), "one distance for each row");
-        for row in rows.iter().take(PREFETCH_ROWS) {
-            prefetch(self.record(*row));
-        }
-        for (i, (row, out)) in rows.iter().zip(out).enumerate() {
-            if let Some(ahead) = rows.get(i + PREFETCH_ROWS) {
-                prefetch(self.record(*ahead));
-            }
-            *out = self.distance(self.record(*row));
-        }
+        let ask = |row| prefetch(self.record(row));
+        score_ahead(rows, out, ask, |row| self.distance(self.record(row)));
     }
 }
 

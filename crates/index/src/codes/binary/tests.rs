@@ -74,7 +74,10 @@ fn scored(codes: &BinaryCodes, rows: &Rows, query: &[f32], metric: Metric) -> Ve
             }
             scorer.lower_bounds(RowId(0), &mut bounds);
         }
-        CodesScorer::Scalar(_) | CodesScorer::Product(_) | CodesScorer::ProductBlocks(_) => {
+        CodesScorer::Scalar(_)
+        | CodesScorer::Halved(_)
+        | CodesScorer::Product(_)
+        | CodesScorer::ProductBlocks(_) => {
             panic!("binary codes")
         }
     }
