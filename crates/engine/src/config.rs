@@ -32,7 +32,7 @@ pub struct EngineConfig {
     pub min_seq_wait_max: Duration,
     /// How long a text may take to embed.
     pub embed_deadline: Duration,
-    /// How long dead rows are kept for reads of the past.
+    /// How long what was deleted or replaced is kept for reads of the past (`as_of`).
     pub history: Duration,
     /// A library whose unwritten segments hold more than this is checkpointed.
     pub checkpoint_bytes: u64,

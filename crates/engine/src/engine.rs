@@ -25,6 +25,7 @@ use crate::handle::{Counts, Handle, Handles};
 use crate::indexing::check_index;
 use crate::maintenance::Upkeep;
 use crate::memory::Gauges;
+use crate::moment::{self, Moment};
 use crate::pool::{BuildPool, Pool};
 use crate::purge::PurgeReceipt;
 use crate::put::Outcomes;
@@ -253,30 +254,27 @@ impl Engine {
         tenant: TenantId,
         min_seq: Option<Seq>,
     ) -> Result<Vec<LibraryOverview>, EngineError> {
-        self.0.wait_for_catalog(min_seq).await?;
-        let handles = self.0.handles.load_full();
-        let catalog = self.0.catalog.load_full();
-        let mut overviews: Vec<LibraryOverview> = catalog
-            .iter()
-            .filter(|spec| spec.tenant == tenant)
-            .map(|spec| {
-                let counts = handles.get(&spec.id).map(|handle| handle.counts());
-                let Counts { documents, chunks, .. } = counts.unwrap_or(Counts::nothing());
-                LibraryOverview { spec: LibrarySpec::clone(spec), documents, chunks }
-            })
-            .collect();
-        overviews.sort_by_key(|overview| (overview.spec.created_at, overview.spec.id));
-        Ok(overviews)
+        Ok(self.0.libraries(tenant, min_seq).await?.0)
     }
 
-    /// One library as of at least `min_seq` (bounded wait).
+    /// As [`Engine::libraries`], with the number that the list is true at: no record up to it is
+    /// missing.
+    pub async fn libraries_with_seq(
+        &self,
+        tenant: TenantId,
+        min_seq: Option<Seq>,
+    ) -> Result<(Vec<LibraryOverview>, Seq), EngineError> {
+        self.0.libraries(tenant, min_seq).await
+    }
+
+    /// One library, at the moment asked for.
     pub async fn library(
         &self,
         tenant: TenantId,
         id: LibraryId,
-        min_seq: Option<Seq>,
+        at: impl Into<Moment>,
     ) -> Result<Snapshot, EngineError> {
-        self.0.snapshot(tenant, id, min_seq).await
+        self.0.snapshot(tenant, id, at.into()).await
     }
 
     /// Changes a library's name or description.
@@ -375,15 +373,15 @@ impl Engine {
         self.0.delete(tenant, library, ids).await
     }
 
-    /// Which of the tenant's libraries holds this document: the oldest one, if several do.
-    /// O(libraries * segments).
+    /// Which of the tenant's libraries holds this document: the oldest one, if several do. In the
+    /// past, of those that there are now. O(libraries * segments).
     pub async fn locate_document(
         &self,
         tenant: TenantId,
         id: DocumentId,
-        min_seq: Option<Seq>,
+        at: impl Into<Moment>,
     ) -> Result<Option<LibraryId>, EngineError> {
-        Ok(self.locate_documents(tenant, vec![id], min_seq).await?.pop().flatten())
+        Ok(self.locate_documents(tenant, vec![id], at).await?.pop().flatten())
     }
 
     /// Which of the tenant's libraries holds each document, as [`Engine::locate_document`]; one
@@ -392,11 +390,12 @@ impl Engine {
         &self,
         tenant: TenantId,
         ids: Vec<DocumentId>,
-        min_seq: Option<Seq>,
+        at: impl Into<Moment>,
     ) -> Result<Vec<Option<LibraryId>>, EngineError> {
-        let libraries = self.libraries(tenant, min_seq).await?;
+        let at = at.into();
+        let libraries = self.libraries(tenant, at.reached()).await?;
         let libraries = libraries.into_iter().map(|overview| overview.spec.id).collect();
-        self.0.locate(libraries, ids, min_seq).await
+        self.0.locate(libraries, ids, at).await
     }
 
     /// The nearest passages.
@@ -405,9 +404,9 @@ impl Engine {
         tenant: TenantId,
         library: LibraryId,
         request: SearchRequest,
-        min_seq: Option<Seq>,
+        at: impl Into<Moment>,
     ) -> Result<SearchAnswer, EngineError> {
-        self.0.search(tenant, library, request, min_seq).await
+        self.0.search(tenant, library, request, at.into()).await
     }
 }
 
@@ -420,6 +419,40 @@ impl Inner {
         let Written { seq, value } = change(sender, command).await?;
         let gone = || EngineError::Storage { detail: "the catalog lost what it changed".into() };
         Ok(Written { seq, value: Arc::unwrap_or_clone(value.ok_or_else(gone)?) })
+    }
+
+    /// The tenant's libraries in creation order, and the number that the list is true at.
+    async fn libraries(
+        &self,
+        tenant: TenantId,
+        min_seq: Option<Seq>,
+    ) -> Result<(Vec<LibraryOverview>, Seq), EngineError> {
+        self.wait_for_catalog(min_seq).await?;
+        let of_tenant = || {
+            let (catalog, handles) = (self.catalog.load_full(), self.handles.load_full());
+            let specs = catalog.iter().filter(|spec| spec.tenant == tenant);
+            let found = specs.map(|spec| (spec.clone(), handles.get(&spec.id).cloned()));
+            found.collect::<Vec<_>>()
+        };
+        if let Some(wanted) = min_seq {
+            for handle in of_tenant().iter().filter_map(|(_spec, handle)| handle.as_ref()) {
+                self.wait_for(handle, wanted).await?;
+            }
+        }
+        // Looked at before the libraries are, so that whatever was published by then is in them.
+        let durable = self.log.durable();
+        let mut seq = Seq::new(durable.min(self.catalog_unapplied.published_to()));
+        let mut found = of_tenant();
+        for (_spec, handle) in &found {
+            seq = handle.as_ref().map_or(seq, |handle| seq.min(handle.published_to(durable)));
+        }
+        found.sort_by_key(|(spec, _handle)| (spec.created_at, spec.id));
+        let overviews = found.into_iter().map(|(spec, handle)| {
+            let counts = handle.map_or(Counts::nothing(), |handle| handle.counts());
+            let Counts { documents, chunks, .. } = counts;
+            LibraryOverview { spec: LibrarySpec::clone(&spec), documents, chunks }
+        });
+        Ok((overviews.collect(), seq))
     }
 
     /// The model and dimension of a new library, fixed from here on.
@@ -488,19 +521,23 @@ impl Inner {
         self: &Arc<Self>,
         tenant: TenantId,
         id: LibraryId,
-        min_seq: Option<Seq>,
+        at: Moment,
     ) -> Result<Snapshot, EngineError> {
-        let spec = self.spec(tenant, id, min_seq).await?;
+        let spec = self.spec(tenant, id, at.reached()).await?;
         let handle = self.handle(id)?;
-        if let Some(wanted) = min_seq {
+        if let Some(wanted) = at.reached() {
             self.wait_for(&handle, wanted).await?;
         }
         // What is published is true up to here: looked at before the library is, so that whatever
         // was published by then is in the view.
         let quiet = handle.published_to(self.log.durable());
         let view = self.opened(&handle).await?.view();
-        let seq = view.applied().max(quiet);
         let calibrated = handle.measured.get();
+        let seq = at.as_of.unwrap_or(view.applied().max(quiet));
+        let view = match at.as_of {
+            Some(seq) => moment::past(view, seq).await?,
+            None => view,
+        };
         Ok(Snapshot { spec, view, seq, calibrated })
     }
 

@@ -67,6 +67,16 @@ pub enum EngineError {
         /// What the library is at.
         current: Seq,
     },
+    /// `as_of` is before what is kept of the past.
+    #[error(
+        "sequence {wanted} is before the history that is kept; the oldest that can be read is {oldest}"
+    )]
+    HistoryGone {
+        /// What was asked for.
+        wanted: Seq,
+        /// The first number that can be asked for.
+        oldest: Seq,
+    },
     /// The disk is (nearly) full: writes are refused, reads go on.
     #[error("the disk is full: {detail}")]
     DiskFull {

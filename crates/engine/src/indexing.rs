@@ -11,6 +11,7 @@ use crate::building::{Target, check_memory_room};
 use crate::engine::Inner;
 use crate::error::EngineError;
 use crate::handle::Handle;
+use crate::moment::Moment;
 use crate::request::{IndexChange, IndexOptimized, IndexRebuilt, Written};
 use crate::snapshot::Snapshot;
 
@@ -50,7 +51,7 @@ impl Inner {
         let new = IndexSpec { structure, quantization };
         check_index(new, spec.dimension)?;
         let seq = if new == old {
-            self.snapshot(tenant, id, None).await?.seq
+            self.snapshot(tenant, id, Moment::default()).await?.seq
         } else {
             let command = CatalogCommand::ChangeIndex { tenant, id, index: new };
             self.change_catalog(command).await?.seq
@@ -71,13 +72,13 @@ impl Inner {
     ) -> Result<IndexOptimized, EngineError> {
         self.check_disk()?;
         let started = Instant::now();
-        let before = self.snapshot(tenant, id, None).await?;
+        let before = self.snapshot(tenant, id, Moment::default()).await?;
         let handle = self.handle(id)?;
         self.upkeep.checkpoint_now(&handle).await?;
         let rows_dropped = self.builder.reach(&handle, Target::OneFile).await?;
         // Names what was merged, so that its inputs can go.
         self.upkeep.checkpoint_now(&handle).await?;
-        let after = self.snapshot(tenant, id, None).await?;
+        let after = self.snapshot(tenant, id, Moment::default()).await?;
         let bytes = |snapshot: &Snapshot| {
             let stats = snapshot.stats();
             stats.memory_bytes + stats.file_bytes

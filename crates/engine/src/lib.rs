@@ -29,11 +29,13 @@ mod error;
 mod files;
 mod follow;
 mod handle;
+mod history;
 mod indexing;
 mod locate;
 mod maintenance;
 mod map;
 mod memory;
+mod moment;
 mod open;
 mod pool;
 mod purge;
@@ -58,6 +60,7 @@ pub use embedding_times::{EmbeddingTimes, Histogram};
 pub use engine::{Engine, Health};
 pub use error::EngineError;
 pub use follow::{Change, ChangeEntry, FollowError};
+pub use moment::Moment;
 pub use purge::PurgeReceipt;
 pub use request::{
     Content, Cursor, DocumentPage, Hit, IndexChange, IndexOptimized, IndexRebuilt, LibraryOverview,

@@ -9,12 +9,15 @@ use arrwdb_state::{DocumentId, LibraryId, Seq, View};
 
 use crate::engine::Inner;
 use crate::error::EngineError;
-use crate::handle::{Counts, Handle};
+use crate::handle::Handle;
+use crate::moment::{Moment, not_kept};
 
 /// Documents that are being looked for.
 struct Hunt {
     ids: Vec<DocumentId>,
     found: Vec<Option<LibraryId>>,
+    /// When they have to have lived, if not now.
+    as_of: Option<Seq>,
     /// Libraries not looked into yet, in their order.
     left: VecDeque<Arc<Handle>>,
     /// What kept the first library from being looked into that could not be.
@@ -29,18 +32,19 @@ impl Inner {
         self: &Arc<Self>,
         libraries: Vec<LibraryId>,
         ids: Vec<DocumentId>,
-        min_seq: Option<Seq>,
+        at: Moment,
     ) -> Result<Vec<Option<LibraryId>>, EngineError> {
         let mut left = VecDeque::with_capacity(libraries.len());
         for id in libraries {
             // One that is deleted since it was listed holds nothing.
             let Ok(handle) = self.handle(id) else { continue };
-            if let Some(wanted) = min_seq {
+            if let Some(wanted) = at.reached() {
                 self.wait_for(&handle, wanted).await?;
             }
             left.push_back(handle);
         }
-        let mut hunt = Hunt { found: vec![None; ids.len()], ids, left, unread: None };
+        let found = vec![None; ids.len()];
+        let mut hunt = Hunt { ids, found, as_of: at.as_of, left, unread: None };
         while let Some(next) = hunt.next() {
             let permit = match next.residence() {
                 Ok(_open) => None,
@@ -62,13 +66,11 @@ impl Inner {
         }
     }
 
-    /// The library as it is, without opening it for everybody; `None` if it has nothing, or is
-    /// deleted.
+    /// The library as it is, without opening it for everybody; `None` if it is deleted.
     fn look_into(&self, handle: &Handle) -> Result<Option<Arc<View>>, EngineError> {
         loop {
             let counts = match handle.residence() {
                 Ok(open) => return Ok(Some(open.view())),
-                Err(Counts { documents: 0, .. }) => return Ok(None),
                 Err(counts) => counts,
             };
             match self.view_of_files(handle.id, counts) {
@@ -98,8 +100,12 @@ impl Hunt {
         if self.found.iter().all(Option::is_some) {
             return None;
         }
-        let nothing =
-            |handle: &Arc<Handle>| matches!(handle.residence(), Err(Counts { documents: 0, .. }));
+        let now = self.as_of.is_none();
+        let nothing = |handle: &Arc<Handle>| match handle.residence() {
+            // One that is empty may have held something before.
+            Err(counts) => counts.applied == Seq::START || (now && counts.documents == 0),
+            Ok(_open) => false,
+        };
         while self.left.front().is_some_and(nothing) {
             self.left.pop_front();
         }
@@ -123,7 +129,11 @@ impl Hunt {
     fn look_for(&mut self, engine: &Inner, handle: &Handle) -> Result<(), EngineError> {
         let Some(view) = engine.look_into(handle)? else { return Ok(()) };
         for (id, place) in self.ids.iter().zip(&mut self.found) {
-            if place.is_none() && view.contains(*id)? {
+            let lives = || match self.as_of {
+                None => Ok(view.contains(*id)?),
+                Some(seq) => view.contained(*id, seq).map_err(|error| not_kept(seq, error)),
+            };
+            if place.is_none() && lives()? {
                 *place = Some(handle.id);
             }
         }

@@ -3,13 +3,12 @@
 //! one core's and one merge's worth of the machine. (What libraries are searched by is built, and
 //! their files merged, by [`crate::building`].)
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrwdb_log::TrimReport;
-use arrwdb_state::{Seq, Timestamp};
+use arrwdb_state::Seq;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -18,6 +17,7 @@ use crate::closing::Closing;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::handle::Handle;
+use crate::history::Samples;
 use crate::purge::{self, PurgeReceipt};
 use crate::residence::OPEN_LIBRARIES_MAX;
 use crate::retention;
@@ -40,8 +40,6 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(2);
 const EASE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long closing writes checkpoints.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
-/// Samples of (time, sequence) kept for the history horizon, at most.
-const SAMPLES_MAX: usize = 4096;
 
 /// Something to do.
 #[derive(Debug)]
@@ -71,11 +69,11 @@ pub(crate) struct Upkeep {
 }
 
 impl Upkeep {
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Task>) {
+    pub(crate) fn new(horizon: Seq) -> (Self, mpsc::Receiver<Task>) {
         let (tasks, receiver) = mpsc::channel(QUEUE_MAX);
         let upkeep = Self {
             tasks,
-            horizon: Arc::default(),
+            horizon: Arc::new(AtomicU64::new(horizon.get())),
             ticks: Arc::default(),
             relief_wanted: Arc::default(),
             closing: Closing::new(),
@@ -185,15 +183,14 @@ impl Upkeep {
 }
 
 /// Works until it is told to close.
-pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
-    let mut samples = Samples::default();
+pub(crate) async fn run(engine: Arc<Inner>, mut samples: Samples, mut tasks: mpsc::Receiver<Task>) {
     let mut scrub = Scrub::default();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _instant = tick.tick() => {
-                samples.take(&engine);
+                engine.move_horizon(&mut samples);
                 engine.look_at_disk();
                 engine.upkeep.ticks.fetch_add(1, Ordering::Relaxed);
                 settle_relaid(&engine);
@@ -239,6 +236,16 @@ pub(crate) async fn run(engine: Arc<Inner>, mut tasks: mpsc::Receiver<Task>) {
                     drop(reply.send(outcome));
                 }
             }
+        }
+    }
+}
+
+impl Inner {
+    /// Forgets what is older than the history that is kept.
+    fn move_horizon(&self, samples: &mut Samples) {
+        let horizon = samples.take(&self.config, self.parts.clock.now(), self.log.durable());
+        if let Some(horizon) = horizon {
+            self.upkeep.horizon.fetch_max(horizon, Ordering::Relaxed);
         }
     }
 }
@@ -413,34 +420,6 @@ pub(crate) fn snapshot_and_trim(engine: &Inner, keep: Keep) -> Result<TrimReport
         tracing::info!(files = report.files, bytes = report.bytes, "trimmed the log");
     }
     Ok(report)
-}
-
-/// (time, sequence) now and then, to find the sequence of a past time.
-#[derive(Debug, Default)]
-struct Samples(VecDeque<(Timestamp, u64)>);
-
-impl Samples {
-    fn take(&mut self, engine: &Inner) {
-        let now = engine.parts.clock.now();
-        let history = i64::try_from(engine.config.history.as_micros()).unwrap_or(i64::MAX);
-        let before = Timestamp::from_micros(now.micros().saturating_sub(history));
-        self.0.push_back((now, engine.log.durable()));
-        if self.0.len() > SAMPLES_MAX {
-            // Fewer samples only keep rows a little longer.
-            let mut nth = 0;
-            self.0.retain(|_sample| {
-                nth += 1;
-                nth % 2 == 0
-            });
-        }
-        while let Some((time, seq)) = self.0.front() {
-            if *time > before {
-                break;
-            }
-            engine.upkeep.horizon.fetch_max(*seq, Ordering::Relaxed);
-            self.0.pop_front();
-        }
-    }
 }
 
 /// Runs disk work where it may wait.

@@ -25,6 +25,7 @@ use crate::embedding_times::EmbeddingTimes;
 use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, write_room_kib};
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
+use crate::history::Samples;
 use crate::maintenance::{self, Upkeep};
 use crate::memory::Gauges;
 use crate::pool::{BuildPool, Pool};
@@ -43,6 +44,9 @@ struct Recovered {
     catalog: Catalog,
     covered: Seq,
     libraries: BTreeMap<LibraryId, Found>,
+    /// What died up to here need not be kept.
+    horizon: Seq,
+    samples: Samples,
 }
 
 /// A library as it was found.
@@ -68,12 +72,12 @@ fn start(
     parts: EngineParts,
     recovered: Recovered,
 ) -> Result<Engine, EngineError> {
-    let Recovered { lock, store, log, catalog, covered, libraries } = recovered;
+    let Recovered { lock, store, log, catalog, covered, libraries, horizon, samples } = recovered;
     let (advance, advanced) = watch::channel(log.durable());
     log.on_advance(Box::new(move |durable| {
         advance.send_replace(durable);
     }));
-    let (upkeep, tasks) = Upkeep::new();
+    let (upkeep, tasks) = Upkeep::new(horizon);
     let (builder, builds) = Builder::new();
     let (calibrating, measurements) = Calibrating::new();
     let (catalog_writer, requests) = catalog::channel();
@@ -123,16 +127,16 @@ fn start(
         inner.writers.spawn(building::run(inner.clone(), lane, requests));
     }
     inner.writers.spawn(calibrating::run(inner.clone(), measurements));
-    spawn(&inner, tasks, requests);
+    spawn(&inner, (samples, tasks), requests);
     Ok(Engine(inner))
 }
 
 fn spawn(
     inner: &Arc<Inner>,
-    tasks: mpsc::Receiver<maintenance::Task>,
+    (samples, tasks): (Samples, mpsc::Receiver<maintenance::Task>),
     requests: mpsc::Receiver<catalog::Request>,
 ) {
-    inner.writers.spawn(maintenance::run(inner.clone(), tasks));
+    inner.writers.spawn(maintenance::run(inner.clone(), samples, tasks));
     inner.catalog_task.spawn(catalog::run(inner.clone(), requests));
 }
 
@@ -181,9 +185,10 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
     let catalog = replay_catalog(&log, catalog, covered)?;
     let mut libraries = find_libraries(&store, &catalog, &checkpointed)?;
     check_log_reaches(&store, &log)?;
-    replay(&store, &log, &mut libraries, covered)?;
+    let (horizon, samples) = Samples::of_log(&log, config, parts.clock.now());
+    replay((&store, &log), &mut libraries, covered, horizon)?;
     remove_orphans(&store, &catalog)?;
-    Ok(Recovered { lock, store, log, catalog, covered, libraries })
+    Ok(Recovered { lock, store, log, catalog, covered, libraries, horizon, samples })
 }
 
 /// The log has at least one file from the first start on: where there is none, acknowledged
@@ -318,12 +323,12 @@ fn find_libraries(
 }
 
 /// Applies what the log has beyond each library's manifest. Records of libraries that are not in
-/// the catalog (deleted) mean nothing.
+/// the catalog (deleted) mean nothing. What died by `horizon` is dropped at once.
 fn replay(
-    store: &Store,
-    log: &FileLog,
+    (store, log): (&Store, &FileLog),
     libraries: &mut BTreeMap<LibraryId, Found>,
     covered: Seq,
+    horizon: Seq,
 ) -> Result<(), EngineError> {
     let started = Instant::now();
     let (mut records, mut reported) = (0_u64, Instant::now());
@@ -339,7 +344,7 @@ fn replay(
             } else {
                 store.open_library(id, library.dimension)?
             };
-            library.replayed = Some(apply(&view, &record)?);
+            library.replayed = Some(apply(&view, &record, horizon)?);
             records += 1;
         }
         if reported.elapsed() > OPEN_REPORT {
@@ -354,11 +359,9 @@ fn replay(
     Ok(())
 }
 
-fn apply(view: &View, record: &Record) -> Result<View, EngineError> {
+fn apply(view: &View, record: &Record, horizon: Seq) -> Result<View, EngineError> {
     let entry =
         LibraryEntry::decode(&record.payload).map_err(|error| undecodable(record.seq, &error))?;
-    // Nobody can ask for the past of before the start, so rows that died are dropped at once.
-    let horizon = view.applied();
     Ok(view.apply(Seq::new(record.seq), &entry)?.with_memory_merged(Seq::START, horizon)?)
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use arrwdb_log::{Log, LogFile, Stream};
-use arrwdb_state::{CatalogEntry, LibraryEntry, Timestamp};
+use arrwdb_log::{Log, LogFile};
+use arrwdb_state::Timestamp;
 
 use crate::config::EngineConfig;
 use crate::error::EngineError;
+use crate::history::made_at;
 
 /// The number up to which the log is older or larger than the feed's retention: whichever is
 /// reached first. Reads one record of each of the oldest files.
@@ -39,14 +40,7 @@ fn too_old(
     let Some(record) = log.read(file.last.saturating_sub(1))?.next().transpose()? else {
         return Ok(false);
     };
-    let made = if record.stream == Stream::CATALOG {
-        CatalogEntry::decode(&record.payload).map(|entry| entry.at())
-    } else {
-        LibraryEntry::decode(&record.payload).map(|entry| entry.at())
-    };
-    let made = made.map_err(|error| EngineError::Damaged {
-        detail: format!("record {} of the log does not decode: {error}", record.seq),
-    })?;
+    let made = made_at(&record)?;
     let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
     Ok(now.micros().saturating_sub(made.micros()) > age)
 }

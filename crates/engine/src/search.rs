@@ -6,13 +6,12 @@ use std::time::Instant;
 use arrwdb_embed::{InputType, ModelSpec};
 use arrwdb_state::limits::K_STREAM_MAX;
 use arrwdb_state::normalized;
-use arrwdb_state::{
-    Executor, LibraryId, LibrarySpec, Metric, Nearest, Seq, Sequential, TenantId, View,
-};
+use arrwdb_state::{Executor, LibraryId, LibrarySpec, Metric, Nearest, Sequential, TenantId, View};
 
 use crate::calibrating::check_recall;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
+use crate::moment::Moment;
 use crate::request::{Hit, Plan, Query, SearchAnswer, SearchRequest};
 use crate::snapshot::Snapshot;
 
@@ -26,10 +25,10 @@ impl Inner {
         tenant: TenantId,
         library: LibraryId,
         request: SearchRequest,
-        min_seq: Option<Seq>,
+        at: Moment,
     ) -> Result<SearchAnswer, EngineError> {
         let started = Instant::now();
-        let spec = self.spec(tenant, library, min_seq).await?;
+        let spec = self.spec(tenant, library, at.reached()).await?;
         check(&request, spec.metric)?;
         let query = self.query_vector(&spec, request.query).await?;
         let embedding = started.elapsed();
@@ -38,7 +37,7 @@ impl Inner {
             retry_after: RETRY_AFTER,
         })?;
         // The view is loaded after the query is embedded, so that it is as fresh as can be.
-        let snapshot = self.snapshot(tenant, library, min_seq).await?;
+        let snapshot = self.snapshot(tenant, library, at).await?;
         let recall = request.recall.map(|wanted| self.effort_for(&snapshot, request.k, wanted));
         let tuning = recall.map_or(request.tuning, |plan| plan.tuning);
         let Snapshot { spec, view, seq, .. } = snapshot;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrwdb_engine::state::{DocumentId, LibraryId, ParseIdError, Seq};
+use arrwdb_engine::state::{DocumentId, LibraryId, ParseIdError};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use bytes::{Bytes, BytesMut};
@@ -158,30 +158,6 @@ pub(crate) fn query_fault(name: &str, detail: &str) -> Problem {
     let mut pointer = "/query".to_owned();
     push_token(&mut pointer, name);
     Problem::field(pointer, detail)
-}
-
-/// The state a read must have reached: `?min_seq=` or the header `X-Arrwdb-Seq`; the parameter
-/// wins.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct MinSeq(pub(crate) Option<Seq>);
-
-impl<S: Send + Sync> FromRequestParts<S> for MinSeq {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let pairs = QueryPairs::from_request_parts(parts, state).await?;
-        let header = parts.headers.get(crate::envelope::SEQ_HEADER);
-        let header = header.map(|value| value.to_str().unwrap_or("?").trim().to_owned());
-        let (name, text) = match (pairs.text("min_seq"), header) {
-            (Some(text), _) => ("/query/min_seq", text.to_owned()),
-            (None, Some(text)) => ("/header/X-Arrwdb-Seq", text),
-            (None, None) => return Ok(Self(None)),
-        };
-        let number = text.parse::<u64>().map_err(|_not_a_number| {
-            Problem::field(name, "must be a sequence number as given by X-Arrwdb-Seq")
-        })?;
-        Ok(Self(Some(Seq::new(number))))
-    }
 }
 
 /// A whole body of JSON, at most `MAX_REQUEST_SIZE` bytes, and its share of the memory of bodies.

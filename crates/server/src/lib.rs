@@ -21,6 +21,7 @@ pub mod logging;
 mod machine;
 pub mod metrics;
 pub mod model;
+mod moment;
 mod ndjson;
 pub mod openapi;
 mod principal;

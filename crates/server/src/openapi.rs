@@ -6,8 +6,11 @@ use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use http::header;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::schema::Type;
 use utoipa::openapi::{
-    ContentBuilder, Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    ContentBuilder, Info, InfoBuilder, LicenseBuilder, Object, OpenApi, OpenApiBuilder, Ref, RefOr,
     Response as ApiResponse, ResponseBuilder,
 };
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
@@ -80,6 +83,11 @@ fn example(kind: &'static Kind) -> serde_json::Value {
             Problem::new(kind, "sequence 9 is not applied yet; the library is at 7")
                 .with("current_seq", 7)
         }
+        "history-gone" => {
+            let detail = "sequence 3 is before the history that is kept; the oldest that can be \
+                          read is 7";
+            Problem::new(kind, detail).with("oldest_seq", 7)
+        }
         _ => Problem::new(kind, kind.about),
     };
     serde_json::from_slice(&problem.body("7d444840-9dc0-41d2-a8e2-5b1a1e3f0c4e"))
@@ -98,6 +106,7 @@ impl IntoResponses for ReadErrors {
             &problem::LIBRARY_NOT_FOUND,
             &problem::DOCUMENT_NOT_FOUND,
             &problem::SEQ_NOT_REACHED,
+            &problem::HISTORY_GONE,
             &problem::TOO_LARGE,
             &problem::BODY_ENCODING,
             &problem::MEDIA_TYPE,
@@ -169,8 +178,9 @@ fn info() -> Info {
         .version(routes::API_VERSION)
         .description(Some(
             "arrwDB: text or vectors in, ranked passages out. A 2xx answer to a write means that \
-             it is on disk and visible to the next read; `X-Arrwdb-Seq` names it, and `min_seq` \
-             makes a read wait for it.",
+             it is on disk and visible to the next read; `X-Arrwdb-Seq` names it, `min_seq` makes a \
+             read wait for it, and `as_of` reads what was there after it, as far back as \
+             `HISTORY_SECONDS` says. Every read answers with the number that it is true at.",
         ))
         .license(Some(
             LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build(),
@@ -187,7 +197,35 @@ pub fn document() -> OpenApi {
     {
         components.schemas.insert(name.to_owned(), schema);
     }
-    utoipa_axum::router::OpenApiRouter::with_openapi(base).merge(routes::described()).into_openapi()
+    let described = utoipa_axum::router::OpenApiRouter::with_openapi(base);
+    let mut document = described.merge(routes::described()).into_openapi();
+    for item in document.paths.paths.iter_mut().filter(|(path, _item)| path.starts_with("/v1/")) {
+        describe_seq(item.1);
+    }
+    document
+}
+
+/// Describes the header of writes, and of reads of a library's state.
+fn describe_seq(item: &mut PathItem) {
+    let asks = |operation: &&mut Operation| {
+        let mut parameters = operation.parameters.iter().flatten();
+        parameters.any(|it| matches!(it, RefOr::T(parameter) if parameter.name == "min_seq"))
+    };
+    let reads = item.get.as_mut().filter(asks);
+    let writes = [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+    for operation in writes.into_iter().flatten().chain(reads) {
+        for (status, response) in &mut operation.responses.responses {
+            if let RefOr::T(response) = response
+                && status.starts_with('2')
+            {
+                let about = "The write, or the state that was read: no write up to it is missing";
+                let header = HeaderBuilder::new()
+                    .schema(Some(Object::with_type(Type::Integer)))
+                    .description(Some(about));
+                response.headers.insert("X-Arrwdb-Seq".into(), RefOr::T(header.build()));
+            }
+        }
+    }
 }
 
 /// The groups of operations in the order in which a newcomer needs them.

@@ -76,7 +76,9 @@ kinds! {
     TOO_MANY_DOCUMENTS = "too-many-documents", 409, "Too many documents", "TooManyDocumentsError",
         "The library holds MAX_DOCUMENTS_PER_LIBRARY documents. Delete some first; a document that is there can still be replaced.";
     SEQ_NOT_REACHED = "sequence-not-reached", 409, "Sequence not reached", "SeqNotReachedError",
-        "The read asked for a state that is not there yet (min_seq); current_seq says how far it is. Try again shortly.";
+        "The read asked for a state that is not there yet (min_seq, as_of); current_seq says how far it is. Try again shortly.";
+    HISTORY_GONE = "history-gone", 410, "Past not kept", "HistoryGoneError",
+        "The read asked for a past (as_of) that is not kept any more; oldest_seq is the oldest that is. HISTORY_SECONDS says how long it is kept; a purge and index/optimize end it.";
     TOO_LARGE = "request-too-large", 413, "Request too large", "RequestTooLargeError",
         "The body is larger than MAX_REQUEST_SIZE. Send less at a time, or use documents/stream, which has no such limit.";
     BODY_ENCODING = "body-encoding", 415, "Unsupported content encoding", "ContentEncodingError",
@@ -295,6 +297,9 @@ impl From<EngineError> for Problem {
             EngineError::SeqNotReached { wanted: _, current } => Self::new(&SEQ_NOT_REACHED, text)
                 .with("current_seq", current.get())
                 .retry_after(Duration::from_secs(1)),
+            EngineError::HistoryGone { wanted: _, oldest } => {
+                Self::new(&HISTORY_GONE, text).with("oldest_seq", oldest.get())
+            }
             EngineError::DiskFull { detail } => Self::hidden(&DISK_FULL, detail),
             EngineError::Storage { detail } | EngineError::Locked { detail } => {
                 Self::hidden(&STORAGE, detail)

@@ -19,6 +19,7 @@ mod follower;
 mod history;
 mod model;
 mod moments;
+mod past;
 mod places;
 mod rot;
 mod run;

@@ -13,6 +13,7 @@ use crate::doubt::{Doubt, resolve};
 use crate::follower::Follower;
 use crate::history::{History, Step};
 use crate::model::{Documents, Library, Model, name, new_library};
+use crate::past::Past;
 use crate::rot;
 use crate::world::{Seeded, World, pass};
 use crate::writes;
@@ -92,6 +93,7 @@ pub(crate) struct Run {
     /// Writes whose outcome is known only after the next start.
     pub(crate) doubts: Vec<Doubt>,
     pub(crate) follower: Follower,
+    past: Past,
     pub(crate) outcome: Outcome,
     /// Faults for the next opening.
     opening: Option<FaultPlan>,
@@ -126,6 +128,7 @@ impl Run {
             seen: opening.seen,
             doubts: Vec::new(),
             follower: Follower::new(trims),
+            past: Past::default(),
             outcome: Outcome { crashes: opening.crashes, ..Outcome::default() },
             opening: None,
             full: false,
@@ -205,6 +208,8 @@ impl Run {
             Step::Compare => {
                 let compared = compare(&self.engine, &self.model).await;
                 self.tolerate(compared.map(|_digests| ()))?;
+                let past = self.past.check(&self.engine, &self.model).await;
+                self.tolerate(past)?;
             }
             Step::CloseLibraries => self.engine.close_libraries().await,
             Step::Purge => {
@@ -362,6 +367,8 @@ impl Run {
             Err(failure) => self.tolerate(Err(failure))?,
         }
         self.follower.check_durable(self.engine.durable())?;
+        let past = self.past.check(&self.engine, &self.model).await;
+        self.tolerate(past)?;
         let read = self.follower.read_all(&self.engine, &self.model).await;
         self.tolerate(read)
     }

@@ -9,6 +9,7 @@
 //! - **S3** Views are immutable.
 //! - **S4** Checkpoint plus suffix equals replay.
 //! - **S5** Merges keep the digest and every exact result.
+//! - **S6** A view as of an earlier number is the fold up to it, or refused.
 
 mod body;
 mod calibrating;
@@ -23,6 +24,7 @@ pub mod limits;
 mod listing;
 mod liveness;
 mod manifest;
+mod past;
 mod record;
 mod recount;
 mod search;
@@ -44,6 +46,7 @@ pub use ids::{ChunkId, DocumentId, LibraryId, ParseIdError, Seq, TenantId, Times
 pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
 pub use listing::{Cursor, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};
+pub use past::PastError;
 pub use record::{DocumentRecord, RecordError};
 pub use recount::Totals;
 pub use search::{Found, FoundChunk, Nearest};

@@ -75,6 +75,15 @@ impl Tombstones {
         self.dead += rows.end - rows.start;
     }
 
+    /// What was dead at `seq`. Pages in which nothing died since are shared. O(runs).
+    pub(crate) fn at(&self, seq: Seq) -> Self {
+        let page = |page: &Arc<Page>| page.at(seq);
+        let pages: Vec<_> = self.pages.iter().map(|each| each.as_ref().and_then(page)).collect();
+        let mut past = Self { pages, dead: 0 };
+        past.dead = past.runs().map(|run| run.rows).sum();
+        past
+    }
+
     /// All dead rows, ascending; runs may break at page borders.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         self.pages.iter().flatten().flat_map(|page| page.runs.iter().copied())
@@ -112,6 +121,18 @@ impl Tombstones {
 }
 
 impl Page {
+    /// What of it was dead at `seq`, if anything.
+    fn at(self: &Arc<Self>, seq: Seq) -> Option<Arc<Self>> {
+        if self.runs.iter().all(|run| run.died <= seq) {
+            return Some(self.clone());
+        }
+        let mut past = Self { bits: [0; PAGE_WORDS], runs: Vec::new() };
+        for run in self.runs.iter().filter(|run| run.died <= seq) {
+            past.mark(*run);
+        }
+        (!past.runs.is_empty()).then(|| Arc::new(past))
+    }
+
     fn mark(&mut self, run: Run) {
         for row in run.first..run.first + run.rows {
             let place = row % PAGE_ROWS;
@@ -167,6 +188,13 @@ mod tests {
                 prop_assert_eq!(tombstones.allows(RowId(row)), !model.contains_key(&row));
                 let word = tombstones.word(RowId(row / 64 * 64));
                 prop_assert_eq!(word >> (row % 64) & 1 == 1, !model.contains_key(&row));
+            }
+            for seq in [0, 3, 17, 59] {
+                let past = tombstones.at(Seq::new(seq));
+                let dead = |row: u32| model.get(&row).is_some_and(|died| died.get() <= seq);
+                prop_assert!((0..20_100).all(|row| past.contains(row) == dead(row)));
+                prop_assert!((0..20_100).all(|row| past.died(row).is_some() == dead(row)));
+                prop_assert_eq!(past.dead() as usize, (0..20_100).filter(|row| dead(*row)).count());
             }
             let mut out = Writer::default();
             tombstones.write(&mut out);

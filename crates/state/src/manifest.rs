@@ -1,13 +1,15 @@
 //! The manifest: a library at one sequence number, as a list of segment files and what has died
-//! in them. Version 1.
+//! in them. Version 2.
 //!
 //! ```text
-//! text "arrwman" | u32 version = 1 | id 16 library | u32 dimension | u64 applied
+//! text "arrwman" | u32 version = 2 | id 16 library | u32 dimension | u64 applied | u64 oldest
 //! u64 documents | u64 chunks | u128 digest | u64 next segment number
 //! u32 n, n * (u64 number | u64 file bytes | u32 header checksum | u32 rows | u32 documents
 //!             u32 dead documents | u32 m, m * (u32 first row | u32 rows | u64 died))
 //! u32 CRC32C of all before
 //! ```
+//!
+//! Version 1 has no `oldest`: nothing is known of what was before it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +23,9 @@ use crate::segment::{FileSegment, Segment};
 use crate::view::{SegmentView, View};
 
 const MAGIC: &str = "arrwman";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Without the first number of which the files can tell.
+const VERSION_1: u32 = 1;
 
 /// A library at one sequence number, before its files are opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct Manifest {
     pub dimension: u32,
     /// The last record that is in the files; replay goes on after it.
     pub applied: Seq,
+    /// The first number of which the files can tell.
+    oldest: Seq,
     /// No segment file of this number or a higher one is part of the library.
     pub next_segment: u64,
     /// The files, oldest rows first.
@@ -93,6 +99,7 @@ impl Manifest {
             library,
             dimension: view.dimension,
             applied: view.applied,
+            oldest: view.oldest,
             next_segment,
             segments,
             documents: view.documents,
@@ -104,6 +111,11 @@ impl Manifest {
     /// Whether its files have rows of documents that died.
     pub fn has_dead_rows(&self) -> bool {
         self.segments.iter().any(|segment| segment.dead_documents > 0)
+    }
+
+    /// The first number of which the library can tell: see [`View::oldest`].
+    pub fn oldest(&self) -> Seq {
+        self.oldest
     }
 
     /// Live documents, live chunks, and the digest of both.
@@ -137,6 +149,7 @@ impl Manifest {
         Ok(View {
             dimension: self.dimension,
             applied: self.applied,
+            oldest: self.oldest,
             segments,
             documents: self.documents,
             chunks: self.chunks,
@@ -150,6 +163,9 @@ impl Manifest {
         if numbers.len() < self.segments.len() {
             return Some("it names a segment twice");
         }
+        if self.oldest > self.applied {
+            return Some("its past begins after its end");
+        }
         let ahead = numbers.last().is_some_and(|last| *last >= self.next_segment);
         ahead.then_some("it names a segment that was not made yet")
     }
@@ -162,6 +178,7 @@ impl Manifest {
         out.id(self.library.to_bytes());
         out.u32(self.dimension);
         out.u64(self.applied.get());
+        out.u64(self.oldest.get());
         out.u64(self.documents);
         out.u64(self.chunks);
         out.u128(self.digest);
@@ -182,12 +199,17 @@ impl Manifest {
     /// Reads a manifest, checksum first.
     pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut from = unseal(bytes)?;
-        if from.text("magic")? != MAGIC || from.u32("version")? != VERSION {
+        let (magic, version) = (from.text("magic")?, from.u32("version")?);
+        if magic != MAGIC || !(VERSION_1..=VERSION).contains(&version) {
             return Err(from.error("a manifest of a version this build knows"));
         }
         let library = LibraryId::new(from.uuid("library id")?);
         let dimension = from.u32("dimension")?;
         let applied = Seq::new(from.u64("applied sequence")?);
+        let oldest = match version {
+            VERSION_1 => applied,
+            _ => Seq::new(from.u64("oldest sequence")?),
+        };
         let documents = from.u64("documents")?;
         let chunks = from.u64("chunks")?;
         let digest = from.u128("digest")?;
@@ -215,6 +237,16 @@ impl Manifest {
             });
         }
         from.end()?;
-        Ok(Self { library, dimension, applied, next_segment, segments, documents, chunks, digest })
+        Ok(Self {
+            library,
+            dimension,
+            applied,
+            oldest,
+            next_segment,
+            segments,
+            documents,
+            chunks,
+            digest,
+        })
     }
 }

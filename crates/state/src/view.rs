@@ -15,6 +15,9 @@ use crate::segment::{Damage, Head, RowMap, Segment};
 pub struct View {
     pub(crate) dimension: u32,
     pub(crate) applied: Seq,
+    /// No row is missing that lived at this number or later: merges have left out only rows that
+    /// had died by then.
+    pub(crate) oldest: Seq,
     /// In the order in which their documents were added.
     pub(crate) segments: Vec<SegmentView>,
     pub(crate) documents: u64,
@@ -77,6 +80,7 @@ impl View {
         Self {
             dimension,
             applied: Seq::START,
+            oldest: Seq::START,
             segments: Vec::new(),
             documents: 0,
             chunks: 0,
@@ -92,6 +96,11 @@ impl View {
     /// The last record applied.
     pub fn applied(&self) -> Seq {
         self.applied
+    }
+
+    /// The first number of which [`View::as_of`] can tell.
+    pub fn oldest(&self) -> Seq {
+        self.oldest
     }
 
     /// Live documents.
@@ -204,7 +213,8 @@ impl View {
 
     /// The same library with the merged segments' rows in `output` (nothing, if nothing was kept).
     /// Rows that died while the merge ran are dead in the output too. `None` if the merged
-    /// segments are no longer those of this view.
+    /// segments are no longer those of this view. What was left out is missing in the past from then
+    /// on, so that the past begins later.
     pub(crate) fn with_merged(&self, map: &RowMap, output: Option<Arc<Segment>>) -> Option<Self> {
         let count = map.inputs().len();
         let first = map.inputs().next()?;
@@ -222,6 +232,7 @@ impl View {
         });
         let mut next = self.clone();
         next.segments.splice(at..at + count, merged);
+        next.oldest = next.oldest.max(map.forgets());
         Some(next)
     }
 }

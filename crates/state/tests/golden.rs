@@ -5,11 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use arrwdb_state::{
     Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
-    DocumentRecord, IndexSpec, LibraryEntry, LibraryId, LibrarySpec, Metric, ModelName,
-    Quantization, Seq, Structure, TenantId, Timestamp, View,
+    DocumentRecord, FileBytes, FileSegment, IndexSpec, LibraryEntry, LibraryId, LibrarySpec,
+    Manifest, Metric, ModelName, Quantization, Segment, Seq, Structure, TenantId, Timestamp, View,
 };
 
 fn check(name: &str, bytes: &[u8]) {
@@ -94,6 +95,11 @@ fn files_of_the_first_version_still_open() {
     let catalog = std::fs::read(dir.join("catalog-1.bin")).unwrap();
     let (catalog, _checkpointed) = Catalog::read(&catalog).unwrap();
     assert_eq!(**catalog.get(first.id).unwrap(), first);
+    let manifest = Manifest::read(&std::fs::read(dir.join("manifest-1.bin")).unwrap()).unwrap();
+    let now = Manifest::read(&std::fs::read(dir.join("manifest-2.bin")).unwrap()).unwrap();
+    assert_eq!(manifest.segments, now.segments);
+    assert_eq!((manifest.applied, manifest.oldest()), (Seq::new(12), Seq::new(12)));
+    assert_eq!((now.applied, now.oldest()), (Seq::new(12), Seq::START));
 }
 
 #[test]
@@ -112,4 +118,29 @@ fn golden_library_entries_and_segment() {
     let summary = merge.write(&mut bytes).unwrap();
     bytes[..summary.header.len()].copy_from_slice(&summary.header);
     check("segment-1.seg", &bytes);
+    let file = FileSegment::open(3, Arc::new(Held(bytes))).unwrap();
+    let view = view.with_merge(&merge, Some(Arc::new(Segment::File(file)))).unwrap();
+    let view = view.apply(Seq::new(12), &put).unwrap();
+    let merge = view.plan_merge(view.memory_segments(), Seq::new(12)).unwrap();
+    let mut bytes = Vec::new();
+    let summary = merge.write(&mut bytes).unwrap();
+    bytes[..summary.header.len()].copy_from_slice(&summary.header);
+    let file = FileSegment::open(4, Arc::new(Held(bytes))).unwrap();
+    let view = view.with_merge(&merge, Some(Arc::new(Segment::File(file)))).unwrap();
+    let manifest = Manifest::of(&view, LibraryId::from_bytes([1; 16]), 5).unwrap();
+    check("manifest-2.bin", &manifest.write());
+}
+
+/// The bytes of a file whose vectors nobody reads, so that they need not be aligned.
+#[derive(Debug)]
+struct Held(Vec<u8>);
+
+impl FileBytes for Held {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn name(&self) -> &'static str {
+        "held.seg"
+    }
 }

@@ -1,5 +1,5 @@
 //! Random histories against a plain map: S1, S3, S4, S5 and exactness of search, listing and
-//! counts, through merges, checkpoints and restarts.
+//! counts, now and in the past, through merges, checkpoints and restarts.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use arrwdb_state::{
     Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord, Fate,
-    FileBytes, FileSegment, LibraryEntry, LibraryId, Manifest, Merge, Nearest, Segment, Seq,
-    Sequential, Timestamp, View, normalized,
+    FileBytes, FileSegment, LibraryEntry, LibraryId, Manifest, Merge, Nearest, PastError, Segment,
+    Seq, Sequential, Timestamp, View, normalized,
 };
 use proptest::prelude::*;
 
@@ -54,22 +54,24 @@ enum Step {
     /// (id, chunks, seed) of each document.
     Put(Vec<(u8, u8, u64)>),
     Delete(Vec<u8>),
-    MergeMemory,
-    Checkpoint,
-    MergeFiles,
+    /// Merges leave out what died in the first so many percent of the numbers given.
+    MergeMemory(u64),
+    Checkpoint(u64),
+    MergeFiles(u64),
     /// Restart from the last checkpoint and the log after it.
     Restart,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let id = 0_u8..24;
+    let forgotten = prop_oneof![Just(0_u64), 0..100_u64, Just(100)];
     let put = prop::collection::vec((id.clone(), 1_u8..5, any::<u64>()), 1..5).prop_map(Step::Put);
     let step = prop_oneof![
         6 => put,
         3 => prop::collection::vec(id, 1..4).prop_map(Step::Delete),
-        2 => Just(Step::MergeMemory),
-        2 => Just(Step::Checkpoint),
-        1 => Just(Step::MergeFiles),
+        2 => forgotten.clone().prop_map(Step::MergeMemory),
+        2 => forgotten.clone().prop_map(Step::Checkpoint),
+        1 => forgotten.prop_map(Step::MergeFiles),
         1 => Just(Step::Restart),
     ];
     prop::collection::vec(step, 1..60)
@@ -154,6 +156,8 @@ struct Subject {
     files: BTreeMap<u64, Arc<Held>>,
     next_file: u64,
     seq: u64,
+    /// The latest number up to which a merge was allowed to forget.
+    horizon: u64,
 }
 
 impl Subject {
@@ -165,6 +169,7 @@ impl Subject {
             files: BTreeMap::new(),
             next_file: 1,
             seq: 0,
+            horizon: 0,
         }
     }
 
@@ -185,6 +190,13 @@ impl Subject {
         decision.fates
     }
 
+    /// What a merge may forget.
+    fn forget(&mut self, percent: u64) -> Seq {
+        let horizon = self.seq * percent / 100;
+        self.horizon = self.horizon.max(horizon);
+        Seq::new(horizon)
+    }
+
     /// Writes a merge to a "file" and does it.
     fn merge(&mut self, merge: &Merge) {
         let output = (merge.rows() > 0).then(|| {
@@ -202,10 +214,10 @@ impl Subject {
         self.view = self.view.with_merge(merge, output).unwrap();
     }
 
-    fn checkpoint(&mut self) {
+    fn checkpoint(&mut self, percent: u64) {
         let memory = self.view.memory_segments();
         if !memory.is_empty() {
-            let horizon = self.view.applied();
+            let horizon = self.forget(percent);
             let merge = self.view.plan_merge(memory, horizon).unwrap();
             self.merge(&merge);
         }
@@ -230,19 +242,55 @@ impl Subject {
         };
         for (seq, entry) in &self.log {
             if *seq > view.applied() {
-                view = view.apply(*seq, entry).unwrap();
+                let applied = view.apply(*seq, entry).unwrap();
+                view = applied.with_memory_merged(Seq::START, Seq::new(self.horizon)).unwrap();
             }
         }
         self.view = view;
     }
 }
 
+/// The library as it was after each record, in order; the first is from before all of them.
+type Past = Vec<(u64, Model, u128)>;
+
+/// Every number that there was is as it was then, or refused.
+fn check_past(subject: &Subject, past: &Past) -> Result<(), TestCaseError> {
+    let view = &subject.view;
+    let oldest = view.oldest();
+    prop_assert!(
+        oldest.get() <= subject.horizon,
+        "S6: no more is forgotten than merges were told to"
+    );
+    for (at, (from, model, digest)) in past.iter().enumerate() {
+        let until = past.get(at + 1).map_or(subject.seq + 2, |next| next.0);
+        for seq in [*from, until - 1].map(Seq::new) {
+            if seq < oldest && seq < view.applied() {
+                prop_assert_eq!(view.as_of(seq).unwrap_err(), PastError::Gone { oldest });
+                prop_assert_eq!(view.contained(id(1), seq), Err(PastError::Gone { oldest }));
+                continue;
+            }
+            let then = view.as_of(seq).unwrap();
+            prop_assert_eq!(then.digest(), *digest);
+            check_view(&then, model)?;
+            for n in 0..24 {
+                let there = model.arrived.values().any(|document| document.id == id(n));
+                prop_assert_eq!(view.contained(id(n), seq), Ok(there));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn check(subject: &Subject, model: &Model) -> Result<(), TestCaseError> {
     let view = &subject.view;
-    prop_assert_eq!(view.verify(), Ok(()));
     for file in view.segments().iter().filter_map(|segment| segment.segment().file()) {
         prop_assert_eq!(file.verify(9), []);
     }
+    check_view(view, model)
+}
+
+fn check_view(view: &View, model: &Model) -> Result<(), TestCaseError> {
+    prop_assert_eq!(view.verify(), Ok(()));
     prop_assert_eq!(view.documents(), model.arrived.len() as u64);
     let chunks: usize = model.arrived.values().map(|document| document.chunks.len()).sum();
     prop_assert_eq!(view.chunks(), chunks as u64);
@@ -285,9 +333,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn s1_s3_s4_s5_any_history_equals_the_model(steps in steps()) {
+    fn s1_s3_s4_s5_s6_any_history_equals_the_model(steps in steps()) {
         let mut subject = Subject::new();
         let mut model = Model::default();
+        let mut past: Past = vec![(0, Model::default(), 0)];
         for step in steps {
             let digest = subject.view.digest();
             let found = results(&subject.view);
@@ -335,16 +384,16 @@ proptest! {
                         model.remove(id(n));
                     }
                 }
-                Step::MergeMemory => {
-                    let horizon = Seq::new(subject.seq / 2);
+                Step::MergeMemory(percent) => {
+                    let horizon = subject.forget(percent);
                     subject.view = subject.view.with_memory_merged(Seq::START, horizon).unwrap();
                 }
-                Step::Checkpoint => subject.checkpoint(),
-                Step::MergeFiles => {
+                Step::Checkpoint(percent) => subject.checkpoint(percent),
+                Step::MergeFiles(percent) => {
                     let files = 0..subject.view.memory_segments().start;
                     if !files.is_empty() {
-                        let merge =
-                            subject.view.plan_merge(files, Seq::new(subject.seq / 2)).unwrap();
+                        let horizon = subject.forget(percent);
+                        let merge = subject.view.plan_merge(files, horizon).unwrap();
                         subject.merge(&merge);
                     }
                 }
@@ -352,6 +401,7 @@ proptest! {
                     subject.restart();
                     prop_assert_eq!(subject.view.digest(), digest, "S4: restart changes nothing");
                     prop_assert_eq!(results(&subject.view), found);
+                    check_past(&subject, &past)?;
                     continue;
                 }
             }
@@ -359,7 +409,11 @@ proptest! {
                 prop_assert_eq!(results(&subject.view), found, "S5: layout changes no result");
             }
             check(&subject, &model)?;
+            if past.last().is_some_and(|last| last.0 < subject.seq) {
+                past.push((subject.seq, model.clone(), subject.view.digest()));
+            }
         }
+        check_past(&subject, &past)?;
     }
 
     #[test]
@@ -408,7 +462,7 @@ fn a_flipped_bit_anywhere_in_a_segment_file_is_refused_or_met() {
         .map(|n| DocumentRecord::new(&document(n, 3, u64::from(n) + 1), DIMENSION).unwrap())
         .collect();
     subject.run(Command::Put(records));
-    subject.checkpoint();
+    subject.checkpoint(100);
     let (_, held) = subject.files.first_key_value().unwrap();
     let good = held.bytes().to_vec();
     for place in 0..good.len() {

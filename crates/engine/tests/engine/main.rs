@@ -11,6 +11,7 @@ mod faults;
 mod flips;
 mod indexes;
 mod merges;
+mod past;
 mod purge;
 mod residence;
 mod scrub;

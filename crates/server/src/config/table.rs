@@ -215,7 +215,12 @@ pub const VARIABLES: &[Variable] = &[
         "5000",
         "How long a read waits for its min_seq",
     ),
-    used("HISTORY_SECONDS", count(0, YEAR), "3600", "How long dead rows are kept"),
+    used(
+        "HISTORY_SECONDS",
+        count(0, YEAR),
+        "3600",
+        "How long what was deleted or replaced is kept for reads of the past (as_of)",
+    ),
     used(
         "CHECKPOINT_BYTES",
         count(1 << 20, TEBIBYTE),

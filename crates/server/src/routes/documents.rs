@@ -20,10 +20,11 @@ use super::requests::{AddDocument, Form, read_batch, read_document, read_ids};
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{
-    DocumentInLibrary, DocumentPath, LibraryPath, MinSeq, QueryPairs, WholeBody, read_json,
+    DocumentInLibrary, DocumentPath, LibraryPath, QueryPairs, WholeBody, read_json,
 };
 use crate::limits::{LIST_PAGE_DEFAULT, LIST_PAGE_MAX};
 use crate::metrics::Added;
+use crate::moment::At;
 use crate::openapi::{EmbeddingErrors, ReadErrors, WriteErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -300,24 +301,26 @@ fn batch_answer(
         ("page_size" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "1 to 1000 [50]"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
     ),
     responses((status = 200, description = "A page", body = DocumentList), ReadErrors))]
 async fn list(
     principal: Principal,
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
-    MinSeq(min_seq): MinSeq,
+    At(at): At,
     query: QueryPairs,
 ) -> Result<Response, Problem> {
     let page = query.whole("page", 1, 1..=u64::MAX)?;
     let page_size = query.whole("page_size", LIST_PAGE_DEFAULT, 1..=LIST_PAGE_MAX)?;
     let embeddings = ask_embeddings(&query, false)?;
-    let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
+    let snapshot = app.engine().library(principal.tenant, library, at).await?;
     let total = snapshot.stats().documents;
     let head = json!({"total": total, "page": page, "page_size": page_size});
     let offset = (page - 1).saturating_mul(page_size);
+    let seq = seq_header(snapshot.seq());
     let pages = Pages::from(snapshot, offset, page_size, embeddings);
-    Ok(json_documents(&head, pages))
+    Ok((seq, json_documents(&head, pages)).into_response())
 }
 
 /// One document.
@@ -327,19 +330,21 @@ async fn list(
         ("document_id" = String, Path, format = "uuid", description = "The document"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
     ),
     responses((status = 200, description = "The document", body = DocumentAnswer), ReadErrors))]
 async fn get(
     principal: Principal,
     State(app): State<App>,
     DocumentInLibrary { library, id }: DocumentInLibrary,
-    MinSeq(min_seq): MinSeq,
+    At(at): At,
     query: QueryPairs,
-) -> Result<Json<DocumentAnswer>, Problem> {
+) -> Result<Response, Problem> {
     let embeddings = ask_embeddings(&query, true)?;
-    let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
+    let snapshot = app.engine().library(principal.tenant, library, at).await?;
+    let seq = seq_header(snapshot.seq());
     let document = read_document_of(snapshot, id, embeddings).await?;
-    Ok(Json(DocumentAnswer::of(document)))
+    Ok((seq, Json(DocumentAnswer::of(document))).into_response())
 }
 
 /// One document, wherever it is.
@@ -348,21 +353,23 @@ async fn get(
         ("document_id" = String, Path, format = "uuid", description = "The document"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
     ),
     responses((status = 200, description = "The document", body = DocumentAnswer), ReadErrors))]
 async fn get_anywhere(
     principal: Principal,
     State(app): State<App>,
     DocumentPath(id): DocumentPath,
-    MinSeq(min_seq): MinSeq,
+    At(at): At,
     query: QueryPairs,
-) -> Result<Json<DocumentAnswer>, Problem> {
+) -> Result<Response, Problem> {
     let embeddings = ask_embeddings(&query, true)?;
-    let found = app.engine().locate_document(principal.tenant, id, min_seq).await?;
+    let found = app.engine().locate_document(principal.tenant, id, at).await?;
     let library = found.ok_or(EngineError::DocumentNotFound(id))?;
-    let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
+    let snapshot = app.engine().library(principal.tenant, library, at).await?;
+    let seq = seq_header(snapshot.seq());
     let document = read_document_of(snapshot, id, embeddings).await?;
-    Ok(Json(DocumentAnswer::of(document)))
+    Ok((seq, Json(DocumentAnswer::of(document))).into_response())
 }
 
 /// Deletes a document.

@@ -19,8 +19,9 @@ use utoipa_axum::routes;
 use super::answers::{DocumentAnswer, ExportAnswer, ExportLine};
 use super::{NDJSON, line, seq_header};
 use crate::app::App;
-use crate::extract::{LibraryPath, MinSeq, QueryPairs};
+use crate::extract::{LibraryPath, QueryPairs};
 use crate::limits::{PAGE_BYTES, PAGE_DOCUMENTS_MAX};
+use crate::moment::At;
 use crate::ndjson::write_line;
 use crate::openapi::ReadErrors;
 use crate::principal::Principal;
@@ -184,17 +185,18 @@ pub(super) fn json_documents(head: &Value, pages: Pages) -> Response {
         ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
     ),
     responses((status = 200, description = "One line per document", body = ExportAnswer, content_type = "application/x-ndjson"), ReadErrors))]
 async fn export(
     principal: Principal,
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
-    MinSeq(min_seq): MinSeq,
+    At(at): At,
     query: QueryPairs,
 ) -> Result<Response, Problem> {
     let embeddings = ask_embeddings(&query, true)?;
-    let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
+    let snapshot = app.engine().library(principal.tenant, library, at).await?;
     let seq = snapshot.seq();
     let headers: HeaderMap = seq_header(seq);
     let pages = rendered(Pages::first(snapshot, u64::MAX, embeddings), export_line);

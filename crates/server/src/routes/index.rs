@@ -19,7 +19,8 @@ use super::answers::{QuantizationInfo, index_config, milliseconds, parameters, p
 use super::index_settings::IndexSettings;
 use super::seq_header;
 use crate::app::App;
-use crate::extract::{LibraryPath, MinSeq, WholeBody, read_json};
+use crate::extract::{LibraryPath, WholeBody, read_json};
+use crate::moment::At;
 use crate::openapi::{ReadErrors, WriteErrors};
 use crate::principal::Principal;
 use crate::problem::{self, Problem};
@@ -143,9 +144,9 @@ async fn rebuild(
     Ok((seq_header(written.seq), Json(answer)).into_response())
 }
 
-/// Merges a library's files into one without what is dead and older than the history that is kept,
-/// and builds what it is searched by. Its settings stay. Answers when that is done, however long it
-/// takes; reads and writes go on meanwhile. Any body is ignored.
+/// Merges a library's files into one without what was deleted or replaced, however lately, and builds
+/// what it is searched by. Its settings stay; its past (`as_of`) ends. Answers when that is done,
+/// however long it takes; reads and writes go on meanwhile. Any body is ignored.
 #[utoipa::path(post, operation_id = "optimize_index", path = "/libraries/{library_id}/index/optimize", tag = "index",
     params(("library_id" = String, Path, format = "uuid", description = "The library")),
     responses((status = 200, description = "Merged, durable", body = OptimizeAnswer), WriteErrors))]
@@ -153,21 +154,23 @@ async fn optimize(
     principal: Principal,
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
-) -> Result<Json<OptimizeAnswer>, Problem> {
+) -> Result<Response, Problem> {
     let work = long(&app, {
         let app = app.clone();
         async move { app.engine().optimize_index(principal.tenant, library).await }
     });
     let IndexOptimized { index, rows_dropped, bytes_freed, took } = work.await?;
+    let seq = app.engine().library(principal.tenant, library, None).await?.seq();
     app.metrics().index_optimized(library, index.name());
-    Ok(Json(OptimizeAnswer {
+    let answer = OptimizeAnswer {
         library_id: library.to_string(),
         index_type: index.name(),
         vectors_compacted: rows_dropped,
         memory_freed_bytes: bytes_freed,
         optimization_time_ms: milliseconds(took),
         message: "Index optimized successfully".to_owned(),
-    }))
+    };
+    Ok((seq_header(seq), Json(answer)).into_response())
 }
 
 /// Waits for work that may take minutes. It goes on if the client leaves; a server that is about to
@@ -194,6 +197,7 @@ async fn long<T: Send + 'static>(
     params(
         ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
     ),
     responses((status = 200, description = "Figures, all measured", body = Object,
         example = json!({"library_name": "papers", "index_type": "hnsw", "total_vectors": 5000, "index_stats": {"type": "hnsw", "size": 5000, "segments": 1, "segments_indexed": 1}})), ReadErrors))]
@@ -201,13 +205,13 @@ async fn statistics(
     principal: Principal,
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
-    MinSeq(min_seq): MinSeq,
-) -> Result<Json<Value>, Problem> {
-    let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
+    At(at): At,
+) -> Result<Response, Problem> {
+    let snapshot = app.engine().library(principal.tenant, library, at).await?;
     // What is not measured yet is told the next time.
     app.engine().want_calibration(principal.tenant, library);
     let (spec, stats) = (snapshot.spec(), snapshot.stats());
-    Ok(Json(json!({
+    let answer = json!({
         "library_id": spec.id.to_string(),
         "library_name": spec.name,
         "index_type": spec.index.name(),
@@ -218,7 +222,8 @@ async fn statistics(
         "seq": snapshot.seq().get(),
         "index_stats": index_stats(&snapshot, &stats).await?,
         "vector_store_stats": vector_store_stats(spec, &stats),
-    })))
+    });
+    Ok((seq_header(snapshot.seq()), Json(answer)).into_response())
 }
 
 /// `index_stats` of a library. Names that clients know, and the parameters by theirs.

@@ -394,7 +394,8 @@ fn is_final(error: &EngineError) -> bool {
         | EngineError::Vector { .. }
         | EngineError::Embedding(_)
         | EngineError::Busy { .. }
-        | EngineError::SeqNotReached { .. } => false,
+        | EngineError::SeqNotReached { .. }
+        | EngineError::HistoryGone { .. } => false,
     }
 }
 

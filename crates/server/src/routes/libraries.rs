@@ -18,9 +18,10 @@ use super::index_settings::{IndexSettings, read_metric};
 use super::requests::text_within;
 use super::seq_header;
 use crate::app::App;
-use crate::extract::{LibraryPath, MinSeq, QueryPairs, WholeBody, read_json};
+use crate::extract::{LibraryPath, QueryPairs, WholeBody, read_json};
 use crate::json::{Read, Reader};
 use crate::limits::LIBRARY_DOCUMENTS_MAX;
+use crate::moment::{At, MinSeq};
 use crate::openapi::{ReadErrors, WriteErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -192,9 +193,10 @@ async fn list(
     principal: Principal,
     State(app): State<App>,
     MinSeq(min_seq): MinSeq,
-) -> Result<Json<Vec<LibrarySummary>>, Problem> {
-    let libraries = app.engine().libraries(principal.tenant, min_seq).await?;
-    Ok(Json(libraries.iter().map(LibrarySummary::of).collect()))
+) -> Result<Response, Problem> {
+    let (libraries, seq) = app.engine().libraries_with_seq(principal.tenant, min_seq).await?;
+    let libraries: Vec<LibrarySummary> = libraries.iter().map(LibrarySummary::of).collect();
+    Ok((seq_header(seq), Json(libraries)).into_response())
 }
 
 /// One library with its first 100 documents.
@@ -203,17 +205,19 @@ async fn list(
         ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
     ),
     responses((status = 200, description = "The library", body = LibraryAnswer), ReadErrors))]
 async fn get(
     principal: Principal,
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
-    MinSeq(min_seq): MinSeq,
+    At(at): At,
     query: QueryPairs,
 ) -> Result<Response, Problem> {
-    let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
-    whole_library(snapshot, &query, HeaderMap::new())
+    let snapshot = app.engine().library(principal.tenant, library, at).await?;
+    let seq = seq_header(snapshot.seq());
+    whole_library(snapshot, &query, seq)
 }
 
 /// A library with its first documents, written out as they are read.
@@ -288,6 +292,7 @@ async fn delete(
     params(
         ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
     ),
     responses((status = 200, description = "Figures, all measured", body = Object,
         example = json!({"library_name": "papers", "num_documents": 2, "num_chunks": 5, "embedding_dimension": 384, "index_type": "brute_force"})), ReadErrors))]
@@ -295,10 +300,11 @@ async fn statistics(
     principal: Principal,
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
-    MinSeq(min_seq): MinSeq,
-) -> Result<Json<Value>, Problem> {
-    let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
-    Ok(Json(figures(&snapshot).await?))
+    At(at): At,
+) -> Result<Response, Problem> {
+    let snapshot = app.engine().library(principal.tenant, library, at).await?;
+    let seq = seq_header(snapshot.seq());
+    Ok((seq, Json(figures(&snapshot).await?)).into_response())
 }
 
 async fn figures(snapshot: &Snapshot) -> Result<Value, Problem> {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use arrwdb_engine::state::{LibraryId, limits};
-use arrwdb_engine::{EngineError, Query, SearchAnswer};
+use arrwdb_engine::{EngineError, Moment, Query, SearchAnswer};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -23,7 +23,8 @@ use super::search_requests::{
 };
 use super::{NDJSON, line, seq_header, wants_lines};
 use crate::app::App;
-use crate::extract::{LibraryPath, MinSeq, QueryPairs, WholeBody, query_fault, read_json};
+use crate::extract::{LibraryPath, QueryPairs, WholeBody, query_fault, read_json};
+use crate::moment::At;
 use crate::openapi::{EmbeddingErrors, ReadErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -65,6 +66,7 @@ struct StreamedResponse {
         ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
     ),
     request_body = SearchBody,
     responses((status = 200, description = "The nearest passages", body = SearchResponse), ReadErrors, EmbeddingErrors))]
@@ -96,6 +98,7 @@ async fn search_text(
         ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
     ),
     request_body = EmbeddingSearchBody,
     responses((status = 200, description = "The nearest passages", body = SearchResponse), ReadErrors))]
@@ -126,7 +129,7 @@ async fn search_embedding(
 struct Target {
     library: LibraryId,
     include_embeddings: Option<bool>,
-    min_seq: MinSeq,
+    at: At,
     query: QueryPairs,
     wants_lines: bool,
 }
@@ -139,11 +142,11 @@ impl axum::extract::FromRequestParts<App> for Target {
         app: &App,
     ) -> Result<Self, Problem> {
         let LibraryPath(library) = LibraryPath::from_request_parts(parts, app).await?;
-        let min_seq = MinSeq::from_request_parts(parts, app).await?;
+        let at = At::from_request_parts(parts, app).await?;
         let query = QueryPairs::from_request_parts(parts, app).await?;
         let include_embeddings = query.switch("include_embeddings")?;
         let wants_lines = wants_lines(&parts.headers);
-        Ok(Self { library, include_embeddings, min_seq, query, wants_lines })
+        Ok(Self { library, include_embeddings, at, query, wants_lines })
     }
 }
 
@@ -153,11 +156,11 @@ async fn run(
     principal: Principal,
     target: &Target,
     (query, wishes): (Query, Wishes),
+    at: Moment,
 ) -> Result<(SearchAnswer, f64), EngineError> {
     let started = Instant::now();
     let request = wishes.request(query, target.include_embeddings);
-    let answer =
-        app.engine().search(principal.tenant, target.library, request, target.min_seq.0).await?;
+    let answer = app.engine().search(principal.tenant, target.library, request, at).await?;
     let taken = started.elapsed();
     app.metrics().searched(target.library, answer.index.name(), taken, answer.hits.len());
     Ok((answer, milliseconds(taken)))
@@ -170,7 +173,8 @@ async fn answer(
     wanted: (Query, Wishes),
 ) -> Result<Response, Problem> {
     let explains = wanted.1.explains();
-    let (answer, query_time_ms) = run(app, principal, target, wanted).await?;
+    let at = target.at.with_body(wanted.1.as_of())?;
+    let (answer, query_time_ms) = run(app, principal, target, wanted, at).await?;
     let headers = seq_header(answer.seq);
     let explain = explains.then(|| Explain::of(&answer));
     let results: Vec<SearchResult> = answer.hits.into_iter().map(SearchResult::of).collect();
@@ -195,6 +199,7 @@ async fn answer(
         ("exact" = Option<bool>, Query, description = "Whether every row is scored [false]"),
         ("explain" = Option<bool>, Query, description = "Whether the answer says how it was found [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
     ),
     request_body(content = Option<StreamSearchBody>),
     responses(
@@ -212,7 +217,8 @@ async fn search_stream(
     let (query, wishes) = stream_wanted(&app, &target, &body)?;
     let in_query = Wishes::of_query(&target.query)?;
     let wanted = (Query::Text(query), wishes);
-    let (answer, query_time_ms) = run(&app, principal, &target, wanted)
+    let at = target.at.with_body(wishes.as_of())?;
+    let (answer, query_time_ms) = run(&app, principal, &target, wanted, at)
         .await
         .map_err(|error| in_query_string(error, in_query, wishes))?;
     let seq = seq_header(answer.seq);

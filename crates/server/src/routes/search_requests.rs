@@ -1,6 +1,6 @@
 //! What searches ask for: the bodies as they are described, and how they are read.
 
-use arrwdb_engine::state::{Tuning, limits};
+use arrwdb_engine::state::{Seq, Tuning, limits};
 use arrwdb_engine::{Query, SearchRequest};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -48,6 +48,9 @@ pub(super) struct SearchBody {
     /// Whether the answer says how it was found.
     #[schema(default = false)]
     explain: Option<bool>,
+    /// Searches what was there after the write that answered this `X-Arrwdb-Seq`, as far back as
+    /// history is kept. A number that is still to come is waited for.
+    as_of: Option<u64>,
 }
 
 /// What to find, in words; every field may be in the query string instead.
@@ -87,6 +90,9 @@ pub(super) struct StreamSearchBody {
     /// Whether the answer says how it was found.
     #[schema(default = false)]
     explain: Option<bool>,
+    /// Searches what was there after the write that answered this `X-Arrwdb-Seq`, as far back as
+    /// history is kept. A number that is still to come is waited for.
+    as_of: Option<u64>,
 }
 
 /// What to find, as a vector.
@@ -126,6 +132,9 @@ pub(super) struct EmbeddingSearchBody {
     /// Whether the answer says how it was found.
     #[schema(default = false)]
     explain: Option<bool>,
+    /// Searches what was there after the write that answered this `X-Arrwdb-Seq`, as far back as
+    /// history is kept. A number that is still to come is waited for.
+    as_of: Option<u64>,
 }
 
 /// What every search may ask for besides what to find.
@@ -140,6 +149,7 @@ pub(super) struct Wishes {
     recall: Option<f64>,
     exact: Option<bool>,
     explain: Option<bool>,
+    as_of: Option<Seq>,
 }
 
 impl Wishes {
@@ -156,6 +166,7 @@ impl Wishes {
             "recall" => self.recall = read_recall(r)?.or(self.recall),
             "exact" => self.exact = r.switch()?.or(self.exact),
             "explain" => self.explain = r.switch()?.or(self.explain),
+            "as_of" => self.as_of = r.whole()?.map(Seq::new).or(self.as_of),
             other => refuse_unserved(r, other)?,
         }
         Ok(())
@@ -193,12 +204,19 @@ impl Wishes {
             recall,
             exact: pairs.switch("exact")?,
             explain: pairs.switch("explain")?,
+            // Read with the query string's other wishes of this kind.
+            as_of: None,
         })
     }
 
     /// Whether the answer has to say how it was found.
     pub(super) fn explains(&self) -> bool {
         self.explain.unwrap_or(false)
+    }
+
+    /// The past state that the body asks for, where it does.
+    pub(super) fn as_of(&self) -> Option<Seq> {
+        self.as_of
     }
 
     /// The distance that hits may have, where one is given.

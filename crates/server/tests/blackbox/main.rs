@@ -17,6 +17,7 @@ mod lifecycle;
 mod local_model;
 mod openapi;
 mod overload;
+mod past;
 mod recall;
 mod search;
 mod streams;

@@ -54,8 +54,9 @@ impl Merge {
             for ordinal in 0..input.segment.documents() {
                 let head = input.segment.head(ordinal)?;
                 let died = input.tombstones.died(head.first_row);
-                if died.is_some_and(|died| died <= horizon) {
+                if let Some(died) = died.filter(|died| *died <= horizon) {
                     dropped.push(head.row_range());
+                    merge.map.forgets = merge.map.forgets.max(died);
                     continue;
                 }
                 let body_bytes = input.segment.body(ordinal)?.len();
@@ -126,9 +127,16 @@ impl Merge {
 pub(crate) struct RowMap {
     inputs: Vec<(Arc<Segment>, Dropped)>,
     rows: u32,
+    /// When the last of the rows died that are not in the output.
+    forgets: Seq,
 }
 
 impl RowMap {
+    /// The first number at which nothing lived that is not in the output.
+    pub(crate) fn forgets(&self) -> Seq {
+        self.forgets
+    }
+
     /// The segments that were merged, in order.
     pub(crate) fn inputs(&self) -> impl ExactSizeIterator<Item = &Arc<Segment>> {
         self.inputs.iter().map(|(segment, _dropped)| segment)
