@@ -27,6 +27,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     spread: &spread::avx2::TABLE,
     lookup: &lookup::avx2::TABLE,
     nearest: panels::avx2::nearest,
+    within: panels::avx2::within,
 };
 
 /// Numbers in a register.

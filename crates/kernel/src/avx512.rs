@@ -24,6 +24,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     spread: &spread::avx512::TABLE,
     lookup: &lookup::avx512::TABLE,
     nearest: panels::avx512::nearest,
+    within: panels::avx512::within,
     ..FIRST
 };
 
@@ -42,6 +43,7 @@ const FIRST: Kernels = Kernels {
     spread: &spread::avx2::TABLE,
     lookup: &lookup::avx2::TABLE,
     nearest: panels::avx2::nearest,
+    within: panels::avx2::within,
 };
 
 /// Numbers in a register.

@@ -23,6 +23,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     spread: &spread::neon::TABLE,
     lookup: &lookup::neon::TABLE,
     nearest: panels::plain::nearest_neon,
+    within: panels::plain::within_neon,
 };
 
 /// Numbers in a register.

@@ -17,6 +17,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     spread: &spread::SCALAR,
     lookup: &lookup::scalar::TABLE,
     nearest: panels::plain::nearest,
+    within: panels::plain::within,
 };
 
 const LANES: usize = 8;

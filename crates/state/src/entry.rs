@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! catalog  1 LibraryCreated   v1: spec without index and metric, which are brute_force and cosine
-//!                             v2: spec
+//!                             v2, v3: spec
 //!          2 LibraryUpdated   v1: id 16 | i64 at | text name | text? description
 //!          3 LibraryDeleted   v1: id 16 | i64 at
 //!          4 Purged           v1: i64 at
@@ -14,9 +14,15 @@
 //!                                 n * (id 16 | u32 body bytes | u32 chunks)
 //!                                 n * (body | f32 * chunks * dimension)
 //!         17 DocumentsDeleted v1: i64 at | u32 n | id 16 * n
+//!         18 QueriesMatched   v1: i64 at | id 16 library | through
+//!                                 u32 n, n * (id 16 query | text name)
+//!                                 u32 n, n * (u64 seq | id 16 document | id 16 chunk | u32 index
+//!                                             text passage | u32 m, m * (u32 query | f32 distance))
+//! through: u64 seq | u32 chunk | id 16 query
 //! spec: id 16 | u64 tenant | text name | text? description | i64 created_at
 //!       v1: text "brute_force" | text provider | text model | u32 dimension
 //!       v2: text provider | text model | u32 dimension | text metric | index
+//!       v3: as v2, then u8 is_companion, id 16 of the library it belongs to?
 //! index: text type | u32 n, n * (text parameter | u64 value)
 //!        text quantisation | u32 n, n * (text parameter | u64 value)
 //! ```
@@ -28,6 +34,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{DocumentId, LibraryId, TenantId, Timestamp};
 use crate::library::{LibrarySpec, ModelName};
 use crate::limits::{CHUNKS_PER_DOCUMENT_MAX, DIMENSIONS_MAX};
+use crate::matched::QueriesMatched;
 use crate::record::{DocumentRecord, VectorBytes};
 
 const LIBRARY_CREATED: u8 = 1;
@@ -37,9 +44,11 @@ const PURGED: u8 = 4;
 const INDEX_CHANGED: u8 = 5;
 const DOCUMENTS_PUT: u8 = 16;
 const DOCUMENTS_DELETED: u8 = 17;
+const QUERIES_MATCHED: u8 = 18;
 const VERSION: u8 = 1;
-/// The version of a library's spec that is written: 1 had neither index nor metric.
-pub(crate) const SPEC_VERSION: u8 = 2;
+/// The version of a library's spec that is written: 1 had neither index nor metric, 2 knew no
+/// companions.
+pub(crate) const SPEC_VERSION: u8 = 3;
 
 /// A change of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +106,9 @@ pub enum LibraryEntry {
         /// The documents.
         ids: Vec<DocumentId>,
     },
+    /// Of a companion: passages of the library it belongs to were matched against its standing
+    /// queries, up to a position.
+    QueriesMatched(QueriesMatched),
 }
 
 impl CatalogEntry {
@@ -182,6 +194,7 @@ impl LibraryEntry {
     pub fn at(&self) -> Timestamp {
         match self {
             Self::DocumentsPut { at, .. } | Self::DocumentsDeleted { at, .. } => *at,
+            Self::QueriesMatched(matched) => matched.at,
         }
     }
 
@@ -207,6 +220,13 @@ impl LibraryEntry {
                 }
                 vec![Bytes::from(out.into_bytes())]
             }
+            Self::QueriesMatched(matched) => {
+                let mut out = Writer::with_capacity(64 + matched.matches.len() * 64);
+                out.raw(&[QUERIES_MATCHED, VERSION]);
+                out.i64(matched.at.micros());
+                matched.write(&mut out);
+                vec![Bytes::from(out.into_bytes())]
+            }
         }
     }
 
@@ -227,6 +247,9 @@ impl LibraryEntry {
                     .map(|_id| from.uuid("document id").map(DocumentId::new))
                     .collect::<Result<_, _>>()?;
                 Self::DocumentsDeleted { at, ids }
+            }
+            (QUERIES_MATCHED, VERSION) => {
+                Self::QueriesMatched(QueriesMatched::read(at, &mut from)?)
             }
             _ => return Err(from.error("a library entry of a kind this build knows")),
         };
@@ -296,6 +319,10 @@ pub(crate) fn write_spec(out: &mut Writer, spec: &LibrarySpec) {
     out.u32(spec.dimension);
     out.text(spec.metric.name());
     write_index(out, spec.index);
+    out.u8(u8::from(spec.companion_of.is_some()));
+    if let Some(of) = spec.companion_of {
+        out.id(of.to_bytes());
+    }
 }
 
 /// Reads a spec of a version up to [`SPEC_VERSION`].
@@ -323,8 +350,26 @@ pub(crate) fn read_spec(from: &mut Reader<'_>, version: u8) -> Result<LibrarySpe
             .map_err(|_apart| from.error("an index that the dimension can have"))?;
         (metric, index)
     };
-    let model = ModelName { provider, model };
-    Ok(LibrarySpec { id, tenant, name, description, created_at, index, metric, model, dimension })
+    let companion_of = if version >= 3 && from.flag("companion")? {
+        Some(LibraryId::new(from.uuid("library id")?))
+    } else {
+        None
+    };
+    if companion_of.is_some_and(|of| of.companion() != id) {
+        return Err(from.error("the id of a companion"));
+    }
+    Ok(LibrarySpec {
+        id,
+        tenant,
+        name,
+        description,
+        created_at,
+        index,
+        metric,
+        model: ModelName { provider, model },
+        dimension,
+        companion_of,
+    })
 }
 
 pub(crate) fn read_metric(from: &mut Reader<'_>) -> Result<Metric, DecodeError> {

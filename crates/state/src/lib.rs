@@ -16,6 +16,7 @@ mod catalog;
 mod codec;
 mod document;
 mod entry;
+mod filter;
 mod ids;
 mod layout;
 mod library;
@@ -23,10 +24,12 @@ pub mod limits;
 mod listing;
 mod liveness;
 mod manifest;
+mod matched;
 mod record;
 mod recount;
 mod search;
 mod segment;
+mod standing;
 mod transition;
 mod verify;
 mod view;
@@ -40,10 +43,14 @@ pub use catalog::{Catalog, CatalogCommand, CatalogRejection};
 pub use codec::DecodeError;
 pub use document::{Chunk, Custom, Document, DocumentMetadata};
 pub use entry::{CatalogEntry, LibraryEntry};
-pub use ids::{ChunkId, DocumentId, LibraryId, ParseIdError, Seq, TenantId, Timestamp};
+pub use filter::{FilterFault, MetadataFilter};
+pub use ids::{
+    ChunkId, DocumentId, LibraryId, ParseIdError, QueryId, Seq, TenantId, Timestamp,
+};
 pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
 pub use listing::{Cursor, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};
+pub use matched::{MatchPosition, MatchedPassage, MatchedQuery, QueriesMatched};
 pub use record::{DocumentRecord, RecordError};
 pub use recount::Totals;
 pub use search::{Found, FoundChunk, Nearest};
@@ -51,6 +58,7 @@ pub use segment::{
     Damage, FileBytes, FileSegment, IndexFile, IndexFileState, IndexSummary, Merge, Segment,
     SegmentChecksums, SegmentOutline, SegmentSummary, SegmentWriteError,
 };
+pub use standing::StandingQuery;
 pub use transition::{Command, Decision, Fate, Rejection};
 pub use verify::Inconsistency;
 pub use view::{SegmentView, View};

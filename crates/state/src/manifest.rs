@@ -1,9 +1,10 @@
 //! The manifest: a library at one sequence number, as a list of segment files and what has died
-//! in them. Version 1.
+//! in them. Version 2.
 //!
 //! ```text
-//! text "arrwman" | u32 version = 1 | id 16 library | u32 dimension | u64 applied
+//! text "arrwman" | u32 version = 2 | id 16 library | u32 dimension | u64 applied
 //! u64 documents | u64 chunks | u128 digest | u64 next segment number
+//! u64 matched seq | u32 matched chunk | id 16 matched query (not in version 1)
 //! u32 n, n * (u64 number | u64 file bytes | u32 header checksum | u32 rows | u32 documents
 //!             u32 dead documents | u32 m, m * (u32 first row | u32 rows | u64 died))
 //! u32 CRC32C of all before
@@ -16,12 +17,14 @@ use crate::catalog::{seal, unseal};
 use crate::codec::{DecodeError, Writer};
 use crate::ids::{LibraryId, Seq};
 use crate::liveness::Tombstones;
+use crate::matched::MatchPosition;
 use crate::recount::Totals;
 use crate::segment::{FileSegment, Segment};
 use crate::view::{SegmentView, View};
 
 const MAGIC: &str = "arrwman";
-const VERSION: u32 = 1;
+/// The version that is written; 1 said nothing of standing queries.
+const VERSION: u32 = 2;
 
 /// A library at one sequence number, before its files are opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Manifest {
     pub next_segment: u64,
     /// The files, oldest rows first.
     pub segments: Vec<ManifestSegment>,
+    /// Of a companion: how far passages were matched against its queries.
+    pub matched: MatchPosition,
     documents: u64,
     chunks: u64,
     digest: u128,
@@ -95,6 +100,7 @@ impl Manifest {
             applied: view.applied,
             next_segment,
             segments,
+            matched: view.matched,
             documents: view.documents,
             chunks: view.chunks,
             digest: view.digest,
@@ -141,6 +147,7 @@ impl Manifest {
             documents: self.documents,
             chunks: self.chunks,
             digest: self.digest,
+            matched: self.matched,
         })
     }
 
@@ -166,6 +173,7 @@ impl Manifest {
         out.u64(self.chunks);
         out.u128(self.digest);
         out.u64(self.next_segment);
+        self.matched.write(&mut out);
         out.count(self.segments.len());
         for segment in &self.segments {
             out.u64(segment.number);
@@ -182,9 +190,10 @@ impl Manifest {
     /// Reads a manifest, checksum first.
     pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut from = unseal(bytes)?;
-        if from.text("magic")? != MAGIC || from.u32("version")? != VERSION {
-            return Err(from.error("a manifest of a version this build knows"));
-        }
+        let version = match (from.text("magic")?, from.u32("version")?) {
+            (MAGIC, version @ 1..=VERSION) => version,
+            _ => return Err(from.error("a manifest of a version this build knows")),
+        };
         let library = LibraryId::new(from.uuid("library id")?);
         let dimension = from.u32("dimension")?;
         let applied = Seq::new(from.u64("applied sequence")?);
@@ -192,6 +201,8 @@ impl Manifest {
         let chunks = from.u64("chunks")?;
         let digest = from.u128("digest")?;
         let next_segment = from.u64("next segment")?;
+        let matched =
+            if version == 1 { MatchPosition::START } else { MatchPosition::read(&mut from)? };
         let mut segments = Vec::new();
         for _segment in 0..from.count(36, "segments")? {
             let number = from.u64("segment number")?;
@@ -215,6 +226,16 @@ impl Manifest {
             });
         }
         from.end()?;
-        Ok(Self { library, dimension, applied, next_segment, segments, documents, chunks, digest })
+        Ok(Self {
+            library,
+            dimension,
+            applied,
+            next_segment,
+            segments,
+            matched,
+            documents,
+            chunks,
+            digest,
+        })
     }
 }

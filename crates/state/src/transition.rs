@@ -1,8 +1,12 @@
 //! Decide and apply: the only two ways in which a library's meaning is made.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use crate::entry::LibraryEntry;
-use crate::ids::{DocumentId, Seq, Timestamp};
+use crate::ids::{DocumentId, QueryId, Seq, Timestamp};
 use crate::limits::SEGMENT_ROWS_MAX;
+use crate::matched::QueriesMatched;
 use crate::record::DocumentRecord;
 use crate::segment::{Damage, MemorySegment, Segment, count};
 use crate::view::{SegmentView, View};
@@ -14,6 +18,12 @@ pub enum Command {
     Put(Vec<DocumentRecord>),
     /// Delete documents.
     Delete(Vec<DocumentId>),
+    /// Replace a document, if its version is still the one that this record added; its fate is
+    /// [`Fate::Absent`] if it is not.
+    Replace(DocumentRecord, Seq),
+    /// Of a companion: note what passages were matched by its queries, up to a position. Nothing
+    /// is noted that was noted before, and nothing of a query that is not there any more.
+    Match(QueriesMatched),
 }
 
 /// What was decided.
@@ -70,6 +80,13 @@ impl View {
         match command {
             Command::Put(documents) => self.decide_put(documents, at, documents_max),
             Command::Delete(ids) => self.decide_delete(&ids, at),
+            Command::Replace(document, version) => {
+                if self.born(document.id())? != Some(version) {
+                    return Ok(Decision { entry: None, fates: vec![Fate::Absent] });
+                }
+                self.decide_put(vec![document], at, documents_max)
+            }
+            Command::Match(matched) => self.decide_match(matched, at),
         }
     }
 
@@ -137,6 +154,29 @@ impl View {
         Ok(Decision { entry, fates })
     }
 
+    fn decide_match(
+        &self,
+        mut matched: QueriesMatched,
+        at: Timestamp,
+    ) -> Result<Decision, Rejection> {
+        if matched.through <= self.matched {
+            return Ok(Decision { entry: None, fates: Vec::new() });
+        }
+        let mut lives: BTreeMap<QueryId, bool> = BTreeMap::new();
+        for query in matched.passages.iter().flat_map(|passage| &passage.queries) {
+            if let Entry::Vacant(place) = lives.entry(query.id) {
+                place.insert(self.contains(query.id.document())?);
+            }
+        }
+        for passage in &mut matched.passages {
+            passage.queries.retain(|query| lives.get(&query.id) == Some(&true));
+        }
+        matched.passages.retain(|passage| !passage.queries.is_empty());
+        matched.at = at;
+        let entry = Some(LibraryEntry::QueriesMatched(matched));
+        Ok(Decision { entry, fates: Vec::new() })
+    }
+
     /// The library after `entry`, which the log holds at `seq`. Total and deterministic (S1): the
     /// only failure is a file that is damaged where it has to be read.
     pub fn apply(&self, seq: Seq, entry: &LibraryEntry) -> Result<Self, Damage> {
@@ -160,6 +200,9 @@ impl View {
                 for id in ids {
                     next.kill(*id, seq)?;
                 }
+            }
+            LibraryEntry::QueriesMatched(matched) => {
+                next.matched = next.matched.max(matched.through);
             }
         }
         Ok(next)

@@ -18,8 +18,9 @@ use proptest::prelude::*;
 const DIMENSION: u32 = 3;
 
 /// The golden entries of the catalog's stream in the versions that are written.
-const CATALOG_ENTRIES: [&str; 5] = [
-    "library-created-2.bin",
+const CATALOG_ENTRIES: [&str; 6] = [
+    "library-created-3.bin",
+    "companion-created-3.bin",
     "library-updated-1.bin",
     "library-deleted-1.bin",
     "index-changed-1.bin",
@@ -275,7 +276,7 @@ fn refitted(manifest: &[u8], before: &[u8], after: &[u8]) -> Vec<u8> {
 
 #[test]
 fn what_was_written_decodes_and_is_written_back_as_it_was() {
-    for name in ["documents-put-1.bin", "documents-deleted-1.bin"] {
+    for name in ["documents-put-1.bin", "documents-deleted-1.bin", "queries-matched-1.bin"] {
         let bytes = Bytes::from(golden(name));
         assert_eq!(LibraryEntry::decode(&bytes).unwrap().encode().concat(), bytes);
     }
@@ -283,7 +284,7 @@ fn what_was_written_decodes_and_is_written_back_as_it_was() {
         let bytes = golden(name);
         assert_eq!(CatalogEntry::decode(&bytes).unwrap().encode(), bytes);
     }
-    let bytes = golden("catalog-2.bin");
+    let bytes = golden("catalog-3.bin");
     let (catalog, checkpointed) = Catalog::read(&bytes).unwrap();
     assert_eq!(catalog.write(|id| checkpointed[&id]), bytes);
     let (bytes, file) = library();
@@ -339,7 +340,7 @@ proptest! {
 
     #[test]
     fn changed_entries_are_refused_or_applied(changes in changes()) {
-        for name in ["documents-put-1.bin", "documents-deleted-1.bin"] {
+        for name in ["documents-put-1.bin", "documents-deleted-1.bin", "queries-matched-1.bin"] {
             library_entry(changed(golden(name), &changes));
         }
         for name in CATALOG_ENTRIES {
@@ -349,7 +350,7 @@ proptest! {
 
     #[test]
     fn changed_snapshots_are_refused_or_read(changes in changes()) {
-        let bytes = changed(unsealed(golden("catalog-2.bin")), &changes);
+        let bytes = changed(unsealed(golden("catalog-3.bin")), &changes);
         if let Ok((catalog, checkpointed)) = Catalog::read(&sealed(bytes)) {
             let again = catalog.write(|id| checkpointed[&id]);
             prop_assert_eq!(Catalog::read(&again).unwrap().0, catalog);

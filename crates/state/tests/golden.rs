@@ -8,8 +8,8 @@ use std::path::Path;
 
 use arrwdb_state::{
     Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
-    DocumentRecord, IndexSpec, LibraryEntry, LibraryId, LibrarySpec, Metric, ModelName,
-    Quantization, Seq, Structure, TenantId, Timestamp, View,
+    DocumentRecord, IndexSpec, LibraryEntry, LibraryId, LibrarySpec, Manifest, MatchPosition,
+    MatchedPassage, MatchedQuery, Metric, ModelName, Quantization, QueriesMatched, QueryId, Seq, Structure, TenantId, Timestamp, View,
 };
 
 fn check(name: &str, bytes: &[u8]) {
@@ -32,6 +32,7 @@ fn spec() -> LibrarySpec {
         metric: Metric::Dot,
         model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
         dimension: 3,
+        companion_of: None,
     }
 }
 
@@ -62,12 +63,53 @@ fn record() -> DocumentRecord {
     DocumentRecord::new(&document, 3).unwrap()
 }
 
+fn matched(at: Timestamp) -> QueriesMatched {
+    let query = |n: u8, distance: f32| MatchedQuery {
+        id: QueryId::from_bytes([n; 16]),
+        name: format!("query {n}").into(),
+        distance,
+    };
+    let passage = |n: u8, queries| MatchedPassage {
+        seq: Seq::new(10),
+        document: DocumentId::from_bytes([4; 16]),
+        chunk: ChunkId::from_bytes([n; 16]),
+        chunk_index: u32::from(n) - 5,
+        passage: format!("passage {n}"),
+        queries,
+    };
+    let through =
+        MatchPosition { seq: Seq::new(10), chunk: 1, query: QueryId::from_bytes([9; 16]) };
+    QueriesMatched {
+        at,
+        library: spec().id,
+        through,
+        passages: vec![
+            passage(5, vec![query(8, 0.25), query(9, -0.5)]),
+            passage(6, vec![query(9, f32::INFINITY)]),
+        ],
+    }
+}
+
+#[test]
+fn matches_read_as_they_were_written() {
+    let matched = matched(Timestamp::from_micros(9));
+    let bytes = LibraryEntry::QueriesMatched(matched.clone()).encode().concat();
+    let LibraryEntry::QueriesMatched(read) = LibraryEntry::decode(&bytes.into()).unwrap() else {
+        panic!("another kind");
+    };
+    assert_eq!(read, matched);
+    assert_eq!(read.matches(), 3);
+}
+
 #[test]
 fn golden_catalog_entries() {
     let id = spec().id;
     let at = Timestamp::from_micros(9);
     let created = CatalogEntry::LibraryCreated(spec());
-    check("library-created-2.bin", &created.encode());
+    check("library-created-3.bin", &created.encode());
+    let companion = LibrarySpec { id: id.companion(), companion_of: Some(id), ..spec() };
+    let companion = CatalogEntry::LibraryCreated(companion);
+    check("companion-created-3.bin", &companion.encode());
     let updated =
         CatalogEntry::LibraryUpdated { id, at, name: "renamed".into(), description: None };
     check("library-updated-1.bin", &updated.encode());
@@ -79,11 +121,12 @@ fn golden_catalog_entries() {
     check("index-changed-1.bin", &CatalogEntry::IndexChanged { id, at, index }.encode());
     check("purged-1.bin", &CatalogEntry::Purged { at }.encode());
     let catalog = Catalog::default().apply(Seq::new(7), &created);
-    check("catalog-2.bin", &catalog.write(|_id| Seq::new(5)));
+    let catalog = catalog.apply(Seq::new(8), &companion);
+    check("catalog-3.bin", &catalog.write(|_id| Seq::new(5)));
 }
 
 #[test]
-fn files_of_the_first_version_still_open() {
+fn files_of_earlier_versions_still_open() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let first = LibrarySpec { index: IndexSpec::default(), metric: Metric::Cosine, ..spec() };
     let created = std::fs::read(dir.join("library-created-1.bin")).unwrap();
@@ -94,6 +137,14 @@ fn files_of_the_first_version_still_open() {
     let catalog = std::fs::read(dir.join("catalog-1.bin")).unwrap();
     let (catalog, _checkpointed) = Catalog::read(&catalog).unwrap();
     assert_eq!(**catalog.get(first.id).unwrap(), first);
+    let created = std::fs::read(dir.join("library-created-2.bin")).unwrap();
+    assert_eq!(CatalogEntry::decode(&created).unwrap(), CatalogEntry::LibraryCreated(spec()));
+    let catalog = std::fs::read(dir.join("catalog-2.bin")).unwrap();
+    let (catalog, _checkpointed) = Catalog::read(&catalog).unwrap();
+    assert_eq!(**catalog.get(spec().id).unwrap(), spec());
+    let manifest = Manifest::read(&std::fs::read(dir.join("manifest-1.bin")).unwrap()).unwrap();
+    assert_eq!((manifest.applied, manifest.matched), (Seq::new(11), MatchPosition::START));
+    assert_eq!(manifest.open(Vec::new()).unwrap().applied(), Seq::new(11));
 }
 
 #[test]
@@ -104,6 +155,12 @@ fn golden_library_entries_and_segment() {
     let ids = vec![DocumentId::from_bytes([4; 16]), DocumentId::from_bytes([7; 16])];
     let deleted = LibraryEntry::DocumentsDeleted { at, ids };
     check("documents-deleted-1.bin", &deleted.encode().concat());
+    let matched = LibraryEntry::QueriesMatched(matched(at));
+    check("queries-matched-1.bin", &matched.encode().concat());
+    let none = View::empty(3).apply(Seq::new(11), &matched).unwrap();
+    let manifest = Manifest::of(&none, spec().id.companion(), 1).unwrap();
+    check("manifest-2.bin", &manifest.write());
+    assert_eq!(Manifest::read(&manifest.write()).unwrap(), manifest);
     let view = View::empty(3);
     let entry = view.decide(Command::Put(vec![record()]), at, None).unwrap().entry.unwrap();
     let view = view.apply(Seq::new(11), &entry).unwrap();
