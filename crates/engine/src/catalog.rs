@@ -85,7 +85,12 @@ async fn apply(
             }
         }
         CatalogEntry::LibraryUpdated { .. } | CatalogEntry::Purged { .. } => {}
-        CatalogEntry::LibraryDeleted { id, .. } => close(engine, *id),
+        CatalogEntry::LibraryDeleted { id, .. } => {
+            close(engine, *id);
+            if catalog.companion(*id).is_some() {
+                close(engine, id.companion());
+            }
+        }
     }
     Ok(Written { seq, value })
 }

@@ -22,6 +22,7 @@ use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
+use crate::held::Held;
 use crate::indexing::check_index;
 use crate::maintenance::Upkeep;
 use crate::memory::Gauges;
@@ -97,6 +98,10 @@ pub(crate) struct Inner {
     pub(crate) builder: Builder,
     pub(crate) calibrating: Calibrating,
     pub(crate) build_pool: BuildPool,
+    /// Where passages are matched against standing queries.
+    pub(crate) match_pool: Pool,
+    /// What of the log is kept for that.
+    pub(crate) held: Held,
     /// Up to here every record is in manifests and the catalog's snapshot on disk.
     pub(crate) covered: AtomicU64,
     pub(crate) search_permits: Semaphore,
@@ -182,7 +187,10 @@ impl Engine {
         let inner = &self.0;
         let log_stats = inner.log.stats();
         let handles = inner.handles.load();
-        let counts = || handles.values().map(|handle| handle.counts());
+        // What holds standing queries is no library of anybody's.
+        let libraries = || handles.values().filter(|handle| !handle.id.is_companion());
+        let counts = || libraries().map(|handle| handle.counts());
+        let open = libraries().filter(|handle| handle.residence().is_ok()).count();
         let poisoned = "a write or sync failed; start the server again";
         let full = || format!("less than {} bytes are free", inner.config.disk_free_bytes_min);
         let disk_full = inner.disk_full.load(Ordering::Relaxed);
@@ -196,8 +204,8 @@ impl Engine {
             embedding: inner.parts.embedder.status(),
             disk_free_bytes: inner.disk_free_bytes.load(Ordering::Relaxed),
             durable: self.durable(),
-            libraries: handles.len() as u64,
-            libraries_open: inner.gauges.open.total(),
+            libraries: libraries().count() as u64,
+            libraries_open: open as u64,
             documents: counts().map(|counts| counts.documents).sum(),
             chunks: counts().map(|counts| counts.chunks).sum(),
             memory_bytes: inner.gauges.memory.total(),
@@ -243,6 +251,7 @@ impl Engine {
             metric: new.metric,
             model,
             dimension,
+            companion_of: None,
         };
         inner.change_catalog(CatalogCommand::Create(spec)).await
     }
@@ -258,7 +267,7 @@ impl Engine {
         let catalog = self.0.catalog.load_full();
         let mut overviews: Vec<LibraryOverview> = catalog
             .iter()
-            .filter(|spec| spec.tenant == tenant)
+            .filter(|spec| spec.tenant == tenant && spec.companion_of.is_none())
             .map(|spec| {
                 let counts = handles.get(&spec.id).map(|handle| handle.counts());
                 let Counts { documents, chunks, .. } = counts.unwrap_or(Counts::nothing());
@@ -529,7 +538,7 @@ impl Inner {
     }
 
     /// Waits, for a bounded time, until the catalog is at `min_seq`.
-    async fn wait_for_catalog(&self, min_seq: Option<Seq>) -> Result<(), EngineError> {
+    pub(crate) async fn wait_for_catalog(&self, min_seq: Option<Seq>) -> Result<(), EngineError> {
         let Some(wanted) = min_seq else { return Ok(()) };
         let mut advanced = self.advanced.clone();
         let durable = advanced.wait_for(|durable| *durable >= wanted.get());

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use arrwdb_state::{Command, Fate, LibraryId, Merge, Segment, SegmentIndex, Seq, View};
+use arrwdb_state::{
+    Command, Fate, LibraryId, MatchPosition, Merge, Segment, SegmentIndex, Seq, View,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, RwLockWriteGuard, mpsc, oneshot};
 
@@ -133,16 +135,23 @@ pub(crate) struct Counts {
     pub(crate) applied: Seq,
     pub(crate) documents: u64,
     pub(crate) chunks: u64,
+    /// Of a companion: how far passages are matched.
+    pub(crate) matched: MatchPosition,
 }
 
 impl Counts {
     pub(crate) fn of(view: &View) -> Self {
-        Self { applied: view.applied(), documents: view.documents(), chunks: view.chunks() }
+        Self {
+            applied: view.applied(),
+            documents: view.documents(),
+            chunks: view.chunks(),
+            matched: view.matched(),
+        }
     }
 
     /// Those of a library that never had anything.
     pub(crate) fn nothing() -> Self {
-        Self { applied: Seq::START, documents: 0, chunks: 0 }
+        Self { applied: Seq::START, documents: 0, chunks: 0, matched: MatchPosition::START }
     }
 }
 

@@ -29,6 +29,7 @@ mod error;
 mod files;
 mod follow;
 mod handle;
+mod held;
 mod indexing;
 mod locate;
 mod maintenance;
@@ -45,6 +46,7 @@ mod scrub;
 mod search;
 mod segment_file;
 mod snapshot;
+mod standing;
 mod store;
 mod system;
 mod unapplied;
@@ -66,4 +68,7 @@ pub use request::{
 };
 pub use scrub::ScrubReport;
 pub use snapshot::{Embeddings, GraphStats, IndexStats, Snapshot, StorageStats};
+pub use standing::{
+    NewStandingQuery, StandingQueries, StandingQueryPage, StandingQueryPatch, Watched,
+};
 pub use system::{OsRandom, SystemClock};

@@ -25,6 +25,19 @@ impl Pool {
             })
     }
 
+    /// As [`Pool::new`], of threads that give way to the others, but not altogether.
+    pub(crate) fn low(threads: usize) -> Result<Self, EngineError> {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .thread_name(|n| format!("arrwdb-match-{n}"))
+            .start_handler(|_thread| be_nice())
+            .build()
+            .map(|pool| Self(Arc::new(pool)))
+            .map_err(|error| EngineError::Storage {
+                detail: format!("cannot start {threads} threads for standing queries: {error}"),
+            })
+    }
+
     /// Runs `work` on a thread of the pool. It is not begun for a caller who has left by then.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
@@ -118,6 +131,26 @@ fn give_way() {
         let priority = thread_priority::ThreadPriority::Min;
         if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, idle) {
             tracing::warn!(?error, "index builds do not give way to searches");
+        }
+    }
+}
+
+/// Gives the calling thread the smallest share of its processor among those that want it, where the
+/// system can do that. It still has one: what it does must not wait for hours.
+fn be_nice() {
+    #[cfg(target_os = "linux")]
+    {
+        use thread_priority::unix::{
+            NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
+            thread_native_id,
+        };
+        let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
+        let priority = thread_priority::ThreadPriority::Min;
+        if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, batch) {
+            tracing::warn!(
+                ?error,
+                "the matching of standing queries does not give way to searches"
+            );
         }
     }
 }

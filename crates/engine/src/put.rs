@@ -146,7 +146,7 @@ impl Inner {
     }
 
     /// The memory that these take until they are durable, or busy.
-    fn room<'a>(
+    pub(crate) fn room<'a>(
         &self,
         records: impl Iterator<Item = &'a DocumentRecord>,
     ) -> Result<Room, EngineError> {

@@ -70,13 +70,15 @@ impl Panels {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        self.codes.capacity() + 4 * (self.scales.capacity() + self.terms.capacity())
+        self.codes.capacity()
+            + 4 * (self.scales.capacity() + self.terms.capacity())
             + 8 * self.reaches.capacity()
     }
 
     /// One panel more, whose points are infinitely far.
     pub fn grow(&mut self) {
-        self.codes.resize(self.codes.len() + PANEL_POINTS * self.stride, POINT_ZERO.cast_unsigned());
+        self.codes
+            .resize(self.codes.len() + PANEL_POINTS * self.stride, POINT_ZERO.cast_unsigned());
         self.scales.resize(self.scales.len() + PANEL_POINTS, 0.0);
         self.terms.resize(self.terms.len() + PANEL_POINTS, f32::INFINITY);
         self.reaches.push([0.0; 2]);
@@ -331,7 +333,10 @@ fn run_within<const R: usize>(
                     let (zero, weight) = (zeros[place - first], rows.weights[place]);
                     if reaches(panel, (sums, zero), (weight, limit)) {
                         report(panel, (sums, zero), (weight, limit), &mut |point| {
-                            found(u32::try_from(place).unwrap_or(u32::MAX), number * PANEL_STEP + point);
+                            found(
+                                u32::try_from(place).unwrap_or(u32::MAX),
+                                number * PANEL_STEP + point,
+                            );
                         });
                     }
                 }
@@ -349,11 +354,7 @@ fn is_within(scale: f32, term: f32, product: i32, (weight, limit): (f32, f32)) -
 
 /// Whether any point of a panel is within reach of a row.
 #[inline(always)]
-fn reaches(
-    panel: Panel<'_>,
-    (sums, zero): (&[i32; PANEL_POINTS], i32),
-    row: (f32, f32),
-) -> bool {
+fn reaches(panel: Panel<'_>, (sums, zero): (&[i32; PANEL_POINTS], i32), row: (f32, f32)) -> bool {
     let mut any = false;
     for ((sum, scale), term) in sums.iter().zip(panel.scales).zip(panel.terms) {
         any |= is_within(*scale, *term, *sum - zero, row);
@@ -369,9 +370,7 @@ fn report(
     row: (f32, f32),
     found: &mut dyn FnMut(u32),
 ) {
-    for (point, ((sum, scale), term)) in
-        (0..).zip(sums.iter().zip(panel.scales).zip(panel.terms))
-    {
+    for (point, ((sum, scale), term)) in (0..).zip(sums.iter().zip(panel.scales).zip(panel.terms)) {
         if is_within(*scale, *term, *sum - zero, row) {
             found(point);
         }

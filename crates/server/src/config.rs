@@ -265,6 +265,8 @@ pub struct StorageConfig {
     pub disk_free_bytes_min: u64,
     /// Documents of one library, if limited.
     pub documents_per_library_max: Option<u64>,
+    /// Standing queries of one library.
+    pub standing_queries_per_library_max: u64,
     /// Age to which the log is kept for the feed.
     pub feed_retention: Duration,
     /// Size to which the log is kept for the feed.
@@ -458,6 +460,7 @@ impl Check<'_> {
             documents_per_library_max: self
                 .text_opt("MAX_DOCUMENTS_PER_LIBRARY")
                 .map(|_written| self.whole("MAX_DOCUMENTS_PER_LIBRARY")),
+            standing_queries_per_library_max: self.whole("MAX_STANDING_QUERIES_PER_LIBRARY"),
             feed_retention: self.seconds("EVENT_RETENTION_SECONDS"),
             feed_retention_bytes: self.whole("EVENT_RETENTION_BYTES"),
         }

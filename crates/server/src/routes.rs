@@ -14,6 +14,7 @@ mod requests;
 mod root;
 mod search;
 mod search_requests;
+mod standing_queries;
 
 pub use requests::document_problems;
 pub(crate) use root::API_VERSION;
@@ -50,7 +51,11 @@ pub(crate) fn streams() -> Router<App> {
 }
 
 fn plain_api() -> OpenApiRouter<App> {
-    libraries::routes().merge(documents::routes()).merge(search::routes()).merge(index::routes())
+    libraries::routes()
+        .merge(documents::routes())
+        .merge(search::routes())
+        .merge(standing_queries::routes())
+        .merge(index::routes())
 }
 
 fn streams_api() -> OpenApiRouter<App> {

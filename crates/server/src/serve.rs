@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use arrwdb_engine::embed::Embedder;
-use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts};
+use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts, FollowError};
+use arrwdb_feed::Matcher;
 
 use crate::app::{App, router};
 use crate::config::Config;
@@ -40,6 +41,9 @@ pub enum ServeError {
     /// Metrics cannot be set up.
     #[error("cannot set up metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// What standing queries are there cannot be read.
+    #[error("cannot match standing queries: {0}")]
+    Matcher(FollowError),
     /// Signals cannot be heard.
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
@@ -91,6 +95,10 @@ pub async fn serve_with(
     let local = model::open(&config).await?;
     let embedder = local.embedder.clone();
     let engine = open_engine(&config, parts(embedder.clone())).await?;
+    let matcher = match Matcher::start(engine.clone()).await {
+        Ok(matcher) => matcher,
+        Err(error) => return Err(ServeError::Matcher(error)),
+    };
     let fetching = local.fetch_in_background();
     let load = config.load.clone();
     let app = App::new(engine.clone(), config, metrics);
@@ -107,6 +115,7 @@ pub async fn serve_with(
     if let Some(fetching) = fetching {
         fetching.abort();
     }
+    matcher.close().await;
     let closed = engine.close().await;
     embedder.close().await;
     closed.map_err(ServeError::Close)?;
@@ -150,6 +159,7 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
         log_file_bytes: EngineConfig::LOG_FILE_BYTES,
         disk_free_bytes_min: storage.disk_free_bytes_min,
         documents_per_library_max: storage.documents_per_library_max,
+        standing_queries_per_library_max: storage.standing_queries_per_library_max,
     };
     let dir = storage.data_dir.clone();
     Engine::open(settings, parts).await.map_err(|source| ServeError::Open { dir, source })

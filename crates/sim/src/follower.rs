@@ -121,6 +121,8 @@ impl Follower {
                     LibraryEntry::DocumentsDeleted { ids, .. } => {
                         documents.retain(|id, _chunks| !ids.contains(id));
                     }
+                    // Of companions, which the worlds of this have none of.
+                    LibraryEntry::QueriesMatched(_) => {}
                 }
             }
         }

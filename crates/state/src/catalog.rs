@@ -312,8 +312,7 @@ mod tests {
     fn a_companion_is_nobodys_and_goes_with_its_library() {
         let of = LibraryId::from_bytes([0x71; 16]);
         let create = |spec: LibrarySpec| CatalogEntry::LibraryCreated(spec);
-        let companion =
-            || LibrarySpec { id: of.companion(), companion_of: Some(of), ..spec(3) };
+        let companion = || LibrarySpec { id: of.companion(), companion_of: Some(of), ..spec(3) };
         let at = Timestamp::from_micros(0);
         let early = Catalog::default().decide(CatalogCommand::Create(companion()), at);
         assert_eq!(early.unwrap_err(), CatalogRejection::NotFound(of));

@@ -14,7 +14,7 @@
 //!                                 n * (id 16 | u32 body bytes | u32 chunks)
 //!                                 n * (body | f32 * chunks * dimension)
 //!         17 DocumentsDeleted v1: i64 at | u32 n | id 16 * n
-//!         18 QueriesMatched   v1: i64 at | id 16 library | through
+//!         20 QueriesMatched   v1: i64 at | id 16 library | through
 //!                                 u32 n, n * (id 16 query | text name)
 //!                                 u32 n, n * (u64 seq | id 16 document | id 16 chunk | u32 index
 //!                                             text passage | u32 m, m * (u32 query | f32 distance))
@@ -44,7 +44,7 @@ const PURGED: u8 = 4;
 const INDEX_CHANGED: u8 = 5;
 const DOCUMENTS_PUT: u8 = 16;
 const DOCUMENTS_DELETED: u8 = 17;
-const QUERIES_MATCHED: u8 = 18;
+const QUERIES_MATCHED: u8 = 20;
 const VERSION: u8 = 1;
 /// The version of a library's spec that is written: 1 had neither index nor metric, 2 knew no
 /// companions.
@@ -221,7 +221,7 @@ impl LibraryEntry {
                 vec![Bytes::from(out.into_bytes())]
             }
             Self::QueriesMatched(matched) => {
-                let mut out = Writer::with_capacity(64 + matched.matches.len() * 64);
+                let mut out = Writer::with_capacity(64 + matched.matches() * 64);
                 out.raw(&[QUERIES_MATCHED, VERSION]);
                 out.i64(matched.at.micros());
                 matched.write(&mut out);

@@ -89,9 +89,7 @@ fn has(document: &DocumentMetadata, chunk: &Chunk, field: &str, wanted: &Value) 
         "author" if document.author.is_some() => is_text(document.author.as_deref()),
         "document_type" => is_text(Some(&document.document_type)),
         "source_url" if document.source_url.is_some() => is_text(document.source_url.as_deref()),
-        "tags" if !document.tags.is_empty() => {
-            document.tags.iter().any(|tag| is_text(Some(tag)))
-        }
+        "tags" if !document.tags.is_empty() => document.tags.iter().any(|tag| is_text(Some(tag))),
         custom => document.custom.get(custom).is_some_and(|value| equals(value, wanted)),
     }
 }
@@ -130,7 +128,9 @@ mod tests {
             document_type: "text".into(),
             source_url: None,
             tags: vec!["a".into(), "b".into()],
-            custom: fields(&json!({"year": 1998, "author": "custom", "kinds": ["x", 2], "page_number": 9})),
+            custom: fields(
+                &json!({"year": 1998, "author": "custom", "kinds": ["x", 2], "page_number": 9}),
+            ),
             created_at: Timestamp::from_micros(0),
         };
         let mut chunk = Chunk {

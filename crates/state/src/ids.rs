@@ -115,6 +115,12 @@ impl QueryId {
     }
 }
 
+impl From<DocumentId> for QueryId {
+    fn from(id: DocumentId) -> Self {
+        Self::from_bytes(id.to_bytes())
+    }
+}
+
 /// A tenant, written `tenant_` and 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(u64);

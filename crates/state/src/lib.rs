@@ -25,6 +25,7 @@ mod listing;
 mod liveness;
 mod manifest;
 mod matched;
+mod query_set;
 mod record;
 mod recount;
 mod search;
@@ -44,13 +45,12 @@ pub use codec::DecodeError;
 pub use document::{Chunk, Custom, Document, DocumentMetadata};
 pub use entry::{CatalogEntry, LibraryEntry};
 pub use filter::{FilterFault, MetadataFilter};
-pub use ids::{
-    ChunkId, DocumentId, LibraryId, ParseIdError, QueryId, Seq, TenantId, Timestamp,
-};
+pub use ids::{ChunkId, DocumentId, LibraryId, ParseIdError, QueryId, Seq, TenantId, Timestamp};
 pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
 pub use listing::{Cursor, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};
 pub use matched::{MatchPosition, MatchedPassage, MatchedQuery, QueriesMatched};
+pub use query_set::{Near, Passages, QuerySet};
 pub use record::{DocumentRecord, RecordError};
 pub use recount::Totals;
 pub use search::{Found, FoundChunk, Nearest};

@@ -9,7 +9,8 @@ use std::path::Path;
 use arrwdb_state::{
     Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
     DocumentRecord, IndexSpec, LibraryEntry, LibraryId, LibrarySpec, Manifest, MatchPosition,
-    MatchedPassage, MatchedQuery, Metric, ModelName, Quantization, QueriesMatched, QueryId, Seq, Structure, TenantId, Timestamp, View,
+    MatchedPassage, MatchedQuery, Metric, ModelName, Quantization, QueriesMatched, QueryId, Seq,
+    Structure, TenantId, Timestamp, View,
 };
 
 fn check(name: &str, bytes: &[u8]) {

@@ -244,6 +244,7 @@ async fn folded(engine: &Engine, library: LibraryId, up_to: u64) -> Vec<Option<u
                         versions[usize::from(id.to_bytes()[0])] = None;
                     }
                 }
+                LibraryEntry::QueriesMatched(_) => {}
             }
         }
     }

@@ -5,7 +5,9 @@ use std::arch::x86_64::{
     _mm512_storeu_si512,
 };
 
-use super::{BoundRows, NearestPoint, PANEL_NUMBERS, PANEL_POINTS, Panel, PanelRows, Panels, run, run_within};
+use super::{
+    BoundRows, NearestPoint, PANEL_NUMBERS, PANEL_POINTS, Panel, PanelRows, Panels, run, run_within,
+};
 
 /// Rows at a time: their sums fill half of the registers.
 const ROWS: usize = 8;

@@ -204,6 +204,12 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "Documents of one library; replacing one is always possible",
     ),
+    used(
+        "MAX_STANDING_QUERIES_PER_LIBRARY",
+        count(1, 10_000_000),
+        "100000",
+        "Standing queries of one library; each takes about five bytes of memory a dimension",
+    ),
     used("MAX_TAGS_PER_DOCUMENT", count(0, 10_000), "", "Tags of one document"),
     used("MAX_TAG_LENGTH", count(1, 10_000), "", "Characters of one tag"),
     used("MAX_TITLE_LENGTH", count(1, 1000), "", "Characters of a title"),
