@@ -77,6 +77,8 @@ kinds! {
         "The library holds MAX_DOCUMENTS_PER_LIBRARY documents. Delete some first; a document that is there can still be replaced.";
     SEQ_NOT_REACHED = "sequence-not-reached", 409, "Sequence not reached", "SeqNotReachedError",
         "The read asked for a state that is not there yet (min_seq); current_seq says how far it is. Try again shortly.";
+    EVENTS_GONE = "events-gone", 410, "Events gone", "EventsGoneError",
+        "Events after the place asked for are no longer kept; oldest_seq says which is the oldest. Begin again from a snapshot.";
     TOO_LARGE = "request-too-large", 413, "Request too large", "RequestTooLargeError",
         "The body is larger than MAX_REQUEST_SIZE. Send less at a time, or use documents/stream, which has no such limit.";
     BODY_ENCODING = "body-encoding", 415, "Unsupported content encoding", "ContentEncodingError",

@@ -39,3 +39,9 @@ const _: () = assert!(
         + 2 * METADATA_BYTES_MAX
         <= RECORD_BYTES_MAX
 );
+const _: () = assert!(
+    // The deletion of a batch names every document, its title and its chunks.
+    BATCH_DOCUMENTS_MAX
+        * (TITLE_CHARS_MAX * UTF8_BYTES_PER_CHAR_MAX + CHUNKS_PER_DOCUMENT_MAX * 16 + 64)
+        <= RECORD_BYTES_MAX
+);
