@@ -9,8 +9,8 @@ use arrwdb_embed::{EmbedStatus, Embedder, ModelRequest};
 use arrwdb_log::{DirLock, Log, LogStats};
 use arrwdb_state::limits::{DIMENSIONS_MAX, LIBRARY_DESCRIPTION_CHARS_MAX};
 use arrwdb_state::{
-    BatchId, BatchNote, Catalog, CatalogCommand, DocumentId, LibraryId, LibrarySpec, ModelName, Seq, TenantId,
-    check_library_name,
+    BatchId, BatchNote, Catalog, CatalogCommand, DocumentId, LibraryId, LibrarySpec, ModelName,
+    Seq, TenantId, check_library_name,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};

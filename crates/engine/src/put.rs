@@ -9,8 +9,8 @@ use arrwdb_state::limits::{
     TITLE_CHARS_MAX,
 };
 use arrwdb_state::{
-    BatchNote, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord, Fate,
-    LibraryId, LibrarySpec, RecordError, Seq, TenantId, Timestamp,
+    BatchNote, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
+    DocumentRecord, Fate, LibraryId, LibrarySpec, RecordError, Seq, TenantId, Timestamp,
 };
 use serde_json::Value;
 

@@ -4,9 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Instant;
 
-use arrwdb_engine::state::{
-    BatchNote, ChunkId, DocumentId, LibraryId, Seq, TenantId, Timestamp,
-};
+use arrwdb_engine::state::{BatchNote, ChunkId, DocumentId, LibraryId, Seq, TenantId, Timestamp};
 
 use crate::event_type::{EventType, EventTypes};
 use crate::json;
@@ -299,13 +297,11 @@ impl EventData {
         let option = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         match self {
             Self::LibraryCreated { name, .. } => name.len(),
-            Self::LibraryUpdated { described, .. } => described
-                .as_ref()
-                .map_or(0, |(name, description)| name.len() + option(description)),
-            Self::LibraryDeleted { name } => option(name),
-            Self::DocumentAdded(document) | Self::DocumentUpdated(document) => {
-                document.title.len()
+            Self::LibraryUpdated { described, .. } => {
+                described.as_ref().map_or(0, |(name, description)| name.len() + option(description))
             }
+            Self::LibraryDeleted { name } => option(name),
+            Self::DocumentAdded(document) | Self::DocumentUpdated(document) => document.title.len(),
             Self::DocumentDeleted { title, .. } => option(title),
             Self::ChunkAdded(_)
             | Self::ChunkDeleted(_)

@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn a_text_is_one_line_and_reads_as_it_was() {
-        for text in ["", "plain", "a\"b\\c\n\r\t\u{0}\u{1f}\u{7f}\u{85}\u{2028}\u{2029}z \u{1F980}"] {
+        for text in ["", "plain", "a\"b\\c\n\r\t\u{0}\u{1f}\u{7f}\u{85}\u{2028}\u{2029}z \u{1F980}"]
+        {
             let mut out = String::new();
             write_text(&mut out, text);
             let ends = "\n\r\u{b}\u{c}\u{1c}\u{1d}\u{1e}\u{85}\u{2028}\u{2029}";

@@ -130,7 +130,10 @@ impl Subscription {
     }
 
     /// Reads what is in memory no more.
-    async fn read(&mut self, through: arrwdb_engine::state::Seq) -> Result<Option<Delivery>, FeedError> {
+    async fn read(
+        &mut self,
+        through: arrwdb_engine::state::Seq,
+    ) -> Result<Option<Delivery>, FeedError> {
         let shared = self.feed.0.clone();
         let turn = shared.disk_readers.acquire().await.map_err(|_closed| FeedError::Closed)?;
         shared.counters.disk_reads.fetch_add(1, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 mod admin;
 mod answers;
+mod batches;
 mod documents;
 mod events;
 mod export;

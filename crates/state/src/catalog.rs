@@ -9,9 +9,7 @@ use std::sync::Arc;
 use arrwdb_index::IndexSpec;
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::entry::{
-    CatalogEntry, DeletedLibrary, IndexBuilt, SPEC_VERSION, read_spec, write_spec,
-};
+use crate::entry::{CatalogEntry, DeletedLibrary, IndexBuilt, SPEC_VERSION, read_spec, write_spec};
 use crate::ids::{LibraryId, Seq, TenantId, Timestamp};
 use crate::library::LibrarySpec;
 use crate::limits::LIBRARIES_MAX;
@@ -176,7 +174,8 @@ impl Catalog {
                     Arc::make_mut(spec).index = *index;
                 }
             }
-            CatalogEntry::IndexBuilt { id: _, at: _, built: _ } | CatalogEntry::Purged { at: _ } => {}
+            CatalogEntry::IndexBuilt { id: _, at: _, built: _ }
+            | CatalogEntry::Purged { at: _ } => {}
         }
         next
     }

@@ -28,10 +28,7 @@ pub(super) fn follow_routes() -> OpenApiRouter<App> {
 }
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(stats))
-        .routes(routes!(statistics))
-        .routes(routes!(schema))
+    OpenApiRouter::new().routes(routes!(stats)).routes(routes!(statistics)).routes(routes!(schema))
 }
 
 impl From<FeedError> for Problem {

@@ -1,14 +1,16 @@
 //! What a client asks of the feed: which events, and after which place.
 
-use arrwdb_engine::state::{LibraryId, ParseIdError, Seq};
 use arrwdb_engine::EngineError;
+use arrwdb_engine::state::{LibraryId, ParseIdError, Seq};
 use arrwdb_feed::{EventTypes, Filter, Position, Subscription};
 use http::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
 use crate::extract::{QueryPairs, query_fault};
-use crate::limits::{ADMISSION_RETRY_AFTER, EVENT_FILTER_MEMBERS_MAX, EVENT_FILTER_VALUE_BYTES_MAX};
+use crate::limits::{
+    ADMISSION_RETRY_AFTER, EVENT_FILTER_MEMBERS_MAX, EVENT_FILTER_VALUE_BYTES_MAX,
+};
 use crate::principal::Principal;
 use crate::problem::{self, Problem};
 
@@ -31,8 +33,8 @@ impl Ask {
         headers: &HeaderMap,
     ) -> Result<Self, Problem> {
         let library = query.text("library_id").map(str::parse::<LibraryId>).transpose();
-        let library = library
-            .map_err(|error: ParseIdError| query_fault("library_id", &error.to_string()))?;
+        let library =
+            library.map_err(|error: ParseIdError| query_fault("library_id", &error.to_string()))?;
         let types = EventTypes::parse(query.text("event_types").unwrap_or_default())
             .map_err(|error| Problem::new(&problem::INVALID_REQUEST, error.to_string()))?;
         let members = members(query)?;
@@ -86,7 +88,10 @@ fn members(query: &QueryPairs) -> Result<Vec<(String, String)>, Problem> {
     for (name, value) in query.pairs() {
         let Some(member) = name.strip_prefix("data.") else { continue };
         if member.is_empty() {
-            return Err(query_fault(name, "must name a member of the payload, as data.document_id"));
+            return Err(query_fault(
+                name,
+                "must name a member of the payload, as data.document_id",
+            ));
         }
         if value.len() > EVENT_FILTER_VALUE_BYTES_MAX {
             let detail = format!("must have at most {EVENT_FILTER_VALUE_BYTES_MAX} bytes");

@@ -23,7 +23,6 @@ use crate::routes::{NDJSON, line, wants_lines};
 
 /// Events, and how to get the next ones.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "describes the body that is put together here")]
 struct EventPage {
     /// The events in order, each as `/v1/events/schema` says.
     #[schema(value_type = Vec<Object>)]
