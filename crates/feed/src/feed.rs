@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use arrwdb_engine::state::{CatalogEntry, LibraryId, Seq, TenantId};
 use arrwdb_engine::{Engine, EngineError, RawRecord, Subject, WantedRecords};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::changes;
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) owners: RwLock<Owners>,
     pub(crate) counters: Counters,
     pub(crate) disk_readers: Semaphore,
+    /// Rung whenever the feed has come further.
+    moved: Notify,
     stopping: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -71,6 +73,7 @@ impl Feed {
             owners: RwLock::new(owners),
             counters: Counters::new(),
             disk_readers: Semaphore::new(DISK_READERS_MAX),
+            moved: Notify::new(),
             stopping: watch::Sender::new(false),
             task: Mutex::new(None),
         }));
@@ -128,6 +131,22 @@ impl Feed {
         self.0.ring.lock().head()
     }
 
+    /// Waits until followers are told of everything up to `seq`, or the feed has ended. One who
+    /// waits for what was durable when it was asked is told of every write acknowledged before.
+    pub async fn reached(&self, seq: Seq) {
+        loop {
+            // Registered before looking, so that no progress in between is missed.
+            let moved = self.0.moved.notified();
+            {
+                let ring = self.0.ring.lock();
+                if ring.head() >= seq || !ring.is_running() {
+                    return;
+                }
+            }
+            moved.await;
+        }
+    }
+
     /// The oldest number from which on all events are kept.
     pub fn oldest(&self) -> Seq {
         self.0.engine.oldest()
@@ -179,6 +198,7 @@ impl Shared {
     fn end(&self, why: FeedError) {
         let bells = self.ring.lock().end(why);
         bells.iter().for_each(|bell| bell.notify_waiters());
+        self.moved.notify_waiters();
     }
 
     async fn follow(&self, mut head: Seq) -> FeedError {
@@ -253,6 +273,7 @@ impl Shared {
         }
         let bells = self.ring.lock().publish(ready, head);
         bells.iter().for_each(|bell| bell.notify_waiters());
+        self.moved.notify_waiters();
     }
 
     /// Reads events from disk that pass a filter, up to a record: blocks. Returns them and how far

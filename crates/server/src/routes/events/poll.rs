@@ -58,6 +58,11 @@ pub(super) async fn events(
     let mut subscription = ask.subscribe(&app).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let stopping = app.stopping();
+    // Whatever was acknowledged before this request is in the answer. A feed that stands still for
+    // longer than a read may wait does not hold it up.
+    let longest = app.config().storage.min_seq_wait_max;
+    let known = app.feed().reached(app.engine().durable());
+    tokio::time::timeout(longest, known).await.unwrap_or_default();
     let page = tokio::select! {
         page = Page::read(&mut subscription, limit, Duration::from_secs(wait)) => page?,
         () = stopping => return Err(FeedError::Closed.into()),
