@@ -9,11 +9,11 @@ use arrwdb_embed::{EmbedStatus, Embedder, ModelRequest};
 use arrwdb_log::{DirLock, Log, LogStats};
 use arrwdb_state::limits::{DIMENSIONS_MAX, LIBRARY_DESCRIPTION_CHARS_MAX};
 use arrwdb_state::{
-    Catalog, CatalogCommand, DocumentId, LibraryId, LibrarySpec, ModelName, Seq, TenantId,
-    check_library_name,
+    BatchId, BatchNote, Catalog, CatalogCommand, DocumentId, LibraryId, LibrarySpec, ModelName,
+    Seq, TenantId, check_library_name,
 };
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::building::Builder;
 use crate::calibrating::Calibrating;
@@ -86,6 +86,8 @@ pub(crate) struct Inner {
     pub(crate) pool: Pool,
     pub(crate) catalog: ArcSwap<Catalog>,
     pub(crate) catalog_unapplied: Unapplied,
+    /// Told of every record of the catalog that is published and done.
+    pub(crate) catalog_progress: Notify,
     pub(crate) handles: ArcSwap<Handles>,
     pub(crate) gauges: Gauges,
     /// A permit for each library whose files are being opened.
@@ -382,6 +384,23 @@ impl Engine {
         ids: Vec<DocumentId>,
     ) -> Result<Written<Vec<Option<u32>>>, EngineError> {
         self.0.delete(tenant, library, ids).await
+    }
+
+    /// Notes in the log that a batch of a library begins, or how it ended: for those who follow the
+    /// library, which stays as it is.
+    pub async fn note_batch(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        note: BatchNote,
+    ) -> Result<Written<()>, EngineError> {
+        self.0.note_batch(tenant, library, note).await
+    }
+
+    /// A new batch's id.
+    pub fn new_batch_id(&self) -> BatchId {
+        let parts = &self.0.parts;
+        BatchId::new(new_uuid(parts.clock.now(), &*parts.random))
     }
 
     /// Which of the tenant's libraries holds this document: the oldest one, if several do.

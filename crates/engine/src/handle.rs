@@ -38,6 +38,8 @@ pub(crate) struct Handle {
     pub(crate) unapplied: Unapplied,
     /// Told of every record that is published, and of opening and closing.
     pub(crate) progress: Notify,
+    /// Set once a record of it is durable and cannot be applied before the next start.
+    pub(crate) stopped: AtomicBool,
     /// The last record that a manifest on disk has.
     checkpointed: AtomicU64,
     /// A number up to which no record of this library is missing in the manifest on disk.
@@ -216,6 +218,7 @@ impl Handle {
             opening: Mutex::new(()),
             unapplied: Unapplied::nothing(),
             progress: Notify::new(),
+            stopped: AtomicBool::new(false),
             checkpointed: AtomicU64::new(counts.applied.get()),
             covered: AtomicU64::new(covers.max(counts.applied).get()),
             relaid: AtomicU64::new(0),

@@ -39,6 +39,7 @@ mod open;
 mod pool;
 mod purge;
 mod put;
+mod records;
 mod request;
 mod residence;
 mod retention;
@@ -61,6 +62,7 @@ pub use engine::{Engine, Health};
 pub use error::EngineError;
 pub use follow::{Change, ChangeEntry, FollowError};
 pub use purge::PurgeReceipt;
+pub use records::{RawRecord, Subject, WantedRecords};
 pub use request::{
     Content, Cursor, DocumentPage, Hit, IndexChange, IndexOptimized, IndexRebuilt, LibraryOverview,
     LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query, RecallBasis,

@@ -15,7 +15,7 @@ use arrwdb_log::disk::Disk;
 use arrwdb_log::{DirLock, FileLog, Log, LogOptions, Record, Stream, lock};
 use arrwdb_state::{Catalog, CatalogEntry, LibraryEntry, LibraryId, Seq, View};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::building::{self, Builder};
 use crate::calibrating::{self, Calibrating};
@@ -97,6 +97,7 @@ fn start(
         log: Arc::new(log),
         catalog: ArcSwap::from_pointee(catalog),
         catalog_unapplied: Unapplied::nothing(),
+        catalog_progress: Notify::new(),
         handles: ArcSwap::default(),
         gauges: Gauges::default(),
         opening: Arc::new(Semaphore::new(OPENING_MAX as usize)),

@@ -8,7 +8,7 @@
 //! matched that is deleted by then is left out. Where nothing matches the position is written now
 //! and then, and the log is held until it is.
 //!
-//! It keeps F4.
+//! It keeps F7.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -384,12 +384,12 @@ impl Work {
                     }
                 }
             }
-            LibraryEntry::DocumentsDeleted { ids, .. } => {
-                for id in ids {
-                    set.remove(id.into());
+            LibraryEntry::DocumentsDeleted { documents, .. } => {
+                for document in documents {
+                    set.remove(document.id.into());
                 }
             }
-            LibraryEntry::QueriesMatched(_) => {}
+            LibraryEntry::Batch { .. } | LibraryEntry::QueriesMatched(_) => {}
         }
         Ok(())
     }

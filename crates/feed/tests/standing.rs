@@ -1,4 +1,4 @@
-//! F4 on the real engine, on a disk in memory that loses its power: what the matcher notes against
+//! F7 on the real engine, on a disk in memory that loses its power: what the matcher notes against
 //! what a scan by hand, and the library's own search, say.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -391,7 +391,7 @@ impl History {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f4_every_match_is_noted_once_whatever_happens() {
+async fn f7_every_match_is_noted_once_whatever_happens() {
     let seeds = std::env::var("ARRWDB_STANDING_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
     for seed in 1..=seeds.unwrap_or(12_u64) {
         let mut history = History::new(seed).await;

@@ -313,6 +313,21 @@ pub struct Config {
     pub rates: Option<RateConfig>,
     /// Text to vectors.
     pub embedding: EmbeddingConfig,
+    /// The change feed.
+    pub events: EventConfig,
+}
+
+/// The change feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventConfig {
+    /// Clients that may follow it.
+    pub streams_max: usize,
+    /// Silence after which a stream says that it lives.
+    pub heartbeat: Duration,
+    /// Time after which a client that does not read is cut off.
+    pub stall: Duration,
+    /// Bytes of events kept in memory.
+    pub buffer_bytes: usize,
 }
 
 impl Config {
@@ -419,6 +434,12 @@ impl Check<'_> {
             surface: self.surface(),
             rates: self.switch("RATE_LIMIT_ENABLED").is_on().then(|| self.rates()),
             embedding: self.embedding(),
+            events: EventConfig {
+                streams_max: self.size("EVENT_STREAMS_MAX"),
+                heartbeat: self.seconds("EVENT_HEARTBEAT_SECONDS"),
+                stall: self.seconds("EVENT_STALL_SECONDS"),
+                buffer_bytes: self.size("EVENT_BUFFER_BYTES"),
+            },
         }
     }
 

@@ -144,6 +144,11 @@ impl QueryPairs {
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
+    /// All parameters, as they came.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// A parameter that is `true` or `false`.
     pub(crate) fn switch(&self, name: &str) -> Result<Option<bool>, Problem> {
         match self.text(name).map(str::to_ascii_lowercase).as_deref() {

@@ -115,6 +115,28 @@ impl IntoResponses for ReadErrors {
     }
 }
 
+/// Errors of requests that follow the change feed.
+#[derive(Debug)]
+pub(crate) struct FollowErrors;
+
+impl IntoResponses for FollowErrors {
+    fn responses() -> Responses {
+        responses(&[
+            &problem::INVALID_REQUEST,
+            &problem::LIBRARY_NOT_FOUND,
+            &problem::SEQ_NOT_REACHED,
+            &problem::EVENTS_GONE,
+            &problem::VALIDATION,
+            &problem::RATE_LIMITED,
+            &problem::INTERNAL,
+            &problem::STORAGE,
+            &problem::DAMAGED,
+            &problem::BUSY,
+            &problem::SHUTTING_DOWN,
+        ])
+    }
+}
+
 /// Errors of requests that write.
 #[derive(Debug)]
 pub(crate) struct WriteErrors;
@@ -201,6 +223,7 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
         ("search", "The nearest passages."),
         ("standing queries", "Queries that every new passage is matched against."),
         ("index", "What a library is searched by."),
+        ("events", "Every change, as it happens and from the past."),
         ("admin", "Operations on the whole server."),
         ("health", "Whether the server works, and its figures."),
         ("root", "What this server is, and what its errors mean."),

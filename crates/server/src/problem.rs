@@ -81,6 +81,8 @@ kinds! {
         "The library has MAX_STANDING_QUERIES_PER_LIBRARY standing queries. Delete some first.";
     SEQ_NOT_REACHED = "sequence-not-reached", 409, "Sequence not reached", "SeqNotReachedError",
         "The read asked for a state that is not there yet (min_seq); current_seq says how far it is. Try again shortly.";
+    EVENTS_GONE = "events-gone", 410, "Events gone", "EventsGoneError",
+        "Events after the place asked for are no longer kept; oldest_seq says which is the oldest. Begin again from a snapshot.";
     TOO_LARGE = "request-too-large", 413, "Request too large", "RequestTooLargeError",
         "The body is larger than MAX_REQUEST_SIZE. Send less at a time, or use documents/stream, which has no such limit.";
     BODY_ENCODING = "body-encoding", 415, "Unsupported content encoding", "ContentEncodingError",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use arrwdb_engine::embed::Embedder;
 use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts, FollowError};
-use arrwdb_feed::Matcher;
+use arrwdb_feed::{Feed, FeedConfig, FeedError, Matcher};
 
 use crate::app::{App, router};
 use crate::config::Config;
@@ -41,6 +41,9 @@ pub enum ServeError {
     /// Metrics cannot be set up.
     #[error("cannot set up metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The log cannot be followed.
+    #[error("cannot follow the log: {0}")]
+    Feed(FeedError),
     /// What standing queries are there cannot be read.
     #[error("cannot match standing queries: {0}")]
     Matcher(FollowError),
@@ -101,7 +104,8 @@ pub async fn serve_with(
     };
     let fetching = local.fetch_in_background();
     let load = config.load.clone();
-    let app = App::new(engine.clone(), config, metrics);
+    let feed = open_feed(&config, engine.clone()).await?;
+    let app = App::new(engine.clone(), feed.clone(), config, metrics);
     announce(&app, address);
     let in_time = connections::serve(listener, router(&app), &load, async {
         stop.await;
@@ -116,6 +120,7 @@ pub async fn serve_with(
         fetching.abort();
     }
     matcher.close().await;
+    feed.close().await;
     let closed = engine.close().await;
     embedder.close().await;
     closed.map_err(ServeError::Close)?;
@@ -163,6 +168,11 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
     };
     let dir = storage.data_dir.clone();
     Engine::open(settings, parts).await.map_err(|source| ServeError::Open { dir, source })
+}
+
+async fn open_feed(config: &Config, engine: Engine) -> Result<Feed, ServeError> {
+    let sizes = FeedConfig { bytes_max: config.events.buffer_bytes, ..FeedConfig::default() };
+    Feed::start(engine, sizes).await.map_err(ServeError::Feed)
 }
 
 /// Says where the server is and what it holds: in words for people, in one log line for machines.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrwdb_index::IndexSpec;
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::entry::{CatalogEntry, SPEC_VERSION, read_spec, write_spec};
+use crate::entry::{CatalogEntry, DeletedLibrary, IndexBuilt, SPEC_VERSION, read_spec, write_spec};
 use crate::ids::{LibraryId, Seq, TenantId, Timestamp};
 use crate::library::LibrarySpec;
 use crate::limits::LIBRARIES_MAX;
@@ -58,6 +58,15 @@ pub enum CatalogCommand {
         id: LibraryId,
         /// What it asks for.
         index: IndexSpec,
+    },
+    /// Note that what a library is searched by was built.
+    NoteIndexBuilt {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Which library.
+        id: LibraryId,
+        /// What was done.
+        built: IndexBuilt,
     },
     /// Note that what is deleted is removed from the files for good.
     Purge,
@@ -133,12 +142,17 @@ impl Catalog {
                 Ok(CatalogEntry::LibraryUpdated { id, at, name, description })
             }
             CatalogCommand::Delete { tenant, id } => {
-                self.owned(tenant, id)?;
-                Ok(CatalogEntry::LibraryDeleted { id, at })
+                let name = self.owned(tenant, id)?.name.clone();
+                let was = Some(DeletedLibrary { tenant, name });
+                Ok(CatalogEntry::LibraryDeleted { id, at, was })
             }
             CatalogCommand::ChangeIndex { tenant, id, index } => {
                 self.owned(tenant, id)?;
                 Ok(CatalogEntry::IndexChanged { id, at, index })
+            }
+            CatalogCommand::NoteIndexBuilt { tenant, id, built } => {
+                self.owned(tenant, id)?;
+                Ok(CatalogEntry::IndexBuilt { id, at, built })
             }
             CatalogCommand::Purge => Ok(CatalogEntry::Purged { at }),
         }
@@ -162,7 +176,7 @@ impl Catalog {
                     spec.description.clone_from(description);
                 }
             }
-            CatalogEntry::LibraryDeleted { id, at: _ } => {
+            CatalogEntry::LibraryDeleted { id, at: _, was: _ } => {
                 next.libraries.remove(id);
                 // Its standing queries go with it.
                 if next.companion(*id).is_some() {
@@ -175,7 +189,8 @@ impl Catalog {
                     Arc::make_mut(spec).index = *index;
                 }
             }
-            CatalogEntry::Purged { at: _ } => {}
+            CatalogEntry::IndexBuilt { id: _, at: _, built: _ }
+            | CatalogEntry::Purged { at: _ } => {}
         }
         next
     }

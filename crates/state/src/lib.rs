@@ -10,6 +10,7 @@
 //! - **S4** Checkpoint plus suffix equals replay.
 //! - **S5** Merges keep the digest and every exact result.
 
+mod batch;
 mod body;
 mod calibrating;
 mod catalog;
@@ -39,11 +40,15 @@ pub use arrwdb_index::{
     Calibration, Choice, Curve, Effort, Executor, Figure, IndexSpec, Metric, ParameterError, Point,
     Quantization, SegmentIndex, Sequential, Structure, Tuning, VectorError, normalized,
 };
+pub use batch::{BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome};
 pub use calibrating::{Calibrated, Standing};
 pub use catalog::{Catalog, CatalogCommand, CatalogRejection};
 pub use codec::DecodeError;
 pub use document::{Chunk, Custom, Document, DocumentMetadata};
-pub use entry::{CatalogEntry, LibraryEntry};
+pub use entry::{
+    CatalogEntry, DeletedDocument, DeletedLibrary, IndexBuilt, IndexWork, LibraryEntry,
+    LibraryOutline, OutlineChange, PutOutline, Replaced,
+};
 pub use filter::{FilterFault, MetadataFilter};
 pub use ids::{ChunkId, DocumentId, LibraryId, ParseIdError, QueryId, Seq, TenantId, Timestamp};
 pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};

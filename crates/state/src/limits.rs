@@ -53,6 +53,12 @@ const _: () = assert!(
         <= RECORD_BYTES_MAX
 );
 const _: () = assert!(
+    // The deletion of a batch names every document, its title and its chunks.
+    BATCH_DOCUMENTS_MAX
+        * (TITLE_CHARS_MAX * UTF8_BYTES_PER_CHAR_MAX + CHUNKS_PER_DOCUMENT_MAX * 16 + 64)
+        <= RECORD_BYTES_MAX
+);
+const _: () = assert!(
     // Every match of another query. Passages are counted in bytes as they come.
     MATCHES_PER_RECORD_MAX * (32 + LIBRARY_NAME_CHARS_MAX * UTF8_BYTES_PER_CHAR_MAX)
         <= RECORD_BYTES_MAX / 2

@@ -78,7 +78,8 @@ impl DocumentRecord {
         let body = body::encode(&document.metadata, chunks);
         let record = Self::from_parts(document.id, body, vectors, dimension)?;
         let bytes = record.encoded_bytes();
-        if bytes > RECORD_BYTES_MAX - 1024 {
+        // What it replaces is named beside it.
+        if bytes > RECORD_BYTES_MAX - 1024 - 16 * CHUNKS_PER_DOCUMENT_MAX {
             return Err(RecordError::TooLarge { bytes });
         }
         Ok(record)

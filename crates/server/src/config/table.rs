@@ -265,6 +265,30 @@ pub const VARIABLES: &[Variable] = &[
         "Size to which the log is kept for the change feed",
     ),
     used(
+        "EVENT_STREAMS_MAX",
+        count(1, 1_000_000),
+        "10000",
+        "Clients that may follow the change feed at the same time",
+    ),
+    used(
+        "EVENT_HEARTBEAT_SECONDS",
+        count(1, 3600),
+        "15",
+        "Silence after which a stream of events says that it lives",
+    ),
+    used(
+        "EVENT_STALL_SECONDS",
+        count(1, 86_400),
+        "60",
+        "Time after which a client that does not read its events is cut off; it can resume",
+    ),
+    used(
+        "EVENT_BUFFER_BYTES",
+        count(1 << 16, TEBIBYTE),
+        "33554432",
+        "Bytes of events kept in memory; who is further behind reads from disk",
+    ),
+    used(
         "EMBEDDING_PROVIDER",
         Form::Word(&["local", "cohere", "openai"]),
         "",

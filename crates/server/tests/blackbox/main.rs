@@ -11,6 +11,7 @@ mod check;
 mod commands;
 mod documents;
 mod errors;
+mod events;
 mod full_disk;
 mod index;
 mod lifecycle;
