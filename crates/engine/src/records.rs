@@ -171,12 +171,16 @@ impl Iterator for InOrder {
     type Item = Result<Record, LogError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let number = |stream: &mut Peekable<Records>| match stream.peek() {
-            None => u64::MAX,
-            Some(Ok(record)) => record.seq,
-            // Comes first, and is the end.
-            Some(Err(_)) => 0,
-        };
-        self.0.iter_mut().min_by_key(|stream| number(stream))?.next()
+        let mut next: Option<(u64, usize)> = None;
+        for (place, stream) in self.0.iter_mut().enumerate() {
+            let number = match stream.peek() {
+                None => continue,
+                Some(Ok(record)) => record.seq,
+                // Comes first, and is the end.
+                Some(Err(_)) => 0,
+            };
+            next = next.into_iter().chain([(number, place)]).min();
+        }
+        self.0.get_mut(next?.1)?.next()
     }
 }

@@ -335,7 +335,7 @@ impl Inner {
     ) -> Result<FoundQuery, EngineError> {
         let spec = self.spec(tenant, library, min_seq).await?;
         self.wait_for_catalog(min_seq).await?;
-        let absent = || EngineError::StandingQueryNotFound(id);
+        let absent = move || EngineError::StandingQueryNotFound(id);
         let (view, seq) = self.companion_view(&spec, min_seq).await?.ok_or_else(absent)?;
         blocking(move || {
             let document = view.document(id.document(), true)?.ok_or_else(absent)?;
@@ -454,7 +454,7 @@ impl Inner {
         let room = match &command {
             Command::Put(records) => Some(self.room(records.iter())?),
             Command::Replace(record, _version) => Some(self.room(std::iter::once(record))?),
-            Command::Delete(_) | Command::Match(_) => None,
+            Command::Delete(_) | Command::Match(_) | Command::Note(_) => None,
         };
         let done = self.write(handle, vec![command], room).await;
         let done = done.into_iter().next().unwrap_or(Err(EngineError::Closed));

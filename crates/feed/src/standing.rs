@@ -285,7 +285,7 @@ impl Work {
             // A batch that is read and not returned is read again: the cursor has not moved.
             let changes = tokio::select! {
                 biased;
-                _stop = stopped.wait_for(|stopped| *stopped) => {
+                () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => {
                     return self.save(|_watch| true).await;
                 }
                 changes = self.cursor.next() => match changes {

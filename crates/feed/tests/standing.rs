@@ -446,8 +446,12 @@ async fn queries_are_changed_listed_and_nobody_elses_library_shows() {
     let bad = StandingQueryPatch { distance_threshold: Some(2.5), ..patch.clone() };
     let refused = engine.update_standing_query(TENANT, library, ids[1], bad).await.unwrap_err();
     assert!(matches!(refused, EngineError::Invalid { .. }), "{refused}");
-    let text = engine.update_standing_query(TENANT, library, ids[1], patch.clone()).await;
-    assert!(matches!(text.unwrap_err(), EngineError::Invalid { field, .. } if field == "/text"));
+    let blank = Some(Query::Text(" ".into()));
+    let blank = StandingQueryPatch { query: blank, ..StandingQueryPatch::default() };
+    let text = engine.update_standing_query(TENANT, library, ids[1], blank).await.unwrap_err();
+    assert!(matches!(&text, EngineError::Blank { field, .. } if field == "/text"), "{text}");
+    let changed = engine.update_standing_query(TENANT, library, ids[1], patch.clone()).await;
+    assert_eq!(changed.unwrap().value.text.as_deref(), Some("in words"));
     let patch = StandingQueryPatch { query: None, ..patch };
     let changed = engine.update_standing_query(TENANT, library, ids[1], patch).await.unwrap();
     assert_eq!(
