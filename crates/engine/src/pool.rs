@@ -135,8 +135,14 @@ fn give_way() {
     }
 }
 
-/// Gives the calling thread the smallest share of its processor among those that want it, where the
-/// system can do that. It still has one: what it does must not wait for hours.
+/// What a thread that gives way has of 100: the nice value 5, a third of the share of others. By the
+/// lowest (nice 19) the matching of standing queries stood still for seconds on a machine whose
+/// processors were wanted by many.
+#[cfg(target_os = "linux")]
+const LOW_PRIORITY: u8 = 35;
+
+/// Gives the calling thread a smaller share of its processor than others have, where the system can
+/// do that. It still has one: what it does must not wait for hours.
 fn be_nice() {
     #[cfg(target_os = "linux")]
     {
@@ -145,12 +151,13 @@ fn be_nice() {
             thread_native_id,
         };
         let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
-        let priority = thread_priority::ThreadPriority::Min;
+        let Ok(value) = thread_priority::ThreadPriorityValue::try_from(LOW_PRIORITY) else {
+            return;
+        };
+        let priority = thread_priority::ThreadPriority::Crossplatform(value);
+        // A process that is nicer than that may not take it back, and needs not.
         if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, batch) {
-            tracing::warn!(
-                ?error,
-                "the matching of standing queries does not give way to searches"
-            );
+            tracing::debug!(?error, "the matching of standing queries has the process's priority");
         }
     }
 }
