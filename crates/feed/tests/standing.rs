@@ -393,7 +393,7 @@ impl History {
 #[tokio::test(flavor = "multi_thread")]
 async fn f7_every_match_is_noted_once_whatever_happens() {
     let seeds = std::env::var("ARRWDB_STANDING_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
-    for seed in 1..=seeds.unwrap_or(12_u64) {
+    for seed in 1..=seeds.unwrap_or(6_u64) {
         let mut history = History::new(seed).await;
         println!("seed {seed}");
         for _step in 0..80 {

@@ -396,6 +396,8 @@ fn is_final(error: &EngineError) -> bool {
         | EngineError::LibraryExists(_)
         | EngineError::TooManyLibraries(_)
         | EngineError::TooManyDocuments(_)
+        | EngineError::StandingQueryNotFound(_)
+        | EngineError::TooManyStandingQueries(_)
         | EngineError::Invalid { .. }
         | EngineError::Blank { .. }
         | EngineError::Vector { .. }

@@ -20,5 +20,6 @@ mod openapi;
 mod overload;
 mod recall;
 mod search;
+mod standing;
 mod streams;
 mod surface;
