@@ -74,7 +74,6 @@ async fn apply(
     let next = Catalog::clone(&catalog).apply(seq, &entry);
     let value = subject(&entry).and_then(|id| next.get(id).or_else(|| catalog.get(id)).cloned());
     publish(engine, next);
-    engine.catalog_unapplied.advance(None);
     match &entry {
         CatalogEntry::LibraryCreated(spec) => {
             engine.add_library(spec.id, seq);
@@ -84,9 +83,19 @@ async fn apply(
                 engine.want_indexes(&handle);
             }
         }
-        CatalogEntry::LibraryUpdated { .. } | CatalogEntry::Purged { .. } => {}
-        CatalogEntry::LibraryDeleted { id, .. } => close(engine, *id),
+        CatalogEntry::LibraryUpdated { .. }
+        | CatalogEntry::IndexBuilt { .. }
+        | CatalogEntry::Purged { .. } => {}
+        CatalogEntry::LibraryDeleted { id, .. } => {
+            close(engine, *id);
+            if catalog.companion(*id).is_some() {
+                close(engine, id.companion());
+            }
+        }
     }
+    // Only now is it done: whoever is told of a library finds it.
+    engine.catalog_unapplied.advance(None);
+    engine.catalog_progress.notify_waiters();
     Ok(Written { seq, value })
 }
 
@@ -124,7 +133,8 @@ fn subject(entry: &CatalogEntry) -> Option<LibraryId> {
         CatalogEntry::LibraryCreated(spec) => Some(spec.id),
         CatalogEntry::LibraryUpdated { id, .. }
         | CatalogEntry::LibraryDeleted { id, .. }
-        | CatalogEntry::IndexChanged { id, .. } => Some(*id),
+        | CatalogEntry::IndexChanged { id, .. }
+        | CatalogEntry::IndexBuilt { id, .. } => Some(*id),
         CatalogEntry::Purged { .. } => None,
     }
 }

@@ -56,6 +56,8 @@ pub struct EngineConfig {
     pub disk_free_bytes_min: u64,
     /// Documents of one library, if limited.
     pub documents_per_library_max: Option<u64>,
+    /// Standing queries of one library.
+    pub standing_queries_per_library_max: u64,
 }
 
 impl EngineConfig {
@@ -89,6 +91,7 @@ impl EngineConfig {
             log_file_bytes: Self::LOG_FILE_BYTES,
             disk_free_bytes_min: 256 << 20,
             documents_per_library_max: None,
+            standing_queries_per_library_max: limits::STANDING_QUERIES_MAX,
         }
     }
 }

@@ -9,11 +9,11 @@ use arrwdb_embed::{EmbedStatus, Embedder, ModelRequest};
 use arrwdb_log::{DirLock, Log, LogStats};
 use arrwdb_state::limits::{DIMENSIONS_MAX, LIBRARY_DESCRIPTION_CHARS_MAX};
 use arrwdb_state::{
-    Catalog, CatalogCommand, DocumentId, LibraryId, LibrarySpec, ModelName, Seq, TenantId,
-    check_library_name,
+    BatchId, BatchNote, Catalog, CatalogCommand, DocumentId, LibraryId, LibrarySpec, ModelName,
+    Seq, TenantId, check_library_name,
 };
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::building::Builder;
 use crate::calibrating::Calibrating;
@@ -22,6 +22,7 @@ use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
+use crate::held::Held;
 use crate::indexing::check_index;
 use crate::maintenance::Upkeep;
 use crate::memory::Gauges;
@@ -86,6 +87,8 @@ pub(crate) struct Inner {
     pub(crate) pool: Pool,
     pub(crate) catalog: ArcSwap<Catalog>,
     pub(crate) catalog_unapplied: Unapplied,
+    /// Told of every record of the catalog that is published and done.
+    pub(crate) catalog_progress: Notify,
     pub(crate) handles: ArcSwap<Handles>,
     pub(crate) gauges: Gauges,
     /// A permit for each library whose files are being opened.
@@ -98,6 +101,10 @@ pub(crate) struct Inner {
     pub(crate) builder: Builder,
     pub(crate) calibrating: Calibrating,
     pub(crate) build_pool: BuildPool,
+    /// Where passages are matched against standing queries.
+    pub(crate) match_pool: Pool,
+    /// What of the log is kept for that.
+    pub(crate) held: Held,
     /// Up to here every record is in manifests and the catalog's snapshot on disk.
     pub(crate) covered: AtomicU64,
     pub(crate) search_permits: Semaphore,
@@ -183,7 +190,10 @@ impl Engine {
         let inner = &self.0;
         let log_stats = inner.log.stats();
         let handles = inner.handles.load();
-        let counts = || handles.values().map(|handle| handle.counts());
+        // What holds standing queries is no library of anybody's.
+        let libraries = || handles.values().filter(|handle| !handle.id.is_companion());
+        let counts = || libraries().map(|handle| handle.counts());
+        let open = libraries().filter(|handle| handle.residence().is_ok()).count();
         let poisoned = "a write or sync failed; start the server again";
         let full = || format!("less than {} bytes are free", inner.config.disk_free_bytes_min);
         let disk_full = inner.disk_full.load(Ordering::Relaxed);
@@ -197,8 +207,8 @@ impl Engine {
             embedding: inner.parts.embedder.status(),
             disk_free_bytes: inner.disk_free_bytes.load(Ordering::Relaxed),
             durable: self.durable(),
-            libraries: handles.len() as u64,
-            libraries_open: inner.gauges.open.total(),
+            libraries: libraries().count() as u64,
+            libraries_open: open as u64,
             documents: counts().map(|counts| counts.documents).sum(),
             chunks: counts().map(|counts| counts.chunks).sum(),
             memory_bytes: inner.gauges.memory.total(),
@@ -244,6 +254,7 @@ impl Engine {
             metric: new.metric,
             model,
             dimension,
+            companion_of: None,
         };
         inner.change_catalog(CatalogCommand::Create(spec)).await
     }
@@ -371,6 +382,23 @@ impl Engine {
         ids: Vec<DocumentId>,
     ) -> Result<Written<Vec<Option<u32>>>, EngineError> {
         self.0.delete(tenant, library, ids).await
+    }
+
+    /// Notes in the log that a batch of a library begins, or how it ended: for those who follow the
+    /// library, which stays as it is.
+    pub async fn note_batch(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        note: BatchNote,
+    ) -> Result<Written<()>, EngineError> {
+        self.0.note_batch(tenant, library, note).await
+    }
+
+    /// A new batch's id.
+    pub fn new_batch_id(&self) -> BatchId {
+        let parts = &self.0.parts;
+        BatchId::new(new_uuid(parts.clock.now(), &*parts.random))
     }
 
     /// Which of the tenant's libraries holds this document: the oldest one, if several do. In the
@@ -566,7 +594,7 @@ impl Inner {
     }
 
     /// Waits, for a bounded time, until the catalog is at `min_seq`.
-    async fn wait_for_catalog(&self, min_seq: Option<Seq>) -> Result<(), EngineError> {
+    pub(crate) async fn wait_for_catalog(&self, min_seq: Option<Seq>) -> Result<(), EngineError> {
         let Some(wanted) = min_seq else { return Ok(()) };
         let mut advanced = self.advanced.clone();
         let durable = advanced.wait_for(|durable| *durable >= wanted.get());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arrwdb_embed::EmbedError;
 use arrwdb_log::LogError;
-use arrwdb_state::{Damage, DocumentId, LibraryId, Seq};
+use arrwdb_state::{Damage, DocumentId, LibraryId, QueryId, Seq};
 
 /// Why a request was refused or failed. A refused write changed nothing.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -21,6 +21,12 @@ pub enum EngineError {
     /// The library holds as many documents as it may; replacing one is still possible.
     #[error("the library holds {0} documents, which is the limit")]
     TooManyDocuments(u64),
+    /// No such standing query.
+    #[error("Standing query {0} not found")]
+    StandingQueryNotFound(QueryId),
+    /// The library has as many standing queries as it may.
+    #[error("the library has {0} standing queries, which is the limit; delete some first")]
+    TooManyStandingQueries(u64),
     /// A library with this id exists already.
     #[error("Library {0} exists already")]
     LibraryExists(LibraryId),

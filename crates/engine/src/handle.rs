@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use arrwdb_state::{Command, Fate, LibraryId, Merge, Segment, SegmentIndex, Seq, View};
+use arrwdb_state::{
+    Command, Fate, LibraryId, MatchPosition, Merge, Segment, SegmentIndex, Seq, View,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, RwLockWriteGuard, mpsc, oneshot};
 
@@ -36,6 +38,8 @@ pub(crate) struct Handle {
     pub(crate) unapplied: Unapplied,
     /// Told of every record that is published, and of opening and closing.
     pub(crate) progress: Notify,
+    /// Set once a record of it is durable and cannot be applied before the next start.
+    pub(crate) stopped: AtomicBool,
     /// The last record that a manifest on disk has.
     checkpointed: AtomicU64,
     /// A number up to which no record of this library is missing in the manifest on disk.
@@ -133,16 +137,23 @@ pub(crate) struct Counts {
     pub(crate) applied: Seq,
     pub(crate) documents: u64,
     pub(crate) chunks: u64,
+    /// Of a companion: how far passages are matched.
+    pub(crate) matched: MatchPosition,
 }
 
 impl Counts {
     pub(crate) fn of(view: &View) -> Self {
-        Self { applied: view.applied(), documents: view.documents(), chunks: view.chunks() }
+        Self {
+            applied: view.applied(),
+            documents: view.documents(),
+            chunks: view.chunks(),
+            matched: view.matched(),
+        }
     }
 
     /// Those of a library that never had anything.
     pub(crate) fn nothing() -> Self {
-        Self { applied: Seq::START, documents: 0, chunks: 0 }
+        Self { applied: Seq::START, documents: 0, chunks: 0, matched: MatchPosition::START }
     }
 }
 
@@ -207,6 +218,7 @@ impl Handle {
             opening: Mutex::new(()),
             unapplied: Unapplied::nothing(),
             progress: Notify::new(),
+            stopped: AtomicBool::new(false),
             checkpointed: AtomicU64::new(counts.applied.get()),
             covered: AtomicU64::new(covers.max(counts.applied).get()),
             relaid: AtomicU64::new(0),

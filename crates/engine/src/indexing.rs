@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use arrwdb_state::{CatalogCommand, IndexSpec, LibraryId, TenantId, View};
+use arrwdb_state::{
+    CatalogCommand, IndexBuilt, IndexSpec, IndexWork, LibraryId, Seq, TenantId, View,
+};
 
 use crate::building::{Target, check_memory_room};
 use crate::engine::Inner;
@@ -60,8 +62,11 @@ impl Inner {
         self.opened(&handle).await?;
         self.upkeep.checkpoint_now(&handle).await?;
         self.builder.reach(&handle, Target::Structures).await?;
-        let chunks = handle.counts().chunks;
-        let value = IndexRebuilt { old, new, chunks, took: started.elapsed() };
+        let vectors = handle.counts().chunks;
+        let work = IndexWork::Rebuild;
+        let built = IndexBuilt { work, old, new, vectors, compacted: 0, freed_bytes: 0 };
+        let seq = seq.max(self.note_built(tenant, id, built).await?);
+        let value = IndexRebuilt { old, new, chunks: vectors, took: started.elapsed() };
         Ok(Written { seq, value })
     }
 
@@ -83,12 +88,29 @@ impl Inner {
             let stats = snapshot.stats();
             stats.memory_bytes + stats.file_bytes
         };
-        Ok(IndexOptimized {
-            index: after.spec.index,
-            rows_dropped,
-            bytes_freed: bytes(&before).saturating_sub(bytes(&after)),
-            took: started.elapsed(),
-        })
+        let bytes_freed = bytes(&before).saturating_sub(bytes(&after));
+        let built = IndexBuilt {
+            work: IndexWork::Optimize,
+            old: before.spec.index,
+            new: after.spec.index,
+            vectors: after.view.chunks(),
+            compacted: rows_dropped,
+            freed_bytes: bytes_freed,
+        };
+        self.note_built(tenant, id, built).await?;
+        let index = after.spec.index;
+        Ok(IndexOptimized { index, rows_dropped, bytes_freed, took: started.elapsed() })
+    }
+
+    /// Tells those who follow the library that its index is built.
+    async fn note_built(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+        built: IndexBuilt,
+    ) -> Result<Seq, EngineError> {
+        let command = CatalogCommand::NoteIndexBuilt { tenant, id, built };
+        Ok(self.change_catalog(command).await?.seq)
     }
 
     /// A view as read from its files, with the structures that lie beside them.

@@ -30,6 +30,7 @@ mod files;
 mod follow;
 mod handle;
 mod history;
+mod held;
 mod indexing;
 mod locate;
 mod maintenance;
@@ -40,6 +41,7 @@ mod open;
 mod pool;
 mod purge;
 mod put;
+mod records;
 mod request;
 mod residence;
 mod retention;
@@ -47,6 +49,7 @@ mod scrub;
 mod search;
 mod segment_file;
 mod snapshot;
+mod standing;
 mod store;
 mod system;
 mod unapplied;
@@ -62,6 +65,7 @@ pub use error::EngineError;
 pub use follow::{Change, ChangeEntry, FollowError};
 pub use moment::Moment;
 pub use purge::PurgeReceipt;
+pub use records::{RawRecord, Subject, WantedRecords};
 pub use request::{
     Content, Cursor, DocumentPage, Hit, IndexChange, IndexOptimized, IndexRebuilt, LibraryOverview,
     LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query, RecallBasis,
@@ -69,4 +73,7 @@ pub use request::{
 };
 pub use scrub::ScrubReport;
 pub use snapshot::{Embeddings, GraphStats, IndexStats, Snapshot, StorageStats};
+pub use standing::{
+    NewStandingQuery, StandingQueries, StandingQueryPage, StandingQueryPatch, Watched,
+};
 pub use system::{OsRandom, SystemClock};

@@ -18,6 +18,7 @@ use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::handle::Handle;
 use crate::history::Samples;
+use crate::held::RETENTION_FACTOR;
 use crate::purge::{self, PurgeReceipt};
 use crate::residence::OPEN_LIBRARIES_MAX;
 use crate::retention;
@@ -411,9 +412,12 @@ pub(crate) fn snapshot_and_trim(engine: &Inner, keep: Keep) -> Result<TrimReport
     let covered = covered.max(before);
     let expired = match keep {
         Keep::Retention => {
-            retention::expired(&*engine.log, &engine.config, engine.parts.clock.now())?
+            let expired = |times| {
+                retention::expired(&engine.log, &engine.config, engine.parts.clock.now(), times)
+            };
+            engine.unheld(expired(1)?, expired(RETENTION_FACTOR)?)
         }
-        Keep::Nothing => covered,
+        Keep::Nothing => engine.held.followed_to(),
     };
     let report = engine.log.trim(expired.min(covered))?;
     if report.files > 0 {

@@ -15,7 +15,7 @@ use arrwdb_log::disk::Disk;
 use arrwdb_log::{DirLock, FileLog, Log, LogOptions, Record, Stream, lock};
 use arrwdb_state::{Catalog, CatalogEntry, LibraryEntry, LibraryId, Seq, View};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::building::{self, Builder};
 use crate::calibrating::{self, Calibrating};
@@ -26,6 +26,7 @@ use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, write_room_kib};
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
 use crate::history::Samples;
+use crate::held::Held;
 use crate::maintenance::{self, Upkeep};
 use crate::memory::Gauges;
 use crate::pool::{BuildPool, Pool};
@@ -35,6 +36,9 @@ use crate::unapplied::Unapplied;
 
 /// What `VERSION` says.
 pub(crate) const FORMAT: &str = "arrwdb data directory, format 1\n";
+
+/// Threads that match passages against standing queries.
+const MATCH_THREADS: usize = 1;
 
 /// What was found on disk.
 struct Recovered {
@@ -82,7 +86,10 @@ fn start(
     let (calibrating, measurements) = Calibrating::new();
     let (catalog_writer, requests) = catalog::channel();
     let write_room_kib = write_room_kib(config.memory_budget_bytes);
+    let held = Held::from(held_from(&catalog, &libraries, Seq::new(log.durable())));
     let inner = Arc::new(Inner {
+        held,
+        match_pool: Pool::low(MATCH_THREADS)?,
         pool: Pool::new(config.search_threads)?,
         build_pool: BuildPool::new(config.build_threads)?,
         builder,
@@ -94,6 +101,7 @@ fn start(
         log: Arc::new(log),
         catalog: ArcSwap::from_pointee(catalog),
         catalog_unapplied: Unapplied::nothing(),
+        catalog_progress: Notify::new(),
         handles: ArcSwap::default(),
         gauges: Gauges::default(),
         opening: Arc::new(Semaphore::new(OPENING_MAX as usize)),
@@ -129,6 +137,26 @@ fn start(
     inner.writers.spawn(calibrating::run(inner.clone(), measurements));
     spawn(&inner, (samples, tasks), requests);
     Ok(Engine(inner))
+}
+
+/// Up to where passages are matched against standing queries, if there are any: the log after that
+/// is kept for the matcher.
+fn held_from(
+    catalog: &Catalog,
+    libraries: &BTreeMap<LibraryId, Found>,
+    durable: Seq,
+) -> Option<Seq> {
+    let counts = |id: LibraryId| {
+        let found = libraries.get(&id)?;
+        Some(found.replayed.as_ref().map_or(found.counts, Counts::of))
+    };
+    let held = |library: LibraryId| {
+        let matched = counts(library.companion())?.matched.whole();
+        (counts(library)?.applied > matched).then_some(matched)
+    };
+    let watched = || catalog.iter().filter_map(|spec| spec.companion_of);
+    watched().next()?;
+    Some(watched().filter_map(held).fold(durable, Seq::min))
 }
 
 fn spawn(
@@ -307,6 +335,7 @@ fn find_libraries(
             applied: manifest.applied,
             documents: manifest.totals().documents,
             chunks: manifest.totals().chunks,
+            matched: manifest.matched,
         });
         let least = checkpointed.get(&spec.id).copied().unwrap_or(Seq::START);
         if counts.applied < least {

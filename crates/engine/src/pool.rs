@@ -25,6 +25,19 @@ impl Pool {
             })
     }
 
+    /// As [`Pool::new`], of threads that give way to the others, but not altogether.
+    pub(crate) fn low(threads: usize) -> Result<Self, EngineError> {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .thread_name(|n| format!("arrwdb-match-{n}"))
+            .start_handler(|_thread| be_nice())
+            .build()
+            .map(|pool| Self(Arc::new(pool)))
+            .map_err(|error| EngineError::Storage {
+                detail: format!("cannot start {threads} threads for standing queries: {error}"),
+            })
+    }
+
     /// Runs `work` on a thread of the pool. It is not begun for a caller who has left by then.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
@@ -118,6 +131,33 @@ fn give_way() {
         let priority = thread_priority::ThreadPriority::Min;
         if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, idle) {
             tracing::warn!(?error, "index builds do not give way to searches");
+        }
+    }
+}
+
+/// What a thread that gives way has of 100: the nice value 5, a third of the share of others. By the
+/// lowest (nice 19) the matching of standing queries stood still for seconds on a machine whose
+/// processors were wanted by many.
+#[cfg(target_os = "linux")]
+const LOW_PRIORITY: u8 = 35;
+
+/// Gives the calling thread a smaller share of its processor than others have, where the system can
+/// do that. It still has one: what it does must not wait for hours.
+fn be_nice() {
+    #[cfg(target_os = "linux")]
+    {
+        use thread_priority::unix::{
+            NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
+            thread_native_id,
+        };
+        let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
+        let Ok(value) = thread_priority::ThreadPriorityValue::try_from(LOW_PRIORITY) else {
+            return;
+        };
+        let priority = thread_priority::ThreadPriority::Crossplatform(value);
+        // A process that is nicer than that may not take it back, and needs not.
+        if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, batch) {
+            tracing::debug!(?error, "the matching of standing queries has the process's priority");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The purge: what was deleted or replaced is removed from every file for good.
 //!
 //! ```text
-//! the log begins a new file -> a Purged record is durable in it -> every library with dead rows is
+//! the matcher of standing queries notes what matched -> the log begins a new file -> a Purged record is durable in it -> every library with dead rows is
 //! checkpointed and its files with dead rows written anew -> the files of deleted libraries and the
 //! cache of embeddings are removed -> the log before the record is removed
 //! ```
@@ -48,6 +48,15 @@ pub struct PurgeReceipt {
 /// closes does not wait for more than the file that is being written.
 pub(crate) async fn run(engine: &Arc<Inner>) -> Result<PurgeReceipt, EngineError> {
     let purged_to = Seq::new(engine.log.durable());
+    // What standing queries matched of it is noted before the log begins a new file: it holds
+    // passages, which go with the file.
+    if let Err(matched) = engine.held.reach(purged_to).await {
+        let detail = format!(
+            "passages after {matched} still have to be matched against standing queries, and the \
+             log before {purged_to} is kept for that; purge again"
+        );
+        return Err(EngineError::Storage { detail });
+    }
     engine.log.begin_file();
     let sender = engine.catalog_writer.lock().clone().ok_or(EngineError::Closed)?;
     let seq = catalog::change(sender, CatalogCommand::Purge).await?.seq;

@@ -9,8 +9,8 @@ use arrwdb_state::limits::{
     TITLE_CHARS_MAX,
 };
 use arrwdb_state::{
-    Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord, Fate,
-    LibraryId, LibrarySpec, RecordError, Seq, TenantId, Timestamp,
+    BatchNote, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
+    DocumentRecord, Fate, LibraryId, LibrarySpec, RecordError, Seq, TenantId, Timestamp,
 };
 use serde_json::Value;
 
@@ -146,7 +146,7 @@ impl Inner {
     }
 
     /// The memory that these take until they are durable, or busy.
-    fn room<'a>(
+    pub(crate) fn room<'a>(
         &self,
         records: impl Iterator<Item = &'a DocumentRecord>,
     ) -> Result<Room, EngineError> {
@@ -155,6 +155,20 @@ impl Inner {
         let full = EngineError::Busy { what: "the memory for writes", retry_after: RETRY_AFTER };
         let permit = self.write_room.clone().try_acquire_many_owned(kib).map_err(|_full| full)?;
         Ok(Arc::new(permit))
+    }
+
+    pub(crate) async fn note_batch(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        library: LibraryId,
+        note: BatchNote,
+    ) -> Result<Written<()>, EngineError> {
+        self.spec(tenant, library, None).await?;
+        self.check_disk()?;
+        let handle = self.handle(library)?;
+        let mut done = self.write(&handle, vec![Command::Note(note)], None).await;
+        let done = done.pop().unwrap_or(Err(EngineError::Closed))?;
+        Ok(Written { seq: done.seq, value: () })
     }
 
     pub(crate) async fn delete(

@@ -94,6 +94,11 @@ impl Inner {
     /// Makes a closed library open with this view, and starts its writer.
     pub(crate) fn start_writer(&self, handle: &Arc<Handle>, view: View) -> Arc<Open> {
         let (open, requests) = handle.open(view);
+        let documents_max = if handle.id.is_companion() {
+            Some(self.config.standing_queries_per_library_max)
+        } else {
+            self.config.documents_per_library_max
+        };
         let writer = Writer {
             handle: handle.clone(),
             open: open.clone(),
@@ -103,7 +108,7 @@ impl Inner {
             memory: self.gauges.memory.clone(),
             indexes: self.gauges.indexes.clone(),
             checkpoint_bytes: self.config.checkpoint_bytes,
-            documents_max: self.config.documents_per_library_max,
+            documents_max,
             memory_bytes_max: self.config.memory_budget_bytes,
         };
         self.writers.spawn(writer.run(requests));

@@ -1,5 +1,6 @@
 //! How much of the log is kept for those who follow it, beyond what a restart needs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrwdb_log::{Log, LogFile};
@@ -9,19 +10,22 @@ use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::history::made_at;
 
-/// The number up to which the log is older or larger than the feed's retention: whichever is
-/// reached first. Reads one record of each of the oldest files.
+/// The number up to which the log is so many times older or larger than the feed's retention:
+/// whichever is reached first. Reads one record of each of the oldest files.
 pub(crate) fn expired(
-    log: &dyn Log,
+    log: &Arc<dyn Log>,
     config: &EngineConfig,
     now: Timestamp,
+    times: u32,
 ) -> Result<u64, EngineError> {
+    let retention = config.feed_retention.saturating_mul(times);
+    let bytes_max = config.feed_retention_bytes.saturating_mul(u64::from(times));
     let files = log.files();
     let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
     let mut expired = 0;
     for file in files.iter().filter(|file| file.sealed) {
-        let too_large = bytes > config.feed_retention_bytes;
-        if !too_large && !too_old(log, file, now, config.feed_retention)? {
+        let too_large = bytes > bytes_max;
+        if !too_large && !too_old(&**log, file, now, retention)? {
             break;
         }
         bytes -= file.bytes;

@@ -30,7 +30,7 @@ impl Inner {
         let started = Instant::now();
         let spec = self.spec(tenant, library, at.reached()).await?;
         check(&request, spec.metric)?;
-        let query = self.query_vector(&spec, request.query).await?;
+        let query = self.query_numbers(&spec, request.query).await?;
         let embedding = started.elapsed();
         let _permit = self.search_permits.try_acquire().map_err(|_full| EngineError::Busy {
             what: "the search queue",
@@ -66,7 +66,7 @@ impl Inner {
     }
 
     /// The query as a vector of the library's dimension, a unit vector for cosine.
-    async fn query_vector(
+    pub(crate) async fn query_numbers(
         &self,
         spec: &Arc<LibrarySpec>,
         query: Query,
@@ -137,7 +137,11 @@ fn check(request: &SearchRequest, metric: Metric) -> Result<(), EngineError> {
         });
     }
     check_recall(request)?;
-    let Some(threshold) = request.distance_threshold else { return Ok(()) };
+    request.distance_threshold.map_or(Ok(()), |threshold| check_threshold(threshold, metric))
+}
+
+/// Refuses a threshold that no distance of the metric has.
+pub(crate) fn check_threshold(threshold: f32, metric: Metric) -> Result<(), EngineError> {
     let (allowed, range) = match metric {
         Metric::Cosine => ((0.0..=2.0).contains(&threshold), "0 to 2"),
         Metric::Dot => (threshold.is_finite(), "a finite number"),

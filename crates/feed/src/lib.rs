@@ -1,14 +1,49 @@
 //! Everything that follows the log.
 //!
-//! So far the cursor that every follower is made of; the change feed, standing queries, webhooks
-//! and jobs are built on it.
+//! The cursor that every follower is made of, the matcher of standing queries ([`Matcher`]), and the
+//! change feed: [`Feed`] projects the log to [`Event`]s once and hands them to any number of
+//! [`Subscription`]s. Webhooks and jobs are built on these.
+//!
+//! ```text
+//! log --> one task: durable and applied? --> project --> ring (bounded, in memory) --> Subscription
+//!  |                                                                                      ^
+//!  +------------------------------ files: those who are behind ---------------------------+
+//! ```
 //!
 //! Invariants:
 //! - **F1** A follower is a cursor: it sees every durable record after its position exactly once,
 //!   in order, and what was trimmed is an error, never a gap.
 //! - **F3** A slow follower never slows the writer: it reads from disk at its own pace and holds at
 //!   most one batch.
+//! - **F4** An event is told only once it is durable and applied: whoever hears of it can read it.
+//! - **F5** An event's position is a function of the log: no filter, restart or copy changes it.
+//! - **F6** Nobody is told of another tenant's events.
+//! - **F7** Every pair of a standing query and a new version of a passage within its threshold is
+//!   noted in the log exactly once, whenever the matcher is stopped and started again.
 
+mod changes;
 mod cursor;
+mod error;
+mod event;
+mod event_type;
+mod feed;
+mod filter;
+mod json;
+mod owners;
+mod ring;
+mod standing;
+mod stats;
+mod subscription;
 
 pub use cursor::Cursor;
+pub use error::FeedError;
+pub use event::{
+    Changes, ChunkData, DocumentData, Event, EventData, ParsePositionError, PassageData, Position,
+    Value,
+};
+pub use event_type::{EventType, EventTypes, UnknownEventType};
+pub use feed::{Feed, FeedConfig};
+pub use filter::Filter;
+pub use standing::{Matcher, MatcherStats};
+pub use stats::FeedStats;
+pub use subscription::{Delivery, Subscription};

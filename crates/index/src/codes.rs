@@ -29,10 +29,9 @@ use crate::pages::Pages;
 use crate::scorer::{score_ahead, score_fours_ahead};
 use crate::{Executor, Metric, RowId, Scorer, Vectors};
 
-use frame::{Frame, own_term};
 use query::CodedQuery;
 
-pub(crate) use frame::{center, metric_number};
+pub(crate) use frame::{Frame, center, metric_number, own_term};
 pub(crate) use halved::HalvedScorer;
 pub use scheme::Scheme;
 pub(crate) use scheme::{Access, BoundedScorer, Codes, CodesScorer};
@@ -383,7 +382,7 @@ fn largest<'a>(errors: impl Iterator<Item = &'a [f32; 2]>) -> [f32; 2] {
 }
 
 /// How far a vector is from its codes, rounded up.
-fn distance_of_codes(rotated: &[f32], codes: &[i8], scale: f32) -> f32 {
+pub(crate) fn distance_of_codes(rotated: &[f32], codes: &[i8], scale: f32) -> f32 {
     let lost = |(value, code): (&f32, &i8)| {
         let lost = f64::from(*value) - f64::from(*code) * f64::from(scale);
         lost * lost
@@ -409,7 +408,7 @@ fn best_scale(rotated: &[f32], largest: f32, reach: f32, codes: &mut [i8]) -> f3
 }
 
 /// `1 / scale`, and 0 for a scale of 0: then everything is 0.
-fn inverse(scale: f32) -> f32 {
+pub(crate) fn inverse(scale: f32) -> f32 {
     if scale > 0.0 { 1.0 / scale } else { 0.0 }
 }
 

@@ -32,6 +32,7 @@ pub mod lsh;
 mod metric;
 mod norm;
 mod pages;
+mod queries;
 mod random;
 mod rotation;
 mod row;
@@ -52,6 +53,7 @@ pub use calibration::{
 pub use executor::{Executor, Sequential};
 pub use metric::Metric;
 pub use norm::{VectorError, inverse_norm, normalized};
+pub use queries::{Queries, QueryMatch};
 pub use row::{Neighbor, RowId};
 pub use scorer::{Scorer, VectorScorer};
 pub use sections::{Malformed, SectionReader, SectionWriter};

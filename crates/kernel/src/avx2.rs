@@ -30,6 +30,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     lookup: &lookup::avx2::TABLE,
     nearest: panels::avx2::nearest,
     dot_block: halves::avx2::dot_block,
+    within: panels::avx2::within,
 };
 
 /// Numbers in a register.

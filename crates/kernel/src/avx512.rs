@@ -27,6 +27,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     lookup: &lookup::avx512::TABLE,
     nearest: panels::avx512::nearest,
     dot_block: halves::avx512::dot_block,
+    within: panels::avx512::within,
     ..FIRST
 };
 
@@ -46,6 +47,7 @@ const FIRST: Kernels = Kernels {
     lookup: &lookup::avx2::TABLE,
     nearest: panels::avx2::nearest,
     dot_block: halves::avx2::dot_block,
+    within: panels::avx2::within,
 };
 
 /// Numbers in a register.

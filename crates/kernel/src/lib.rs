@@ -42,7 +42,9 @@ pub use lookup::{
     BLOCK_ROWS, CodeBlock, LOOKUP_SUM_MAX, Line, PART_BYTES, PARTS_MAX, PARTS_MULTIPLE,
     QueryTables, TableQuad,
 };
-pub use panels::{NearestPoint, PANEL_NUMBERS, PANEL_POINTS, POINT_CODE_MAX, PanelRows, Panels};
+pub use panels::{
+    BoundRows, NearestPoint, PANEL_NUMBERS, PANEL_POINTS, POINT_CODE_MAX, PanelRows, Panels,
+};
 pub use prefetch::prefetch;
 
 /// A pair of slices of one length to one number.
@@ -81,6 +83,7 @@ pub struct Kernels {
     lookup: &'static lookup::LookupTable,
     nearest: panels::Nearest,
     dot_block: halves::DotBlock,
+    within: panels::Within,
 }
 
 /// The fastest table this CPU runs, detected at the first call.

@@ -26,6 +26,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     lookup: &lookup::neon::TABLE,
     nearest: panels::plain::nearest_neon,
     dot_block: halves::neon::dot_block,
+    within: panels::plain::within_neon,
 };
 
 /// Numbers in a register.

@@ -45,6 +45,8 @@ pub struct Panels {
     scales: Vec<f32>,
     /// For each point what is added.
     terms: Vec<f32>,
+    /// For each panel the most of what its points count for in a row's limit.
+    reaches: Vec<[f32; 2]>,
 }
 
 impl Panels {
@@ -57,6 +59,48 @@ impl Panels {
             codes: vec![POINT_ZERO.cast_unsigned(); points * stride],
             scales: vec![0.0; points],
             terms: vec![f32::INFINITY; points],
+            reaches: vec![[0.0; 2]; points / PANEL_POINTS],
+        }
+    }
+
+    /// How many points there is room for, a multiple of [`PANEL_POINTS`].
+    pub fn points(&self) -> usize {
+        self.terms.len()
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.codes.capacity()
+            + 4 * (self.scales.capacity() + self.terms.capacity())
+            + 8 * self.reaches.capacity()
+    }
+
+    /// One panel more, whose points are infinitely far.
+    pub fn grow(&mut self) {
+        self.codes
+            .resize(self.codes.len() + PANEL_POINTS * self.stride, POINT_ZERO.cast_unsigned());
+        self.scales.resize(self.scales.len() + PANEL_POINTS, 0.0);
+        self.terms.resize(self.terms.len() + PANEL_POINTS, f32::INFINITY);
+        self.reaches.push([0.0; 2]);
+    }
+
+    /// Makes a point infinitely far.
+    ///
+    /// # Panics
+    /// If there is no such point.
+    pub fn clear(&mut self, point: usize) {
+        self.scales[point] = 0.0;
+        self.terms[point] = f32::INFINITY;
+    }
+
+    /// Has the limits of rows take this into account for every point of the panel that has `point`.
+    ///
+    /// # Panics
+    /// If there is no such point.
+    pub fn reach(&mut self, point: usize, reach: [f32; 2]) {
+        let most = &mut self.reaches[point / PANEL_POINTS];
+        for (most, reach) in most.iter_mut().zip(reach) {
+            *most = most.max(reach);
         }
     }
 
@@ -88,6 +132,10 @@ impl Panels {
         };
         scales.iter().zip(terms).enumerate().map(panel)
     }
+
+    fn reach_of(&self, panel: u32) -> [f32; 2] {
+        self.reaches.get(panel as usize).copied().unwrap_or([f32::INFINITY; 2])
+    }
 }
 
 /// One of the panels.
@@ -107,6 +155,19 @@ pub struct PanelRows<'a> {
     pub weights: &'a [f32],
 }
 
+/// Rows to find the points within reach of.
+#[derive(Copy, Clone, Debug)]
+pub struct BoundRows<'a> {
+    /// As those of [`PanelRows`].
+    pub codes: &'a [i8],
+    /// What each row's products are worth.
+    pub weights: &'a [f32],
+    /// What each row's products have to reach, less what `reaches` give.
+    pub limits: &'a [f32],
+    /// What a panel's reach counts for.
+    pub reaches: &'a [[f32; 2]],
+}
+
 /// A row's nearest point.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct NearestPoint {
@@ -122,7 +183,34 @@ pub struct NearestPoint {
 /// The CPU has the instruction set of the table that holds the function.
 pub(crate) type Nearest = unsafe fn(PanelRows<'_>, &Panels, &mut [NearestPoint]);
 
+/// Rows and panels to pairs of them: [`Kernels::points_within`].
+///
+/// # Safety
+/// The CPU has the instruction set of the table that holds the function.
+pub(crate) type Within = unsafe fn(BoundRows<'_>, &Panels, &mut dyn FnMut(u32, u32));
+
 impl Kernels {
+    /// Calls `found(row, point)` for every pair of which it cannot be ruled out that
+    /// `weight * scale * sum(row codes * point codes) >= limit - reach . panel's reach + term`,
+    /// the sum exact; a term that is not below infinity rules out all but what is not a number.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn points_within(
+        &self,
+        rows: BoundRows<'_>,
+        panels: &Panels,
+        found: &mut dyn FnMut(u32, u32),
+    ) {
+        let count = rows.weights.len();
+        assert_eq!((count, count), (rows.limits.len(), rows.reaches.len()), "all of each row");
+        assert_eq!(rows.codes.len(), count * panels.stride, "rows of as many numbers");
+        assert!(panels.stride <= crate::CODES_MAX, "codes of a row");
+        assert!(u32::try_from(count.max(panels.points())).is_ok(), "counted in 32 bits");
+        // SAFETY: a table is handed out only by `detect` (or is scalar), so the CPU has the ISA.
+        unsafe { (self.within)(rows, panels, found) }
+    }
+
     /// `out[i]` becomes the point that is nearest to row `i`: the least of
     /// `weight * term + scale * sum(row codes * point codes)`, the sum exact. The same on every CPU.
     ///
@@ -206,6 +294,85 @@ fn run<const R: usize>(
         }
         for (out, best) in out.iter_mut().zip(&best) {
             *out = best.nearest();
+        }
+    }
+}
+
+/// What a row of codes adds to every product with a panel.
+#[inline(always)]
+fn zero_of(row: &[i8]) -> i32 {
+    row.iter().map(|code| i32::from(*code)).sum::<i32>() * i32::from(POINT_ZERO)
+}
+
+/// [`Kernels::points_within`] with the products of `R` rows at a time as `products` makes them.
+#[inline(always)]
+fn run_within<const R: usize>(
+    rows: BoundRows<'_>,
+    panels: &Panels,
+    found: &mut dyn FnMut(u32, u32),
+    products: impl Fn([&[i8]; R], Panel<'_>) -> [[i32; PANEL_POINTS]; R],
+) {
+    let row = |row: usize| {
+        let row = row.min(rows.weights.len() - 1);
+        &rows.codes[row * panels.stride..][..panels.stride]
+    };
+    for first in (0..rows.weights.len()).step_by(RUN_ROWS) {
+        let end = (first + RUN_ROWS).min(rows.weights.len());
+        let mut zeros = [0_i32; RUN_ROWS];
+        for (place, zero) in (first..end).zip(&mut zeros) {
+            *zero = zero_of(row(place));
+        }
+        for (number, panel) in (0..).zip(panels.iter()) {
+            let reach = panels.reach_of(number);
+            for group in (first..end).step_by(R) {
+                // Past the last row the last is taken again.
+                let sums = products(std::array::from_fn(|place| row(group + place)), panel);
+                for (place, sums) in (group..end).zip(&sums) {
+                    let [length, error] = rows.reaches[place];
+                    let limit = rows.limits[place] - (length * reach[0] + error * reach[1]);
+                    let (zero, weight) = (zeros[place - first], rows.weights[place]);
+                    if reaches(panel, (sums, zero), (weight, limit)) {
+                        report(panel, (sums, zero), (weight, limit), &mut |point| {
+                            found(
+                                u32::try_from(place).unwrap_or(u32::MAX),
+                                number * PANEL_STEP + point,
+                            );
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a point's product is within reach; also where that cannot be said.
+#[inline(always)]
+fn is_within(scale: f32, term: f32, product: i32, (weight, limit): (f32, f32)) -> bool {
+    let short = weight * (scale * product as f32) < limit + term;
+    !short
+}
+
+/// Whether any point of a panel is within reach of a row.
+#[inline(always)]
+fn reaches(panel: Panel<'_>, (sums, zero): (&[i32; PANEL_POINTS], i32), row: (f32, f32)) -> bool {
+    let mut any = false;
+    for ((sum, scale), term) in sums.iter().zip(panel.scales).zip(panel.terms) {
+        any |= is_within(*scale, *term, *sum - zero, row);
+    }
+    any
+}
+
+/// Calls `found` with each point of a panel that is within reach of a row.
+#[cold]
+fn report(
+    panel: Panel<'_>,
+    (sums, zero): (&[i32; PANEL_POINTS], i32),
+    row: (f32, f32),
+    found: &mut dyn FnMut(u32),
+) {
+    for (point, ((sum, scale), term)) in (0..).zip(sums.iter().zip(panel.scales).zip(panel.terms)) {
+        if is_within(*scale, *term, *sum - zero, row) {
+            found(point);
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     lookup: &lookup::scalar::TABLE,
     nearest: panels::plain::nearest,
     dot_block: halves::scalar::dot_block,
+    within: panels::plain::within,
 };
 
 const LANES: usize = 8;

@@ -8,6 +8,7 @@ mod commit;
 pub(crate) mod frames;
 mod index;
 mod read;
+mod recent;
 pub(crate) mod recover;
 #[cfg(test)]
 mod tests;
@@ -29,11 +30,12 @@ pub use self::check::{
 };
 use self::commit::Writer;
 use self::read::{Reader, Wanted};
+use self::recent::Tail;
 use self::recover::{Active, Sealed};
 use crate::disk::Disk;
 use crate::{
-    Log, LogError, LogFile, LogOptions, LogStats, OnAdvance, OnDurable, RECORD_BYTES_MAX, Records,
-    Recovery, Stream, TrimReport,
+    Log, LogError, LogFile, LogOptions, LogStats, OnAdvance, OnDurable, RECORD_BYTES_MAX, Recent,
+    Records, Recovery, Stream, TrimReport,
 };
 
 /// Payload bytes of one group, but for a single larger record: bounds the writer's latency, and how
@@ -115,6 +117,8 @@ struct Shared {
     /// The next group goes to a new file.
     begin_file: AtomicBool,
     files: Mutex<Files>,
+    /// The newest durable records.
+    tail: Mutex<Tail>,
     /// One trim at a time.
     trimming: Mutex<()>,
     listeners: Mutex<Vec<Arc<OnAdvance>>>,
@@ -150,6 +154,7 @@ impl FileLog {
             files: opened.sealed.len() as u64 + 1,
             torn_tail: opened.torn_tail,
         };
+        let tail = Mutex::new(Tail::new(last, options.recent_bytes));
         let shared = Arc::new(Shared {
             disk,
             dir: dir.to_owned(),
@@ -168,6 +173,7 @@ impl FileLog {
             durable: AtomicU64::new(last),
             begin_file: AtomicBool::new(false),
             files: Mutex::new(Files { sealed: opened.sealed, active: opened.active }),
+            tail,
             trimming: Mutex::new(()),
             listeners: Mutex::new(Vec::new()),
             stats: Mutex::new(LogStats::default()),
@@ -280,6 +286,10 @@ impl Log for FileLog {
         Ok(Box::new(Reader::new(Arc::clone(&self.shared), Wanted::Of(stream), after)))
     }
 
+    fn recent(&self, after: u64, limit: usize) -> Option<Vec<Recent>> {
+        self.shared.tail.lock().after(after, limit)
+    }
+
     fn first(&self) -> u64 {
         self.shared.first()
     }
@@ -357,7 +367,8 @@ impl Shared {
     }
 
     /// A group is durable: says so to everybody, in the order that [`Log`] promises.
-    fn acknowledge(&self, group: Vec<Queued>, durable: u64) {
+    fn acknowledge(&self, mut group: Vec<Queued>, durable: u64) {
+        let dropped = self.tail.lock().add(&mut group);
         {
             let mut queue = self.queue.lock();
             queue.records -= group.len() as u64;
@@ -377,6 +388,8 @@ impl Shared {
         for advanced in listeners {
             advanced(durable);
         }
+        // What they hold is freed when nobody waits for it.
+        drop(dropped);
     }
 
     /// The disk was full before the group was begun: fails it and all behind it, goes on.

@@ -36,7 +36,8 @@ mod scan;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -75,6 +76,19 @@ pub struct Record {
     pub stream: Stream,
     /// The bytes given to [`Log::append`], parts joined.
     pub payload: Bytes,
+}
+
+/// A durable record of late, as it was appended.
+#[derive(Clone, Debug)]
+pub struct Recent {
+    /// Its number.
+    pub seq: u64,
+    /// The fold it belongs to.
+    pub stream: Stream,
+    /// The parts given to [`Log::append`], shared with whoever gave them.
+    pub parts: Arc<[Bytes]>,
+    /// When the sync that covers it had returned.
+    pub durable_at: Instant,
 }
 
 /// Runs on the log's thread once the record is durable (with its number), or with the error. It
@@ -145,6 +159,11 @@ pub trait Log: Send + Sync + Debug {
     /// read per file. It does not fail for trimmed records: to trim is the caller's word that no
     /// stream needs them.
     fn read_stream(&self, stream: Stream, after: u64) -> Result<Records, LogError>;
+
+    /// At most `limit` durable records after `after` in order, from memory: the newest are kept there,
+    /// as many as [`LogOptions::recent_bytes`] hold. `None` where older ones are wanted, which
+    /// [`Log::read`] has. What is durable is here before anybody is told of it.
+    fn recent(&self, after: u64, limit: usize) -> Option<Vec<Recent>>;
 
     /// The first number that can be read: all records from here on are there. One above the last
     /// trimmed number; 1 if nothing was trimmed.
@@ -233,6 +252,8 @@ pub struct LogOptions {
     pub queue_bytes: u64,
     /// Records queued at most, those being written included.
     pub queue_records: u64,
+    /// Payload bytes of durable records that are kept in memory for those who follow the log.
+    pub recent_bytes: u64,
     /// The first number given out is greater than this (and than every number in the log).
     pub start_after: u64,
     /// A random number. It goes into the checksums of the files made, so that bytes of a payload
@@ -247,6 +268,7 @@ impl Default for LogOptions {
             ahead_bytes: 1 << 20,
             queue_bytes: 256 << 20,
             queue_records: 65_536,
+            recent_bytes: 16 << 20,
             start_after: 0,
             salt: 0,
         }

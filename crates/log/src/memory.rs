@@ -16,8 +16,8 @@ pub use self::plan::{Fault, FaultPlan, Rule, Strike, When};
 pub use self::volume::NameOrder;
 use crate::disk::Disk;
 use crate::{
-    FileLog, Log, LogError, LogFile, LogOptions, LogStats, OnAdvance, OnDurable, Records, Recovery,
-    Stream, TrimReport,
+    FileLog, Log, LogError, LogFile, LogOptions, LogStats, OnAdvance, OnDurable, Recent, Records,
+    Recovery, Stream, TrimReport,
 };
 
 /// The log on a [`MemoryDisk`], for tests: the file log's own code, so whatever holds for it holds
@@ -118,6 +118,10 @@ impl Log for MemoryLog {
 
     fn read_stream(&self, stream: Stream, after: u64) -> Result<Records, LogError> {
         self.log.read_stream(stream, after)
+    }
+
+    fn recent(&self, after: u64, limit: usize) -> Option<Vec<Recent>> {
+        self.log.recent(after, limit)
     }
 
     fn first(&self) -> u64 {

@@ -5,12 +5,14 @@
 //!   -> CORS -> compression -> host check -> rate limit -> panics -> admission -> timeout -> route
 //! ```
 //! Health and metrics answer however busy the rest is: they pass neither admission nor timeout.
-//! Streams pass an admission of their own and no timeout.
+//! Streams pass an admission of their own and no timeout. Those who follow the change feed hold no
+//! slot of either: they are many and idle.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::Engine;
+use arrwdb_feed::Feed;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
@@ -37,6 +39,9 @@ pub struct App(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     engine: Engine,
+    feed: Feed,
+    /// A permit for each client that may follow the feed.
+    followers: Arc<Semaphore>,
     config: Config,
     metrics: Metrics,
     rates: Option<RateLimiter>,
@@ -49,14 +54,27 @@ struct Parts {
 
 impl App {
     /// Puts the parts together.
-    pub fn new(engine: Engine, config: Config, metrics: Metrics) -> Self {
+    pub fn new(engine: Engine, feed: Feed, config: Config, metrics: Metrics) -> Self {
+        let followers = config.events.streams_max.min(Semaphore::MAX_PERMITS);
+        let followers = Arc::new(Semaphore::new(followers));
         let rates = config.rates.map(RateLimiter::new);
         let spools = SpoolDir::new(config.storage.data_dir.clone());
         let bodies_kib = BODIES_BYTES_MAX.max(config.limits.body_bytes_max).div_ceil(1024);
         // A body of the largest size takes one more, since pieces of it are rounded up.
         let bodies = Arc::new(Semaphore::new(bodies_kib + 1));
         let (stopping, started) = (watch::Sender::new(false), Instant::now());
-        Self(Arc::new(Parts { engine, config, metrics, rates, spools, bodies, stopping, started }))
+        Self(Arc::new(Parts {
+            engine,
+            feed,
+            followers,
+            config,
+            metrics,
+            rates,
+            spools,
+            bodies,
+            stopping,
+            started,
+        }))
     }
 
     /// Says that the server is about to stop: bodies without an end are ended here.
@@ -84,6 +102,16 @@ impl App {
     /// The engine.
     pub fn engine(&self) -> &Engine {
         &self.0.engine
+    }
+
+    /// The change feed.
+    pub fn feed(&self) -> &Feed {
+        &self.0.feed
+    }
+
+    /// The number of clients that may still follow the feed.
+    pub(crate) fn followers(&self) -> &Arc<Semaphore> {
+        &self.0.followers
     }
 
     /// The settings.
@@ -114,7 +142,8 @@ pub fn router(app: &App) -> Router {
     let plain = plain.layer(from_fn_with_state(admission(), admission::admit));
     let streams = api(config, routes::streams)
         .layer(from_fn_with_state(admission(), admission::admit_stream));
-    let mut router = routes::open(config).merge(plain).merge(streams);
+    let follow = api(config, routes::follow);
+    let mut router = routes::open(config).merge(plain).merge(streams).merge(follow);
     if config.surface.docs.is_on() {
         router = router.merge(openapi::pages());
     }

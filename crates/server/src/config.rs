@@ -265,6 +265,8 @@ pub struct StorageConfig {
     pub disk_free_bytes_min: u64,
     /// Documents of one library, if limited.
     pub documents_per_library_max: Option<u64>,
+    /// Standing queries of one library.
+    pub standing_queries_per_library_max: u64,
     /// Age to which the log is kept for the feed.
     pub feed_retention: Duration,
     /// Size to which the log is kept for the feed.
@@ -311,6 +313,21 @@ pub struct Config {
     pub rates: Option<RateConfig>,
     /// Text to vectors.
     pub embedding: EmbeddingConfig,
+    /// The change feed.
+    pub events: EventConfig,
+}
+
+/// The change feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventConfig {
+    /// Clients that may follow it.
+    pub streams_max: usize,
+    /// Silence after which a stream says that it lives.
+    pub heartbeat: Duration,
+    /// Time after which a client that does not read is cut off.
+    pub stall: Duration,
+    /// Bytes of events kept in memory.
+    pub buffer_bytes: usize,
 }
 
 impl Config {
@@ -417,6 +434,12 @@ impl Check<'_> {
             surface: self.surface(),
             rates: self.switch("RATE_LIMIT_ENABLED").is_on().then(|| self.rates()),
             embedding: self.embedding(),
+            events: EventConfig {
+                streams_max: self.size("EVENT_STREAMS_MAX"),
+                heartbeat: self.seconds("EVENT_HEARTBEAT_SECONDS"),
+                stall: self.seconds("EVENT_STALL_SECONDS"),
+                buffer_bytes: self.size("EVENT_BUFFER_BYTES"),
+            },
         }
     }
 
@@ -458,6 +481,7 @@ impl Check<'_> {
             documents_per_library_max: self
                 .text_opt("MAX_DOCUMENTS_PER_LIBRARY")
                 .map(|_written| self.whole("MAX_DOCUMENTS_PER_LIBRARY")),
+            standing_queries_per_library_max: self.whole("MAX_STANDING_QUERIES_PER_LIBRARY"),
             feed_retention: self.seconds("EVENT_RETENTION_SECONDS"),
             feed_retention_bytes: self.whole("EVENT_RETENTION_BYTES"),
         }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrwdb_engine::state::{DocumentId, LibraryId, ParseIdError};
+use arrwdb_engine::state::{DocumentId, LibraryId, ParseIdError, QueryId};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use bytes::{Bytes, BytesMut};
@@ -38,6 +38,22 @@ pub(crate) struct DocumentPath(pub(crate) DocumentId);
 pub(crate) struct DocumentInLibrary {
     pub(crate) library: LibraryId,
     pub(crate) id: DocumentId,
+}
+
+/// The standing query of the path within the library of the path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QueryInLibrary {
+    pub(crate) library: LibraryId,
+    pub(crate) id: QueryId,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for QueryInLibrary {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let library = path_id(parts, state, "library_id").await?;
+        Ok(Self { library, id: path_id(parts, state, "query_id").await? })
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for LibraryPath {
@@ -126,6 +142,11 @@ impl QueryPairs {
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().rev().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// All parameters, as they came.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// A parameter that is `true` or `false`.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use arrwdb_engine::state::limits::{BATCH_DOCUMENTS_MAX, RECORD_BYTES_MAX};
+use arrwdb_engine::state::limits::{BATCH_DOCUMENTS_MAX, RECORD_BYTES_MAX, TITLE_CHARS_MAX};
 
 use crate::config::Rate;
 
@@ -95,6 +95,21 @@ pub(crate) const NPROBE_MAX: u32 = 65_536;
 /// Settings of an index that one body may name: more than any type has, so that each that is unknown
 /// can be named.
 pub(crate) const INDEX_SETTINGS_MAX: usize = 32;
+
+// The change feed.
+
+/// Events of one page.
+pub(crate) const EVENT_PAGE_MAX: u64 = 1000;
+/// The same where none is asked for.
+pub(crate) const EVENT_PAGE_DEFAULT: u64 = 100;
+/// Bytes of a page after which it ends.
+pub(crate) const EVENT_PAGE_BYTES_MAX: usize = 4 << 20;
+/// Seconds that a page may wait for its first event: proxies give up after about this.
+pub(crate) const EVENT_WAIT_SECONDS_MAX: u64 = 60;
+/// Members of the payload that a client may filter by: more than any event has.
+pub(crate) const EVENT_FILTER_MEMBERS_MAX: usize = 8;
+/// Bytes of the value of such a member: the longest title.
+pub(crate) const EVENT_FILTER_VALUE_BYTES_MAX: usize = 4 * TITLE_CHARS_MAX;
 
 // Clients and metrics.
 

@@ -169,6 +169,7 @@ impl Metrics {
     pub(crate) fn render(&self, app: &App, libraries: &[LibraryOverview]) -> String {
         self.within(|| {
             engine_gauges(app);
+            event_gauges(app);
             embedding_gauges(app);
             for overview in libraries.iter().take(LIBRARY_LABELS_MAX) {
                 library_gauges(overview);
@@ -262,6 +263,28 @@ fn engine_gauges(app: &App) {
     metrics::counter!("arrwdb_log_records_total").absolute(health.log_stats.records);
     metrics::gauge!("arrwdb_log_sync_seconds_total").set(health.log_stats.sync_total.as_secs_f64());
     metrics::gauge!("arrwdb_log_sync_seconds_max").set(health.log_stats.sync_max.as_secs_f64());
+}
+
+/// What the change feed does.
+fn event_gauges(app: &App) {
+    let stats = app.feed().stats();
+    for (event, count) in &stats.published {
+        metrics::counter!("arrwdb_events_published_total", "type" => event.name()).absolute(*count);
+    }
+    metrics::counter!("arrwdb_events_delivered_total").absolute(stats.delivered);
+    metrics::counter!("arrwdb_event_errors_total").absolute(stats.errors);
+    metrics::counter!("arrwdb_event_disk_reads_total").absolute(stats.disk_reads);
+    metrics::gauge!("arrwdb_event_latency_seconds_mean").set(stats.latency.as_secs_f64());
+    for (name, value) in [
+        ("arrwdb_event_subscribers", stats.subscribers),
+        ("arrwdb_events_pending_records", stats.pending),
+        ("arrwdb_events_buffered", stats.buffered_events),
+        ("arrwdb_events_buffered_bytes", stats.buffered_bytes),
+        ("arrwdb_events_oldest_seq", app.feed().oldest().get()),
+        ("arrwdb_event_feed_ok", u64::from(stats.running)),
+    ] {
+        gauge(name, value);
+    }
 }
 
 /// What embedding cost, per model.

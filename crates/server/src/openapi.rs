@@ -105,6 +105,7 @@ impl IntoResponses for ReadErrors {
             &problem::INVALID_VECTOR,
             &problem::LIBRARY_NOT_FOUND,
             &problem::DOCUMENT_NOT_FOUND,
+            &problem::STANDING_QUERY_NOT_FOUND,
             &problem::SEQ_NOT_REACHED,
             &problem::HISTORY_GONE,
             &problem::TOO_LARGE,
@@ -118,6 +119,28 @@ impl IntoResponses for ReadErrors {
             &problem::DAMAGED,
             &problem::BUSY,
             &problem::TIMEOUT,
+            &problem::SHUTTING_DOWN,
+        ])
+    }
+}
+
+/// Errors of requests that follow the change feed.
+#[derive(Debug)]
+pub(crate) struct FollowErrors;
+
+impl IntoResponses for FollowErrors {
+    fn responses() -> Responses {
+        responses(&[
+            &problem::INVALID_REQUEST,
+            &problem::LIBRARY_NOT_FOUND,
+            &problem::SEQ_NOT_REACHED,
+            &problem::EVENTS_GONE,
+            &problem::VALIDATION,
+            &problem::RATE_LIMITED,
+            &problem::INTERNAL,
+            &problem::STORAGE,
+            &problem::DAMAGED,
+            &problem::BUSY,
             &problem::SHUTTING_DOWN,
         ])
     }
@@ -138,6 +161,8 @@ impl IntoResponses for WriteErrors {
             &problem::LIBRARY_EXISTS,
             &problem::TOO_MANY_LIBRARIES,
             &problem::TOO_MANY_DOCUMENTS,
+            &problem::STANDING_QUERY_NOT_FOUND,
+            &problem::TOO_MANY_STANDING_QUERIES,
             &problem::TOO_LARGE,
             &problem::BODY_ENCODING,
             &problem::MEDIA_TYPE,
@@ -234,7 +259,9 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
         ("libraries", "Collections of documents that are searched together."),
         ("documents", "Texts, or vectors with their texts, in and out."),
         ("search", "The nearest passages."),
+        ("standing queries", "Queries that every new passage is matched against."),
         ("index", "What a library is searched by."),
+        ("events", "Every change, as it happens and from the past."),
         ("admin", "Operations on the whole server."),
         ("health", "Whether the server works, and its figures."),
         ("root", "What this server is, and what its errors mean."),

@@ -65,6 +65,8 @@ kinds! {
         "There is no library of this id, or it belongs to somebody else.";
     DOCUMENT_NOT_FOUND = "document-not-found", 404, "Document not found", "DocumentNotFoundError",
         "There is no document of this id.";
+    STANDING_QUERY_NOT_FOUND = "standing-query-not-found", 404, "Standing query not found", "StandingQueryNotFoundError",
+        "The library has no standing query of this id.";
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, "Method Not Allowed", "MethodNotAllowedError",
         "The path exists, but not for this method; the header Allow lists those that it has.";
     BODY_TIMEOUT = "body-timeout", 408, "Request body timed out", "RequestTimeoutError",
@@ -75,10 +77,14 @@ kinds! {
         "There are as many libraries as there may be. Delete one first.";
     TOO_MANY_DOCUMENTS = "too-many-documents", 409, "Too many documents", "TooManyDocumentsError",
         "The library holds MAX_DOCUMENTS_PER_LIBRARY documents. Delete some first; a document that is there can still be replaced.";
+    TOO_MANY_STANDING_QUERIES = "too-many-standing-queries", 409, "Too many standing queries", "TooManyStandingQueriesError",
+        "The library has MAX_STANDING_QUERIES_PER_LIBRARY standing queries. Delete some first.";
     SEQ_NOT_REACHED = "sequence-not-reached", 409, "Sequence not reached", "SeqNotReachedError",
         "The read asked for a state that is not there yet (min_seq, as_of); current_seq says how far it is. Try again shortly.";
     HISTORY_GONE = "history-gone", 410, "Past not kept", "HistoryGoneError",
         "The read asked for a past (as_of) that is not kept any more; oldest_seq is the oldest that is. HISTORY_SECONDS says how long it is kept; a purge and index/optimize end it.";
+    EVENTS_GONE = "events-gone", 410, "Events gone", "EventsGoneError",
+        "Events after the place asked for are no longer kept; oldest_seq says which is the oldest. Begin again from a snapshot.";
     TOO_LARGE = "request-too-large", 413, "Request too large", "RequestTooLargeError",
         "The body is larger than MAX_REQUEST_SIZE. Send less at a time, or use documents/stream, which has no such limit.";
     BODY_ENCODING = "body-encoding", 415, "Unsupported content encoding", "ContentEncodingError",
@@ -287,6 +293,8 @@ impl From<EngineError> for Problem {
             EngineError::LibraryExists(_) => Self::new(&LIBRARY_EXISTS, text),
             EngineError::TooManyLibraries(_) => Self::new(&TOO_MANY_LIBRARIES, text),
             EngineError::TooManyDocuments(_) => Self::new(&TOO_MANY_DOCUMENTS, text),
+            EngineError::StandingQueryNotFound(_) => Self::new(&STANDING_QUERY_NOT_FOUND, text),
+            EngineError::TooManyStandingQueries(_) => Self::new(&TOO_MANY_STANDING_QUERIES, text),
             EngineError::Invalid { field, detail } => Self::field(field, detail),
             EngineError::Blank { field, detail } => Self::at(&INVALID_REQUEST, field, detail),
             EngineError::Vector { field, detail } => Self::at(&INVALID_VECTOR, field, detail),

@@ -2,7 +2,9 @@
 
 mod admin;
 mod answers;
+mod batches;
 mod documents;
+mod events;
 mod export;
 mod health;
 mod index;
@@ -14,6 +16,7 @@ mod requests;
 mod root;
 mod search;
 mod search_requests;
+mod standing_queries;
 
 pub use requests::document_problems;
 pub(crate) use root::API_VERSION;
@@ -44,13 +47,23 @@ pub(crate) fn plain() -> Router<App> {
     plain_api().into()
 }
 
+/// Routes below `/v1` that clients follow for as long as they like, idle for most of the time.
+pub(crate) fn follow() -> Router<App> {
+    events::follow_routes().into()
+}
+
 /// Routes below `/v1` whose bodies, or whose time, are not.
 pub(crate) fn streams() -> Router<App> {
     streams_api().into()
 }
 
 fn plain_api() -> OpenApiRouter<App> {
-    libraries::routes().merge(documents::routes()).merge(search::routes()).merge(index::routes())
+    libraries::routes()
+        .merge(documents::routes())
+        .merge(search::routes())
+        .merge(standing_queries::routes())
+        .merge(index::routes())
+        .merge(events::routes())
 }
 
 fn streams_api() -> OpenApiRouter<App> {
@@ -62,7 +75,7 @@ pub(crate) fn described() -> OpenApiRouter<App> {
     root::routes()
         .merge(health::routes())
         .merge(metrics::routes())
-        .nest("/v1", plain_api().merge(streams_api()))
+        .nest("/v1", plain_api().merge(streams_api()).merge(events::follow_routes()))
 }
 
 /// The header that names the sequence number of a write.

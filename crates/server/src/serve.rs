@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use arrwdb_engine::embed::Embedder;
-use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts};
+use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts, FollowError};
+use arrwdb_feed::{Feed, FeedConfig, FeedError, Matcher};
 
 use crate::app::{App, router};
 use crate::config::Config;
@@ -40,6 +41,12 @@ pub enum ServeError {
     /// Metrics cannot be set up.
     #[error("cannot set up metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The log cannot be followed.
+    #[error("cannot follow the log: {0}")]
+    Feed(FeedError),
+    /// What standing queries are there cannot be read.
+    #[error("cannot match standing queries: {0}")]
+    Matcher(FollowError),
     /// Signals cannot be heard.
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
@@ -91,9 +98,14 @@ pub async fn serve_with(
     let local = model::open(&config).await?;
     let embedder = local.embedder.clone();
     let engine = open_engine(&config, parts(embedder.clone())).await?;
+    let matcher = match Matcher::start(engine.clone()).await {
+        Ok(matcher) => matcher,
+        Err(error) => return Err(ServeError::Matcher(error)),
+    };
     let fetching = local.fetch_in_background();
     let load = config.load.clone();
-    let app = App::new(engine.clone(), config, metrics);
+    let feed = open_feed(&config, engine.clone()).await?;
+    let app = App::new(engine.clone(), feed.clone(), config, metrics);
     announce(&app, address);
     let in_time = connections::serve(listener, router(&app), &load, async {
         stop.await;
@@ -107,6 +119,8 @@ pub async fn serve_with(
     if let Some(fetching) = fetching {
         fetching.abort();
     }
+    matcher.close().await;
+    feed.close().await;
     let closed = engine.close().await;
     embedder.close().await;
     closed.map_err(ServeError::Close)?;
@@ -150,9 +164,15 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
         log_file_bytes: EngineConfig::LOG_FILE_BYTES,
         disk_free_bytes_min: storage.disk_free_bytes_min,
         documents_per_library_max: storage.documents_per_library_max,
+        standing_queries_per_library_max: storage.standing_queries_per_library_max,
     };
     let dir = storage.data_dir.clone();
     Engine::open(settings, parts).await.map_err(|source| ServeError::Open { dir, source })
+}
+
+async fn open_feed(config: &Config, engine: Engine) -> Result<Feed, ServeError> {
+    let sizes = FeedConfig { bytes_max: config.events.buffer_bytes, ..FeedConfig::default() };
+    Feed::start(engine, sizes).await.map_err(ServeError::Feed)
 }
 
 /// Says where the server is and what it holds: in words for people, in one log line for machines.

@@ -106,6 +106,7 @@ impl Follower {
             ChangeEntry::Catalog(
                 CatalogEntry::LibraryUpdated { .. }
                 | CatalogEntry::IndexChanged { .. }
+                | CatalogEntry::IndexBuilt { .. }
                 | CatalogEntry::Purged { .. },
             ) => {}
             ChangeEntry::Catalog(CatalogEntry::LibraryDeleted { id, .. }) => {
@@ -118,9 +119,11 @@ impl Follower {
                     LibraryEntry::DocumentsPut { documents: put, .. } => {
                         documents.extend(put.iter().map(|one| (one.id(), one.chunks() as u64)));
                     }
-                    LibraryEntry::DocumentsDeleted { ids, .. } => {
-                        documents.retain(|id, _chunks| !ids.contains(id));
+                    LibraryEntry::DocumentsDeleted { documents: gone, .. } => {
+                        documents.retain(|id, _chunks| gone.iter().all(|gone| gone.id != *id));
                     }
+                    // There are no standing queries in these worlds.
+                    LibraryEntry::Batch { .. } | LibraryEntry::QueriesMatched(_) => {}
                 }
             }
         }

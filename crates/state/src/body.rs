@@ -69,6 +69,33 @@ fn read_custom(from: &mut Reader<'_>) -> Result<Custom, DecodeError> {
     serde_json::from_str(text).map_err(|_not_json| from.error("custom metadata as JSON"))
 }
 
+/// A stored document's title and the ids of its chunks, without reading the rest.
+pub(crate) fn outline(bytes: &[u8]) -> Result<(String, Vec<ChunkId>), DecodeError> {
+    let mut from = Reader::new(bytes);
+    if from.u8("body version")? != VERSION {
+        return Err(from.error("a body of a version this build knows"));
+    }
+    let title = from.text("title")?.to_owned();
+    from.text_option("author")?;
+    from.text("document type")?;
+    from.text_option("source url")?;
+    for _tag in 0..from.count(4, "tags")? {
+        from.text("tag")?;
+    }
+    from.text("custom metadata")?;
+    from.i64("creation time")?;
+    let count = from.count(4, "chunks")?;
+    if count > CHUNKS_PER_DOCUMENT_MAX {
+        return Err(from.error("a number of chunks within its limit"));
+    }
+    let chunks = (0..count).map(|_chunk| {
+        let offset = from.u32("chunk offset")? as usize;
+        Reader::at(bytes, offset).uuid("chunk id").map(ChunkId::new)
+    });
+    let chunks = chunks.collect::<Result<_, DecodeError>>()?;
+    Ok((title, chunks))
+}
+
 /// A stored document whose fixed part has been read.
 #[derive(Debug)]
 pub(crate) struct BodyReader<'a> {

@@ -1,6 +1,6 @@
 //! The catalog: which libraries there are, as a fold over the catalog's stream.
 //!
-//! A snapshot of it is `text "arrwcat" | u32 version = 2 | u64 applied | u32 n | n * (spec | u64
+//! A snapshot of it is `text "arrwcat" | u32 version = 3 | u64 applied | u32 n | n * (spec | u64
 //! checkpointed)`, with a CRC32C of all of that behind it.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrwdb_index::IndexSpec;
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::entry::{CatalogEntry, SPEC_VERSION, read_spec, write_spec};
+use crate::entry::{CatalogEntry, DeletedLibrary, IndexBuilt, SPEC_VERSION, read_spec, write_spec};
 use crate::ids::{LibraryId, Seq, TenantId, Timestamp};
 use crate::library::LibrarySpec;
 use crate::limits::LIBRARIES_MAX;
@@ -22,7 +22,9 @@ const VERSION: u32 = SPEC_VERSION as u32;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
     applied: Seq,
+    /// Companions too, which are told by their specs.
     libraries: BTreeMap<LibraryId, Arc<LibrarySpec>>,
+    companions: usize,
 }
 
 /// A wish of the catalog.
@@ -57,6 +59,15 @@ pub enum CatalogCommand {
         /// What it asks for.
         index: IndexSpec,
     },
+    /// Note that what a library is searched by was built.
+    NoteIndexBuilt {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Which library.
+        id: LibraryId,
+        /// What was done.
+        built: IndexBuilt,
+    },
     /// Note that what is deleted is removed from the files for good.
     Purge,
 }
@@ -81,24 +92,29 @@ impl Catalog {
         self.applied
     }
 
-    /// A library by its id, whosever it is.
+    /// A library by its id, whosever it is, or a companion.
     pub fn get(&self, id: LibraryId) -> Option<&Arc<LibrarySpec>> {
         self.libraries.get(&id)
     }
 
-    /// All libraries, ascending by id.
+    /// All libraries with their companions, ascending by id: what there is on disk.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<LibrarySpec>> {
         self.libraries.values()
     }
 
-    /// How many libraries there are.
+    /// The companion that holds a library's standing queries, once there was one.
+    pub fn companion(&self, of: LibraryId) -> Option<&Arc<LibrarySpec>> {
+        self.get(of.companion()).filter(|spec| spec.companion_of == Some(of))
+    }
+
+    /// How many libraries there are, without companions.
     pub fn len(&self) -> usize {
-        self.libraries.len()
+        self.libraries.len().saturating_sub(self.companions)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.libraries.is_empty()
+        self.len() == 0
     }
 
     /// Turns a command into an entry, or refuses it. Changes nothing.
@@ -112,8 +128,10 @@ impl Catalog {
                 if self.libraries.contains_key(&spec.id) {
                     return Err(CatalogRejection::Exists(spec.id));
                 }
-                if self.libraries.len() >= LIBRARIES_MAX {
-                    return Err(CatalogRejection::Full);
+                match spec.companion_of {
+                    Some(of) => drop(self.owned(spec.tenant, of)?),
+                    None if self.len() >= LIBRARIES_MAX => return Err(CatalogRejection::Full),
+                    None => {}
                 }
                 Ok(CatalogEntry::LibraryCreated(spec))
             }
@@ -124,12 +142,17 @@ impl Catalog {
                 Ok(CatalogEntry::LibraryUpdated { id, at, name, description })
             }
             CatalogCommand::Delete { tenant, id } => {
-                self.owned(tenant, id)?;
-                Ok(CatalogEntry::LibraryDeleted { id, at })
+                let name = self.owned(tenant, id)?.name.clone();
+                let was = Some(DeletedLibrary { tenant, name });
+                Ok(CatalogEntry::LibraryDeleted { id, at, was })
             }
             CatalogCommand::ChangeIndex { tenant, id, index } => {
                 self.owned(tenant, id)?;
                 Ok(CatalogEntry::IndexChanged { id, at, index })
+            }
+            CatalogCommand::NoteIndexBuilt { tenant, id, built } => {
+                self.owned(tenant, id)?;
+                Ok(CatalogEntry::IndexBuilt { id, at, built })
             }
             CatalogCommand::Purge => Ok(CatalogEntry::Purged { at }),
         }
@@ -143,6 +166,7 @@ impl Catalog {
         next.applied = seq;
         match entry {
             CatalogEntry::LibraryCreated(spec) => {
+                next.companions += usize::from(spec.companion_of.is_some());
                 next.libraries.insert(spec.id, Arc::new(spec.clone()));
             }
             CatalogEntry::LibraryUpdated { id, at: _, name, description } => {
@@ -152,26 +176,34 @@ impl Catalog {
                     spec.description.clone_from(description);
                 }
             }
-            CatalogEntry::LibraryDeleted { id, at: _ } => {
+            CatalogEntry::LibraryDeleted { id, at: _, was: _ } => {
                 next.libraries.remove(id);
+                // Its standing queries go with it.
+                if next.companion(*id).is_some() {
+                    next.libraries.remove(&id.companion());
+                    next.companions -= 1;
+                }
             }
             CatalogEntry::IndexChanged { id, at: _, index } => {
                 if let Some(spec) = next.libraries.get_mut(id) {
                     Arc::make_mut(spec).index = *index;
                 }
             }
-            CatalogEntry::Purged { at: _ } => {}
+            CatalogEntry::IndexBuilt { id: _, at: _, built: _ }
+            | CatalogEntry::Purged { at: _ } => {}
         }
         next
     }
 
-    /// A library of this tenant.
+    /// A library of this tenant. Companions are nobody's.
     pub fn owned(
         &self,
         tenant: TenantId,
         id: LibraryId,
     ) -> Result<&Arc<LibrarySpec>, CatalogRejection> {
-        self.get(id).filter(|spec| spec.tenant == tenant).ok_or(CatalogRejection::NotFound(id))
+        self.get(id)
+            .filter(|spec| spec.tenant == tenant && spec.companion_of.is_none())
+            .ok_or(CatalogRejection::NotFound(id))
     }
 
     /// A snapshot's bytes. `checkpointed` says up to where each library's records are in its
@@ -206,7 +238,8 @@ impl Catalog {
             libraries.insert(spec.id, Arc::new(spec));
         }
         from.end()?;
-        Ok((Self { applied, libraries }, checkpointed))
+        let companions = libraries.values().filter(|spec| spec.companion_of.is_some()).count();
+        Ok((Self { applied, libraries, companions }, checkpointed))
     }
 }
 
@@ -246,6 +279,7 @@ mod tests {
             metric: arrwdb_index::Metric::L2,
             model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
             dimension: 384,
+            companion_of: None,
         }
     }
 
@@ -287,6 +321,28 @@ mod tests {
         let delete = CatalogCommand::Delete { tenant: TenantId::new(5), id: spec(1).id };
         let refused = catalog.decide(delete, Timestamp::from_micros(0)).unwrap_err();
         assert_eq!(refused, CatalogRejection::NotFound(spec(1).id));
+    }
+
+    #[test]
+    fn a_companion_is_nobodys_and_goes_with_its_library() {
+        let of = LibraryId::from_bytes([0x71; 16]);
+        let create = |spec: LibrarySpec| CatalogEntry::LibraryCreated(spec);
+        let companion = || LibrarySpec { id: of.companion(), companion_of: Some(of), ..spec(3) };
+        let at = Timestamp::from_micros(0);
+        let early = Catalog::default().decide(CatalogCommand::Create(companion()), at);
+        assert_eq!(early.unwrap_err(), CatalogRejection::NotFound(of));
+        let catalog = Catalog::default()
+            .apply(Seq::new(1), &create(LibrarySpec { id: of, ..spec(1) }))
+            .apply(Seq::new(2), &create(companion()));
+        assert_eq!((catalog.len(), catalog.iter().count()), (1, 2));
+        assert_eq!(catalog.companion(of).unwrap().id, of.companion());
+        assert!(of.companion().is_companion() && !of.is_companion());
+        assert!(catalog.owned(TenantId::DEFAULT, of.companion()).is_err());
+        let (read, _) = Catalog::read(&catalog.write(|_id| Seq::START)).unwrap();
+        assert_eq!(read, catalog);
+        let gone = read.apply(Seq::new(3), &CatalogEntry::LibraryDeleted { id: of, at });
+        assert_eq!(gone.iter().count(), 0);
+        assert!(gone.is_empty());
     }
 
     #[test]

@@ -5,18 +5,34 @@
 //!
 //! ```text
 //! catalog  1 LibraryCreated   v1: spec without index and metric, which are brute_force and cosine
-//!                             v2: spec
+//!                             v2, v3: spec
 //!          2 LibraryUpdated   v1: id 16 | i64 at | text name | text? description
 //!          3 LibraryDeleted   v1: id 16 | i64 at
+//!                             v2: id 16 | i64 at | u64 tenant | text name
 //!          4 Purged           v1: i64 at
 //!          5 IndexChanged     v1: id 16 | i64 at | index
+//!          6 IndexBuilt       v1: id 16 | i64 at | u8 optimised | index old | index new
+//!                                 u64 vectors | u64 compacted | u64 freed bytes
 //! library 16 DocumentsPut     v1: i64 at | u32 dimension | u32 n
 //!                                 n * (id 16 | u32 body bytes | u32 chunks)
 //!                                 n * (body | f32 * chunks * dimension)
+//!                             v2: behind the first n: u32 m
+//!                                 m * (u32 document | u32 k | chunk id 16 * k) of those replaced
 //!         17 DocumentsDeleted v1: i64 at | u32 n | id 16 * n
+//!                             v2: i64 at | u32 n
+//!                                 n * (id 16 | text? title | u32 k | chunk id 16 * k)
+//!         18 BatchStarted     v1: i64 at | batch
+//!         19 BatchFinished    v1: i64 at | batch | u64 successful | u64 failed | u8 failure
+//! batch: id 16 | u8 operation | u8 known, u64 total?
+//!         20 QueriesMatched   v1: i64 at | id 16 library | through
+//!                                 u32 n, n * (id 16 query | text name)
+//!                                 u32 n, n * (u64 seq | id 16 document | id 16 chunk | u32 index
+//!                                             text passage | u32 m, m * (u32 query | f32 distance))
+//! through: u64 seq | u32 chunk | id 16 query
 //! spec: id 16 | u64 tenant | text name | text? description | i64 created_at
 //!       v1: text "brute_force" | text provider | text model | u32 dimension
 //!       v2: text provider | text model | u32 dimension | text metric | index
+//!       v3: as v2, then u8 is_companion, id 16 of the library it belongs to?
 //! index: text type | u32 n, n * (text parameter | u64 value)
 //!        text quantisation | u32 n, n * (text parameter | u64 value)
 //! ```
@@ -24,22 +40,38 @@
 use arrwdb_index::{IndexSpec, Metric, Quantization, Structure};
 use bytes::Bytes;
 
+mod documents;
+mod outline;
+
+pub use self::documents::{DeletedDocument, Replaced};
+pub use self::outline::{LibraryOutline, OutlineChange, PutOutline};
+use crate::batch::BatchNote;
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::ids::{DocumentId, LibraryId, TenantId, Timestamp};
+use crate::ids::{LibraryId, TenantId, Timestamp};
 use crate::library::{LibrarySpec, ModelName};
-use crate::limits::{CHUNKS_PER_DOCUMENT_MAX, DIMENSIONS_MAX};
-use crate::record::{DocumentRecord, VectorBytes};
+use crate::limits::DIMENSIONS_MAX;
+use crate::matched::QueriesMatched;
+use crate::record::DocumentRecord;
 
 const LIBRARY_CREATED: u8 = 1;
 const LIBRARY_UPDATED: u8 = 2;
 const LIBRARY_DELETED: u8 = 3;
 const PURGED: u8 = 4;
 const INDEX_CHANGED: u8 = 5;
+const INDEX_BUILT: u8 = 6;
 const DOCUMENTS_PUT: u8 = 16;
 const DOCUMENTS_DELETED: u8 = 17;
+const BATCH_STARTED: u8 = 18;
+const BATCH_FINISHED: u8 = 19;
+const QUERIES_MATCHED: u8 = 20;
 const VERSION: u8 = 1;
-/// The version of a library's spec that is written: 1 had neither index nor metric.
-pub(crate) const SPEC_VERSION: u8 = 2;
+/// The version of a library's deletion that is written: 1 did not say whose it was.
+const DELETED_VERSION: u8 = 2;
+/// The version of entries about documents that is written: 1 did not say what was there before.
+const DOCUMENTS_VERSION: u8 = 2;
+/// The version of a library's spec that is written: 1 had neither index nor metric, 2 knew no
+/// companions.
+pub(crate) const SPEC_VERSION: u8 = 3;
 
 /// A change of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +95,8 @@ pub enum CatalogEntry {
         id: LibraryId,
         /// When.
         at: Timestamp,
+        /// What it was; unknown in entries of version 1.
+        was: Option<DeletedLibrary>,
     },
     /// A library's segments are searched by this from here on, once it is built.
     IndexChanged {
@@ -73,11 +107,55 @@ pub enum CatalogEntry {
         /// What it asks for.
         index: IndexSpec,
     },
+    /// What a library is searched by was built as somebody asked for it. Changes nothing.
+    IndexBuilt {
+        /// Which library.
+        id: LibraryId,
+        /// When it was done.
+        at: Timestamp,
+        /// What was done.
+        built: IndexBuilt,
+    },
     /// What was deleted before is removed from the files for good; the log before this is not kept.
     Purged {
         /// When it was asked for.
         at: Timestamp,
     },
+}
+
+/// What is remembered of a library that is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedLibrary {
+    /// Whose it was.
+    pub tenant: TenantId,
+    /// What it was called.
+    pub name: String,
+}
+
+/// What came of building what a library is searched by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexBuilt {
+    /// What was asked for.
+    pub work: IndexWork,
+    /// What the library asked for before.
+    pub old: IndexSpec,
+    /// What it asks for now.
+    pub new: IndexSpec,
+    /// Its live vectors.
+    pub vectors: u64,
+    /// Dead vectors that are gone from its files.
+    pub compacted: u64,
+    /// Bytes that are free again.
+    pub freed_bytes: u64,
+}
+
+/// What was asked for of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexWork {
+    /// To build it, as it was or otherwise.
+    Rebuild,
+    /// To merge the library's files into one without what died.
+    Optimize,
 }
 
 /// A change of one library.
@@ -89,14 +167,27 @@ pub enum LibraryEntry {
         at: Timestamp,
         /// The documents.
         documents: Vec<DocumentRecord>,
+        /// Those of them that took the place of another, ascending. Empty in entries of version 1,
+        /// which do not say.
+        replaced: Vec<Replaced>,
     },
     /// Documents were deleted. Every one existed, and none occurs twice.
     DocumentsDeleted {
         /// When.
         at: Timestamp,
         /// The documents.
-        ids: Vec<DocumentId>,
+        documents: Vec<DeletedDocument>,
     },
+    /// A batch began or ended. Changes nothing.
+    Batch {
+        /// When.
+        at: Timestamp,
+        /// Which, and how.
+        note: BatchNote,
+    },
+    /// Of a companion: passages of the library it belongs to were matched against its standing
+    /// queries, up to a position.
+    QueriesMatched(QueriesMatched),
 }
 
 impl CatalogEntry {
@@ -107,6 +198,7 @@ impl CatalogEntry {
             Self::LibraryUpdated { at, .. }
             | Self::LibraryDeleted { at, .. }
             | Self::IndexChanged { at, .. }
+            | Self::IndexBuilt { at, .. }
             | Self::Purged { at } => *at,
         }
     }
@@ -126,16 +218,29 @@ impl CatalogEntry {
                 out.text(name);
                 out.text_option(description.as_deref());
             }
-            Self::LibraryDeleted { id, at } => {
+            Self::LibraryDeleted { id, at, was: None } => {
                 out.raw(&[LIBRARY_DELETED, VERSION]);
                 out.id(id.to_bytes());
                 out.i64(at.micros());
+            }
+            Self::LibraryDeleted { id, at, was: Some(was) } => {
+                out.raw(&[LIBRARY_DELETED, DELETED_VERSION]);
+                out.id(id.to_bytes());
+                out.i64(at.micros());
+                out.u64(was.tenant.number());
+                out.text(&was.name);
             }
             Self::IndexChanged { id, at, index } => {
                 out.raw(&[INDEX_CHANGED, VERSION]);
                 out.id(id.to_bytes());
                 out.i64(at.micros());
                 write_index(&mut out, *index);
+            }
+            Self::IndexBuilt { id, at, built } => {
+                out.raw(&[INDEX_BUILT, VERSION]);
+                out.id(id.to_bytes());
+                out.i64(at.micros());
+                built.write(&mut out);
             }
             Self::Purged { at } => {
                 out.raw(&[PURGED, VERSION]);
@@ -160,14 +265,20 @@ impl CatalogEntry {
                 name: from.text("name")?.to_owned(),
                 description: from.text_option("description")?.map(str::to_owned),
             },
-            (LIBRARY_DELETED, VERSION) => Self::LibraryDeleted {
+            (LIBRARY_DELETED, 1..=DELETED_VERSION) => Self::LibraryDeleted {
                 id: LibraryId::new(from.uuid("library id")?),
                 at: Timestamp::from_micros(from.i64("time")?),
+                was: if version == 1 { None } else { Some(DeletedLibrary::read(&mut from)?) },
             },
             (INDEX_CHANGED, VERSION) => Self::IndexChanged {
                 id: LibraryId::new(from.uuid("library id")?),
                 at: Timestamp::from_micros(from.i64("time")?),
                 index: read_index(&mut from)?,
+            },
+            (INDEX_BUILT, VERSION) => Self::IndexBuilt {
+                id: LibraryId::new(from.uuid("library id")?),
+                at: Timestamp::from_micros(from.i64("time")?),
+                built: IndexBuilt::read(&mut from)?,
             },
             (PURGED, VERSION) => Self::Purged { at: Timestamp::from_micros(from.i64("time")?) },
             _ => return Err(from.error("a catalog entry of a kind this build knows")),
@@ -177,11 +288,45 @@ impl CatalogEntry {
     }
 }
 
+impl DeletedLibrary {
+    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let tenant = TenantId::new(from.u64("tenant")?);
+        Ok(Self { tenant, name: from.text("name")?.to_owned() })
+    }
+}
+
+impl IndexBuilt {
+    fn write(&self, out: &mut Writer) {
+        out.u8(u8::from(self.work == IndexWork::Optimize));
+        write_index(out, self.old);
+        write_index(out, self.new);
+        out.u64(self.vectors);
+        out.u64(self.compacted);
+        out.u64(self.freed_bytes);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let optimized = from.flag("work on an index")?;
+        let work = if optimized { IndexWork::Optimize } else { IndexWork::Rebuild };
+        Ok(Self {
+            work,
+            old: read_index(from)?,
+            new: read_index(from)?,
+            vectors: from.u64("vectors")?,
+            compacted: from.u64("compacted vectors")?,
+            freed_bytes: from.u64("freed bytes")?,
+        })
+    }
+}
+
 impl LibraryEntry {
     /// When the change was made.
     pub fn at(&self) -> Timestamp {
         match self {
-            Self::DocumentsPut { at, .. } | Self::DocumentsDeleted { at, .. } => *at,
+            Self::DocumentsPut { at, .. }
+            | Self::DocumentsDeleted { at, .. }
+            | Self::Batch { at, .. } => *at,
+            Self::QueriesMatched(matched) => matched.at,
         }
     }
 
@@ -193,18 +338,28 @@ impl LibraryEntry {
     }
 
     /// The entry's bytes in parts to be written one after the other; bodies and vectors are
-    /// shared, not copied.
+    /// shared, not copied. Each of them is a part of its own.
     pub fn encode(&self) -> Vec<Bytes> {
         match self {
-            Self::DocumentsPut { at, documents } => encode_put(*at, documents),
-            Self::DocumentsDeleted { at, ids } => {
-                let mut out = Writer::with_capacity(16 + ids.len() * 16);
-                out.raw(&[DOCUMENTS_DELETED, VERSION]);
+            Self::DocumentsPut { at, documents, replaced } => {
+                documents::encode_put(*at, documents, replaced)
+            }
+            Self::DocumentsDeleted { at, documents } => {
+                vec![documents::encode_deleted(*at, documents)]
+            }
+            Self::Batch { at, note } => {
+                let kind = if note.end.is_some() { BATCH_FINISHED } else { BATCH_STARTED };
+                let mut out = Writer::with_capacity(64);
+                out.raw(&[kind, VERSION]);
                 out.i64(at.micros());
-                out.count(ids.len());
-                for id in ids {
-                    out.id(id.to_bytes());
-                }
+                note.write(&mut out);
+                vec![Bytes::from(out.into_bytes())]
+            }
+            Self::QueriesMatched(matched) => {
+                let mut out = Writer::with_capacity(64 + matched.matches() * 64);
+                out.raw(&[QUERIES_MATCHED, VERSION]);
+                out.i64(matched.at.micros());
+                matched.write(&mut out);
                 vec![Bytes::from(out.into_bytes())]
             }
         }
@@ -218,71 +373,26 @@ impl LibraryEntry {
         let version = from.u8("entry version")?;
         let at = Timestamp::from_micros(from.i64("time")?);
         let entry = match (kind, version) {
-            (DOCUMENTS_PUT, VERSION) => {
-                Self::DocumentsPut { at, documents: decode_put(&mut from, bytes)? }
+            (DOCUMENTS_PUT, 1..=DOCUMENTS_VERSION) => {
+                let heads = documents::read_heads(&mut from, version)?;
+                let documents = documents::read_documents(&mut from, &heads, bytes)?;
+                Self::DocumentsPut { at, documents, replaced: heads.replaced }
             }
-            (DOCUMENTS_DELETED, VERSION) => {
-                let count = from.count(16, "deleted documents")?;
-                let ids = (0..count)
-                    .map(|_id| from.uuid("document id").map(DocumentId::new))
-                    .collect::<Result<_, _>>()?;
-                Self::DocumentsDeleted { at, ids }
+            (DOCUMENTS_DELETED, 1..=DOCUMENTS_VERSION) => {
+                let documents = documents::read_deleted(&mut from, version)?;
+                Self::DocumentsDeleted { at, documents }
+            }
+            (BATCH_STARTED | BATCH_FINISHED, VERSION) => {
+                Self::Batch { at, note: BatchNote::read(&mut from, kind == BATCH_FINISHED)? }
+            }
+            (QUERIES_MATCHED, VERSION) => {
+                Self::QueriesMatched(QueriesMatched::read(at, &mut from)?)
             }
             _ => return Err(from.error("a library entry of a kind this build knows")),
         };
         from.end()?;
         Ok(entry)
     }
-}
-
-fn encode_put(at: Timestamp, documents: &[DocumentRecord]) -> Vec<Bytes> {
-    let dimension = documents.first().map_or(1, |first| first.vectors.len() / first.chunks());
-    let mut out = Writer::with_capacity(32 + documents.len() * 24);
-    out.raw(&[DOCUMENTS_PUT, VERSION]);
-    out.i64(at.micros());
-    out.count(dimension);
-    out.count(documents.len());
-    for document in documents {
-        out.id(document.id.to_bytes());
-        out.count(document.body.len());
-        out.count(document.chunks());
-    }
-    let mut parts = Vec::with_capacity(1 + 2 * documents.len());
-    parts.push(Bytes::from(out.into_bytes()));
-    for document in documents {
-        parts.push(document.body.clone());
-        parts.push(Bytes::from_owner(VectorBytes(document.vectors.clone())));
-    }
-    parts
-}
-
-fn decode_put(from: &mut Reader<'_>, bytes: &Bytes) -> Result<Vec<DocumentRecord>, DecodeError> {
-    let dimension = from.u32("dimension")?;
-    if !(1..=DIMENSIONS_MAX).contains(&dimension) {
-        return Err(from.error("a dimension within its limit"));
-    }
-    let count = from.count(24, "documents")?;
-    let mut heads = Vec::with_capacity(count);
-    for _document in 0..count {
-        let id = DocumentId::new(from.uuid("document id")?);
-        let body_bytes = from.u32("body bytes")? as usize;
-        let chunks = from.u32("chunks")? as usize;
-        if !(1..=CHUNKS_PER_DOCUMENT_MAX).contains(&chunks) {
-            return Err(from.error("a number of chunks within its limit"));
-        }
-        heads.push((id, body_bytes, chunks));
-    }
-    let mut documents = Vec::with_capacity(count);
-    for (id, body_bytes, chunks) in heads {
-        let body = bytes.slice_ref(from.raw(body_bytes, "body")?);
-        let vectors = from.raw(chunks * dimension as usize * 4, "vectors")?;
-        let (floats, _none_left) = vectors.as_chunks::<4>();
-        let vectors = floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        let record = DocumentRecord::from_parts(id, body, vectors, dimension)
-            .map_err(|_bad_vector| from.error("vectors that can be searched"))?;
-        documents.push(record);
-    }
-    Ok(documents)
 }
 
 pub(crate) fn write_spec(out: &mut Writer, spec: &LibrarySpec) {
@@ -296,6 +406,10 @@ pub(crate) fn write_spec(out: &mut Writer, spec: &LibrarySpec) {
     out.u32(spec.dimension);
     out.text(spec.metric.name());
     write_index(out, spec.index);
+    out.u8(u8::from(spec.companion_of.is_some()));
+    if let Some(of) = spec.companion_of {
+        out.id(of.to_bytes());
+    }
 }
 
 /// Reads a spec of a version up to [`SPEC_VERSION`].
@@ -323,8 +437,26 @@ pub(crate) fn read_spec(from: &mut Reader<'_>, version: u8) -> Result<LibrarySpe
             .map_err(|_apart| from.error("an index that the dimension can have"))?;
         (metric, index)
     };
-    let model = ModelName { provider, model };
-    Ok(LibrarySpec { id, tenant, name, description, created_at, index, metric, model, dimension })
+    let companion_of = if version >= 3 && from.flag("companion")? {
+        Some(LibraryId::new(from.uuid("library id")?))
+    } else {
+        None
+    };
+    if companion_of.is_some_and(|of| of.companion() != id) {
+        return Err(from.error("the id of a companion"));
+    }
+    Ok(LibrarySpec {
+        id,
+        tenant,
+        name,
+        description,
+        created_at,
+        index,
+        metric,
+        model: ModelName { provider, model },
+        dimension,
+        companion_of,
+    })
 }
 
 pub(crate) fn read_metric(from: &mut Reader<'_>) -> Result<Metric, DecodeError> {

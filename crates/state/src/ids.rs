@@ -84,6 +84,43 @@ uuid_newtype! {
     ChunkId, "chunk id"
 }
 
+uuid_newtype! {
+    /// A standing query of one library.
+    QueryId, "standing query id"
+}
+
+/// The version that the ids of companions have; those that the server makes have version 7.
+const COMPANION_VERSION: u8 = 0x80;
+
+impl LibraryId {
+    /// The id of the library that holds this one's standing queries: the same but for its version,
+    /// so that a stream of the log says what it is of when neither library is there any more.
+    #[must_use]
+    pub const fn companion(self) -> Self {
+        let mut bytes = self.to_bytes();
+        bytes[6] = bytes[6] & 0x0f | COMPANION_VERSION;
+        Self::from_bytes(bytes)
+    }
+
+    /// Whether it is the id of a companion.
+    pub const fn is_companion(self) -> bool {
+        self.to_bytes()[6] & 0xf0 == COMPANION_VERSION
+    }
+}
+
+impl QueryId {
+    /// As the id of the document that holds the query.
+    pub const fn document(self) -> DocumentId {
+        DocumentId::from_bytes(self.to_bytes())
+    }
+}
+
+impl From<DocumentId> for QueryId {
+    fn from(id: DocumentId) -> Self {
+        Self::from_bytes(id.to_bytes())
+    }
+}
+
 /// A tenant, written `tenant_` and 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(u64);

@@ -11,12 +11,14 @@
 //! - **S5** Merges keep the digest and every exact result.
 //! - **S6** A view as of an earlier number is the fold up to it, or refused.
 
+mod batch;
 mod body;
 mod calibrating;
 mod catalog;
 mod codec;
 mod document;
 mod entry;
+mod filter;
 mod ids;
 mod layout;
 mod library;
@@ -24,11 +26,14 @@ pub mod limits;
 mod listing;
 mod liveness;
 mod manifest;
+mod matched;
 mod past;
+mod query_set;
 mod record;
 mod recount;
 mod search;
 mod segment;
+mod standing;
 mod transition;
 mod verify;
 mod view;
@@ -37,16 +42,23 @@ pub use arrwdb_index::{
     Calibration, Choice, Curve, Effort, Executor, Figure, IndexSpec, Metric, ParameterError, Point,
     Quantization, SegmentIndex, Sequential, Structure, Tuning, VectorError, normalized,
 };
+pub use batch::{BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome};
 pub use calibrating::{Calibrated, Standing};
 pub use catalog::{Catalog, CatalogCommand, CatalogRejection};
 pub use codec::DecodeError;
 pub use document::{Chunk, Custom, Document, DocumentMetadata};
-pub use entry::{CatalogEntry, LibraryEntry};
-pub use ids::{ChunkId, DocumentId, LibraryId, ParseIdError, Seq, TenantId, Timestamp};
+pub use entry::{
+    CatalogEntry, DeletedDocument, DeletedLibrary, IndexBuilt, IndexWork, LibraryEntry,
+    LibraryOutline, OutlineChange, PutOutline, Replaced,
+};
+pub use filter::{FilterFault, MetadataFilter};
+pub use ids::{ChunkId, DocumentId, LibraryId, ParseIdError, QueryId, Seq, TenantId, Timestamp};
 pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
 pub use listing::{Cursor, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};
+pub use matched::{MatchPosition, MatchedPassage, MatchedQuery, QueriesMatched};
 pub use past::PastError;
+pub use query_set::{Near, Passages, QuerySet};
 pub use record::{DocumentRecord, RecordError};
 pub use recount::Totals;
 pub use search::{Found, FoundChunk, Nearest};
@@ -54,6 +66,7 @@ pub use segment::{
     Damage, FileBytes, FileSegment, IndexFile, IndexFileState, IndexSummary, Merge, Segment,
     SegmentChecksums, SegmentOutline, SegmentSummary, SegmentWriteError,
 };
+pub use standing::StandingQuery;
 pub use transition::{Command, Decision, Fate, Rejection};
 pub use verify::Inconsistency;
 pub use view::{SegmentView, View};

@@ -67,4 +67,7 @@ pub struct LibrarySpec {
     pub model: ModelName,
     /// Dimension of its vectors, 1 to [`crate::limits::DIMENSIONS_MAX`].
     pub dimension: u32,
+    /// The library whose standing queries it holds, if it is a companion: nobody reaches it by its
+    /// id, and it is deleted with that library.
+    pub companion_of: Option<LibraryId>,
 }

@@ -28,6 +28,19 @@ pub const QUERY_CHARS_MAX: usize = 1000;
 pub const LIBRARIES_MAX: usize = 100_000;
 /// Nesting of custom metadata: deeper JSON has no use and costs stack.
 pub const METADATA_DEPTH_MAX: usize = 32;
+/// Fields of a metadata filter: each is looked up for every passage that is near enough.
+pub const FILTER_FIELDS_MAX: usize = 16;
+/// Characters of the name of such a field.
+pub const FILTER_KEY_CHARS_MAX: usize = 255;
+/// Characters of such a field's value.
+pub const FILTER_VALUE_CHARS_MAX: usize = 1000;
+/// Standing queries of one library, unless the settings say otherwise: each costs five bytes of
+/// memory for each dimension while passages are matched.
+pub const STANDING_QUERIES_MAX: u64 = 100_000;
+/// Characters of a passage that a match carries.
+pub const MATCHED_PASSAGE_CHARS_MAX: usize = 1000;
+/// Matches of one record; more are in the next one.
+pub const MATCHES_PER_RECORD_MAX: usize = 16_384;
 /// Rows of one segment: positions are 32 bits, and merges stop well before.
 pub const SEGMENT_ROWS_MAX: u32 = 1 << 30;
 
@@ -38,4 +51,15 @@ const _: () = assert!(
         * (CHUNK_CHARS_MAX * UTF8_BYTES_PER_CHAR_MAX + DIMENSIONS_MAX as usize * 4 + 1024)
         + 2 * METADATA_BYTES_MAX
         <= RECORD_BYTES_MAX
+);
+const _: () = assert!(
+    // The deletion of a batch names every document, its title and its chunks.
+    BATCH_DOCUMENTS_MAX
+        * (TITLE_CHARS_MAX * UTF8_BYTES_PER_CHAR_MAX + CHUNKS_PER_DOCUMENT_MAX * 16 + 64)
+        <= RECORD_BYTES_MAX
+);
+const _: () = assert!(
+    // Every match of another query. Passages are counted in bytes as they come.
+    MATCHES_PER_RECORD_MAX * (32 + LIBRARY_NAME_CHARS_MAX * UTF8_BYTES_PER_CHAR_MAX)
+        <= RECORD_BYTES_MAX / 2
 );

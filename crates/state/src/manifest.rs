@@ -4,6 +4,7 @@
 //! ```text
 //! text "arrwman" | u32 version = 2 | id 16 library | u32 dimension | u64 applied | u64 oldest
 //! u64 documents | u64 chunks | u128 digest | u64 next segment number
+//! u64 matched seq | u32 matched chunk | id 16 matched query (not in version 1)
 //! u32 n, n * (u64 number | u64 file bytes | u32 header checksum | u32 rows | u32 documents
 //!             u32 dead documents | u32 m, m * (u32 first row | u32 rows | u64 died))
 //! u32 CRC32C of all before
@@ -18,13 +19,14 @@ use crate::catalog::{seal, unseal};
 use crate::codec::{DecodeError, Writer};
 use crate::ids::{LibraryId, Seq};
 use crate::liveness::Tombstones;
+use crate::matched::MatchPosition;
 use crate::recount::Totals;
 use crate::segment::{FileSegment, Segment};
 use crate::view::{SegmentView, View};
 
 const MAGIC: &str = "arrwman";
+/// The version that is written; 1 said neither `oldest` nor anything of standing queries.
 const VERSION: u32 = 2;
-/// Without the first number of which the files can tell.
 const VERSION_1: u32 = 1;
 
 /// A library at one sequence number, before its files are opened.
@@ -42,6 +44,8 @@ pub struct Manifest {
     pub next_segment: u64,
     /// The files, oldest rows first.
     pub segments: Vec<ManifestSegment>,
+    /// Of a companion: how far passages were matched against its queries.
+    pub matched: MatchPosition,
     documents: u64,
     chunks: u64,
     digest: u128,
@@ -102,6 +106,7 @@ impl Manifest {
             oldest: view.oldest,
             next_segment,
             segments,
+            matched: view.matched,
             documents: view.documents,
             chunks: view.chunks,
             digest: view.digest,
@@ -154,6 +159,7 @@ impl Manifest {
             documents: self.documents,
             chunks: self.chunks,
             digest: self.digest,
+            matched: self.matched,
         })
     }
 
@@ -183,6 +189,7 @@ impl Manifest {
         out.u64(self.chunks);
         out.u128(self.digest);
         out.u64(self.next_segment);
+        self.matched.write(&mut out);
         out.count(self.segments.len());
         for segment in &self.segments {
             out.u64(segment.number);
@@ -214,6 +221,8 @@ impl Manifest {
         let chunks = from.u64("chunks")?;
         let digest = from.u128("digest")?;
         let next_segment = from.u64("next segment")?;
+        let matched =
+            if version == 1 { MatchPosition::START } else { MatchPosition::read(&mut from)? };
         let mut segments = Vec::new();
         for _segment in 0..from.count(36, "segments")? {
             let number = from.u64("segment number")?;
@@ -244,6 +253,7 @@ impl Manifest {
             oldest,
             next_segment,
             segments,
+            matched,
             documents,
             chunks,
             digest,

@@ -6,7 +6,8 @@ use arrwdb_index::{VectorError, inverse_norm};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::body;
+use crate::body::{self, BodyReader};
+use crate::codec::DecodeError;
 use crate::document::Document;
 use crate::ids::DocumentId;
 use crate::limits::{CHUNKS_PER_DOCUMENT_MAX, DIMENSIONS_MAX, RECORD_BYTES_MAX};
@@ -77,7 +78,8 @@ impl DocumentRecord {
         let body = body::encode(&document.metadata, chunks);
         let record = Self::from_parts(document.id, body, vectors, dimension)?;
         let bytes = record.encoded_bytes();
-        if bytes > RECORD_BYTES_MAX - 1024 {
+        // What it replaces is named beside it.
+        if bytes > RECORD_BYTES_MAX - 1024 - 16 * CHUNKS_PER_DOCUMENT_MAX {
             return Err(RecordError::TooLarge { bytes });
         }
         Ok(record)
@@ -111,6 +113,21 @@ impl DocumentRecord {
     /// How many chunks it has.
     pub fn chunks(&self) -> usize {
         self.inverse_norms.len()
+    }
+
+    /// The document, its embeddings left empty. O(bytes of its body).
+    pub fn document(&self) -> Result<Document, DecodeError> {
+        BodyReader::new(&self.body)?.document(self.id)
+    }
+
+    /// The document with its embeddings. O(bytes).
+    pub fn document_with_vectors(&self) -> Result<Document, DecodeError> {
+        let mut document = self.document()?;
+        let dims = self.vectors.len() / self.chunks();
+        for (chunk, vector) in document.chunks.iter_mut().zip(self.vectors.chunks_exact(dims)) {
+            chunk.embedding = vector.to_vec();
+        }
+        Ok(document)
     }
 
     /// Bytes it takes in a record.

@@ -1,11 +1,17 @@
 //! Decide and apply: the only two ways in which a library's meaning is made.
 
-use crate::entry::LibraryEntry;
-use crate::ids::{DocumentId, Seq, Timestamp};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use crate::batch::BatchNote;
+use crate::body;
+use crate::entry::{DeletedDocument, LibraryEntry, Replaced};
+use crate::ids::{ChunkId, DocumentId, QueryId, Seq, Timestamp};
 use crate::limits::SEGMENT_ROWS_MAX;
+use crate::matched::QueriesMatched;
 use crate::record::DocumentRecord;
 use crate::segment::{Damage, MemorySegment, Segment, count};
-use crate::view::{SegmentView, View};
+use crate::view::{Place, SegmentView, View};
 
 /// A wish: everything about it has been made (ids, times, vectors) but nothing decided.
 #[derive(Debug, Clone)]
@@ -14,6 +20,14 @@ pub enum Command {
     Put(Vec<DocumentRecord>),
     /// Delete documents.
     Delete(Vec<DocumentId>),
+    /// Replace a document, if its version is still the one that this record added; its fate is
+    /// [`Fate::Absent`] if it is not.
+    Replace(DocumentRecord, Seq),
+    /// Of a companion: note what passages were matched by its queries, up to a position. Nothing
+    /// is noted that was noted before, and nothing of a query that is not there any more.
+    Match(QueriesMatched),
+    /// Note that a batch begins or ends.
+    Note(BatchNote),
 }
 
 /// What was decided.
@@ -70,6 +84,17 @@ impl View {
         match command {
             Command::Put(documents) => self.decide_put(documents, at, documents_max),
             Command::Delete(ids) => self.decide_delete(&ids, at),
+            Command::Replace(document, version) => {
+                if self.born(document.id())? != Some(version) {
+                    return Ok(Decision { entry: None, fates: vec![Fate::Absent] });
+                }
+                self.decide_put(vec![document], at, documents_max)
+            }
+            Command::Match(matched) => self.decide_match(matched, at),
+            Command::Note(note) => {
+                let entry = Some(LibraryEntry::Batch { at, note });
+                Ok(Decision { entry, fates: Vec::new() })
+            }
         }
     }
 
@@ -93,6 +118,7 @@ impl View {
         let mut room = documents_max.map_or(u64::MAX, |max| max.saturating_sub(self.documents));
         let mut fates = Vec::with_capacity(documents.len());
         let mut kept: Vec<DocumentRecord> = Vec::with_capacity(documents.len());
+        let mut replaced = Vec::new();
         for document in documents {
             // Of two documents with one id, the later replaces the earlier: only it is logged.
             let earlier = kept.iter_mut().find(|earlier| earlier.id() == document.id());
@@ -101,7 +127,8 @@ impl View {
                 *earlier = document;
                 continue;
             }
-            let fate = self.fate_of(document.id())?;
+            let place = self.locate(document.id())?;
+            let fate = fate_of(place);
             match (fate, room) {
                 (Fate::Absent, 0) => {
                     fates.push(Fate::NoRoom);
@@ -111,30 +138,65 @@ impl View {
                 (Fate::Existed { .. } | Fate::NoRoom, _) => {}
             }
             fates.push(fate);
+            if let Some(place) = place {
+                let (_title, chunks) = self.outline(place);
+                replaced.push(Replaced { document: count(kept.len()), chunks });
+            }
             kept.push(document);
         }
-        let entry =
-            (!kept.is_empty()).then_some(LibraryEntry::DocumentsPut { at, documents: kept });
+        let put = !kept.is_empty();
+        let entry = put.then_some(LibraryEntry::DocumentsPut { at, documents: kept, replaced });
         Ok(Decision { entry, fates })
     }
 
-    fn fate_of(&self, id: DocumentId) -> Result<Fate, Damage> {
-        let place = self.locate(id)?;
-        Ok(place.map_or(Fate::Absent, |place| Fate::Existed { chunks: place.head.rows }))
+    /// A document's title and chunks as its followers are told them; nothing where its file is
+    /// damaged, which keeps nobody from removing or replacing it.
+    fn outline(&self, place: Place) -> (Option<String>, Vec<ChunkId>) {
+        let body = self.segments[place.segment].segment.body(place.ordinal);
+        match body.map(body::outline) {
+            Ok(Ok((title, chunks))) => (Some(title), chunks),
+            Ok(Err(_)) | Err(_) => (None, Vec::new()),
+        }
     }
 
     fn decide_delete(&self, ids: &[DocumentId], at: Timestamp) -> Result<Decision, Rejection> {
         let mut fates = Vec::with_capacity(ids.len());
-        let mut kept: Vec<DocumentId> = Vec::new();
+        let mut kept: Vec<DeletedDocument> = Vec::new();
         for id in ids {
-            let fate = if kept.contains(id) { Fate::Absent } else { self.fate_of(*id)? };
-            fates.push(fate);
-            if fate != Fate::Absent {
-                kept.push(*id);
+            let twice = kept.iter().any(|kept| kept.id == *id);
+            let place = if twice { None } else { self.locate(*id)? };
+            fates.push(fate_of(place));
+            if let Some(place) = place {
+                let (title, chunks) = self.outline(place);
+                kept.push(DeletedDocument { id: *id, title, chunks });
             }
         }
-        let entry = (!kept.is_empty()).then_some(LibraryEntry::DocumentsDeleted { at, ids: kept });
+        let deleted = !kept.is_empty();
+        let entry = deleted.then_some(LibraryEntry::DocumentsDeleted { at, documents: kept });
         Ok(Decision { entry, fates })
+    }
+
+    fn decide_match(
+        &self,
+        mut matched: QueriesMatched,
+        at: Timestamp,
+    ) -> Result<Decision, Rejection> {
+        if matched.through <= self.matched {
+            return Ok(Decision { entry: None, fates: Vec::new() });
+        }
+        let mut lives: BTreeMap<QueryId, bool> = BTreeMap::new();
+        for query in matched.passages.iter().flat_map(|passage| &passage.queries) {
+            if let Entry::Vacant(place) = lives.entry(query.id) {
+                place.insert(self.contains(query.id.document())?);
+            }
+        }
+        for passage in &mut matched.passages {
+            passage.queries.retain(|query| lives.get(&query.id) == Some(&true));
+        }
+        matched.passages.retain(|passage| !passage.queries.is_empty());
+        matched.at = at;
+        let entry = Some(LibraryEntry::QueriesMatched(matched));
+        Ok(Decision { entry, fates: Vec::new() })
     }
 
     /// The library after `entry`, which the log holds at `seq`. Total and deterministic (S1): the
@@ -144,7 +206,7 @@ impl View {
         let mut next = self.clone();
         next.applied = seq;
         match entry {
-            LibraryEntry::DocumentsPut { at: _, documents } => {
+            LibraryEntry::DocumentsPut { at: _, documents, replaced: _ } => {
                 for document in documents {
                     next.kill(document.id(), seq)?;
                     next.documents += 1;
@@ -156,11 +218,15 @@ impl View {
                     next.segments.push(SegmentView::new(Segment::Memory(segment)));
                 }
             }
-            LibraryEntry::DocumentsDeleted { at: _, ids } => {
-                for id in ids {
-                    next.kill(*id, seq)?;
+            LibraryEntry::DocumentsDeleted { at: _, documents } => {
+                for document in documents {
+                    next.kill(document.id, seq)?;
                 }
             }
+            LibraryEntry::QueriesMatched(matched) => {
+                next.matched = next.matched.max(matched.through);
+            }
+            LibraryEntry::Batch { at: _, note: _ } => {}
         }
         Ok(next)
     }
@@ -177,4 +243,8 @@ impl View {
         }
         Ok(())
     }
+}
+
+fn fate_of(place: Option<Place>) -> Fate {
+    place.map_or(Fate::Absent, |place| Fate::Existed { chunks: place.head.rows })
 }

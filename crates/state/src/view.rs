@@ -8,6 +8,7 @@ use crate::body::BodyReader;
 use crate::document::{Chunk, Document};
 use crate::ids::{DocumentId, Seq};
 use crate::liveness::Tombstones;
+use crate::matched::MatchPosition;
 use crate::segment::{Damage, Head, RowMap, Segment};
 
 /// An immutable view of a library (S3). A copy shares everything.
@@ -23,6 +24,8 @@ pub struct View {
     pub(crate) documents: u64,
     pub(crate) chunks: u64,
     pub(crate) digest: u128,
+    /// Of a companion: how far passages were matched against its queries.
+    pub(crate) matched: MatchPosition,
 }
 
 /// A segment and what has died in it.
@@ -85,6 +88,7 @@ impl View {
             documents: 0,
             chunks: 0,
             digest: 0,
+            matched: MatchPosition::START,
         }
     }
 
@@ -117,6 +121,16 @@ impl View {
     /// whatever their layout.
     pub fn digest(&self) -> u128 {
         self.digest
+    }
+
+    /// Of a companion: how far passages of the library that it belongs to were matched.
+    pub fn matched(&self) -> MatchPosition {
+        self.matched
+    }
+
+    /// The record that added the live document of this id. O(segments * log documents).
+    pub fn born(&self, id: DocumentId) -> Result<Option<Seq>, Damage> {
+        Ok(self.locate(id)?.map(|place| place.head.born))
     }
 
     /// The segments, oldest rows first.

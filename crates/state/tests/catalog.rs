@@ -23,6 +23,7 @@ fn spec(n: u64) -> LibrarySpec {
         metric: arrwdb_state::Metric::Cosine,
         model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
         dimension: 384,
+        companion_of: None,
     }
 }
 

@@ -8,9 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrwdb_state::{
-    Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
-    DocumentRecord, FileBytes, FileSegment, IndexSpec, LibraryEntry, LibraryId, LibrarySpec,
-    Manifest, Metric, ModelName, Quantization, Segment, Seq, Structure, TenantId, Timestamp, View,
+    BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome, Catalog, CatalogEntry, Chunk,
+    ChunkId, Command, Custom, DeletedDocument, DeletedLibrary, Document, DocumentId,
+    DocumentMetadata, DocumentRecord, FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork, LibraryEntry, LibraryId,
+    LibrarySpec, Manifest, MatchPosition, MatchedPassage, MatchedQuery, Metric, ModelName,
+    Quantization, QueriesMatched, QueryId, Replaced, Segment, Seq, Structure, TenantId, Timestamp, View,
 };
 
 fn check(name: &str, bytes: &[u8]) {
@@ -33,6 +35,7 @@ fn spec() -> LibrarySpec {
         metric: Metric::Dot,
         model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
         dimension: 3,
+        companion_of: None,
     }
 }
 
@@ -63,28 +66,81 @@ fn record() -> DocumentRecord {
     DocumentRecord::new(&document, 3).unwrap()
 }
 
+fn matched(at: Timestamp) -> QueriesMatched {
+    let query = |n: u8, distance: f32| MatchedQuery {
+        id: QueryId::from_bytes([n; 16]),
+        name: format!("query {n}").into(),
+        distance,
+    };
+    let passage = |n: u8, queries| MatchedPassage {
+        seq: Seq::new(10),
+        document: DocumentId::from_bytes([4; 16]),
+        chunk: ChunkId::from_bytes([n; 16]),
+        chunk_index: u32::from(n) - 5,
+        passage: format!("passage {n}"),
+        queries,
+    };
+    let through =
+        MatchPosition { seq: Seq::new(10), chunk: 1, query: QueryId::from_bytes([9; 16]) };
+    QueriesMatched {
+        at,
+        library: spec().id,
+        through,
+        passages: vec![
+            passage(5, vec![query(8, 0.25), query(9, -0.5)]),
+            passage(6, vec![query(9, f32::INFINITY)]),
+        ],
+    }
+}
+
+#[test]
+fn matches_read_as_they_were_written() {
+    let matched = matched(Timestamp::from_micros(9));
+    let bytes = LibraryEntry::QueriesMatched(matched.clone()).encode().concat();
+    let LibraryEntry::QueriesMatched(read) = LibraryEntry::decode(&bytes.into()).unwrap() else {
+        panic!("another kind");
+    };
+    assert_eq!(read, matched);
+    assert_eq!(read.matches(), 3);
+}
+
 #[test]
 fn golden_catalog_entries() {
     let id = spec().id;
     let at = Timestamp::from_micros(9);
     let created = CatalogEntry::LibraryCreated(spec());
-    check("library-created-2.bin", &created.encode());
+    check("library-created-3.bin", &created.encode());
+    let companion = LibrarySpec { id: id.companion(), companion_of: Some(id), ..spec() };
+    let companion = CatalogEntry::LibraryCreated(companion);
+    check("companion-created-3.bin", &companion.encode());
     let updated =
         CatalogEntry::LibraryUpdated { id, at, name: "renamed".into(), description: None };
     check("library-updated-1.bin", &updated.encode());
-    check("library-deleted-1.bin", &CatalogEntry::LibraryDeleted { id, at }.encode());
+    check("library-deleted-1.bin", &CatalogEntry::LibraryDeleted { id, at, was: None }.encode());
+    let was = Some(DeletedLibrary { tenant: TenantId::new(2), name: "a library".into() });
+    check("library-deleted-2.bin", &CatalogEntry::LibraryDeleted { id, at, was }.encode());
     let index = IndexSpec {
         structure: Structure::new("hnsw", &[]).unwrap(),
         quantization: Quantization::new("hybrid", &[]).unwrap(),
     };
     check("index-changed-1.bin", &CatalogEntry::IndexChanged { id, at, index }.encode());
+    let built = IndexBuilt {
+        work: IndexWork::Optimize,
+        old: IndexSpec::default(),
+        new: index,
+        vectors: 1000,
+        compacted: 24,
+        freed_bytes: 4096,
+    };
+    check("index-built-1.bin", &CatalogEntry::IndexBuilt { id, at, built }.encode());
     check("purged-1.bin", &CatalogEntry::Purged { at }.encode());
     let catalog = Catalog::default().apply(Seq::new(7), &created);
-    check("catalog-2.bin", &catalog.write(|_id| Seq::new(5)));
+    let catalog = catalog.apply(Seq::new(8), &companion);
+    check("catalog-3.bin", &catalog.write(|_id| Seq::new(5)));
 }
 
 #[test]
-fn files_of_the_first_version_still_open() {
+fn files_of_earlier_versions_still_open() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let first = LibrarySpec { index: IndexSpec::default(), metric: Metric::Cosine, ..spec() };
     let created = std::fs::read(dir.join("library-created-1.bin")).unwrap();
@@ -100,16 +156,66 @@ fn files_of_the_first_version_still_open() {
     assert_eq!(manifest.segments, now.segments);
     assert_eq!((manifest.applied, manifest.oldest()), (Seq::new(12), Seq::new(12)));
     assert_eq!((now.applied, now.oldest()), (Seq::new(12), Seq::START));
+    let created = std::fs::read(dir.join("library-created-2.bin")).unwrap();
+    assert_eq!(CatalogEntry::decode(&created).unwrap(), CatalogEntry::LibraryCreated(spec()));
+    let catalog = std::fs::read(dir.join("catalog-2.bin")).unwrap();
+    let (catalog, _checkpointed) = Catalog::read(&catalog).unwrap();
+    assert_eq!(**catalog.get(spec().id).unwrap(), spec());
+    assert_eq!(manifest.matched, MatchPosition::START);
+}
+
+#[test]
+fn entries_of_the_first_version_still_mean_what_they_said() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let read =
+        |name: &str| LibraryEntry::decode(&std::fs::read(dir.join(name)).unwrap().into()).unwrap();
+    let LibraryEntry::DocumentsPut { documents, replaced, .. } = read("documents-put-1.bin") else {
+        panic!("a put");
+    };
+    assert_eq!((documents[0].id(), documents[0].chunks()), (record().id(), 2));
+    assert_eq!(replaced, []);
+    let LibraryEntry::DocumentsDeleted { documents, .. } = read("documents-deleted-1.bin") else {
+        panic!("a deletion");
+    };
+    let ids: Vec<_> = documents.iter().map(|document| document.id.to_bytes()[0]).collect();
+    assert_eq!(ids, [4, 7]);
+    assert!(documents.iter().all(|gone| gone.title.is_none() && gone.chunks.is_empty()));
+    let deleted = std::fs::read(dir.join("library-deleted-1.bin")).unwrap();
+    assert!(matches!(
+        CatalogEntry::decode(&deleted).unwrap(),
+        CatalogEntry::LibraryDeleted { was: None, .. }
+    ));
 }
 
 #[test]
 fn golden_library_entries_and_segment() {
     let at = Timestamp::from_micros(9);
-    let put = LibraryEntry::DocumentsPut { at, documents: vec![record()] };
-    check("documents-put-1.bin", &put.encode().concat());
-    let ids = vec![DocumentId::from_bytes([4; 16]), DocumentId::from_bytes([7; 16])];
-    let deleted = LibraryEntry::DocumentsDeleted { at, ids };
-    check("documents-deleted-1.bin", &deleted.encode().concat());
+    let chunks = vec![ChunkId::from_bytes([8; 16]), ChunkId::from_bytes([9; 16])];
+    let replaced = vec![Replaced { document: 0, chunks: chunks.clone() }];
+    let put = LibraryEntry::DocumentsPut { at, documents: vec![record()], replaced };
+    check("documents-put-2.bin", &put.encode().concat());
+    let known = DeletedDocument {
+        id: DocumentId::from_bytes([4; 16]),
+        title: Some("A title".into()),
+        chunks,
+    };
+    let unknown =
+        DeletedDocument { id: DocumentId::from_bytes([7; 16]), title: None, chunks: Vec::new() };
+    let deleted = LibraryEntry::DocumentsDeleted { at, documents: vec![known, unknown] };
+    check("documents-deleted-2.bin", &deleted.encode().concat());
+    let id = BatchId::from_bytes([3; 16]);
+    let operation = BatchOperation::Import;
+    let start = BatchNote { id, operation, total: None, end: None };
+    check("batch-started-1.bin", &LibraryEntry::Batch { at, note: start }.encode().concat());
+    let end = BatchEnd { successful: 7, failed: 1, outcome: BatchOutcome::Failed };
+    let end = BatchNote { total: Some(8), end: Some(end), ..start };
+    check("batch-finished-1.bin", &LibraryEntry::Batch { at, note: end }.encode().concat());
+    let matched = LibraryEntry::QueriesMatched(matched(at));
+    check("queries-matched-1.bin", &matched.encode().concat());
+    let none = View::empty(3).apply(Seq::new(11), &matched).unwrap();
+    let manifest = Manifest::of(&none, spec().id.companion(), 1).unwrap();
+    check("manifest-2.bin", &manifest.write());
+    assert_eq!(Manifest::read(&manifest.write()).unwrap(), manifest);
     let view = View::empty(3);
     let entry = view.decide(Command::Put(vec![record()]), at, None).unwrap().entry.unwrap();
     let view = view.apply(Seq::new(11), &entry).unwrap();

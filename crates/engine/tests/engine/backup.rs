@@ -239,11 +239,12 @@ async fn folded(engine: &Engine, library: LibraryId, up_to: u64) -> Vec<Option<u
                         versions[usize::from(n)] = Some(document.chunks() as u64 - 1);
                     }
                 }
-                LibraryEntry::DocumentsDeleted { ids, .. } => {
-                    for id in ids {
-                        versions[usize::from(id.to_bytes()[0])] = None;
+                LibraryEntry::DocumentsDeleted { documents, .. } => {
+                    for document in documents {
+                        versions[usize::from(document.id.to_bytes()[0])] = None;
                     }
                 }
+                LibraryEntry::Batch { .. } | LibraryEntry::QueriesMatched(_) => {}
             }
         }
     }

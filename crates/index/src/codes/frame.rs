@@ -38,7 +38,7 @@ impl Frame {
         Self::new(metric, center(metric, vectors), SEED)
     }
 
-    pub(super) fn new(metric: Metric, center: Vec<f32>, seed: u64) -> Self {
+    pub(crate) fn new(metric: Metric, center: Vec<f32>, seed: u64) -> Self {
         let rotation = Rotation::new(center.len(), seed);
         Self { metric, seed, center, rotation }
     }

@@ -6,8 +6,8 @@ use std::arch::x86_64::{
 };
 
 use super::{
-    NearestPoint, PANEL_NUMBERS, PANEL_POINTS, POINT_CODE_MAX, POINT_ZERO, Panel, PanelRows,
-    Panels, run,
+    BoundRows, NearestPoint, PANEL_NUMBERS, PANEL_POINTS, POINT_CODE_MAX, POINT_ZERO, Panel,
+    PanelRows, Panels, run, run_within,
 };
 
 /// Rows at a time: their sums fill half of the registers.
@@ -23,6 +23,11 @@ const _: () = {
 #[target_feature(enable = "avx2,fma")]
 pub(crate) fn nearest(rows: PanelRows<'_>, panels: &Panels, out: &mut [NearestPoint]) {
     run::<ROWS>(rows, panels, out, |rows, panel| products(rows, panel));
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn within(rows: BoundRows<'_>, panels: &Panels, found: &mut dyn FnMut(u32, u32)) {
+    run_within::<ROWS>(rows, panels, found, |rows, panel| products(rows, panel));
 }
 
 #[inline]

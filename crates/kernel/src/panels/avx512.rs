@@ -5,7 +5,9 @@ use std::arch::x86_64::{
     _mm512_storeu_si512,
 };
 
-use super::{NearestPoint, PANEL_NUMBERS, PANEL_POINTS, Panel, PanelRows, Panels, run};
+use super::{
+    BoundRows, NearestPoint, PANEL_NUMBERS, PANEL_POINTS, Panel, PanelRows, Panels, run, run_within,
+};
 
 /// Rows at a time: their sums fill half of the registers.
 const ROWS: usize = 8;
@@ -15,6 +17,11 @@ const LANES: usize = 16;
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(crate) fn nearest(rows: PanelRows<'_>, panels: &Panels, out: &mut [NearestPoint]) {
     run::<ROWS>(rows, panels, out, |rows, panel| products(rows, panel));
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(crate) fn within(rows: BoundRows<'_>, panels: &Panels, found: &mut dyn FnMut(u32, u32)) {
+    run_within::<ROWS>(rows, panels, found, |rows, panel| products(rows, panel));
 }
 
 #[inline]

@@ -204,6 +204,12 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "Documents of one library; replacing one is always possible",
     ),
+    used(
+        "MAX_STANDING_QUERIES_PER_LIBRARY",
+        count(1, 10_000_000),
+        "100000",
+        "Standing queries of one library; each takes about five bytes of memory a dimension",
+    ),
     used("MAX_TAGS_PER_DOCUMENT", count(0, 10_000), "", "Tags of one document"),
     used("MAX_TAG_LENGTH", count(1, 10_000), "", "Characters of one tag"),
     used("MAX_TITLE_LENGTH", count(1, 1000), "", "Characters of a title"),
@@ -262,6 +268,30 @@ pub const VARIABLES: &[Variable] = &[
         count(0, u64::MAX),
         "4294967296",
         "Size to which the log is kept for the change feed",
+    ),
+    used(
+        "EVENT_STREAMS_MAX",
+        count(1, 1_000_000),
+        "10000",
+        "Clients that may follow the change feed at the same time",
+    ),
+    used(
+        "EVENT_HEARTBEAT_SECONDS",
+        count(1, 3600),
+        "15",
+        "Silence after which a stream of events says that it lives",
+    ),
+    used(
+        "EVENT_STALL_SECONDS",
+        count(1, 86_400),
+        "60",
+        "Time after which a client that does not read its events is cut off; it can resume",
+    ),
+    used(
+        "EVENT_BUFFER_BYTES",
+        count(1 << 16, TEBIBYTE),
+        "33554432",
+        "Bytes of events kept in memory; who is further behind reads from disk",
     ),
     used(
         "EMBEDDING_PROVIDER",

@@ -18,7 +18,7 @@ pub(crate) fn rfc3339(time: Timestamp) -> String {
         .unwrap_or_default()
 }
 
-fn as_text<T: std::fmt::Display, S: Serializer>(
+pub(crate) fn as_text<T: std::fmt::Display, S: Serializer>(
     value: &T,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -26,7 +26,7 @@ fn as_text<T: std::fmt::Display, S: Serializer>(
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn as_time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&rfc3339(*time))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use arrwdb_engine::state::{Document, DocumentId, LibraryId, Seq};
+use arrwdb_engine::state::{BatchOperation, Document, DocumentId, LibraryId, Seq};
 use arrwdb_engine::{Embeddings, EngineError, PutDocument, Snapshot};
 use axum::Json;
 use axum::extract::State;
@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answers::{DocumentAnswer, milliseconds};
+use super::batches::Batch;
 use super::export::{Pages, ask_embeddings, json_documents};
 use super::requests::{AddDocument, Form, read_batch, read_document, read_ids};
 use super::seq_header;
@@ -254,7 +255,21 @@ async fn put_batch(
         }
     }
     let index = app.engine().library(principal.tenant, library, None).await?.spec().index.name();
-    let written = app.engine().put_documents(principal.tenant, library, documents).await?;
+    let kind = (BatchOperation::Add, Some(total_requested as u64));
+    // The note is queued first, so that it comes before the documents; nobody waits for it alone.
+    let (batch, written) = tokio::join!(
+        Batch::begin(app, principal, library, kind),
+        app.engine().put_documents(principal.tenant, library, documents),
+    );
+    let written = match written {
+        Ok(written) => written,
+        Err(error) => {
+            if let Some(batch) = batch {
+                batch.end((0, total_requested as u64), false).await;
+            }
+            return Err(error.into());
+        }
+    };
     let mut added = Added::default();
     for (index, outcome) in positions.into_iter().zip(written.value) {
         results.push(match outcome {
@@ -267,6 +282,9 @@ async fn put_batch(
         });
     }
     let answer = batch_answer(results, Some(added.chunks), started);
+    if let Some(batch) = batch {
+        batch.end((answer.successful as u64, answer.failed as u64), true).await;
+    }
     app.metrics().batch("add", answer.successful, answer.failed);
     app.metrics().added(library, index, added);
     Ok((StatusCode::CREATED, seq_header(written.seq), Json(answer)).into_response())
@@ -428,7 +446,16 @@ async fn delete_batch(
     let mut seq = app.engine().durable();
     for (library, positions) in by_library {
         let wanted = positions.iter().filter_map(|&at| ids.get(at).copied()).collect();
-        let outcome = app.engine().delete_documents(principal.tenant, library, wanted).await;
+        let total = positions.len() as u64;
+        let kind = (BatchOperation::Delete, Some(total));
+        let (batch, outcome) = tokio::join!(
+            Batch::begin(&app, principal, library, kind),
+            app.engine().delete_documents(principal.tenant, library, wanted),
+        );
+        if let Some(batch) = batch {
+            let gone = outcome.as_ref().map_or(0, |it| it.value.iter().flatten().count() as u64);
+            batch.end((gone, total - gone), outcome.is_ok()).await;
+        }
         match outcome {
             Ok(written) => {
                 seq = seq.max(written.seq);

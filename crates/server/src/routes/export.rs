@@ -56,13 +56,13 @@ enum Place {
 
 /// One read, rendered.
 #[derive(Debug)]
-struct Rendered {
-    bytes: Vec<u8>,
+pub(super) struct Rendered {
+    pub(super) bytes: Vec<u8>,
     documents: u64,
 }
 
 /// Writes one document to the buffer.
-type Render = fn(Document, &mut Vec<u8>) -> Result<(), serde_json::Error>;
+pub(super) type Render = fn(Document, &mut Vec<u8>) -> Result<(), serde_json::Error>;
 
 impl Pages {
     /// The first `limit` documents.
@@ -131,7 +131,7 @@ impl Pages {
 }
 
 /// Reads until the end or the first error, which is the last item.
-fn rendered(
+pub(super) fn rendered(
     pages: Pages,
     render: Render,
 ) -> impl Stream<Item = Result<Rendered, EngineError>> + Send {

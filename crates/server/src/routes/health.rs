@@ -59,7 +59,7 @@ async fn healthz(principal: Principal, state: State<App>) -> Json<Value> {
 ))]
 async fn ready(_principal: Principal, State(app): State<App>) -> (StatusCode, Json<Value>) {
     let health = app.engine().health();
-    let ready = is_ready(&health);
+    let ready = is_ready(&health) && app.feed().stats().running;
     let body = json!({
         "status": if ready { "ready" } else { "not_ready" },
         "ready": ready,
@@ -68,8 +68,8 @@ async fn ready(_principal: Principal, State(app): State<App>) -> (StatusCode, Js
             "log": check(&health.log),
             "data_dir": check(&health.data_dir),
             "embedding_service": embedding_check(&health),
-            // Neither exists in this version, so neither can keep the server from being ready.
-            "event_bus": {"status": "not_available", "healthy": true},
+            "event_bus": event_bus_check(&app),
+            // Does not exist in this version, so it cannot keep the server from being ready.
             "job_queue": {"status": "not_available", "healthy": true},
         },
     });
@@ -87,6 +87,11 @@ async fn readyz(principal: Principal, state: State<App>) -> (StatusCode, Json<Va
 
 fn is_ready(health: &Health) -> bool {
     health.log.is_ok() && health.data_dir.is_ok() && health.embedding.ready
+}
+
+fn event_bus_check(app: &App) -> Value {
+    let running = app.feed().stats().running;
+    json!({"status": if running { "ready" } else { "not_running" }, "healthy": running})
 }
 
 fn ready_status(ready: bool) -> StatusCode {
@@ -117,7 +122,7 @@ fn embedding_check(health: &Health) -> Value {
 ))]
 async fn readiness(_principal: Principal, State(app): State<App>) -> (StatusCode, Json<Value>) {
     let health = app.engine().health();
-    let ready = is_ready(&health);
+    let ready = is_ready(&health) && app.feed().stats().running;
     let message = if ready { "Service is ready to accept traffic" } else { "Service is not ready" };
     let body = json!({
         "ready": ready,
@@ -175,11 +180,12 @@ async fn detailed(_principal: Principal, State(app): State<App>) -> Json<Value> 
             "persistence": if sound { "healthy" } else { "warning" },
             "data_dir_writable": health.data_dir.is_ok(),
         },
-        "components": components(&health),
+        "components": components(&app, &health),
     }))
 }
 
-fn components(health: &Health) -> Value {
+fn components(app: &App, health: &Health) -> Value {
+    let feed = app.feed().stats();
     json!({
         "log": {
             "status": if health.log.is_ok() { "running" } else { "error" },
@@ -207,7 +213,11 @@ fn components(health: &Health) -> Value {
             "findings": health.scrub.findings,
         },
         "embedding_service": embedding_component(health),
-        "event_bus": {"status": "not_available", "running": false, "subscribers": 0},
+        "event_bus": {
+            "status": if feed.running { "running" } else { "error" },
+            "running": feed.running,
+            "subscribers": feed.subscribers,
+        },
         "job_queue": {
             "status": "not_available",
             "running": false,

@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::io;
 use std::time::{Duration, Instant};
 
-use arrwdb_engine::state::{DocumentId, LibraryId, Seq};
+use arrwdb_engine::state::{BatchOperation, DocumentId, LibraryId, Seq};
 use arrwdb_engine::{EngineError, PutDocument, PutReceipt, Written};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -30,6 +30,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answers::milliseconds;
+use super::batches as noted;
 use super::requests::{AddDocument, Form, read_document};
 use super::{NDJSON, line, seq_header, wants_lines};
 use crate::app::App;
@@ -198,12 +199,18 @@ impl From<io::Error> for Stop {
 
 impl Ingest {
     async fn run(mut self, mut body: Body) -> (Tally, bool) {
+        let Target { app, principal, library, .. } = &self.target;
+        let kind = (BatchOperation::Import, None);
+        let noted = noted::Batch::begin(app, *principal, *library, kind).await;
         let outcome = self.lines(&mut body).await;
         let outcome = match outcome {
             // What was read before the body broke off counts.
             Err(Stop::Body(problem)) => self.drain().await.and(Err(Stop::Body(problem))),
             other => other,
         };
+        if let Some(noted) = noted {
+            noted.end((self.tally.successful, self.tally.failed), outcome.is_ok()).await;
+        }
         match outcome {
             Ok(()) => {}
             Err(Stop::Output(error)) => {
@@ -389,6 +396,8 @@ fn is_final(error: &EngineError) -> bool {
         | EngineError::LibraryExists(_)
         | EngineError::TooManyLibraries(_)
         | EngineError::TooManyDocuments(_)
+        | EngineError::StandingQueryNotFound(_)
+        | EngineError::TooManyStandingQueries(_)
         | EngineError::Invalid { .. }
         | EngineError::Blank { .. }
         | EngineError::Vector { .. }

@@ -283,7 +283,7 @@ fn read_up_to(r: &mut Reader<'_>, max: u32) -> Read<Option<u32>> {
 
 /// Any finite number: which of them a distance can be depends on the library's metric, which the
 /// engine checks.
-fn read_threshold(r: &mut Reader<'_>) -> Read<Option<f32>> {
+pub(super) fn read_threshold(r: &mut Reader<'_>) -> Read<Option<f32>> {
     let Some(threshold) = r.number()? else { return Ok(None) };
     #[expect(clippy::cast_possible_truncation, reason = "distances are f32, and so is a bound")]
     let threshold = threshold as f32;

@@ -300,13 +300,15 @@ fn wrong_bodies(body: &Body) -> Vec<(Vec<u8>, Expected)> {
 struct Target {
     libraries: BTreeMap<&'static str, String>,
     document: String,
+    query: String,
 }
 
 impl Target {
     fn path(&self, operation: &Operation, library: &str) -> String {
         let library = &self.libraries[library];
         let path = operation.path.replace("{library_id}", library);
-        path.replace("{document_id}", &self.document).replace("{slug}", "not-found")
+        let path = path.replace("{document_id}", &self.document).replace("{slug}", "not-found");
+        path.replace("{query_id}", &self.query)
     }
 }
 
@@ -396,6 +398,7 @@ fn url_cases(operation: &Operation, target: &Target) -> Vec<Case> {
             let path = operation.path.replace(&format!("{{{name}}}"), value);
             let path = path.replace("{library_id}", &target.libraries["vectors"]);
             let path = path.replace("{document_id}", &target.document);
+            let path = path.replace("{query_id}", &target.query);
             let expected = match value {
                 NONE if name != "slug" && operation.method != Method::PUT => Expected::Status(404),
                 NONE => Expected::Anything,
@@ -461,7 +464,10 @@ async fn fixture(server: &Server) -> Target {
     let document = server.add_vectors(&vectors, "kept", &[vec![1.0, 0.0, 0.0]]).await;
     let document = document["id"].as_str().expect("id").to_owned();
     let texts = server.library().await;
-    Target { libraries: BTreeMap::from([("vectors", vectors), ("texts", texts)]), document }
+    let query = json!({ "name": "kept", "embedding": [1.0, 0.0, 0.0], "distance_threshold": 0.1 });
+    let query = server.post(&format!("/v1/libraries/{vectors}/standing-queries"), &query).await;
+    let query = query.expect(201)["id"].as_str().expect("id").to_owned();
+    Target { libraries: BTreeMap::from([("vectors", vectors), ("texts", texts)]), document, query }
 }
 
 /// A library that no case touches, and what is in it.
@@ -583,6 +589,7 @@ async fn a_body_that_stops_or_dribbles_ends_at_every_operation() {
         let path = target.libraries["vectors"].clone();
         let path = operation.path.replace("{library_id}", &path);
         let path = path.replace("{document_id}", &target.document);
+        let path = path.replace("{query_id}", &target.query);
         let (server, method) = (Arc::clone(&server), operation.method);
         running.push(tokio::spawn(async move {
             let head = raw::head(&server, &method, &path, &[("content-length", "1000".to_owned())]);

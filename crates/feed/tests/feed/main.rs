@@ -1,0 +1,6 @@
+//! The change feed on the real engine with its files.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod following;
+mod histories;
+mod support;
