@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) ring: Mutex<Ring>,
     pub(crate) owners: RwLock<Owners>,
     pub(crate) counters: Counters,
-    pub(crate) disk_readers: Semaphore,
+    pub(crate) disk_readers: Arc<Semaphore>,
     /// Rung whenever the feed has come further.
     moved: Notify,
     stopping: watch::Sender<bool>,
@@ -72,7 +72,7 @@ impl Feed {
             ring: Mutex::new(Ring::new(head, config.events_max, config.bytes_max)),
             owners: RwLock::new(owners),
             counters: Counters::new(),
-            disk_readers: Semaphore::new(DISK_READERS_MAX),
+            disk_readers: Arc::new(Semaphore::new(DISK_READERS_MAX)),
             moved: Notify::new(),
             stopping: watch::Sender::new(false),
             task: Mutex::new(None),
@@ -121,9 +121,10 @@ impl Feed {
             return Ok(());
         }
         // It may be newer than what the feed has come to.
-        let (libraries, _seq) = self.0.engine.all_libraries();
-        let found = libraries.iter().any(|spec| spec.id == library && spec.tenant == tenant);
-        if found { Ok(()) } else { Err(FeedError::LibraryNotFound(library)) }
+        if self.0.engine.tenant_of(library) == Some(tenant) {
+            return Ok(());
+        }
+        Err(FeedError::LibraryNotFound(library))
     }
 
     /// The last record that followers are told of: all before are, too.
@@ -202,6 +203,7 @@ impl Shared {
     }
 
     async fn follow(&self, mut head: Seq) -> FeedError {
+        let mut oldest = Seq::START;
         loop {
             let batch = match self.next_records(head).await {
                 Ok(batch) => batch,
@@ -213,13 +215,18 @@ impl Shared {
                     self.publish(std::mem::take(&mut ready), head);
                     self.engine.applied(record.subject, record.seq).await;
                 }
-                match self.project(record) {
+                match self.take_in(record) {
                     Ok(changes) => ready.extend(changes),
                     Err(error) => return error,
                 }
                 head = record.seq;
             }
             self.publish(ready, head);
+            let oldest_now = self.engine.oldest();
+            if oldest_now > oldest {
+                oldest = oldest_now;
+                self.owners.write().forget(oldest);
+            }
         }
     }
 
@@ -244,16 +251,24 @@ impl Shared {
         }
     }
 
-    /// A record's events; `None` if it has none. Takes in what the record says of libraries.
+    /// The events of the next record, and what it says of libraries.
+    fn take_in(&self, record: &RawRecord) -> Result<Option<Changes>, FeedError> {
+        if let (Subject::Catalog, Some(part)) = (record.subject, record.parts.first()) {
+            let entry = CatalogEntry::decode(part);
+            let entry = entry.map_err(|error| undecodable(record.seq, &error))?;
+            self.owners.write().note(record.seq, &entry);
+        }
+        self.project(record)
+    }
+
+    /// A record's events; `None` if it has none.
     fn project(&self, record: &RawRecord) -> Result<Option<Changes>, FeedError> {
         let undecodable = |error| FeedError::from(undecodable(record.seq, &error));
         let changes = match record.subject {
             Subject::Catalog => {
                 let Some(part) = record.parts.first() else { return Ok(None) };
                 let entry = CatalogEntry::decode(part).map_err(undecodable)?;
-                let mut owners = self.owners.write();
-                owners.note(record.seq, &entry);
-                owners.forget(self.engine.oldest());
+                let owners = self.owners.read();
                 changes::of_catalog(record.seq, &entry, |id| owners.tenant(id))
             }
             Subject::Library(library) => {

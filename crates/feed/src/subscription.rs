@@ -135,15 +135,17 @@ impl Subscription {
         through: arrwdb_engine::state::Seq,
     ) -> Result<Option<Delivery>, FeedError> {
         let shared = self.feed.0.clone();
-        let turn = shared.disk_readers.acquire().await.map_err(|_closed| FeedError::Closed)?;
+        let turn = shared.disk_readers.clone().acquire_owned().await;
+        let turn = turn.map_err(|_closed| FeedError::Closed)?;
         shared.counters.disk_reads.fetch_add(1, Ordering::Relaxed);
         let (filter, after) = (self.filter.clone(), self.position.whole());
         let reader = shared.clone();
         let read = tokio::task::spawn_blocking(move || {
+            // Kept here, whether or not anybody waits.
+            let _turn = turn;
             reader.read(&filter, (after, through), (BATCH_RECORDS, DISK_BYTES))
         });
         let read = read.await.map_err(|error| storage(&error))?;
-        drop(turn);
         let (records, seen) = read.inspect_err(|_error| {
             shared.counters.errors.fetch_add(1, Ordering::Relaxed);
         })?;
