@@ -32,7 +32,7 @@ async fn every_kind_of_change_is_told_as_what_it_is() {
     let patch = arrwdb_engine::LibraryPatch { name: Some("b".into()), description: None };
     engine.update_library(TENANT, library, patch).await.unwrap();
     engine.delete_library(TENANT, library).await.unwrap();
-    let events = at_least(&mut subscription, 18).await;
+    let events = at_least(&mut subscription, 19).await;
     assert_eq!(
         types(&events),
         [
@@ -178,8 +178,11 @@ async fn f5_neither_filters_nor_restarts_nor_copies_change_an_event() {
         delete(&engine, library, &[n]).await;
     }
     engine.delete_library(TENANT, other).await.unwrap();
-    let all = at_least(&mut subscription, 2 + 40 * 10).await;
-    assert_eq!(all.last().unwrap()["type"], "library.deleted");
+    let mut all = Vec::new();
+    while all.last().is_none_or(|last: &serde_json::Value| last["type"] != "library.deleted") {
+        all.extend(at_least(&mut subscription, 1).await);
+    }
+    assert!(all.len() > 400);
     live.close().await;
     engine.close().await.unwrap();
     let copy = tempfile::tempdir().unwrap();
