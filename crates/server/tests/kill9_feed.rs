@@ -49,8 +49,10 @@ impl Seen {
 /// Follows until the server is gone, or `last` has come; leaves and comes back at random.
 async fn follow(client: Client, mut random: Seeded, mut seen: Seen, last: Option<String>) -> Seen {
     loop {
-        let path = if seen.last.is_some() { STREAM.to_owned() } else { format!("{STREAM}&after=0") };
-        let Some(mut stream) = EventStream::try_open(&client, &path, seen.last.as_deref()).await else {
+        let path =
+            if seen.last.is_some() { STREAM.to_owned() } else { format!("{STREAM}&after=0") };
+        let Some(mut stream) = EventStream::try_open(&client, &path, seen.last.as_deref()).await
+        else {
             return seen;
         };
         for _ in 0..=random.below(150) {
@@ -102,7 +104,8 @@ async fn write(
                 let id = id.unwrap_or_else(|| Uuid::from_u64_pair(random.bits(), random.bits()));
                 let title = format!("{:016x}", random.bits());
                 written.titles.insert(title.clone(), false);
-                let chunk = |n: usize| json!({"text": format!("{title} {n}"), "embedding": [1, 2, n]});
+                let chunk =
+                    |n: usize| json!({"text": format!("{title} {n}"), "embedding": [1, 2, n]});
                 let chunks: Vec<Value> = (0..=random.below(3)).map(chunk).collect();
                 let body = json!({"id": id, "title": title, "chunks": chunks});
                 let request = client.request(Method::POST, &format!("{documents}/with-embeddings"));
@@ -189,13 +192,21 @@ async fn f1_all_who_follow_see_every_acknowledged_change_once_over_kill_9() {
         let count = Arc::new(AtomicU64::new(0));
         let following: Vec<_> = followers
             .drain(..)
-            .map(|seen| tokio::spawn(follow(server.client.clone(), Seeded::new(random.bits()), seen, None)))
+            .map(|seen| {
+                tokio::spawn(follow(server.client.clone(), Seeded::new(random.bits()), seen, None))
+            })
             .collect();
         let writing: Vec<_> = writers
             .drain(..)
             .map(|written| {
                 let (client, library) = (server.client.clone(), library.clone());
-                tokio::spawn(write(client, library, Seeded::new(random.bits()), written, Arc::clone(&count)))
+                tokio::spawn(write(
+                    client,
+                    library,
+                    Seeded::new(random.bits()),
+                    written,
+                    Arc::clone(&count),
+                ))
             })
             .collect();
         until("enough writes are acknowledged", async || {
@@ -221,10 +232,17 @@ async fn f1_all_who_follow_see_every_acknowledged_change_once_over_kill_9() {
     for (n, seen) in followers.into_iter().enumerate() {
         let random = Seeded::new(seed + n as u64);
         let done = seen.last == last;
-        let seen = if done { seen } else { follow(server.client.clone(), random, seen, last.clone()).await };
+        let seen = if done {
+            seen
+        } else {
+            follow(server.client.clone(), random, seen, last.clone()).await
+        };
         assert_eq!(seen.events.len(), events.len());
         for ((id, flat), event) in seen.events.iter().zip(&events) {
-            assert_eq!((id.as_str(), &flat["seq"]), (event["id"].as_str().expect("id"), &event["seq"]));
+            assert_eq!(
+                (id.as_str(), &flat["seq"]),
+                (event["id"].as_str().expect("id"), &event["seq"])
+            );
             for (name, value) in event["data"].as_object().expect("data") {
                 assert_eq!(&flat[name], value, "{id}");
             }

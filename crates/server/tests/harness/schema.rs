@@ -14,7 +14,8 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
             "$schema" | "$id" | "$defs" | "title" | "description" => true,
             "$ref" => {
                 let pointer = wanted.as_str().and_then(|text| text.strip_prefix('#'));
-                let target = root.pointer(pointer.unwrap_or("?")).ok_or("a reference that leads nowhere")?;
+                let target =
+                    root.pointer(pointer.unwrap_or("?")).ok_or("a reference that leads nowhere")?;
                 check(root, target, value)?;
                 true
             }
@@ -25,9 +26,9 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
                 name => has_type(name, value),
             },
             "minimum" => value.as_u64().is_none_or(|number| Some(number) >= wanted.as_u64()),
-            "minProperties" => {
-                value.as_object().is_none_or(|members| Some(members.len() as u64) >= wanted.as_u64())
-            }
+            "minProperties" => value
+                .as_object()
+                .is_none_or(|members| Some(members.len() as u64) >= wanted.as_u64()),
             "required" => list(wanted)?
                 .iter()
                 .all(|name| value.get(name.as_str().unwrap_or_default()).is_some()),
@@ -41,7 +42,9 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
             }
             "additionalProperties" if *wanted == Value::Bool(false) => {
                 let known = schema["properties"].as_object().ok_or("properties")?;
-                value.as_object().is_none_or(|members| members.keys().all(|name| known.contains_key(name)))
+                value
+                    .as_object()
+                    .is_none_or(|members| members.keys().all(|name| known.contains_key(name)))
             }
             "oneOf" => {
                 let fits = list(wanted)?.iter().filter(|one| check(root, one, value).is_ok());
