@@ -41,7 +41,7 @@ async fn all_events(client: &Client, query: &str) -> Vec<Value> {
         let path = format!("/v1/events?after={after}&limit=7&{query}");
         let page = client.get(&path).await.expect(200);
         let found = page["events"].as_array().expect("events").clone();
-        after = page["next"].as_str().expect("next").to_owned();
+        page["next"].as_str().expect("next").clone_into(&mut after);
         if found.is_empty() {
             return events;
         }
@@ -132,7 +132,14 @@ async fn every_event_is_as_its_schema_says() {
         }
         assert_eq!(frame.data, flat);
     }
-    // Chunks are told of only where they are named.
+}
+
+#[tokio::test]
+async fn chunks_are_told_of_where_they_are_named_and_batches_with_their_outcomes() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    busy_life(&server).await;
+    let events = all_events(&server, EVERYTHING).await;
     let usual = all_events(&server, "").await;
     let expected: Vec<_> = events
         .iter()

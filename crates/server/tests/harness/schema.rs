@@ -21,10 +21,10 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
             }
             "const" => value == wanted,
             "enum" => list(wanted)?.contains(value),
-            "type" => match wanted {
-                Value::Array(names) => names.iter().any(|name| has_type(name, value)),
-                name => has_type(name, value),
-            },
+            "type" => wanted.as_array().map_or_else(
+                || has_type(wanted, value),
+                |names| names.iter().any(|name| has_type(name, value)),
+            ),
             "minimum" => value.as_u64().is_none_or(|number| Some(number) >= wanted.as_u64()),
             "minProperties" => value
                 .as_object()
