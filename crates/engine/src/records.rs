@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use arrwdb_log::{LogError, Record, Records, Stream};
-use arrwdb_state::{LibraryId, LibrarySpec, Seq};
+use arrwdb_state::{LibraryId, LibrarySpec, Seq, TenantId};
 use bytes::Bytes;
 
 use crate::engine::{Engine, Inner};
@@ -119,6 +119,11 @@ impl Engine {
     pub fn all_libraries(&self) -> (Vec<Arc<LibrarySpec>>, Seq) {
         let catalog = self.0.catalog.load();
         (catalog.iter().cloned().collect(), catalog.applied())
+    }
+
+    /// Whose a library is.
+    pub fn tenant_of(&self, library: LibraryId) -> Option<TenantId> {
+        self.0.catalog.load().get(library).map(|spec| spec.tenant)
     }
 
     /// Whether a durable record is applied, so that every read sees it.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use arrwdb_engine::state::{CatalogEntry, LibraryId, Seq, TenantId};
 use arrwdb_engine::{Engine, EngineError, RawRecord, Subject, WantedRecords};
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -50,7 +51,7 @@ pub(crate) struct Shared {
     pub(crate) ring: Mutex<Ring>,
     pub(crate) owners: RwLock<Owners>,
     pub(crate) counters: Counters,
-    pub(crate) disk_readers: Semaphore,
+    pub(crate) disk_readers: Arc<Semaphore>,
     /// Rung whenever the feed has come further.
     moved: Notify,
     stopping: watch::Sender<bool>,
@@ -72,7 +73,7 @@ impl Feed {
             ring: Mutex::new(Ring::new(head, config.events_max, config.bytes_max)),
             owners: RwLock::new(owners),
             counters: Counters::new(),
-            disk_readers: Semaphore::new(DISK_READERS_MAX),
+            disk_readers: Arc::new(Semaphore::new(DISK_READERS_MAX)),
             moved: Notify::new(),
             stopping: watch::Sender::new(false),
             task: Mutex::new(None),
@@ -124,9 +125,10 @@ impl Feed {
             return Ok(());
         }
         // It may be newer than what the feed has come to.
-        let (libraries, _seq) = self.0.engine.all_libraries();
-        let found = libraries.iter().any(|spec| spec.id == library && spec.tenant == tenant);
-        if found { Ok(()) } else { Err(FeedError::LibraryNotFound(library)) }
+        if self.0.engine.tenant_of(library) == Some(tenant) {
+            return Ok(());
+        }
+        Err(FeedError::LibraryNotFound(library))
     }
 
     /// The last record that followers are told of: all before are, too.
@@ -200,11 +202,14 @@ impl Shared {
 
     fn end(&self, why: FeedError) {
         let bells = self.ring.lock().end(why);
-        bells.iter().for_each(|bell| bell.notify_waiters());
+        for bell in bells {
+            bell.notify_waiters();
+        }
         self.moved.notify_waiters();
     }
 
     async fn follow(&self, mut head: Seq) -> FeedError {
+        let mut oldest = Seq::START;
         loop {
             let batch = match self.next_records(head).await {
                 Ok(batch) => batch,
@@ -216,13 +221,18 @@ impl Shared {
                     self.publish(std::mem::take(&mut ready), head);
                     self.engine.applied(record.subject, record.seq).await;
                 }
-                match self.project(record) {
+                match self.take_in(record) {
                     Ok(changes) => ready.extend(changes),
                     Err(error) => return error,
                 }
                 head = record.seq;
             }
             self.publish(ready, head);
+            let oldest_now = self.engine.oldest();
+            if oldest_now > oldest {
+                oldest = oldest_now;
+                self.owners.write().forget(oldest);
+            }
         }
     }
 
@@ -247,16 +257,24 @@ impl Shared {
         }
     }
 
-    /// A record's events; `None` if it has none. Takes in what the record says of libraries.
+    /// The events of the next record, and what it says of libraries.
+    fn take_in(&self, record: &RawRecord) -> Result<Option<Changes>, FeedError> {
+        if let (Subject::Catalog, Some(part)) = (record.subject, record.parts.first()) {
+            let entry = CatalogEntry::decode(part);
+            let entry = entry.map_err(|error| undecodable(record.seq, &error))?;
+            self.owners.write().note(record.seq, &entry);
+        }
+        self.project(record)
+    }
+
+    /// A record's events; `None` if it has none.
     fn project(&self, record: &RawRecord) -> Result<Option<Changes>, FeedError> {
         let undecodable = |error| FeedError::from(undecodable(record.seq, &error));
         let changes = match record.subject {
             Subject::Catalog => {
                 let Some(part) = record.parts.first() else { return Ok(None) };
                 let entry = CatalogEntry::decode(part).map_err(undecodable)?;
-                let mut owners = self.owners.write();
-                owners.note(record.seq, &entry);
-                owners.forget(self.engine.oldest());
+                let owners = self.owners.read();
                 changes::of_catalog(record.seq, &entry, |id| owners.tenant(id))
             }
             Subject::Library(library) => {
@@ -275,7 +293,9 @@ impl Shared {
             self.counters.published(changes);
         }
         let bells = self.ring.lock().publish(ready, head);
-        bells.iter().for_each(|bell| bell.notify_waiters());
+        for bell in bells {
+            bell.notify_waiters();
+        }
         self.moved.notify_waiters();
     }
 
@@ -293,7 +313,7 @@ impl Shared {
             if record.seq > through {
                 return Ok(ControlFlow::Break(()));
             }
-            bytes += record.parts.iter().map(|part| part.len()).sum::<usize>();
+            bytes += record.parts.iter().map(Bytes::len).sum::<usize>();
             if self.may_concern(filter, &record)
                 && let Some(changes) = self.project(&record)?
                 && filter.may_pass(&changes)

@@ -69,7 +69,7 @@ impl Subscription {
             // Registered before looking, so that no event in between is missed.
             let bell = self.bell.clone();
             let rung = bell.notified();
-            let look = self.feed.0.ring.lock().look(self.topic, self.position, BATCH_RECORDS);
+            let look = self.look();
             let taken = match look {
                 Look::Records(records) => self.take(records),
                 Look::Nothing(head) => {
@@ -94,7 +94,7 @@ impl Subscription {
     /// As [`Subscription::next`].
     pub async fn try_next(&mut self) -> Result<Option<Delivery>, FeedError> {
         loop {
-            let look = self.feed.0.ring.lock().look(self.topic, self.position, BATCH_RECORDS);
+            let look = self.look();
             let taken = match look {
                 Look::Records(records) => self.take(records),
                 Look::Nothing(head) => {
@@ -109,6 +109,13 @@ impl Subscription {
             }
             tokio::task::consume_budget().await;
         }
+    }
+
+    fn look(&self) -> Look {
+        let oldest = self.feed.oldest();
+        let mut ring = self.feed.0.ring.lock();
+        ring.forget(oldest);
+        ring.look(self.topic, self.position, BATCH_RECORDS)
     }
 
     /// Moves past records; `None` if nothing of them is wanted.
@@ -135,15 +142,17 @@ impl Subscription {
         through: arrwdb_engine::state::Seq,
     ) -> Result<Option<Delivery>, FeedError> {
         let shared = self.feed.0.clone();
-        let turn = shared.disk_readers.acquire().await.map_err(|_closed| FeedError::Closed)?;
+        let turn = shared.disk_readers.clone().acquire_owned().await;
+        let turn = turn.map_err(|_closed| FeedError::Closed)?;
         shared.counters.disk_reads.fetch_add(1, Ordering::Relaxed);
         let (filter, after) = (self.filter.clone(), self.position.whole());
         let reader = shared.clone();
         let read = tokio::task::spawn_blocking(move || {
+            // Kept here, whether or not anybody waits.
+            let _turn = turn;
             reader.read(&filter, (after, through), (BATCH_RECORDS, DISK_BYTES))
         });
         let read = read.await.map_err(|error| storage(&error))?;
-        drop(turn);
         let (records, seen) = read.inspect_err(|_error| {
             shared.counters.errors.fetch_add(1, Ordering::Relaxed);
         })?;

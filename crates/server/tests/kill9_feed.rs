@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use harness::sse::{EventStream, Frame};
 use harness::vectors::Seeded;
-use harness::{Client, Site, until};
+use harness::{Answer, Client, Site, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -86,43 +86,7 @@ async fn write(
 ) -> Written {
     let documents = format!("/v1/libraries/{library}/documents");
     loop {
-        let choice = random.below(10);
-        let existing = written.live.get(random.below(written.live.len().max(1))).copied();
-        let answer = match existing {
-            Some(id) if choice < 3 => {
-                written.live.retain(|live| *live != id);
-                written.deleted.insert(id, false);
-                let request = client.request(Method::DELETE, &format!("{documents}/{id}"));
-                let answer = client.try_send(request).await;
-                if answer.as_ref().is_some_and(|answer| answer.status == 204) {
-                    written.deleted.insert(id, true);
-                }
-                answer
-            }
-            existing => {
-                let id = existing.filter(|_| choice < 5);
-                let id = id.unwrap_or_else(|| Uuid::from_u64_pair(random.bits(), random.bits()));
-                let title = format!("{:016x}", random.bits());
-                written.titles.insert(title.clone(), false);
-                let chunk =
-                    |n: usize| json!({"text": format!("{title} {n}"), "embedding": [1, 2, n]});
-                let chunks: Vec<Value> = (0..=random.below(3)).map(chunk).collect();
-                let body = json!({"id": id, "title": title, "chunks": chunks});
-                let request = client.request(Method::POST, &format!("{documents}/with-embeddings"));
-                let answer = client.try_send(request.json(&body)).await;
-                if answer.as_ref().is_some_and(|answer| answer.status == 201) {
-                    written.titles.insert(title, true);
-                    if !written.live.contains(&id) {
-                        written.live.push(id);
-                    }
-                } else {
-                    // It may be there or not: let it be.
-                    written.live.retain(|live| *live != id);
-                }
-                answer
-            }
-        };
-        match answer {
+        match one_write(&client, &documents, &mut random, &mut written).await {
             Some(answer) if answer.status < 300 => {
                 count.fetch_add(1, Ordering::SeqCst);
             }
@@ -130,6 +94,40 @@ async fn write(
             None => return written,
         }
     }
+}
+
+async fn one_write(
+    client: &Client,
+    documents: &str,
+    random: &mut Seeded,
+    written: &mut Written,
+) -> Option<Answer> {
+    let choice = random.below(10);
+    let existing = written.live.get(random.below(written.live.len().max(1))).copied();
+    if let Some(id) = existing.filter(|_| choice < 3) {
+        written.live.retain(|live| *live != id);
+        written.deleted.insert(id, false);
+        let request = client.request(Method::DELETE, &format!("{documents}/{id}"));
+        let answer = client.try_send(request).await?;
+        written.deleted.insert(id, answer.status == 204);
+        return Some(answer);
+    }
+    let id = existing.filter(|_| choice < 5);
+    let id = id.unwrap_or_else(|| Uuid::from_u64_pair(random.bits(), random.bits()));
+    // Until it is answered it may be there or not: it is let be.
+    written.live.retain(|live| *live != id);
+    let title = format!("{:016x}", random.bits());
+    written.titles.insert(title.clone(), false);
+    let chunk = |n: usize| json!({"text": format!("{title} {n}"), "embedding": [1, 2, n]});
+    let chunks: Vec<Value> = (0..=random.below(3)).map(chunk).collect();
+    let body = json!({"id": id, "title": title, "chunks": chunks});
+    let request = client.request(Method::POST, &format!("{documents}/with-embeddings"));
+    let answer = client.try_send(request.json(&body)).await?;
+    if answer.status == 201 {
+        written.titles.insert(title, true);
+        written.live.push(id);
+    }
+    Some(answer)
 }
 
 /// Everything that the log tells.
@@ -143,7 +141,7 @@ async fn all_events(client: &Client) -> Vec<Value> {
             return events;
         }
         events.extend(found.iter().cloned());
-        after = page["next"].as_str().expect("next").to_owned();
+        page["next"].as_str().expect("next").clone_into(&mut after);
     }
 }
 
@@ -167,6 +165,24 @@ fn verify(events: &[Value], writers: &[Written]) {
         for (id, acknowledged) in &written.deleted {
             let told = deleted.get(id.to_string().as_str()).copied().unwrap_or(0);
             assert!(told == 1 || (told == 0 && !acknowledged), "{id} is deleted {told} times");
+        }
+    }
+}
+
+/// Follows until everything is seen.
+async fn follow_to_the_end(client: &Client, random: Seeded, seen: Seen, events: &[Value]) -> Seen {
+    let last = events.last().expect("events")["id"].as_str().map(str::to_owned);
+    if seen.last == last { seen } else { follow(client.clone(), random, seen, last).await }
+}
+
+/// Compares what one who followed has seen with what the log tells.
+fn compare(seen: &Seen, events: &[Value]) {
+    assert_eq!(seen.events.len(), events.len());
+    for ((id, flat), event) in seen.events.iter().zip(events) {
+        let place = event["id"].as_str().expect("id");
+        assert_eq!((id.as_str(), &flat["seq"]), (place, &event["seq"]));
+        for (name, value) in event["data"].as_object().expect("data") {
+            assert_eq!(&flat[name], value, "{id}");
         }
     }
 }
@@ -228,24 +244,8 @@ async fn f1_all_who_follow_see_every_acknowledged_change_once_over_kill_9() {
     }
     let events = all_events(&server).await;
     verify(&events, &writers);
-    let last = events.last().expect("events")["id"].as_str().map(str::to_owned);
     for (n, seen) in followers.into_iter().enumerate() {
         let random = Seeded::new(seed + n as u64);
-        let done = seen.last == last;
-        let seen = if done {
-            seen
-        } else {
-            follow(server.client.clone(), random, seen, last.clone()).await
-        };
-        assert_eq!(seen.events.len(), events.len());
-        for ((id, flat), event) in seen.events.iter().zip(&events) {
-            assert_eq!(
-                (id.as_str(), &flat["seq"]),
-                (event["id"].as_str().expect("id"), &event["seq"])
-            );
-            for (name, value) in event["data"].as_object().expect("data") {
-                assert_eq!(&flat[name], value, "{id}");
-            }
-        }
+        compare(&follow_to_the_end(&server, random, seen, &events).await, &events);
     }
 }

@@ -364,9 +364,11 @@ fn url_cases(operation: &Operation, target: &Target) -> Vec<Case> {
     let mut cases = Vec::new();
     if !deletes && operation.body.is_none() {
         cases.push(case("unknown parameter", format!("{path}?%ff=%fe"), Expected::Anything));
+        // A stream of events of a library that is there has no end.
+        let nobody = if operation.path.ends_with("/events/stream") { NONE } else { "" };
         cases.push(case(
             "long query",
-            format!("{path}?x={}", "y".repeat(20_000)),
+            format!("{path}?library_id={nobody}&x={}", "y".repeat(20_000)),
             Expected::Anything,
         ));
     }

@@ -8,7 +8,7 @@ use crate::harness::{Server, Site};
 const NONE: &str = "00000000-0000-4000-8000-000000000000";
 
 /// Every method and path that the contract asks for.
-const PROMISED: [(&str, &str); 34] = [
+const PROMISED: [(&str, &str); 39] = [
     ("get", "/"),
     ("get", "/health"),
     ("get", "/ready"),
@@ -42,6 +42,11 @@ const PROMISED: [(&str, &str); 34] = [
     ("post", "/v1/libraries/{library_id}/index/rebuild"),
     ("post", "/v1/libraries/{library_id}/index/optimize"),
     ("get", "/v1/libraries/{library_id}/index/statistics"),
+    ("get", "/v1/events/stream"),
+    ("get", "/v1/events"),
+    ("get", "/v1/events/stats"),
+    ("get", "/v1/events/statistics"),
+    ("get", "/v1/events/schema"),
     ("get", "/errors/{slug}"),
 ];
 
@@ -64,7 +69,9 @@ async fn ask(server: &Server, method: &str, path: &str) -> crate::harness::Answe
     let path = path
         .replace("{library_id}", NONE)
         .replace("{document_id}", NONE)
-        .replace("{slug}", "not-found");
+        .replace("{slug}", "not-found")
+        // Of a library that is there it has no end.
+        .replace("/events/stream", &format!("/events/stream?library_id={NONE}"));
     let method: Method = method.to_uppercase().parse().expect("method");
     server.raw(method, &path, "").await
 }
