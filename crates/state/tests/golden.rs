@@ -10,9 +10,10 @@ use std::sync::Arc;
 use arrwdb_state::{
     BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome, Catalog, CatalogEntry, Chunk,
     ChunkId, Command, Custom, DeletedDocument, DeletedLibrary, Document, DocumentId,
-    DocumentMetadata, DocumentRecord, FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork, LibraryEntry, LibraryId,
-    LibrarySpec, Manifest, MatchPosition, MatchedPassage, MatchedQuery, Metric, ModelName,
-    Quantization, QueriesMatched, QueryId, Replaced, Segment, Seq, Structure, TenantId, Timestamp, View,
+    DocumentMetadata, DocumentRecord, FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork,
+    LibraryEntry, LibraryId, LibrarySpec, Manifest, MatchPosition, MatchedPassage, MatchedQuery,
+    Metric, ModelName, Quantization, QueriesMatched, QueryId, Replaced, Segment, Seq, Structure,
+    TenantId, Timestamp, View,
 };
 
 fn check(name: &str, bytes: &[u8]) {
