@@ -340,7 +340,7 @@ mod tests {
         assert!(catalog.owned(TenantId::DEFAULT, of.companion()).is_err());
         let (read, _) = Catalog::read(&catalog.write(|_id| Seq::START)).unwrap();
         assert_eq!(read, catalog);
-        let gone = read.apply(Seq::new(3), &CatalogEntry::LibraryDeleted { id: of, at });
+        let gone = read.apply(Seq::new(3), &CatalogEntry::LibraryDeleted { id: of, at, was: None });
         assert_eq!(gone.iter().count(), 0);
         assert!(gone.is_empty());
     }

@@ -41,8 +41,7 @@ impl View {
             segments.extend(view.as_of(seq, &mut totals)?);
         }
         let Totals { documents, chunks, digest } = totals;
-        let (dimension, oldest) = (self.dimension, self.oldest);
-        Ok(Self { dimension, applied: seq, oldest, segments, documents, chunks, digest })
+        Ok(Self { applied: seq, segments, documents, chunks, digest, ..*self })
     }
 
     /// Whether a document with this id lived at `seq`. O(segments * log documents).

@@ -17,11 +17,10 @@ use super::requests::{read_vector, text_within};
 use super::search_requests::read_threshold;
 use super::seq_header;
 use crate::app::App;
-use crate::extract::{
-    LibraryPath, MinSeq, QueryInLibrary, QueryPairs, WholeBody, query_fault, read_json,
-};
+use crate::extract::{LibraryPath, QueryInLibrary, QueryPairs, WholeBody, query_fault, read_json};
 use crate::json::{Read, Reader};
 use crate::limits::{LIST_PAGE_DEFAULT, LIST_PAGE_MAX};
+use crate::moment::MinSeq;
 use crate::openapi::{EmbeddingErrors, ReadErrors, WriteErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;

@@ -11,9 +11,15 @@ const DIMENSION: usize = 1024;
 const FAR: u64 = 1_000_000_000;
 
 /// Reads below `/v1` of which no state of a library is asked: why `min_seq` means nothing there.
-const STATELESS: [(&str, &str); 0] = [];
+const STATELESS: [(&str, &str); 5] = [
+    ("event_stream", "goes on for ever from the place it is asked for"),
+    ("events", "says where to go on with `next`"),
+    ("event_stats", "figures of the process"),
+    ("event_statistics", "figures of the process"),
+    ("event_schema", "always the same"),
+];
 /// Reads of what has no past: `as_of` is refused.
-const NO_PAST: [&str; 1] = ["list_libraries"];
+const NO_PAST: [&str; 3] = ["list_libraries", "list_standing_queries", "get_standing_query"];
 /// Writes whose answer is under way before the number is known; what says it there.
 const NUMBERED_INSIDE: [(&str, &str); 0] = [];
 
@@ -69,7 +75,12 @@ fn body(operation: &str, document: &str) -> Value {
         "add_documents" => json!({ "documents": [with_text] }),
         "add_documents_with_embeddings" => json!({ "documents": [with_vector] }),
         "delete_documents" => json!({ "document_ids": [document] }),
-        "rebuild_index"
+        "create_standing_query" => {
+            json!({ "name": "named", "embedding": vector, "distance_threshold": 0.5 })
+        }
+        "update_standing_query" => json!({ "name": "renamed" }),
+        "delete_standing_query"
+        | "rebuild_index"
         | "optimize_index"
         | "purge"
         | "delete_library"
@@ -79,17 +90,26 @@ fn body(operation: &str, document: &str) -> Value {
     }
 }
 
-/// A library with a document: both ids, and the document's number.
+/// A library with a standing query and a document: the library's and the document's id, and the
+/// document's number.
 async fn filled(server: &Server) -> (String, String, u64) {
     let library = server.library().await;
+    let path = format!("/v1/libraries/{library}/standing-queries");
+    server.post(&path, &body("create_standing_query", "")).await.expect(201);
     let path = format!("/v1/libraries/{library}/documents");
     let added = server.post(&path, &json!({ "title": "first", "texts": ["some words"] })).await;
     let id = added.expect(201)["id"].as_str().expect("id").to_owned();
     (library, id, added.seq())
 }
 
-fn path_of(operation: &Operation, library: &str, document: &str) -> String {
-    operation.path.replace("{library_id}", library).replace("{document_id}", document)
+async fn path_of(server: &Server, operation: &Operation, library: &str, document: &str) -> String {
+    let path = operation.path.replace("{library_id}", library).replace("{document_id}", document);
+    if !path.contains("{query_id}") {
+        return path;
+    }
+    let queries = server.get(&format!("/v1/libraries/{library}/standing-queries")).await;
+    let id = queries.expect(200)["standing_queries"][0]["id"].as_str().expect("id").to_owned();
+    path.replace("{query_id}", &id)
 }
 
 async fn ask(server: &Server, operation: &Operation, path: &str, document: &str) -> Answer {
@@ -122,7 +142,7 @@ async fn every_read_waits_for_a_number_and_names_the_one_that_it_is_true_at() {
         reads += 1;
         assert!(read.parameters.iter().any(|name| name == "min_seq"), "{id} describes no min_seq");
         assert!(read.has_header, "{id} describes no X-Arrwdb-Seq");
-        let path = path_of(read, &library, &document);
+        let path = path_of(&server, read, &library, &document).await;
         let asked =
             async |query: String| ask(&server, read, &format!("{path}?{query}"), &document).await;
         let refused = asked(format!("min_seq={FAR}")).await;
@@ -173,7 +193,7 @@ async fn every_write_names_its_number() {
         writes += 1;
         assert!(write.has_header, "{id} describes no X-Arrwdb-Seq");
         let (library, document, seq) = filled(&server).await;
-        let path = path_of(write, &library, &document);
+        let path = path_of(&server, write, &library, &document).await;
         let answer = ask(&server, write, &path, &document).await;
         assert!((200..300).contains(&answer.status), "{id}: {}", answer.text());
         assert!(answer.seq() >= seq, "{id}: {} after {seq}", answer.seq());
