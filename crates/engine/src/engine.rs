@@ -458,7 +458,10 @@ impl Inner {
         self.wait_for_catalog(min_seq).await?;
         let of_tenant = || {
             let (catalog, handles) = (self.catalog.load_full(), self.handles.load_full());
-            let specs = catalog.iter().filter(|spec| spec.tenant == tenant);
+            let of_tenant = |spec: &&Arc<LibrarySpec>| spec.tenant == tenant;
+            let specs = catalog.iter().filter(of_tenant);
+            // A library of standing queries is nobody's to see.
+            let specs = specs.filter(|spec| spec.companion_of.is_none());
             let found = specs.map(|spec| (spec.clone(), handles.get(&spec.id).cloned()));
             found.collect::<Vec<_>>()
         };

@@ -215,7 +215,7 @@ fn golden_library_entries_and_segment() {
     check("queries-matched-1.bin", &matched.encode().concat());
     let none = View::empty(3).apply(Seq::new(11), &matched).unwrap();
     let manifest = Manifest::of(&none, spec().id.companion(), 1).unwrap();
-    check("manifest-2.bin", &manifest.write());
+    check("manifest-2-companion.bin", &manifest.write());
     assert_eq!(Manifest::read(&manifest.write()).unwrap(), manifest);
     let view = View::empty(3);
     let entry = view.decide(Command::Put(vec![record()]), at, None).unwrap().entry.unwrap();
