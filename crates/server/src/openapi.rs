@@ -136,6 +136,25 @@ impl IntoResponses for FollowErrors {
     }
 }
 
+/// Errors of requests for a WebSocket.
+#[derive(Debug)]
+pub(crate) struct SocketErrors;
+
+impl IntoResponses for SocketErrors {
+    fn responses() -> Responses {
+        responses(&[
+            &problem::INVALID_REQUEST,
+            &problem::FORBIDDEN_ORIGIN,
+            &problem::NOT_FOUND,
+            &problem::VALIDATION,
+            &problem::UPGRADE_REQUIRED,
+            &problem::RATE_LIMITED,
+            &problem::INTERNAL,
+            &problem::SHUTTING_DOWN,
+        ])
+    }
+}
+
 /// Errors of requests that write.
 #[derive(Debug)]
 pub(crate) struct WriteErrors;
