@@ -239,6 +239,7 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
         ("search", "The nearest passages."),
         ("index", "What a library is searched by."),
         ("events", "Every change, as it happens and from the past."),
+        ("websocket", "One connection for requests, events and live queries."),
         ("admin", "Operations on the whole server."),
         ("health", "Whether the server works, and its figures."),
         ("root", "What this server is, and what its errors mean."),

@@ -22,3 +22,4 @@ mod recall;
 mod search;
 mod streams;
 mod surface;
+mod websocket;

@@ -9,6 +9,7 @@ pub(crate) mod raw;
 pub(crate) mod sse;
 pub(crate) mod store;
 pub(crate) mod vectors;
+pub(crate) mod ws;
 
 use std::fs::{self, File};
 use std::net::TcpListener;

@@ -219,7 +219,7 @@ impl LiveQueries {
             return Err(Problem::new(&problem::INVALID_REQUEST, detail));
         }
         if self.changes.is_none() {
-            let types = EventTypes::parse("document.*")
+            let types = EventTypes::parse("document.*,library.deleted")
                 .map_err(|error| Problem::hidden(&problem::INTERNAL, error.to_string()))?;
             let mut filter = Filter::of(self.tenant);
             (filter.library, filter.types) = (Some(self.library), types);
