@@ -87,7 +87,15 @@ pub(crate) fn goldens(workspace: &Workspace) -> Result<(), Error> {
 /// Kills and restarts the real binary under load, many times over.
 pub(crate) fn kill9(workspace: &Workspace, rounds: u32) -> Result<(), Error> {
     let mut steps = Steps::default();
-    let mut command = workspace.cargo(&["test", "--package", SERVER.0, "--test", "kill9", "--test", "kill9_feed"]);
+    let mut command = workspace.cargo(&[
+        "test",
+        "--package",
+        SERVER.0,
+        "--test",
+        "kill9",
+        "--test",
+        "kill9_feed",
+    ]);
     command.args(["--", "--nocapture"]).env(KILL9_ROUNDS_VARIABLE, rounds.to_string());
     steps.run("kill9", &mut command);
     steps.finish()

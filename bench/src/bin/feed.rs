@@ -20,7 +20,9 @@ use arrwdb_embed::deterministic::DeterministicProvider;
 use arrwdb_embed::http::{HttpOptions, http_client};
 use arrwdb_embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 use arrwdb_engine::state::{Custom, IndexSpec, LibraryId, Metric, TenantId};
-use arrwdb_engine::{Content, Engine, EngineConfig, EngineParts, NewLibrary, PutChunk, PutDocument};
+use arrwdb_engine::{
+    Content, Engine, EngineConfig, EngineParts, NewLibrary, PutChunk, PutDocument,
+};
 use arrwdb_feed::{Feed, FeedConfig, Filter, Position};
 
 const TENANT: TenantId = TenantId::DEFAULT;
@@ -297,7 +299,10 @@ fn open_stream(server: &Server) -> Outcome<TcpStream> {
 }
 
 fn document_body(n: u64) -> String {
-    format!("{{\"title\":\"{n}\",\"chunks\":[{{\"text\":\"x\",\"embedding\":[1,2,3,{}]}}]}}", n % 97)
+    format!(
+        "{{\"title\":\"{n}\",\"chunks\":[{{\"text\":\"x\",\"embedding\":[1,2,3,{}]}}]}}",
+        n % 97
+    )
 }
 
 /// The same over the wire: clients that open a stream and never read it.
@@ -310,8 +315,7 @@ fn stalled_sockets(seconds: f64) -> Outcome<()> {
     for round in 0..6 {
         let with = round % 2 == 1;
         let count = if with { STALLED_SUBSCRIBERS } else { 0 };
-        let stalled: Vec<_> =
-            (0..count).map(|_n| open_stream(&server)).collect::<Outcome<_>>()?;
+        let stalled: Vec<_> = (0..count).map(|_n| open_stream(&server)).collect::<Outcome<_>>()?;
         if with {
             // Until the buffers between are full, those who do not read are written to.
             fill(&server, &library)?;
@@ -334,7 +338,9 @@ fn stalled_sockets(seconds: f64) -> Outcome<()> {
 fn fill(server: &Server, library: &str) -> Outcome<()> {
     let title = "t".repeat(1000);
     let path = format!("/v1/libraries/{library}/documents/batch-with-embeddings");
-    let one = format!("{{\"title\":\"{title}\",\"chunks\":[{{\"text\":\"x\",\"embedding\":[1,2,3,4]}}]}}");
+    let one = format!(
+        "{{\"title\":\"{title}\",\"chunks\":[{{\"text\":\"x\",\"embedding\":[1,2,3,4]}}]}}"
+    );
     let body = format!("{{\"documents\":[{}]}}", vec![one; 1000].join(","));
     for _batch in 0..8 {
         let answer = server.request("POST", &path, body.as_bytes())?;

@@ -63,10 +63,14 @@ pub(crate) fn of_library(
                 1 + document.chunks.len() + document.replaced.as_ref().map_or(0, Vec::len)
             };
             data.reserve_exact(documents.iter().map(events).sum());
-            documents.into_iter().for_each(|document| put(document, &mut data));
+            for document in documents {
+                put(document, &mut data);
+            }
         }
         OutlineChange::Deleted(documents) => {
-            documents.into_iter().for_each(|document| deleted(document, &mut data));
+            for document in documents {
+                deleted(document, &mut data);
+            }
         }
         OutlineChange::Batch(note) => data.push(EventData::Batch(note)),
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use arrwdb_engine::state::{CatalogEntry, LibraryId, Seq, TenantId};
 use arrwdb_engine::{Engine, EngineError, RawRecord, Subject, WantedRecords};
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -198,7 +199,9 @@ impl Shared {
 
     fn end(&self, why: FeedError) {
         let bells = self.ring.lock().end(why);
-        bells.iter().for_each(|bell| bell.notify_waiters());
+        for bell in bells {
+            bell.notify_waiters();
+        }
         self.moved.notify_waiters();
     }
 
@@ -287,7 +290,9 @@ impl Shared {
             self.counters.published(changes);
         }
         let bells = self.ring.lock().publish(ready, head);
-        bells.iter().for_each(|bell| bell.notify_waiters());
+        for bell in bells {
+            bell.notify_waiters();
+        }
         self.moved.notify_waiters();
     }
 
@@ -305,7 +310,7 @@ impl Shared {
             if record.seq > through {
                 return Ok(ControlFlow::Break(()));
             }
-            bytes += record.parts.iter().map(|part| part.len()).sum::<usize>();
+            bytes += record.parts.iter().map(Bytes::len).sum::<usize>();
             if self.may_concern(filter, &record)
                 && let Some(changes) = self.project(&record)?
                 && filter.may_pass(&changes)

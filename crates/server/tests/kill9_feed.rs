@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use harness::sse::{EventStream, Frame};
 use harness::vectors::Seeded;
-use harness::{Client, Site, until};
+use harness::{Answer, Client, Site, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -49,8 +49,10 @@ impl Seen {
 /// Follows until the server is gone, or `last` has come; leaves and comes back at random.
 async fn follow(client: Client, mut random: Seeded, mut seen: Seen, last: Option<String>) -> Seen {
     loop {
-        let path = if seen.last.is_some() { STREAM.to_owned() } else { format!("{STREAM}&after=0") };
-        let Some(mut stream) = EventStream::try_open(&client, &path, seen.last.as_deref()).await else {
+        let path =
+            if seen.last.is_some() { STREAM.to_owned() } else { format!("{STREAM}&after=0") };
+        let Some(mut stream) = EventStream::try_open(&client, &path, seen.last.as_deref()).await
+        else {
             return seen;
         };
         for _ in 0..=random.below(150) {
@@ -84,42 +86,7 @@ async fn write(
 ) -> Written {
     let documents = format!("/v1/libraries/{library}/documents");
     loop {
-        let choice = random.below(10);
-        let existing = written.live.get(random.below(written.live.len().max(1))).copied();
-        let answer = match existing {
-            Some(id) if choice < 3 => {
-                written.live.retain(|live| *live != id);
-                written.deleted.insert(id, false);
-                let request = client.request(Method::DELETE, &format!("{documents}/{id}"));
-                let answer = client.try_send(request).await;
-                if answer.as_ref().is_some_and(|answer| answer.status == 204) {
-                    written.deleted.insert(id, true);
-                }
-                answer
-            }
-            existing => {
-                let id = existing.filter(|_| choice < 5);
-                let id = id.unwrap_or_else(|| Uuid::from_u64_pair(random.bits(), random.bits()));
-                let title = format!("{:016x}", random.bits());
-                written.titles.insert(title.clone(), false);
-                let chunk = |n: usize| json!({"text": format!("{title} {n}"), "embedding": [1, 2, n]});
-                let chunks: Vec<Value> = (0..=random.below(3)).map(chunk).collect();
-                let body = json!({"id": id, "title": title, "chunks": chunks});
-                let request = client.request(Method::POST, &format!("{documents}/with-embeddings"));
-                let answer = client.try_send(request.json(&body)).await;
-                if answer.as_ref().is_some_and(|answer| answer.status == 201) {
-                    written.titles.insert(title, true);
-                    if !written.live.contains(&id) {
-                        written.live.push(id);
-                    }
-                } else {
-                    // It may be there or not: let it be.
-                    written.live.retain(|live| *live != id);
-                }
-                answer
-            }
-        };
-        match answer {
+        match one_write(&client, &documents, &mut random, &mut written).await {
             Some(answer) if answer.status < 300 => {
                 count.fetch_add(1, Ordering::SeqCst);
             }
@@ -127,6 +94,40 @@ async fn write(
             None => return written,
         }
     }
+}
+
+async fn one_write(
+    client: &Client,
+    documents: &str,
+    random: &mut Seeded,
+    written: &mut Written,
+) -> Option<Answer> {
+    let choice = random.below(10);
+    let existing = written.live.get(random.below(written.live.len().max(1))).copied();
+    if let Some(id) = existing.filter(|_| choice < 3) {
+        written.live.retain(|live| *live != id);
+        written.deleted.insert(id, false);
+        let request = client.request(Method::DELETE, &format!("{documents}/{id}"));
+        let answer = client.try_send(request).await?;
+        written.deleted.insert(id, answer.status == 204);
+        return Some(answer);
+    }
+    let id = existing.filter(|_| choice < 5);
+    let id = id.unwrap_or_else(|| Uuid::from_u64_pair(random.bits(), random.bits()));
+    // Until it is answered it may be there or not: it is let be.
+    written.live.retain(|live| *live != id);
+    let title = format!("{:016x}", random.bits());
+    written.titles.insert(title.clone(), false);
+    let chunk = |n: usize| json!({"text": format!("{title} {n}"), "embedding": [1, 2, n]});
+    let chunks: Vec<Value> = (0..=random.below(3)).map(chunk).collect();
+    let body = json!({"id": id, "title": title, "chunks": chunks});
+    let request = client.request(Method::POST, &format!("{documents}/with-embeddings"));
+    let answer = client.try_send(request.json(&body)).await?;
+    if answer.status == 201 {
+        written.titles.insert(title, true);
+        written.live.push(id);
+    }
+    Some(answer)
 }
 
 /// Everything that the log tells.
@@ -140,7 +141,7 @@ async fn all_events(client: &Client) -> Vec<Value> {
             return events;
         }
         events.extend(found.iter().cloned());
-        after = page["next"].as_str().expect("next").to_owned();
+        page["next"].as_str().expect("next").clone_into(&mut after);
     }
 }
 
@@ -168,6 +169,18 @@ fn verify(events: &[Value], writers: &[Written]) {
     }
 }
 
+/// Compares what one who followed has seen with what the log tells.
+fn compare(seen: &Seen, events: &[Value]) {
+    assert_eq!(seen.events.len(), events.len());
+    for ((id, flat), event) in seen.events.iter().zip(events) {
+        let place = event["id"].as_str().expect("id");
+        assert_eq!((id.as_str(), &flat["seq"]), (place, &event["seq"]));
+        for (name, value) in event["data"].as_object().expect("data") {
+            assert_eq!(&flat[name], value, "{id}");
+        }
+    }
+}
+
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
@@ -189,13 +202,21 @@ async fn f1_all_who_follow_see_every_acknowledged_change_once_over_kill_9() {
         let count = Arc::new(AtomicU64::new(0));
         let following: Vec<_> = followers
             .drain(..)
-            .map(|seen| tokio::spawn(follow(server.client.clone(), Seeded::new(random.bits()), seen, None)))
+            .map(|seen| {
+                tokio::spawn(follow(server.client.clone(), Seeded::new(random.bits()), seen, None))
+            })
             .collect();
         let writing: Vec<_> = writers
             .drain(..)
             .map(|written| {
                 let (client, library) = (server.client.clone(), library.clone());
-                tokio::spawn(write(client, library, Seeded::new(random.bits()), written, Arc::clone(&count)))
+                tokio::spawn(write(
+                    client,
+                    library,
+                    Seeded::new(random.bits()),
+                    written,
+                    Arc::clone(&count),
+                ))
             })
             .collect();
         until("enough writes are acknowledged", async || {
@@ -221,13 +242,11 @@ async fn f1_all_who_follow_see_every_acknowledged_change_once_over_kill_9() {
     for (n, seen) in followers.into_iter().enumerate() {
         let random = Seeded::new(seed + n as u64);
         let done = seen.last == last;
-        let seen = if done { seen } else { follow(server.client.clone(), random, seen, last.clone()).await };
-        assert_eq!(seen.events.len(), events.len());
-        for ((id, flat), event) in seen.events.iter().zip(&events) {
-            assert_eq!((id.as_str(), &flat["seq"]), (event["id"].as_str().expect("id"), &event["seq"]));
-            for (name, value) in event["data"].as_object().expect("data") {
-                assert_eq!(&flat[name], value, "{id}");
-            }
-        }
+        let seen = if done {
+            seen
+        } else {
+            follow(server.client.clone(), random, seen, last.clone()).await
+        };
+        compare(&seen, &events);
     }
 }

@@ -1,23 +1,19 @@
 //! Who follows sees everything once and in order, whatever happens.
 
-use arrwdb_engine::Embeddings;
 use arrwdb_engine::state::{
     BatchEnd, BatchNote, BatchOperation, BatchOutcome, DocumentId, Seq, TenantId,
 };
+use arrwdb_engine::{Embeddings, Engine, IndexChange, LibraryPatch};
 use arrwdb_feed::{EventTypes, FeedError, Filter, Position};
 
 use crate::support::*;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_kind_of_change_is_told_as_what_it_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let engine = open(dir.path()).await;
-    let feed = feed(&engine).await;
-    let mut subscription = feed.subscribe(everything(), None).unwrap();
-    let library = library(&engine).await;
-    put(&engine, library, [(1, 2)]).await;
-    put(&engine, library, [(1, 1), (2, 1)]).await;
-    delete(&engine, library, &[2, 9]).await;
+/// Does everything that makes events.
+async fn busy_life(engine: &Engine) {
+    let library = library(engine).await;
+    put(engine, library, [(1, 2)]).await;
+    put(engine, library, [(1, 1), (2, 1)]).await;
+    delete(engine, library, &[2, 9]).await;
     let id = engine.new_batch_id();
     let note = BatchNote { id, operation: BatchOperation::Import, total: None, end: None };
     engine.note_batch(TENANT, library, note).await.unwrap();
@@ -26,13 +22,22 @@ async fn every_kind_of_change_is_told_as_what_it_is() {
         let note = BatchNote { end, total: Some(4), ..note };
         engine.note_batch(TENANT, library, note).await.unwrap();
     }
-    let change = arrwdb_engine::IndexChange { structure: None, quantization: None };
+    let change = IndexChange { structure: None, quantization: None };
     engine.rebuild_index(TENANT, library, change).await.unwrap();
     engine.optimize_index(TENANT, library).await.unwrap();
-    let patch = arrwdb_engine::LibraryPatch { name: Some("b".into()), description: None };
+    let patch = LibraryPatch { name: Some("b".into()), description: None };
     engine.update_library(TENANT, library, patch).await.unwrap();
     engine.delete_library(TENANT, library).await.unwrap();
-    let events = at_least(&mut subscription, 18).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_change_is_told_as_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path()).await;
+    let feed = feed(&engine).await;
+    let mut subscription = feed.subscribe(everything(), None).unwrap();
+    busy_life(&engine).await;
+    let events = at_least(&mut subscription, 19).await;
     assert_eq!(
         types(&events),
         [
@@ -178,8 +183,11 @@ async fn f5_neither_filters_nor_restarts_nor_copies_change_an_event() {
         delete(&engine, library, &[n]).await;
     }
     engine.delete_library(TENANT, other).await.unwrap();
-    let all = at_least(&mut subscription, 2 + 40 * 10).await;
-    assert_eq!(all.last().unwrap()["type"], "library.deleted");
+    let mut all = Vec::new();
+    while all.last().is_none_or(|last: &serde_json::Value| last["type"] != "library.deleted") {
+        all.extend(at_least(&mut subscription, 1).await);
+    }
+    assert!(all.len() > 400);
     live.close().await;
     engine.close().await.unwrap();
     let copy = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 //! The change feed on the real engine with its files.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod following;
 mod histories;

@@ -125,7 +125,7 @@ mod tests {
             text: "x".repeat(usize::from(k)),
             embedding: vec![1.0, f32::from(k)],
             created_at: at,
-            page_number: (k % 2 == 0).then_some(3),
+            page_number: (k == 2).then_some(3),
             custom: if k == 1 { custom.clone() } else { Custom::new() },
         };
         let metadata = DocumentMetadata {

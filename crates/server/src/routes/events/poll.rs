@@ -114,16 +114,12 @@ impl Page {
                 }
                 None => None,
             };
-            match delivery {
-                Some(mut delivery) => {
-                    if !page.take(&mut delivery, limit) {
-                        return Ok(page);
-                    }
-                }
-                None => {
-                    page.next = subscription.position();
-                    return Ok(page);
-                }
+            let Some(mut delivery) = delivery else {
+                page.next = subscription.position();
+                return Ok(page);
+            };
+            if !page.take(&mut delivery, limit) {
+                return Ok(page);
             }
         }
     }
