@@ -23,3 +23,4 @@ mod search;
 mod streams;
 mod surface;
 mod websocket;
+mod websocket_examples;
