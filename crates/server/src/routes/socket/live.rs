@@ -1,6 +1,6 @@
 //! Live top-k: the nearest passages of a query, and how they change.
 //!
-//! - **W1** Whoever applies the changes that are pushed has, at the `seq` of each push, exactly what
+//! - **V7** Whoever applies the changes that are pushed has, at the `seq` of each push, exactly what
 //!   an exact search of the library at that `seq` finds, in the same order.
 //!
 //! ```text

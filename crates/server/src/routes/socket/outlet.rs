@@ -145,8 +145,11 @@ impl Outlet {
         let goodbye = async {
             loop {
                 match self.io(true, counters).await {
-                    Io::Gone | Io::Broken(_) => return,
+                    Io::Gone => return,
                     Io::Message(_) | Io::Room => {}
+                    // What cannot be read is left unread, and a connection that ends with something
+                    // unread takes the goodbye with it: the client gets its time.
+                    Io::Broken(_) => std::future::pending().await,
                 }
             }
         };

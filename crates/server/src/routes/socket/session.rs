@@ -3,10 +3,10 @@
 //! Everything of a socket runs in one task: what comes, what is answered and what is pushed cannot
 //! overtake each other in ways that nobody wrote down.
 //!
-//! - **K1** Every request is answered exactly once, by its `request_id`, whatever becomes of it.
-//! - **K2** The answer to a write leaves before the events that the write causes: an event of a
+//! - **V4** Every request is answered exactly once, by its `request_id`, whatever becomes of it.
+//! - **V5** The answer to a write leaves before the events that the write causes: an event of a
 //!   document that is being written here waits for that answer.
-//! - **K3** What waits for a client is bounded: events wait in the feed, answers in their requests,
+//! - **V6** What waits for a client is bounded: events wait in the feed, answers in their requests,
 //!   and no request is read while there is no room for its answer.
 
 mod requests;

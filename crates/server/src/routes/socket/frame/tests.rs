@@ -114,7 +114,7 @@ fn messages() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn k1_any_message_is_a_request_or_is_refused_in_one_frame(message in messages()) {
+    fn v4_any_message_is_a_request_or_is_refused_in_one_frame(message in messages()) {
         let limits = limits();
         if let Some(text) = message_problem(&message, &limits) {
             let frame: Value = serde_json::from_str(&text).expect("JSON");

@@ -40,7 +40,7 @@ fn rendered((id, text): (u8, u8)) -> Rendered {
 proptest! {
     /// Lists with repeated ids too: places say what is meant where ids do not.
     #[test]
-    fn w1_differences_lead_from_any_list_to_any_other(
+    fn v7_differences_lead_from_any_list_to_any_other(
         old in prop::collection::vec((0..9_u8, 0..3_u8), 0..12),
         new in prop::collection::vec((0..9_u8, 0..3_u8), 0..12),
     ) {
@@ -56,7 +56,7 @@ proptest! {
 }
 
 #[test]
-fn w1_one_that_enters_moves_nobody_else() {
+fn v7_one_that_enters_moves_nobody_else() {
     let old: Vec<Rendered> = [(1, 0), (2, 0), (3, 0)].into_iter().map(rendered).collect();
     let new: Vec<Rendered> = [(4, 0), (1, 0), (3, 1)].into_iter().map(rendered).collect();
     let shown: Vec<Shown> = old.iter().map(|it| it.shown).collect();
@@ -222,7 +222,7 @@ async fn random_history(seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn w1_what_a_client_has_is_what_a_search_finds_whatever_happens() {
+async fn v7_what_a_client_has_is_what_a_search_finds_whatever_happens() {
     for seed in 1..4 {
         random_history(seed).await;
     }
