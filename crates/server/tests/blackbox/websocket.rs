@@ -509,3 +509,21 @@ async fn a_server_that_stops_says_goodbye_after_the_last_answer() {
     let health = server.get("/health/detailed").await.expect(200);
     assert_eq!(health["components"]["websocket_manager"]["total_connections"], 1);
 }
+
+#[tokio::test]
+async fn budgets_of_http_are_those_of_websockets() {
+    let mut site = Site::new().await;
+    site.set("RATE_LIMIT_ENABLED", "true");
+    site.set("RATE_LIMIT_SEARCH", "2/minute");
+    site.set("RATE_LIMIT_PER_MINUTE", "1000");
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let search = json!({"embedding": [1, 2]});
+    server.post(&format!("/v1/libraries/{library}/search"), &json!({"query": "x"})).await;
+    let mut socket = Socket::open(&server, &library).await;
+    socket.done("search", &search).await;
+    let refused = socket.ask("search", &search).await;
+    assert_eq!(refused["error"], "Rate limit exceeded: 2 per 1 minute");
+    assert_eq!(refused["error_type"], "RateLimitError");
+    socket.done("ping", &json!({})).await;
+}
