@@ -202,7 +202,9 @@ fn vector(n: usize) -> String {
     let mut state = n as u64 + 1;
     let numbers: Vec<String> = (0..DIMENSION)
         .map(|_n| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             format!("{:.5}", (state >> 40) as f64 / 8_388_608.0 - 1.0)
         })
         .collect();

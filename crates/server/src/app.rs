@@ -29,8 +29,8 @@ use crate::limits::{BODIES_BYTES_MAX, PATH_CHARS_SHOWN};
 use crate::metrics::Metrics;
 use crate::problem::{self, Problem};
 use crate::rate_limit::RateLimiter;
-use crate::spool::SpoolDir;
 use crate::routes::Sockets;
+use crate::spool::SpoolDir;
 use crate::{admission, envelope, openapi, rate_limit, routes};
 
 /// What every handler can reach. Cheap to clone.

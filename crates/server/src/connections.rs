@@ -25,7 +25,9 @@ use crate::progress::{Arriving, Exchange, Guarded, Leaving, Patience, Watch};
 /// A connection's share of how many may be open, in the extensions of its requests: what goes on
 /// with the connection after HTTP keeps it.
 #[derive(Debug, Clone)]
-pub(crate) struct ConnectionSlot(#[expect(dead_code, reason = "it counts by being held")] Arc<OwnedSemaphorePermit>);
+pub(crate) struct ConnectionSlot(
+    #[expect(dead_code, reason = "it counts by being held")] Arc<OwnedSemaphorePermit>,
+);
 
 /// Who is connected.
 #[derive(Debug, Clone)]
@@ -88,7 +90,9 @@ fn answer(
     let service = service_fn(move |request: Request<Incoming>| {
         let (router, caller) = (router.clone(), caller.clone());
         let exchange = Arc::new(watched.begin());
-        async move { Ok::<Response<Body>, Infallible>(respond(router, request, (caller, exchange)).await) }
+        async move {
+            Ok::<Response<Body>, Infallible>(respond(router, request, (caller, exchange)).await)
+        }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder

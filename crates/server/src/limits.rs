@@ -151,7 +151,10 @@ const _: () = {
     assert!(PAGE_DOCUMENTS_MAX <= BATCH_DOCUMENTS_MAX, "an export's page can be imported");
     assert!(LINE_BYTES_MAX <= RECORD_BYTES_MAX, "a line fits a record of the log");
     assert!(SPOOL_FILE_BYTES_MAX <= SPOOL_FILES_BYTES_MAX, "one answer may have its own bound");
-    assert!(SOCKET_NAME_CHARS_MAX >= SOCKET_ACTION_CHARS_MAX, "what is repeated is bounded by both");
+    assert!(
+        SOCKET_NAME_CHARS_MAX >= SOCKET_ACTION_CHARS_MAX,
+        "what is repeated is bounded by both"
+    );
     assert!(ANSWER_PIECE_BYTES as u64 >= SPOOL_READ_BYTES, "a read is one piece");
     assert!(HEADER_BYTES_MAX as usize <= READ_BUFFER_BYTES_MAX, "a head fits the buffer");
 };

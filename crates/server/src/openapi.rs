@@ -146,6 +146,7 @@ impl IntoResponses for SocketErrors {
             &problem::INVALID_REQUEST,
             &problem::FORBIDDEN_ORIGIN,
             &problem::NOT_FOUND,
+            &problem::LIBRARY_NOT_FOUND,
             &problem::VALIDATION,
             &problem::UPGRADE_REQUIRED,
             &problem::RATE_LIMITED,

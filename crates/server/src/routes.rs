@@ -19,9 +19,9 @@ mod search_requests;
 mod socket;
 
 pub use requests::document_problems;
-pub use socket::message_problem;
 pub(crate) use root::API_VERSION;
 pub(crate) use socket::Sockets;
+pub use socket::message_problem;
 
 use axum::Router;
 use http::{HeaderMap, HeaderValue, header};
@@ -74,10 +74,13 @@ fn streams_api() -> OpenApiRouter<App> {
 
 /// All of them, for the OpenAPI document.
 pub(crate) fn described() -> OpenApiRouter<App> {
-    root::routes()
-        .merge(health::routes())
-        .merge(metrics::routes())
-        .nest("/v1", plain_api().merge(streams_api()).merge(events::follow_routes()).merge(socket::follow_routes()))
+    root::routes().merge(health::routes()).merge(metrics::routes()).nest(
+        "/v1",
+        plain_api()
+            .merge(streams_api())
+            .merge(events::follow_routes())
+            .merge(socket::follow_routes()),
+    )
 }
 
 /// The header that names the sequence number of a write.

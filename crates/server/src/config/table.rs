@@ -283,12 +283,7 @@ pub const VARIABLES: &[Variable] = &[
         "Bytes of events kept in memory; who is further behind reads from disk",
     ),
     used("WEBSOCKET_ENABLED", Form::Switch, "true", "Serve WebSockets"),
-    used(
-        "WEBSOCKET_MAX_CONNECTIONS",
-        count(1, 1_000_000),
-        "1000",
-        "WebSockets at the same time",
-    ),
+    used("WEBSOCKET_MAX_CONNECTIONS", count(1, 1_000_000), "1000", "WebSockets at the same time"),
     used(
         "WEBSOCKET_MESSAGE_BYTES_MAX",
         count(1024, 64 << 20),

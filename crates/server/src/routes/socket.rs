@@ -133,7 +133,10 @@ async fn connect(
     let Wish { upgrade, library, query, headers, peer, slot } = wish;
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
-        Err(rejection) => return Ok(upgrade_required(&rejection.to_string())),
+        Err(rejection) => {
+            app.engine().library(principal.tenant, library?, None).await?;
+            return Ok(upgrade_required(&rejection.to_string()));
+        }
     };
     check_origin(&app, &headers)?;
     let upgrade = upgrade
@@ -151,7 +154,9 @@ async fn connect(
         Err(bad_id) => Err(Refused(close_code::POLICY, bad_id.detail().to_owned())),
     };
     Ok(upgrade.on_upgrade(async move |socket| match opening {
-        Ok(opening) => Box::pin(Session::new(socket, opening).run(query.welcome, query.session)).await,
+        Ok(opening) => {
+            Box::pin(Session::new(socket, opening).run(query.welcome, query.session)).await
+        }
         Err(refused) => refuse(&app, socket, refused).await,
     }))
 }
@@ -178,8 +183,7 @@ async fn open(
         let reason = format!("{max} WebSockets are open, as many as may be; try again later");
         return Err(Refused(close_code::AGAIN, reason));
     };
-    let filter =
-        Filter { tenant, library: Some(library), types: query.types, members: Vec::new() };
+    let filter = Filter { tenant, library: Some(library), types: query.types, members: Vec::new() };
     let subscription = app.feed().subscribe(filter, query.after);
     let subscription = subscription.map_err(|error| policy(error.into()))?;
     let registered = sockets.register(tenant, library, permit);
@@ -210,7 +214,8 @@ fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let of_origin = origin.split_once("://").map(|(_scheme, host)| host);
-    if host.is_some() && host.map(str::to_ascii_lowercase) == of_origin.map(str::to_ascii_lowercase) {
+    if host.is_some() && host.map(str::to_ascii_lowercase) == of_origin.map(str::to_ascii_lowercase)
+    {
         return Ok(());
     }
     let detail = "pages of this origin may not connect; CORS_ORIGINS says which may";

@@ -49,7 +49,10 @@ async fn every_action_is_answered_with_what_it_did() {
     assert_eq!(near["total_results"], 1);
     let got = socket.done("get", &json!({"document_id": id})).await;
     let document = &got["document"];
-    assert_eq!((&document["text"], &document["title"]), (&json!("models learn"), &json!("Learning")));
+    assert_eq!(
+        (&document["text"], &document["title"]),
+        (&json!("models learn"), &json!("Learning"))
+    );
     assert_eq!(document["metadata"]["author"], "Ada");
     assert_eq!(document["metadata"]["custom"], json!({"year": 2026}));
     assert_eq!(document["chunks"][0]["embedding"], Value::Null);
@@ -106,7 +109,10 @@ async fn what_is_wrong_is_answered_and_the_connection_stays_open() {
     assert!(frame["error"].as_str().expect("an error").contains("at byte 1"), "{frame}");
     socket.text("{\"request_id\":\"r\"}").await;
     let frame = socket.of_type("error").await;
-    assert_eq!((&frame["error"], &frame["request_id"]), (&json!("Invalid message format"), &json!("r")));
+    assert_eq!(
+        (&frame["error"], &frame["request_id"]),
+        (&json!("Invalid message format"), &json!("r"))
+    );
     assert_eq!(frame["details"][0], json!({"pointer": "/action", "detail": "is required"}));
     socket.message(Message::binary(&b"{\"request_id\":\"b\",\"action\":\"ping\"}"[..])).await;
     assert_eq!(socket.next().await["request_id"], "b", "JSON may be sent as bytes");
@@ -328,8 +334,7 @@ async fn what_one_of_a_session_finds_the_others_are_shown() {
     let elsewhere = server.library().await;
     let session = json!({"session_id": "s 1"});
     let mut ada = Socket::open(&server, &library).await;
-    let mut bob =
-        Socket::at(&server, &format!("/v1/libraries/{library}/ws?session_id=s+1")).await;
+    let mut bob = Socket::at(&server, &format!("/v1/libraries/{library}/ws?session_id=s+1")).await;
     let mut eve = Socket::open(&server, &library).await;
     let mut far = Socket::open(&server, &elsewhere).await;
     far.done("subscribe", &session).await;
@@ -365,14 +370,23 @@ async fn a_live_query_tells_only_what_changed() {
     let library = server.library().await;
     let mut socket = Socket::at(&server, &format!("/v1/libraries/{library}/ws")).await;
     socket.done("unsubscribe", &json!({})).await;
-    server.post(&format!("/v1/libraries/{library}/documents"), &json!({"title": "a", "text": "red cats"})).await.expect(201);
+    server
+        .post(
+            &format!("/v1/libraries/{library}/documents"),
+            &json!({"title": "a", "text": "red cats"}),
+        )
+        .await
+        .expect(201);
     let texts = |list: &Value| -> Vec<String> {
         let text = |it: &Value| it["text"].as_str().expect("a text").to_owned();
         list.as_array().expect("results").iter().map(text).collect()
     };
     let watch = json!({"watch_id": "w", "query_text": "red cats", "k": 2});
     let first = socket.done("watch", &watch).await;
-    assert_eq!((&first["watch_id"], texts(&first["results"])), (&json!("w"), vec!["red cats".to_owned()]));
+    assert_eq!(
+        (&first["watch_id"], texts(&first["results"])),
+        (&json!("w"), vec!["red cats".to_owned()])
+    );
     let embedded = site.provider.as_ref().expect("a provider").texts();
     let near = socket.done("add", &json!({"text": "red cats sleep"})).await;
     let push = socket.of_type("watch").await;
@@ -385,7 +399,12 @@ async fn a_live_query_tells_only_what_changed() {
     socket.done("add", &json!({"text": "seven blue whales swim far out"})).await;
     let nearest = socket.done("add", &json!({"text": "cats red"})).await;
     let push = socket.of_type("watch").await;
-    let kinds: Vec<_> = push["changes"].as_array().expect("changes").iter().map(|it| (&it["change"], &it["from"], &it["rank"])).collect();
+    let kinds: Vec<_> = push["changes"]
+        .as_array()
+        .expect("changes")
+        .iter()
+        .map(|it| (&it["change"], &it["from"], &it["rank"]))
+        .collect();
     let (leave, enter, null) = (json!("leave"), json!("enter"), Value::Null);
     assert_eq!(kinds, [(&leave, &json!(2), &null), (&enter, &null, &json!(2))]);
     let id = nearest["document"]["id"].clone();
@@ -479,8 +498,7 @@ async fn v6_one_that_does_not_read_is_cut_off_and_can_resume() {
         last = frame["event_id"].clone();
     }
     let after = last.as_str().expect("some events").to_owned();
-    let mut again =
-        Socket::at(&server, &format!("/v1/libraries/{library}/ws?after={after}")).await;
+    let mut again = Socket::at(&server, &format!("/v1/libraries/{library}/ws?after={after}")).await;
     let next = again.next().await;
     assert!(next["seq"].as_u64().is_some() && next["event_id"] != after.as_str(), "{next}");
 }

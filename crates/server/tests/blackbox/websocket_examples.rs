@@ -31,9 +31,9 @@ fn fits(example: &Value, real: &Value, known: &mut HashMap<String, Value>) -> bo
         }
         (Value::Object(example), Value::Object(real)) => {
             example.len() == real.len()
-                && example.iter().all(|(key, value)| {
-                    real.get(key).is_some_and(|real| fits(value, real, known))
-                })
+                && example
+                    .iter()
+                    .all(|(key, value)| real.get(key).is_some_and(|real| fits(value, real, known)))
         }
         (Value::Array(example), Value::Array(real)) => {
             example.len() == real.len()

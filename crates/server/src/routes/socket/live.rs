@@ -419,7 +419,13 @@ pub(super) fn differences(old: &[Shown], new: &[Rendered]) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     for at in places.into_values().flatten() {
         let id = old[at].chunk.to_string();
-        changes.push(Change { change: Kind::Leave, from: Some(at + 1), rank: None, id, result: None });
+        changes.push(Change {
+            change: Kind::Leave,
+            from: Some(at + 1),
+            rank: None,
+            id,
+            result: None,
+        });
     }
     changes.sort_by_key(|change| change.from);
     for (at, (it, from)) in new.iter().zip(from).enumerate().filter(|(at, _)| !stays[*at]) {
@@ -447,9 +453,8 @@ fn longest_rising(numbers: &[Option<usize>]) -> Vec<bool> {
         best.push((length, before));
     }
     let mut rising = vec![false; numbers.len()];
-    let mut last = (0..numbers.len())
-        .filter(|&at| numbers[at].is_some())
-        .max_by_key(|&at| best[at].0);
+    let mut last =
+        (0..numbers.len()).filter(|&at| numbers[at].is_some()).max_by_key(|&at| best[at].0);
     while let Some(at) = last {
         rising[at] = true;
         last = best[at].1;

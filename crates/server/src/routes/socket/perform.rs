@@ -107,8 +107,7 @@ impl Place {
 
     pub(super) async fn add(&self, document: PutDocument) -> Result<String, Problem> {
         let (receipt, seq) = self.put(document).await?;
-        let document =
-            json!({"id": receipt.id.to_string(), "title": receipt.title, "num_chunks": receipt.chunks});
+        let document = json!({"id": receipt.id.to_string(), "title": receipt.title, "num_chunks": receipt.chunks});
         let data = json!({"document": document, "replaced": receipt.replaced, "seq": seq});
         Ok(data.to_string())
     }
@@ -145,7 +144,8 @@ impl Place {
         self.app.metrics().deleted(self.library, 1, (*chunks).into());
         let seq = written.seq.get();
         let id = id.to_string();
-        let data = json!({"deleted": true, "message": "Document deleted", "document_id": id, "seq": seq});
+        let data =
+            json!({"deleted": true, "message": "Document deleted", "document_id": id, "seq": seq});
         Ok(data.to_string())
     }
 

@@ -56,7 +56,10 @@ struct Done {
 enum Effect {
     Nothing,
     Wrote(DocumentId),
-    Searched { session: String, text: Option<String> },
+    Searched {
+        session: String,
+        text: Option<String>,
+    },
     /// A live query begins, unless its first search failed.
     Watches(Option<Box<Watched>>),
 }
@@ -172,7 +175,8 @@ impl Session {
         let Self { outlet, requests, subscription, live, pushes, member, .. } = self;
         let room = outlet.has_room();
         let counters = self.registered.counters();
-        let wants_events = room && self.subscribed && self.delivery.is_none() && self.held.is_none();
+        let wants_events =
+            room && self.subscribed && self.delivery.is_none() && self.held.is_none();
         tokio::select! {
             () = stopping, if !stops => Step::Stop,
             io = outlet.io(room && !stops, counters) => Step::Io(io),

@@ -21,7 +21,11 @@ fn a_message_that_is_no_request_says_why() {
         ("null", Value::Null, "Invalid message format"),
         ("{}", Value::Null, "Invalid message format"),
         ("{\"request_id\":\"a\"}", "a".into(), "Invalid message format"),
-        ("{\"request_id\":\"a\",\"action\":\"get\",\"data\":7}", "a".into(), "Invalid message format"),
+        (
+            "{\"request_id\":\"a\",\"action\":\"get\",\"data\":7}",
+            "a".into(),
+            "Invalid message format",
+        ),
         ("{\"request_id\":\"\",\"action\":\"ping\"}", Value::Null, "Invalid message format"),
         ("{\"request_id\":7,\"action\":\"ping\"}", Value::Null, "Invalid message format"),
     ] {
@@ -40,9 +44,17 @@ fn a_request_that_asks_for_nothing_that_there_is_says_so() {
         ("dance", "{}", "Unknown action: dance"),
         ("search", "{}", "query_text is required"),
         ("search", "{\"query_text\":\"  \"}", "query_text is required"),
-        ("search", "{\"query_text\":\"a\",\"embedding\":[1]}", "give one of query_text and embedding"),
+        (
+            "search",
+            "{\"query_text\":\"a\",\"embedding\":[1]}",
+            "give one of query_text and embedding",
+        ),
         ("search", "{\"query_text\":\"a\",\"k\":0}", "/k: must be from 1 to 100"),
-        ("search", "{\"query_text\":\"a\",\"metadata_filter\":{\"a\":1}}", "/metadata_filter: is not available in this version"),
+        (
+            "search",
+            "{\"query_text\":\"a\",\"metadata_filter\":{\"a\":1}}",
+            "/metadata_filter: is not available in this version",
+        ),
         ("search", "{\"query_text\":7}", "/query_text: must be a string"),
         ("watch", "{}", "query_text is required"),
         ("add", "{}", "text is required"),
@@ -53,7 +65,11 @@ fn a_request_that_asks_for_nothing_that_there_is_says_so() {
         ("update", "{\"document_id\":\"\"}", "Invalid document_id format"),
         ("unwatch", "{}", "watch_id is required"),
         ("subscribe", "{\"events\":[\"nonsense\"]}", "Invalid event type: nonsense"),
-        ("subscribe", "{\"after\":true}", "/after: must be a sequence number or the event_id of an event, such as 7 or \"7.0\""),
+        (
+            "subscribe",
+            "{\"after\":true}",
+            "/after: must be a sequence number or the event_id of an event, such as 7 or \"7.0\"",
+        ),
     ] {
         let message = format!("{{\"request_id\":\"r\",\"action\":\"{action}\",\"data\":{data}}}");
         let frame = refused(&message);
@@ -79,12 +95,17 @@ fn what_is_right_is_read_whole() {
     assert_eq!((document.title.as_str(), document.author.as_deref()), ("Untitled", Some("A")));
     assert_eq!((document.tags.len(), document.source_url.as_deref()), (1, Some("u")));
     assert_eq!(document.custom.len(), 1, "{:?}", document.custom);
-    let Action::Ping = read("{\"request_id\":\"r\",\"action\":\"ping\"}") else { panic!("no ping") };
+    let Action::Ping = read("{\"request_id\":\"r\",\"action\":\"ping\"}") else {
+        panic!("no ping")
+    };
     let subscribe = read(
         "{\"request_id\":\"r\",\"action\":\"subscribe\",\"data\":{\"events\":[\"document.*\"],\"after\":7}}",
     );
     let Action::Subscribe(subscribe) = subscribe else { panic!("{subscribe:?}") };
-    assert_eq!(type_names(subscribe.types), ["document.added", "document.updated", "document.deleted"]);
+    assert_eq!(
+        type_names(subscribe.types),
+        ["document.added", "document.updated", "document.deleted"]
+    );
     assert_eq!(subscribe.after, Some(Position::after(Seq::new(7))));
     let all = read("{\"request_id\":\"r\",\"action\":\"unsubscribe\",\"data\":null}");
     assert!(matches!(all, Action::Unsubscribe(None)), "{all:?}");
@@ -99,10 +120,39 @@ fn what_is_right_is_read_whole() {
 /// Pieces of requests, so that more than the first byte is read of most messages.
 fn messages() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop::sample::select(vec![
-        "{", "}", "[", "]", ",", ":", "\"request_id\"", "\"r\"", "\"action\"", "\"data\"", "null",
-        "\"search\"", "\"watch\"", "\"add\"", "\"update\"", "\"get\"", "\"subscribe\"", "\"events\"",
-        "\"query_text\"", "\"embedding\"", "\"document_id\"", "\"text\"", "\"metadata\"", "\"tags\"",
-        "\"k\"", "-1e999", "1", "\"\\ud800\"", "\"\u{2028}\"", " ", "true", "\"after\"", "\"7.0\"",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"request_id\"",
+        "\"r\"",
+        "\"action\"",
+        "\"data\"",
+        "null",
+        "\"search\"",
+        "\"watch\"",
+        "\"add\"",
+        "\"update\"",
+        "\"get\"",
+        "\"subscribe\"",
+        "\"events\"",
+        "\"query_text\"",
+        "\"embedding\"",
+        "\"document_id\"",
+        "\"text\"",
+        "\"metadata\"",
+        "\"tags\"",
+        "\"k\"",
+        "-1e999",
+        "1",
+        "\"\\ud800\"",
+        "\"\u{2028}\"",
+        " ",
+        "true",
+        "\"after\"",
+        "\"7.0\"",
         "{\"request_id\":\"r\",\"action\":\"search\",\"data\":{\"query_text\":\"q\",",
         "{\"request_id\":\"r\",\"action\":\"add\",\"data\":{\"text\":\"q\",",
     ]);

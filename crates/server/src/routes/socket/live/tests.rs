@@ -168,7 +168,8 @@ async fn random_history(seed: u64) {
     let mut seen = vec![(seq, texts(&list))];
     let mut random = seed;
     let mut next = move |below: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % below
     };
     let (engine, library) = (world.engine.clone(), world.library);
@@ -240,7 +241,11 @@ async fn a_query_of_a_library_that_is_gone_ends_and_says_so() {
     assert_eq!(live.next().await.changes.len(), 2);
     // The same name again takes the place of the first, which is told nothing more.
     world.begin(&mut live, Wanted { k: 1, ..wanted }).await;
-    world.engine.delete_documents(TENANT, world.library, vec![DocumentId::from_bytes([1; 16])]).await.unwrap();
+    world
+        .engine
+        .delete_documents(TENANT, world.library, vec![DocumentId::from_bytes([1; 16])])
+        .await
+        .unwrap();
     let push = live.next().await;
     assert_eq!((push.changes.len(), push.changes[0].change), (1, Kind::Leave));
     assert!(live.remove("w") && !live.remove("w"));

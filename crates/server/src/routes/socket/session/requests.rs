@@ -200,8 +200,7 @@ impl Session {
             Effect::Searched { session, text } => {
                 if let Ok(data) = &outcome {
                     let connection = self.registered.connection;
-                    let text =
-                        frame::session_search(&session, connection, text.as_deref(), data);
+                    let text = frame::session_search(&session, connection, text.as_deref(), data);
                     self.registered.share(&session, &text.into());
                 }
             }
@@ -250,7 +249,8 @@ impl Session {
             self.join(session)?;
         }
         self.subscription.narrow(|filter| filter.types = types);
-        if let Some(after) = after.or_else(|| (!self.subscribed).then(|| Position::after(durable))) {
+        if let Some(after) = after.or_else(|| (!self.subscribed).then(|| Position::after(durable)))
+        {
             self.subscription.seek(after);
             (self.delivery, self.held, self.sent) = (None, None, after);
         }
