@@ -34,7 +34,8 @@ const STALLED_SUBSCRIBERS: usize = 1000;
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let what = arguments.next().unwrap_or_else(|| "all".to_owned());
-    let seconds: f64 = arguments.next().map_or(Ok(5.0), |text| text.parse())?;
+    let whole_seconds: u32 = arguments.next().map_or(Ok(5), |text| text.parse())?;
+    let seconds = f64::from(whole_seconds);
     let wanted = |name: &str| what == "all" || what == name;
     if wanted("deliveries") {
         runtime()?.block_on(deliveries(seconds))?;
@@ -47,7 +48,7 @@ fn main() -> Outcome<()> {
         stalled_sockets(seconds)?;
     }
     if wanted("sse") {
-        sse(seconds)?;
+        sse(whole_seconds)?;
     }
     if wanted("idle") {
         idle()?;
@@ -113,24 +114,7 @@ async fn deliveries(seconds: f64) -> Outcome<()> {
     }
     let until = Instant::now() + Duration::from_secs_f64(seconds);
     let began = Instant::now();
-    let writers: Vec<_> = (0..4)
-        .map(|writer| {
-            let engine = engine.clone();
-            tokio::spawn(async move {
-                let mut written = 0_u64;
-                while Instant::now() < until {
-                    let documents = (0..1000).map(|n| document(writer * 1000 + n)).collect();
-                    let done = engine.put_documents(TENANT, library, documents).await;
-                    written += done.map_or(0, |done| done.value.len() as u64);
-                }
-                written
-            })
-        })
-        .collect();
-    let mut written = 0;
-    for writer in writers {
-        written += writer.await?;
-    }
+    let written = write(&engine, library, until).await?;
     let expected = written * SUBSCRIBERS as u64;
     while received.load(Ordering::Relaxed) < expected {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -147,8 +131,6 @@ async fn deliveries(seconds: f64) -> Outcome<()> {
     let before = received.load(Ordering::Relaxed);
     let held = feed.stats().buffered_events;
     let head = feed.head();
-    let from = Position::after(engine.durable());
-    drop(from);
     let began = Instant::now();
     for _subscriber in 0..SUBSCRIBERS {
         follow(&feed, Some(Position::START), &received)?;
@@ -167,6 +149,29 @@ async fn deliveries(seconds: f64) -> Outcome<()> {
     feed.close().await;
     engine.close().await?;
     Ok(())
+}
+
+/// Batches of a thousand documents by four writers; how many documents.
+async fn write(engine: &Engine, library: LibraryId, until: Instant) -> Outcome<u64> {
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let engine = engine.clone();
+            tokio::spawn(async move {
+                let mut written = 0_u64;
+                while Instant::now() < until {
+                    let documents = (0..1000).map(|n| document(writer * 1000 + n)).collect();
+                    let done = engine.put_documents(TENANT, library, documents).await;
+                    written += done.map_or(0, |done| done.value.len() as u64);
+                }
+                written
+            })
+        })
+        .collect();
+    let mut written = 0;
+    for writer in writers {
+        written += writer.await?;
+    }
+    Ok(written)
 }
 
 fn follow(feed: &Feed, after: Option<Position>, received: &Arc<AtomicU64>) -> Outcome<()> {
@@ -354,13 +359,13 @@ fn fill(server: &Server, library: &str) -> Outcome<()> {
 
 /// Milliseconds from the answer to a write to its event at a hundred clients, at a thousand events
 /// a second.
-fn sse(seconds: f64) -> Outcome<()> {
+fn sse(seconds: u32) -> Outcome<()> {
     let server = server()?;
     let library = server.create_library(4)?;
     let path = format!("/v1/libraries/{library}/documents/with-embeddings");
     let clock = Instant::now();
     // When each write was answered, in nanoseconds of the clock; its title is its number.
-    let count = (seconds * 1000.0) as usize;
+    let count = seconds as usize * 1000;
     let answered: Arc<Vec<AtomicU64>> =
         Arc::new((0..count).map(|_n| AtomicU64::new(u64::MAX)).collect());
     let done = Arc::new(AtomicBool::new(false));
@@ -377,21 +382,9 @@ fn sse(seconds: f64) -> Outcome<()> {
         .map(|_writer| {
             let (address, path) = (server.address().to_owned(), path.clone());
             let (next, answered) = (next.clone(), answered.clone());
-            std::thread::spawn(move || -> Result<(), String> {
-                let failed = |error: &dyn std::fmt::Display| error.to_string();
-                let mut connection = Connection::open(&address).map_err(|error| failed(&error))?;
-                loop {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(slot) = answered.get(usize::try_from(n).unwrap_or(usize::MAX)) else {
-                        return Ok(());
-                    };
-                    let due = Duration::from_micros(n * 1000);
-                    std::thread::sleep(due.saturating_sub(clock.elapsed()));
-                    let request = post(&address, &path, &document_body(n));
-                    connection.send(&request).map_err(|error| failed(&error))?;
-                    let now = u64::try_from(clock.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                    slot.store(now, Ordering::Relaxed);
-                }
+            std::thread::spawn(move || {
+                let written = write_in_time((&address, &path), clock, &next, &answered);
+                written.map_err(|error| error.to_string())
             })
         })
         .collect();
@@ -400,13 +393,14 @@ fn sse(seconds: f64) -> Outcome<()> {
     }
     let taken = clock.elapsed().as_secs_f64();
     done.store(true, Ordering::Relaxed);
-    let mut times = Vec::new();
+    let mut seen = Vec::new();
     for reader in readers {
-        for (n, received) in reader.join().map_err(|_panic| "a reader failed")? {
-            let at = answered[n].load(Ordering::Relaxed);
-            times.push(received.saturating_sub(at) as f64 / 1e6);
-        }
+        seen.extend(reader.join().map_err(|_panic| "a reader failed")?);
     }
+    let took = |(n, received): &(usize, u64)| {
+        received.saturating_sub(answered[*n].load(Ordering::Relaxed)) as f64 / 1e6
+    };
+    let times: Vec<f64> = seen.iter().map(took).collect();
     println!(
         "{SSE_SUBSCRIBERS} clients of SSE, {:.0} events/s: acknowledged to received p50 {:.2} ms, \
          p99 {:.2} ms ({} of {} received); load {}",
@@ -420,6 +414,23 @@ fn sse(seconds: f64) -> Outcome<()> {
     server.stop()
 }
 
+/// Writes the next document whenever a millisecond has gone by, and notes when it was answered.
+fn write_in_time(
+    (address, path): (&str, &str),
+    clock: Instant,
+    next: &AtomicU64,
+    answered: &[AtomicU64],
+) -> Outcome<()> {
+    let mut connection = Connection::open(address)?;
+    loop {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        let Some(slot) = answered.get(usize::try_from(n)?) else { return Ok(()) };
+        std::thread::sleep(Duration::from_millis(n).saturating_sub(clock.elapsed()));
+        connection.send(&post(address, path, &document_body(n)))?;
+        slot.store(u64::try_from(clock.elapsed().as_nanos())?, Ordering::Relaxed);
+    }
+}
+
 /// The numbers of the events that come, each with when.
 fn read_titles(
     stream: &mut TcpStream,
@@ -429,7 +440,7 @@ fn read_titles(
 ) -> Vec<(usize, u64)> {
     let mut seen = Vec::with_capacity(count);
     let mut text = Vec::new();
-    let mut bytes = [0; 65_536];
+    let mut bytes = vec![0; 65_536];
     while seen.len() < count {
         match stream.read(&mut bytes) {
             Ok(0) => break,

@@ -145,6 +145,13 @@ impl Ring {
         bells
     }
 
+    /// Lets go of what the log has no more: what was removed for good is not told from memory either.
+    pub(crate) fn forget(&mut self, oldest: Seq) {
+        while let Some(changes) = self.records.pop_front_if(|changes| changes.seq < oldest) {
+            self.drop_record(&changes);
+        }
+    }
+
     fn drop_record(&mut self, oldest: &Changes) {
         self.events -= oldest.data.len();
         self.bytes -= oldest.bytes();
@@ -243,6 +250,11 @@ mod tests {
         assert_eq!(numbers(ring.look(other, after(105), 9)), Ok(vec![]));
         ring.leave(other);
         assert_eq!(ring.lanes.len(), 3);
+        // What the log has no more is here no more.
+        ring.forget(Seq::new(100));
+        assert_eq!(numbers(ring.look(all, after(98), 9)), Err("behind"));
+        assert_eq!(numbers(ring.look(all, after(99), 9)), Ok(vec![100]));
+        assert_eq!(ring.held().0, 1);
         assert_eq!(ring.end(FeedError::Closed).len(), 3);
         assert_eq!(numbers(ring.look(quiet, after(100), 9)), Err("ended"));
     }

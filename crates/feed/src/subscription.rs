@@ -69,7 +69,7 @@ impl Subscription {
             // Registered before looking, so that no event in between is missed.
             let bell = self.bell.clone();
             let rung = bell.notified();
-            let look = self.feed.0.ring.lock().look(self.topic, self.position, BATCH_RECORDS);
+            let look = self.look();
             let taken = match look {
                 Look::Records(records) => self.take(records),
                 Look::Nothing(head) => {
@@ -94,7 +94,7 @@ impl Subscription {
     /// As [`Subscription::next`].
     pub async fn try_next(&mut self) -> Result<Option<Delivery>, FeedError> {
         loop {
-            let look = self.feed.0.ring.lock().look(self.topic, self.position, BATCH_RECORDS);
+            let look = self.look();
             let taken = match look {
                 Look::Records(records) => self.take(records),
                 Look::Nothing(head) => {
@@ -109,6 +109,13 @@ impl Subscription {
             }
             tokio::task::consume_budget().await;
         }
+    }
+
+    fn look(&self) -> Look {
+        let oldest = self.feed.oldest();
+        let mut ring = self.feed.0.ring.lock();
+        ring.forget(oldest);
+        ring.look(self.topic, self.position, BATCH_RECORDS)
     }
 
     /// Moves past records; `None` if nothing of them is wanted.

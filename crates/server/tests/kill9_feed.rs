@@ -169,6 +169,12 @@ fn verify(events: &[Value], writers: &[Written]) {
     }
 }
 
+/// Follows until everything is seen.
+async fn follow_to_the_end(client: &Client, random: Seeded, seen: Seen, events: &[Value]) -> Seen {
+    let last = events.last().expect("events")["id"].as_str().map(str::to_owned);
+    if seen.last == last { seen } else { follow(client.clone(), random, seen, last).await }
+}
+
 /// Compares what one who followed has seen with what the log tells.
 fn compare(seen: &Seen, events: &[Value]) {
     assert_eq!(seen.events.len(), events.len());
@@ -238,15 +244,8 @@ async fn f1_all_who_follow_see_every_acknowledged_change_once_over_kill_9() {
     }
     let events = all_events(&server).await;
     verify(&events, &writers);
-    let last = events.last().expect("events")["id"].as_str().map(str::to_owned);
     for (n, seen) in followers.into_iter().enumerate() {
         let random = Seeded::new(seed + n as u64);
-        let done = seen.last == last;
-        let seen = if done {
-            seen
-        } else {
-            follow(server.client.clone(), random, seen, last.clone()).await
-        };
-        compare(&seen, &events);
+        compare(&follow_to_the_end(&server, random, seen, &events).await, &events);
     }
 }

@@ -130,7 +130,7 @@ pub struct IndexBuilt {
     pub work: IndexWork,
     /// What the library asked for before.
     pub old: IndexSpec,
-    /// What it asks for now.
+    /// What it asks for since.
     pub new: IndexSpec,
     /// Its live vectors.
     pub vectors: u64,

@@ -399,47 +399,54 @@ async fn a_snapshot_and_what_follows_are_the_library_while_it_is_written_to() {
     }
     let last = put(&server, &library, 1000, 1).await.to_string();
     let documents = server.get(&format!("/v1/libraries/{library}")).await.expect(200);
-    let chunks = |document: &Value| document["chunks"].as_array().expect("chunks").len();
     let expected: BTreeMap<String, usize> = documents["documents"]
         .as_array()
         .expect("documents")
         .iter()
-        .map(|it| (it["id"].as_str().expect("id").to_owned(), chunks(it)))
+        .map(|it| (it["id"].as_str().expect("id").to_owned(), chunk_count(it)))
         .collect();
     for mut stream in streams {
-        let begin = stream.event().await.expect("a frame");
-        assert_eq!(begin.event.as_deref(), Some("snapshot.begin"));
-        let mut copy = BTreeMap::new();
-        loop {
-            let frame = stream.event().await.expect("a frame");
-            let text = |name: &str| frame.data[name].as_str().expect("a text").to_owned();
-            match frame.event.as_deref().expect("a kind") {
-                "snapshot.document" => {
-                    assert_eq!(frame.id, None, "who is cut off here begins again");
-                    copy.insert(text("id"), chunks(&frame.data));
-                }
-                "snapshot.end" => {
-                    assert_eq!(begin.data["num_documents"], copy.len());
-                    assert_eq!(frame.id, Some(begin.data["seq"].to_string()));
-                }
-                "document.added" => {
-                    let count = frame.data["num_chunks"].as_u64().expect("a number");
-                    let count = usize::try_from(count).expect("small");
-                    assert_eq!(copy.insert(text("document_id"), count), None, "added once");
-                }
-                "document.updated" => {
-                    let count = frame.data["num_chunks"].as_u64().expect("a number");
-                    let count = usize::try_from(count).expect("small");
-                    assert!(copy.insert(text("document_id"), count).is_some(), "was there");
-                }
-                "document.deleted" => assert!(copy.remove(&text("document_id")).is_some()),
-                other => panic!("{other}"),
+        assert_eq!(copy_up_to(&mut stream, &last).await, expected);
+    }
+}
+
+fn chunk_count(document: &Value) -> usize {
+    document["chunks"].as_array().expect("chunks").len()
+}
+
+/// What a client has that keeps a copy by a snapshot and what follows, up to a place.
+async fn copy_up_to(stream: &mut EventStream, last: &str) -> BTreeMap<String, usize> {
+    let begin = stream.event().await.expect("a frame");
+    assert_eq!(begin.event.as_deref(), Some("snapshot.begin"));
+    let mut copy = BTreeMap::new();
+    loop {
+        let frame = stream.event().await.expect("a frame");
+        let text = |name: &str| frame.data[name].as_str().expect("a text").to_owned();
+        let count = || {
+            let count = frame.data["num_chunks"].as_u64().expect("a number");
+            usize::try_from(count).expect("small")
+        };
+        match frame.event.as_deref().expect("a kind") {
+            "snapshot.document" => {
+                assert_eq!(frame.id, None, "who is cut off here begins again");
+                copy.insert(text("id"), chunk_count(&frame.data));
             }
-            if frame.id.as_deref() == Some(&last) {
-                break;
+            "snapshot.end" => {
+                assert_eq!(begin.data["num_documents"], copy.len());
+                assert_eq!(frame.id, Some(begin.data["seq"].to_string()));
             }
+            "document.added" => {
+                assert_eq!(copy.insert(text("document_id"), count()), None, "added once");
+            }
+            "document.updated" => {
+                assert!(copy.insert(text("document_id"), count()).is_some(), "was there");
+            }
+            "document.deleted" => assert!(copy.remove(&text("document_id")).is_some()),
+            other => panic!("{other}"),
         }
-        assert_eq!(copy, expected);
+        if frame.id.as_deref() == Some(last) {
+            return copy;
+        }
     }
 }
 
