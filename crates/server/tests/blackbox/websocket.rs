@@ -195,6 +195,8 @@ async fn what_is_no_websocket_or_of_a_foreign_page_is_refused() {
             Err(other) => panic!("{origin}: {other}"),
         }
     }
+    server.terminate();
+    assert!(server.ended().await.success());
     site.set("WEBSOCKET_ENABLED", "false");
     let off = site.start().await;
     off.get(&path).await.problem(404, "NotFoundError");
@@ -302,8 +304,8 @@ async fn events_are_those_that_were_asked_for_from_any_place() {
     let place = event["event_id"].as_str().expect("an id").to_owned();
     socket.done("subscribe", &json!({"events": ["document.deleted", "chunk.*"]})).await;
     server.delete(&format!("/v1/documents/{}", a["id"].as_str().expect("id"))).await.expect(204);
-    assert_eq!(socket.next().await["event_type"], "document.deleted");
     assert_eq!(socket.next().await["event_type"], "chunk.deleted");
+    assert_eq!(socket.next().await["event_type"], "document.deleted");
     socket.done("unsubscribe", &json!({"events": ["chunk.*"]})).await;
     server.add_vectors(&library, "b", &[vec![1.0, 2.0]]).await;
     let told = socket.done("unsubscribe", &json!({})).await;
