@@ -155,54 +155,61 @@ fn texts(list: &[Value]) -> Vec<String> {
     list.iter().map(|it| it["text"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Puts and deletes at random; every list that a client has is what was right at its number.
-async fn random_history(seed: u64) {
-    let world = World::new().await;
-    let mut live = world.live();
-    let (k, threshold) = (7, 60.0);
-    let wanted = Wanted { vector: vec![0.0, 1.0], k, threshold: Some(threshold) };
-    // What was there after each record, by its number.
-    let mut history: BTreeMap<Seq, BTreeMap<u64, u64>> = BTreeMap::new();
-    history.insert(Seq::START, BTreeMap::new());
-    let (seq, mut list) = world.begin(&mut live, wanted.clone()).await;
-    let mut seen = vec![(seq, texts(&list))];
+/// What was there after each record, by its number: where each document is.
+type History = BTreeMap<Seq, BTreeMap<u64, u64>>;
+
+/// Puts and deletes at random.
+async fn write(engine: Engine, library: LibraryId, seed: u64) -> History {
     let mut random = seed;
     let mut next = move |below: u64| {
         random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % below
     };
-    let (engine, library) = (world.engine.clone(), world.library);
-    let writing = async {
-        let mut places = BTreeMap::new();
-        for _write in 0..120 {
-            let n = next(20);
-            let seq = if next(3) == 0 {
-                places.remove(&n);
-                let id = DocumentId::from_bytes([u8::try_from(n).unwrap(); 16]);
-                engine.delete_documents(TENANT, library, vec![id]).await.unwrap().seq
-            } else {
-                // A document has places of its own: no distance is there twice.
-                let place = next(4) * 40 + n * 2;
-                places.insert(n, place);
-                let written = engine.put_documents(TENANT, library, vec![document(n, place)]).await;
-                written.unwrap().seq
-            };
-            history.insert(seq, places.clone());
-            if next(4) == 0 {
-                tokio::time::sleep(Duration::from_millis(next(30))).await;
-            }
+    let mut history = History::from([(Seq::START, BTreeMap::new())]);
+    let mut places = BTreeMap::new();
+    for _write in 0..120 {
+        let n = next(20);
+        let seq = if next(3) == 0 {
+            places.remove(&n);
+            let id = DocumentId::from_bytes([u8::try_from(n).unwrap(); 16]);
+            engine.delete_documents(TENANT, library, vec![id]).await.unwrap().seq
+        } else {
+            // A document has places of its own: no distance is there twice.
+            let place = next(4) * 40 + n * 2;
+            places.insert(n, place);
+            let written = engine.put_documents(TENANT, library, vec![document(n, place)]).await;
+            written.unwrap().seq
+        };
+        history.insert(seq, places.clone());
+        if next(4) == 0 {
+            tokio::time::sleep(Duration::from_millis(next(30))).await;
         }
-        nearest(&places, k, threshold)
+    }
+    history
+}
+
+/// Every list that a client has is what was right at its number.
+async fn random_history(seed: u64) {
+    let world = World::new().await;
+    let mut live = world.live();
+    let (k, threshold) = (7, 60.0);
+    let wanted = Wanted { vector: vec![0.0, 1.0], k, threshold: Some(threshold) };
+    let (seq, mut list) = world.begin(&mut live, wanted.clone()).await;
+    let mut seen = vec![(seq, texts(&list))];
+    let mut writing = Box::pin(write(world.engine.clone(), world.library, seed));
+    let mut history = None;
+    let right = |history: &History, seq: Seq| {
+        let (_, places) = history.range(..=seq).next_back().unwrap();
+        nearest(places, k, threshold)
     };
-    let mut writing = std::pin::pin!(writing);
-    let mut last = None;
     loop {
-        if last.as_ref().is_some_and(|last| *last == texts(&list)) {
+        let last = |history: &History| right(history, Seq::new(u64::MAX)) == texts(&list);
+        if history.as_ref().is_some_and(last) {
             break;
         }
         tokio::select! {
-            done = &mut writing, if last.is_none() => last = Some(done),
+            done = &mut writing, if history.is_none() => history = Some(done),
             push = live.next() => {
                 assert!(push.ended.is_none());
                 apply(&mut list, &push.changes);
@@ -213,9 +220,9 @@ async fn random_history(seed: u64) {
     }
     assert!(seen.len() > 5, "{} pushes", seen.len());
     assert!(seen.is_sorted_by_key(|(seq, _)| *seq));
+    let history = history.unwrap();
     for (seq, texts) in seen {
-        let (_, places) = history.range(..=seq).next_back().unwrap();
-        assert_eq!(texts, nearest(places, k, threshold), "at {seq}");
+        assert_eq!(texts, right(&history, seq), "at {seq}");
     }
     drop(live);
     world.feed.close().await;
