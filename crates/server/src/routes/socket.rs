@@ -155,7 +155,7 @@ async fn connect(
     };
     Ok(upgrade.on_upgrade(async move |socket| match opening {
         Ok(opening) => {
-            Box::pin(Session::new(socket, opening).run(query.welcome, query.session)).await
+            Box::pin(Session::new(socket, opening).run(query.welcome, query.session)).await;
         }
         Err(refused) => refuse(&app, socket, refused).await,
     }))

@@ -138,7 +138,8 @@ pub(super) struct Push {
 /// before anything is taken away; then put in the `result`s, each at its `rank`, in order.
 #[derive(Debug, Serialize)]
 pub(super) struct Change {
-    pub(super) change: Kind,
+    #[serde(rename = "change")]
+    pub(super) kind: Kind,
     /// The place it had, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) from: Option<usize>,
@@ -299,14 +300,14 @@ impl LiveQueries {
                         return push;
                     }
                 }
-                changed = changed => self.changed(changed),
+                changed = changed => self.changed(&changed),
                 () = sleep => {}
             }
         }
     }
 
     /// Something of the library changed.
-    fn changed(&mut self, changed: Result<(), FeedError>) {
+    fn changed(&mut self, changed: &Result<(), FeedError>) {
         match changed {
             Ok(()) => {}
             // What happened meanwhile is in the view, whatever it was.
@@ -361,12 +362,12 @@ impl LiveQueries {
                 query.not_before = Instant::now() + WATCH_RETRY;
                 return None;
             }
-            Err(error) => return Some(self.end(id, error.into())),
+            Err(error) => return Some(self.end(id, &error.into())),
         };
         let seq = answer.seq;
         let rendered = match render(answer) {
             Ok(rendered) => rendered,
-            Err(problem) => return Some(self.end(id, problem)),
+            Err(problem) => return Some(self.end(id, &problem)),
         };
         query.seq = query.seq.max(seq);
         let changes = differences(&query.shown, &rendered);
@@ -379,12 +380,12 @@ impl LiveQueries {
     }
 
     /// A query that cannot go on.
-    fn end(&mut self, id: String, problem: Problem) -> Push {
+    fn end(&mut self, id: String, problem: &Problem) -> Push {
         if let Some(log) = problem.log() {
             tracing::error!("a live query ends: {log}");
         }
         self.remove(&id);
-        let error = Some(super::frame::error_text(&problem));
+        let error = Some(super::frame::error_text(problem));
         let (ended, changes) = (Some(true), Vec::new());
         Push { r#type: "watch", watch_id: id, seq: None, changes, ended, error }
     }
@@ -420,7 +421,7 @@ pub(super) fn differences(old: &[Shown], new: &[Rendered]) -> Vec<Change> {
     for at in places.into_values().flatten() {
         let id = old[at].chunk.to_string();
         changes.push(Change {
-            change: Kind::Leave,
+            kind: Kind::Leave,
             from: Some(at + 1),
             rank: None,
             id,
@@ -430,7 +431,7 @@ pub(super) fn differences(old: &[Shown], new: &[Rendered]) -> Vec<Change> {
     changes.sort_by_key(|change| change.from);
     for (at, (it, from)) in new.iter().zip(from).enumerate().filter(|(at, _)| !stays[*at]) {
         changes.push(Change {
-            change: if from.is_some() { Kind::Move } else { Kind::Enter },
+            kind: if from.is_some() { Kind::Move } else { Kind::Enter },
             from: from.map(|from| from + 1),
             rank: Some(at + 1),
             id: it.shown.chunk.to_string(),

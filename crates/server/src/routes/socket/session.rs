@@ -67,6 +67,13 @@ enum Effect {
 /// Why a socket is closed.
 struct Goodbye(u16, String);
 
+/// How a socket ends.
+enum End {
+    /// Nobody is there any more.
+    Gone,
+    Close(Goodbye),
+}
+
 /// One WebSocket.
 pub(super) struct Session {
     place: Place,
@@ -156,14 +163,14 @@ impl Session {
             self.registered.join(&session, &self.member, SOCKET_SESSIONS_MAX);
         }
         let mut stopping = Box::pin(self.place.app.stopping());
-        let goodbye = loop {
+        let end = loop {
             self.put_events();
             let step = self.step(stopping.as_mut()).await;
-            if let Some(goodbye) = self.take(step) {
-                break goodbye;
+            if let Some(end) = self.take(step) {
+                break end;
             }
         };
-        let Some(Goodbye(code, reason)) = goodbye else { return };
+        let End::Close(Goodbye(code, reason)) = end else { return };
         let Self { outlet, registered, .. } = self;
         outlet.close(code, &reason, registered.counters()).await;
     }
@@ -200,12 +207,12 @@ impl Session {
         self.stop_at.map_or(deadline, |stop_at| deadline.min(stop_at))
     }
 
-    /// Takes what happened. `Some` at the end, with a goodbye where there is somebody to hear it.
-    fn take(&mut self, step: Step) -> Option<Option<Goodbye>> {
+    /// Takes what happened. `Some` at the end.
+    fn take(&mut self, step: Step) -> Option<End> {
         let goodbye = match step {
             Step::Io(Io::Message(message)) => self.message(message),
             Step::Io(Io::Room) => None,
-            Step::Io(Io::Gone) => return Some(None),
+            Step::Io(Io::Gone) => return Some(End::Gone),
             Step::Io(Io::Broken(error)) => Some(self.broken(&error)),
             Step::Done(done) => {
                 self.done(*done);
@@ -215,7 +222,7 @@ impl Session {
                 self.delivery = Some(delivery);
                 None
             }
-            Step::Events(Err(error)) => self.feed_failed(error),
+            Step::Events(Err(error)) => self.feed_failed(&error),
             Step::Shared(text) => {
                 self.outlet.push(text);
                 None
@@ -232,14 +239,14 @@ impl Session {
             }
             Step::Tick => self.tick(),
         };
-        if goodbye.is_some() {
-            return Some(goodbye);
+        if let Some(goodbye) = goodbye {
+            return Some(End::Close(goodbye));
         }
         let stop_at = self.stop_at?;
         // Answers first; an event that is held waits for none.
         let done = self.requests.is_empty() && self.outlet.is_empty();
         (done || Instant::now() >= stop_at)
-            .then(|| Some(Goodbye(close_code::AWAY, "the server stops".to_owned())))
+            .then(|| End::Close(Goodbye(close_code::AWAY, "the server stops".to_owned())))
     }
 
     fn tick(&mut self) -> Option<Goodbye> {
@@ -279,10 +286,10 @@ impl Session {
         Goodbye(close_code::PROTOCOL, text)
     }
 
-    fn feed_failed(&mut self, error: FeedError) -> Option<Goodbye> {
+    fn feed_failed(&mut self, error: &FeedError) -> Option<Goodbye> {
         match error {
             FeedError::Trimmed { oldest } => {
-                self.outlet.push(frame::reset(self.sent, oldest));
+                self.outlet.push(frame::reset(self.sent, *oldest));
                 self.sent = Position::after(Seq::new(oldest.get().saturating_sub(1)));
                 self.subscription.seek(self.sent);
                 None

@@ -61,7 +61,7 @@ fn v7_one_that_enters_moves_nobody_else() {
     let new: Vec<Rendered> = [(4, 0), (1, 0), (3, 1)].into_iter().map(rendered).collect();
     let shown: Vec<Shown> = old.iter().map(|it| it.shown).collect();
     let changes = differences(&shown, &new);
-    let kinds: Vec<_> = changes.iter().map(|it| (it.change, it.from, it.rank)).collect();
+    let kinds: Vec<_> = changes.iter().map(|it| (it.kind, it.from, it.rank)).collect();
     let wanted = [
         (Kind::Leave, Some(2), None),
         (Kind::Enter, None, Some(1)),
@@ -254,7 +254,7 @@ async fn a_query_of_a_library_that_is_gone_ends_and_says_so() {
         .await
         .unwrap();
     let push = live.next().await;
-    assert_eq!((push.changes.len(), push.changes[0].change), (1, Kind::Leave));
+    assert_eq!((push.changes.len(), push.changes[0].kind), (1, Kind::Leave));
     assert!(live.remove("w") && !live.remove("w"));
     assert!(live.is_idle(), "nobody follows for nothing");
     world.begin(&mut live, Wanted { vector: vec![0.0, 1.0], k: 1, threshold: None }).await;
