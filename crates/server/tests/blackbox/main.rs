@@ -24,3 +24,4 @@ mod streams;
 mod surface;
 mod websocket;
 mod websocket_examples;
+mod websocket_limits;
