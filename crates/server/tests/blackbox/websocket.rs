@@ -317,7 +317,6 @@ async fn a_live_query_tells_only_what_changed() {
     let embedded = site.provider.as_ref().expect("a provider").texts();
     let near = socket.done("add", &json!({"text": "red cats sleep"})).await;
     let push = socket.of_type("watch").await;
-    assert_eq!(push["watch_id"], "w");
     assert!(push["seq"].as_u64() >= near["seq"].as_u64(), "{push} {near}");
     let change = &push["changes"][0];
     assert_eq!((&change["change"], &change["rank"]), (&json!("enter"), &json!(2)));
@@ -344,7 +343,7 @@ async fn a_live_query_tells_only_what_changed() {
         "the query is embedded once"
     );
     assert_eq!(stats(&server).await["live_queries"], 1);
-    assert_eq!(socket.done("unwatch", &json!({"watch_id": "w"})).await["watch_id"], "w");
+    socket.done("unwatch", &json!({"watch_id": "w"})).await;
     socket.done("add", &json!({"text": "red cats"})).await;
     socket.done("ping", &json!({})).await;
     assert_eq!(socket.kept(), 0, "it is watched no longer");
