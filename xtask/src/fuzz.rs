@@ -1,5 +1,6 @@
 //! The real binary under schemathesis: requests made from its own OpenAPI document, right and
-//! wrong ones, whose answers have to be what the document says.
+//! wrong ones, whose answers have to be what the document says. And under clients as people write
+//! them, for what no OpenAPI document describes.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,6 +15,9 @@ use crate::workspace::Workspace;
 
 /// The release that is installed: a newer one has other checks, and finds other things.
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
+/// What clients use: WebSocket, HTTP, server-sent events.
+const CLIENT_PACKAGES: [&str; 3] = ["websockets==17.4", "requests==2.34.2", "sseclient-py==1.9.0"];
 
 /// Requests made for each operation where no number is asked for.
 pub(crate) const EXAMPLES: u32 = 50;
@@ -30,9 +34,30 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 
 /// Builds the server, installs schemathesis below `target/`, runs it and reports.
 pub(crate) fn schemathesis(workspace: &Workspace, examples: u32) -> Result<(), Error> {
+    let ask = |plan: &Plan, port| plan.ask(port, examples);
+    against_server(workspace, ("schemathesis", &[SCHEMATHESIS]), ask)
+}
+
+/// Builds the server, installs what clients use below `target/`, runs those clients and reports.
+pub(crate) fn clients(workspace: &Workspace) -> Result<(), Error> {
+    let scripts = workspace.root().join("xtask").join("clients");
+    let ask = |plan: &Plan, port: u16| {
+        let mut command = Command::new(plan.python.join("python"));
+        command.arg(scripts.join("clients.py")).arg(format!("http://127.0.0.1:{port}"));
+        passes("clients.py", command.arg(&scripts))
+    };
+    against_server(workspace, ("clients", &CLIENT_PACKAGES), ask)
+}
+
+/// Runs something against a server of its own, with these Python packages.
+fn against_server(
+    workspace: &Workspace,
+    (name, packages): (&str, &[&str]),
+    ask: impl FnOnce(&Plan, u16) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut steps = Steps::default();
     let target = workspace.target_dir()?;
-    let site = target.join("schemathesis");
+    let site = target.join(name);
     let python = site.join("venv").join("bin");
     let arguments = ["build", "--locked", "--package", "arrwdb-server", "--bin", "arrwdb"];
     let mut ready = steps.run("build server", &mut workspace.cargo(&arguments));
@@ -43,15 +68,21 @@ pub(crate) fn schemathesis(workspace: &Workspace, examples: u32) -> Result<(), E
     if ready {
         let mut install = Command::new(python.join("pip"));
         let install = install.args(["install", "--quiet", "--disable-pip-version-check"]);
-        ready = steps.run("install schemathesis", install.arg(SCHEMATHESIS));
+        ready = steps.run("install packages", install.args(packages));
     }
     if ready {
         let binary = target.join("debug").join("arrwdb");
         let stand_in = workspace.root().join("xtask").join("schemathesis").join("stand_in.py");
-        let plan = Plan { python, site, binary, stand_in, examples };
-        steps.call("schemathesis", None, || plan.run());
+        let plan = Plan { python, site, binary, stand_in };
+        steps.call(name, None, || plan.run(ask));
     }
     steps.finish()
+}
+
+fn passes(program: &str, command: &mut Command) -> Result<(), Error> {
+    let status = command.status();
+    let status = status.map_err(|source| Error::Start { program: program.to_owned(), source })?;
+    if status.success() { Ok(()) } else { Err(Error::NotPassed(status.to_string())) }
 }
 
 /// What a run needs.
@@ -62,11 +93,10 @@ struct Plan {
     site: PathBuf,
     binary: PathBuf,
     stand_in: PathBuf,
-    examples: u32,
 }
 
 impl Plan {
-    fn run(&self) -> Result<(), Error> {
+    fn run(&self, ask: impl FnOnce(&Self, u16) -> Result<(), Error>) -> Result<(), Error> {
         let data = self.site.join("data");
         if data.exists() {
             fs::remove_dir_all(&data).map_err(|source| Error::io(&data, source))?;
@@ -74,7 +104,7 @@ impl Plan {
         let (_stand_in, embedder) = self.embedder()?;
         let log = self.site.join("server.log");
         let (mut server, port) = self.server(&data, &log, embedder)?;
-        let outcome = self.ask(port);
+        let outcome = ask(self, port);
         let ended = server.stop();
         let text = fs::read_to_string(&log).map_err(|source| Error::io(&log, source))?;
         outcome?;
@@ -128,11 +158,11 @@ impl Plan {
         Ok((server, port))
     }
 
-    fn ask(&self, port: u16) -> Result<(), Error> {
+    fn ask(&self, port: u16, examples: u32) -> Result<(), Error> {
         let mut command = Command::new(self.python.join("schemathesis"));
         command.arg("run").arg(format!("http://127.0.0.1:{port}/openapi.json"));
         command.args(["--checks", CHECKS, "--seed", "1", "--generation-database", "none"]);
-        command.args(["--max-examples", &self.examples.to_string(), "--continue-on-failure"]);
+        command.args(["--max-examples", &examples.to_string(), "--continue-on-failure"]);
         command.args(["--no-color", "--request-timeout", "60"]).current_dir(&self.site);
         // An answer without an end is no answer to it.
         command.args(["--exclude-path", "/v1/events/stream"]);
@@ -142,10 +172,7 @@ impl Plan {
         let hooks = self.stand_in.parent().unwrap_or(Path::new("."));
         command.env("PYTHONPATH", hooks).env("PYTHONDONTWRITEBYTECODE", "1");
         command.env("SCHEMATHESIS_HOOKS", "hooks");
-        let status = command.status();
-        let program = "schemathesis".to_owned();
-        let status = status.map_err(|source| Error::Start { program, source })?;
-        if status.success() { Ok(()) } else { Err(Error::NotPassed(status.to_string())) }
+        passes("schemathesis", &mut command)
     }
 }
 

@@ -30,6 +30,8 @@ usage: cargo xtask <command>
   schemathesis [--examples <n>]
                          ask the server what its OpenAPI document makes one ask, right and wrong;
                          50 requests for each operation unless told; brings its own Python packages
+  clients                talk to the server as clients do: WebSocket and events from Python, and from
+                         Node where it is; brings its own Python packages
   sim [<options>]        10,000 crashes of the simulated engine; other options as of arrwdb-sim --help
   bench [<name> [...]]   build and run a bench with the given arguments; without a name, list them
 ";
@@ -69,6 +71,7 @@ fn run(arguments: &[String]) -> Result<(), Error> {
         ["schemathesis", "--examples", count] => {
             fuzz::schemathesis(&workspace, positive("--examples", count)?)
         }
+        ["clients"] => fuzz::clients(&workspace),
         ["sim", ..] => commands::sim(&workspace, &arguments[1..]),
         ["bench"] => commands::bench(&workspace, None, &[]),
         ["bench", name, ..] => commands::bench(&workspace, Some(name), &arguments[2..]),

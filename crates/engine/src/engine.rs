@@ -401,6 +401,12 @@ impl Engine {
         BatchId::new(new_uuid(parts.clock.now(), &*parts.random))
     }
 
+    /// A new id of a document, for who has to know it before the document is written.
+    pub fn new_document_id(&self) -> DocumentId {
+        let parts = &self.0.parts;
+        DocumentId::new(new_uuid(parts.clock.now(), &*parts.random))
+    }
+
     /// Which of the tenant's libraries holds this document: the oldest one, if several do. In the
     /// past, of those that there are now. O(libraries * segments).
     pub async fn locate_document(
@@ -435,6 +441,20 @@ impl Engine {
         at: impl Into<Moment>,
     ) -> Result<SearchAnswer, EngineError> {
         self.0.search(tenant, library, request, at.into()).await
+    }
+
+    /// The vector that a search for a text is a search for, for who searches for it many times.
+    ///
+    /// # Errors
+    /// As [`Engine::search`] for the same text.
+    pub async fn embed_query(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        text: String,
+    ) -> Result<Vec<f32>, EngineError> {
+        let spec = self.0.spec(tenant, library, None).await?;
+        self.0.embedded(&spec, text).await
     }
 }
 

@@ -73,31 +73,7 @@ impl Inner {
     ) -> Result<Vec<f32>, EngineError> {
         let (vector, field) = match query {
             Query::Vector(vector) => (vector, "/embedding"),
-            Query::Text(text) => {
-                let chars = text.chars().count();
-                if chars > self.config.query_chars_max {
-                    return Err(EngineError::Invalid {
-                        field: "/query".into(),
-                        detail: format!(
-                            "the query has {chars} characters; the limit is {}",
-                            self.config.query_chars_max
-                        ),
-                    });
-                }
-                if text.trim().is_empty() {
-                    return Err(EngineError::Blank {
-                        field: "/query".into(),
-                        detail: "the query is blank".into(),
-                    });
-                }
-                let model = model_of(spec, "/query")?;
-                let deadline = self.config.embed_deadline;
-                let embedder = &self.parts.embedder;
-                let started = Instant::now();
-                let vector = embedder.embed(&model, InputType::Query, vec![text], deadline).await?;
-                self.embedding_times.took(1, started.elapsed());
-                (vector, "/query")
-            }
+            Query::Text(text) => (self.embedded(spec, text).await?, "/query"),
         };
         if vector.len() != spec.dimension as usize {
             return Err(EngineError::Vector {
@@ -114,6 +90,39 @@ impl Inner {
             detail: format!("Query embedding invalid: {error}"),
         })?;
         Ok(if spec.metric == Metric::Cosine { unit } else { vector })
+    }
+}
+
+impl Inner {
+    /// The vector of a query's text, as the library's model gives it.
+    pub(crate) async fn embedded(
+        &self,
+        spec: &LibrarySpec,
+        text: String,
+    ) -> Result<Vec<f32>, EngineError> {
+        let chars = text.chars().count();
+        if chars > self.config.query_chars_max {
+            return Err(EngineError::Invalid {
+                field: "/query".into(),
+                detail: format!(
+                    "the query has {chars} characters; the limit is {}",
+                    self.config.query_chars_max
+                ),
+            });
+        }
+        if text.trim().is_empty() {
+            return Err(EngineError::Blank {
+                field: "/query".into(),
+                detail: "the query is blank".into(),
+            });
+        }
+        let model = model_of(spec, "/query")?;
+        let deadline = self.config.embed_deadline;
+        let started = Instant::now();
+        let embedder = &self.parts.embedder;
+        let vector = embedder.embed(&model, InputType::Query, vec![text], deadline).await?;
+        self.embedding_times.took(1, started.elapsed());
+        Ok(vector)
     }
 }
 

@@ -29,6 +29,7 @@ use crate::limits::{BODIES_BYTES_MAX, PATH_CHARS_SHOWN};
 use crate::metrics::Metrics;
 use crate::problem::{self, Problem};
 use crate::rate_limit::RateLimiter;
+use crate::routes::Sockets;
 use crate::spool::SpoolDir;
 use crate::{admission, envelope, openapi, rate_limit, routes};
 
@@ -42,6 +43,7 @@ struct Parts {
     feed: Feed,
     /// A permit for each client that may follow the feed.
     followers: Arc<Semaphore>,
+    sockets: Arc<Sockets>,
     config: Config,
     metrics: Metrics,
     rates: Option<RateLimiter>,
@@ -57,6 +59,7 @@ impl App {
     pub fn new(engine: Engine, feed: Feed, config: Config, metrics: Metrics) -> Self {
         let followers = config.events.streams_max.min(Semaphore::MAX_PERMITS);
         let followers = Arc::new(Semaphore::new(followers));
+        let sockets = Arc::new(Sockets::new(config.sockets.connections_max));
         let rates = config.rates.map(RateLimiter::new);
         let spools = SpoolDir::new(config.storage.data_dir.clone());
         let bodies_kib = BODIES_BYTES_MAX.max(config.limits.body_bytes_max).div_ceil(1024);
@@ -67,6 +70,7 @@ impl App {
             engine,
             feed,
             followers,
+            sockets,
             config,
             metrics,
             rates,
@@ -112,6 +116,11 @@ impl App {
     /// The number of clients that may still follow the feed.
     pub(crate) fn followers(&self) -> &Arc<Semaphore> {
         &self.0.followers
+    }
+
+    /// Every open WebSocket.
+    pub(crate) fn sockets(&self) -> &Arc<Sockets> {
+        &self.0.sockets
     }
 
     /// The settings.

@@ -315,6 +315,8 @@ pub struct Config {
     pub embedding: EmbeddingConfig,
     /// The change feed.
     pub events: EventConfig,
+    /// WebSockets.
+    pub sockets: SocketConfig,
 }
 
 /// The change feed.
@@ -328,6 +330,25 @@ pub struct EventConfig {
     pub stall: Duration,
     /// Bytes of events kept in memory.
     pub buffer_bytes: usize,
+}
+
+/// WebSockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketConfig {
+    /// Whether there are any.
+    pub enabled: Switch,
+    /// How many may be open.
+    pub connections_max: usize,
+    /// Bytes of one message.
+    pub message_bytes_max: usize,
+    /// Messages of one connection in a second.
+    pub messages_per_second: u64,
+    /// Requests of one connection that are worked on at the same time.
+    pub requests_max: usize,
+    /// Messages that may wait for a client to read them.
+    pub pending_max: usize,
+    /// Time from one ping to the next.
+    pub ping: Duration,
 }
 
 impl Config {
@@ -440,6 +461,7 @@ impl Check<'_> {
                 stall: self.seconds("EVENT_STALL_SECONDS"),
                 buffer_bytes: self.size("EVENT_BUFFER_BYTES"),
             },
+            sockets: self.sockets(),
         }
     }
 
@@ -451,6 +473,18 @@ impl Check<'_> {
             let expected = "API keys are not available in this version, and the server does not \
                             start open when it was asked to be closed";
             self.refuse(variable, expected.to_owned());
+        }
+    }
+
+    fn sockets(&self) -> SocketConfig {
+        SocketConfig {
+            enabled: self.switch("WEBSOCKET_ENABLED"),
+            connections_max: self.size("WEBSOCKET_MAX_CONNECTIONS"),
+            message_bytes_max: self.size("WEBSOCKET_MESSAGE_BYTES_MAX"),
+            messages_per_second: self.whole("WEBSOCKET_MESSAGES_PER_SECOND"),
+            requests_max: self.size("WEBSOCKET_REQUESTS_MAX"),
+            pending_max: self.size("WEBSOCKET_PENDING_MAX"),
+            ping: self.seconds("WEBSOCKET_PING_SECONDS"),
         }
     }
 

@@ -337,6 +337,11 @@ impl<'a> Reader<'a> {
         self.value()
     }
 
+    /// The text of an object as it stands; `None` for `null` or something else.
+    pub(crate) fn object_text(&mut self) -> Read<Option<&'a str>> {
+        if self.begins(b'{', "an object")? { self.raw().map(Some) } else { Ok(None) }
+    }
+
     /// Whether a value of the kind that begins with `byte` follows. `null` is skipped; another
     /// kind is noted and skipped.
     fn begins(&mut self, byte: u8, kind: &str) -> Read<bool> {

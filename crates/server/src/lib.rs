@@ -33,7 +33,7 @@ pub mod serve;
 mod spool;
 
 pub use principal::Principal;
-pub use routes::document_problems;
+pub use routes::{document_problems, message_problem};
 
 #[cfg(test)]
 mod tests {

@@ -111,6 +111,32 @@ pub(crate) const EVENT_FILTER_MEMBERS_MAX: usize = 8;
 /// Bytes of the value of such a member: the longest title.
 pub(crate) const EVENT_FILTER_VALUE_BYTES_MAX: usize = 4 * TITLE_CHARS_MAX;
 
+// WebSockets.
+
+/// Bytes that a socket reads ahead. It is allocated at once, and most sockets are quiet.
+pub(crate) const SOCKET_BUFFER_BYTES: usize = 4 << 10;
+/// Bytes of answers and pushes that wait for a client to read them; one more may pass it. Until
+/// there is room, nothing more is read from the client.
+pub(crate) const SOCKET_PENDING_BYTES: usize = 1 << 20;
+/// How long a client has to answer a goodbye, and to take what was sent before it.
+pub(crate) const SOCKET_CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// Bytes of the reason of a close, by RFC 6455.
+pub(crate) const SOCKET_REASON_BYTES_MAX: usize = 123;
+/// Characters of a name that a client chooses: of a request, a session, a live query.
+pub(crate) const SOCKET_NAME_CHARS_MAX: usize = 200;
+/// Characters of the name of an action or an event.
+pub(crate) const SOCKET_ACTION_CHARS_MAX: usize = 64;
+/// Sessions that one socket may share in: each costs an entry for every socket in it.
+pub(crate) const SOCKET_SESSIONS_MAX: usize = 8;
+/// Live queries of one socket: each is a search whenever the library changes.
+pub(crate) const SOCKET_WATCHES_MAX: usize = 16;
+/// Pings without an answer after which a client counts as gone.
+pub(crate) const SOCKET_PINGS_MISSED_MAX: u32 = 2;
+/// Time from one search of a live query to its next: what changes meanwhile is told together.
+pub(crate) const WATCH_INTERVAL: Duration = Duration::from_millis(20);
+/// Pause after a search of a live query for which there was no room.
+pub(crate) const WATCH_RETRY: Duration = Duration::from_millis(250);
+
 // Clients and metrics.
 
 /// Windows of rate limits that are kept; beyond it all begin anew.
@@ -125,6 +151,10 @@ const _: () = {
     assert!(PAGE_DOCUMENTS_MAX <= BATCH_DOCUMENTS_MAX, "an export's page can be imported");
     assert!(LINE_BYTES_MAX <= RECORD_BYTES_MAX, "a line fits a record of the log");
     assert!(SPOOL_FILE_BYTES_MAX <= SPOOL_FILES_BYTES_MAX, "one answer may have its own bound");
+    assert!(
+        SOCKET_NAME_CHARS_MAX >= SOCKET_ACTION_CHARS_MAX,
+        "what is repeated is bounded by both"
+    );
     assert!(ANSWER_PIECE_BYTES as u64 >= SPOOL_READ_BYTES, "a read is one piece");
     assert!(HEADER_BYTES_MAX as usize <= READ_BUFFER_BYTES_MAX, "a head fits the buffer");
 };

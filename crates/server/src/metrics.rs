@@ -170,6 +170,7 @@ impl Metrics {
         self.within(|| {
             engine_gauges(app);
             event_gauges(app);
+            socket_gauges(app);
             embedding_gauges(app);
             for overview in libraries.iter().take(LIBRARY_LABELS_MAX) {
                 library_gauges(overview);
@@ -284,6 +285,16 @@ fn event_gauges(app: &App) {
         ("arrwdb_event_feed_ok", u64::from(stats.running)),
     ] {
         gauge(name, value);
+    }
+}
+
+/// What WebSockets do.
+fn socket_gauges(app: &App) {
+    let sockets = app.sockets();
+    gauge("arrwdb_websocket_connections", sockets.count() as u64);
+    gauge("arrwdb_websocket_live_queries", sockets.watches());
+    for (name, count) in sockets.counted() {
+        metrics::counter!(name).absolute(count);
     }
 }
 

@@ -146,6 +146,26 @@ impl IntoResponses for FollowErrors {
     }
 }
 
+/// Errors of requests for a WebSocket.
+#[derive(Debug)]
+pub(crate) struct SocketErrors;
+
+impl IntoResponses for SocketErrors {
+    fn responses() -> Responses {
+        responses(&[
+            &problem::INVALID_REQUEST,
+            &problem::FORBIDDEN_ORIGIN,
+            &problem::NOT_FOUND,
+            &problem::LIBRARY_NOT_FOUND,
+            &problem::VALIDATION,
+            &problem::UPGRADE_REQUIRED,
+            &problem::RATE_LIMITED,
+            &problem::INTERNAL,
+            &problem::SHUTTING_DOWN,
+        ])
+    }
+}
+
 /// Errors of requests that write.
 #[derive(Debug)]
 pub(crate) struct WriteErrors;
@@ -262,6 +282,7 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
         ("standing queries", "Queries that every new passage is matched against."),
         ("index", "What a library is searched by."),
         ("events", "Every change, as it happens and from the past."),
+        ("websocket", "One connection for requests, events and live queries."),
         ("admin", "Operations on the whole server."),
         ("health", "Whether the server works, and its figures."),
         ("root", "What this server is, and what its errors mean."),

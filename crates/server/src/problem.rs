@@ -59,6 +59,8 @@ kinds! {
         "A vector has the wrong number of elements, an element that is not finite, or no direction. Send vectors of the library's embedding_dimension.";
     INVALID_HOST = "invalid-host", 400, "Invalid host", "InvalidHostError",
         "The request is addressed to a host name that is not in ALLOWED_HOSTS.";
+    FORBIDDEN_ORIGIN = "forbidden-origin", 403, "Forbidden origin", "OriginError",
+        "A page of another origin asked for a WebSocket, and CORS_ORIGINS does not name that origin.";
     NOT_FOUND = "not-found", 404, "Not Found", "NotFoundError",
         "There is nothing at this path.";
     LIBRARY_NOT_FOUND = "library-not-found", 404, "Library not found", "LibraryNotFoundError",
@@ -95,6 +97,8 @@ kinds! {
         "One or more fields break a rule; errors lists all of them with JSON Pointers.";
     MALFORMED_JSON = "malformed-json", 422, "Malformed JSON", "JsonInvalidError",
         "The body is not JSON; detail says where it breaks.";
+    UPGRADE_REQUIRED = "upgrade-required", 426, "Upgrade Required", "UpgradeRequiredError",
+        "This path speaks WebSocket: connect with a client of it, at ws:// in place of http://.";
     RATE_LIMITED = "rate-limited", 429, "Rate limit exceeded", "RateLimitError",
         "This client sent more requests than its budget allows. Wait as Retry-After says.";
     INTERNAL = "internal", 500, "Internal Server Error", "InternalError",

@@ -88,6 +88,14 @@ impl RateLimiter {
         budgets.min_by_key(|budget| (!budget.exceeded, budget.remaining))
     }
 
+    /// Counts what came otherwise than as a request of its own, by the route it stands for.
+    pub(crate) fn check(&self, client: IpAddr, template: &str) -> Result<(), Problem> {
+        match self.count(subscriber(client), &Method::POST, template, Instant::now()) {
+            Some(budget) if budget.exceeded => Err(refusal(budget)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn rate_of(&self, class: Class) -> Rate {
         match class {
             Class::All => self.config.all,
@@ -160,7 +168,7 @@ pub(crate) async fn limit(State(app): State<App>, request: Request, next: Next) 
     let Some(client) = client.map(subscriber) else { return next.run(request).await };
     let budget = rates.count(client, request.method(), template, Instant::now());
     let mut response = match budget {
-        Some(budget) if budget.exceeded => refuse(budget),
+        Some(budget) if budget.exceeded => refusal(budget).into_response(),
         Some(_) | None => next.run(request).await,
     };
     if let Some(budget) = budget {
@@ -175,7 +183,7 @@ pub(crate) async fn limit(State(app): State<App>, request: Request, next: Next) 
     response
 }
 
-fn refuse(budget: Budget) -> Response {
+fn refusal(budget: Budget) -> Problem {
     let window = match budget.rate.window.as_secs() {
         1 => "1 second",
         60 => "1 minute",
@@ -183,7 +191,7 @@ fn refuse(budget: Budget) -> Response {
         _ => "1 day",
     };
     let detail = format!("Rate limit exceeded: {} per {window}", budget.rate.count);
-    Problem::new(&problem::RATE_LIMITED, detail).retry_after(budget.reset).into_response()
+    Problem::new(&problem::RATE_LIMITED, detail).retry_after(budget.reset)
 }
 
 #[cfg(test)]

@@ -16,10 +16,13 @@ mod requests;
 mod root;
 mod search;
 mod search_requests;
+mod socket;
 mod standing_queries;
 
 pub use requests::document_problems;
 pub(crate) use root::API_VERSION;
+pub(crate) use socket::Sockets;
+pub use socket::message_problem;
 
 use axum::Router;
 use http::{HeaderMap, HeaderValue, header};
@@ -49,7 +52,7 @@ pub(crate) fn plain() -> Router<App> {
 
 /// Routes below `/v1` that clients follow for as long as they like, idle for most of the time.
 pub(crate) fn follow() -> Router<App> {
-    events::follow_routes().into()
+    events::follow_routes().merge(socket::follow_routes()).into()
 }
 
 /// Routes below `/v1` whose bodies, or whose time, are not.
@@ -64,6 +67,7 @@ fn plain_api() -> OpenApiRouter<App> {
         .merge(standing_queries::routes())
         .merge(index::routes())
         .merge(events::routes())
+        .merge(socket::routes())
 }
 
 fn streams_api() -> OpenApiRouter<App> {
@@ -72,10 +76,13 @@ fn streams_api() -> OpenApiRouter<App> {
 
 /// All of them, for the OpenAPI document.
 pub(crate) fn described() -> OpenApiRouter<App> {
-    root::routes()
-        .merge(health::routes())
-        .merge(metrics::routes())
-        .nest("/v1", plain_api().merge(streams_api()).merge(events::follow_routes()))
+    root::routes().merge(health::routes()).merge(metrics::routes()).nest(
+        "/v1",
+        plain_api()
+            .merge(streams_api())
+            .merge(events::follow_routes())
+            .merge(socket::follow_routes()),
+    )
 }
 
 /// The header that names the sequence number of a write.

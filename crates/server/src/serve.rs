@@ -116,6 +116,9 @@ pub async fn serve_with(
     if !in_time {
         tracing::warn!("requests that were still open are cut off");
     }
+    if !app.sockets().closed(load.shutdown_timeout).await {
+        tracing::warn!("WebSockets that were still open are cut off");
+    }
     if let Some(fetching) = fetching {
         fetching.abort();
     }

@@ -524,6 +524,36 @@ impl StreamedResult {
     }
 }
 
+/// One passage found, as WebSockets send it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Passage {
+    #[serde(flatten)]
+    chunk: ChunkAnswer,
+    distance: f32,
+    /// `1 - distance`.
+    score: f32,
+    #[serde(serialize_with = "as_text")]
+    document_id: DocumentId,
+    document_title: String,
+}
+
+impl Passage {
+    pub(crate) fn of(hit: Hit) -> Self {
+        Self {
+            distance: hit.distance,
+            score: 1.0 - hit.distance,
+            document_id: hit.document_id,
+            document_title: hit.document_title,
+            chunk: ChunkAnswer::of(hit.chunk, hit.chunk_index, hit.document_id),
+        }
+    }
+
+    /// Its chunk.
+    pub(crate) fn chunk_id(&self) -> ChunkId {
+        self.chunk.id
+    }
+}
+
 /// Milliseconds with two decimals.
 pub(crate) fn milliseconds(elapsed: std::time::Duration) -> f64 {
     (elapsed.as_secs_f64() * 100_000.0).round() / 100.0

@@ -193,7 +193,7 @@ async fn put_one(
 }
 
 /// Reads a document on a thread that may wait for the disk.
-async fn read_document_of(
+pub(super) async fn read_document_of(
     snapshot: Snapshot,
     id: DocumentId,
     embeddings: Embeddings,

@@ -225,7 +225,10 @@ fn components(app: &App, health: &Health) -> Value {
             "jobs_by_status": {"completed": 0, "failed": 0, "running": 0, "pending": 0},
             "handlers_registered": 0,
         },
-        "websocket_manager": {"status": "not_available", "total_connections": 0},
+        "websocket_manager": {
+            "status": if app.config().sockets.enabled.is_on() { "available" } else { "disabled" },
+            "total_connections": app.sockets().count(),
+        },
     })
 }
 

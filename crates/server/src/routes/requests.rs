@@ -20,6 +20,9 @@ pub(crate) enum Form {
     WithEmbeddings,
     /// A line of NDJSON: unknown keys are custom metadata, the title defaults to `Untitled`.
     Line,
+    /// What a WebSocket sends: unknown keys are ignored, the title defaults to `Untitled`, and
+    /// `metadata` has author, type, source and tags beside custom metadata.
+    Message,
 }
 
 /// A document to add. Its text is given in exactly one of `text`, `texts` and `chunks`.
@@ -93,11 +96,7 @@ pub(crate) fn read_document(
     reader.object(|r, key| document_field(&mut document, r, key, (form, limits)))?;
     check_document(&document, reader, form, limits);
     let AddDocument { text, texts, chunks, .. } = document;
-    let content = match (text, texts, chunks) {
-        (_, _, Some(chunks)) => Content::Chunks(chunks.into_iter().map(put_chunk).collect()),
-        (_, Some(texts), None) => Content::Texts(texts),
-        (text, None, None) => Content::Text(text.unwrap_or_default()),
-    };
+    let content = content_of(text, texts, chunks);
     Ok(PutDocument {
         id: document.id,
         title: document.title.unwrap_or_else(|| "Untitled".to_owned()),
@@ -107,7 +106,54 @@ pub(crate) fn read_document(
         tags: document.tags,
         custom: document.metadata,
         created_at: document.created_at,
-        content,
+        content: content.unwrap_or(Content::Text(String::new())),
+    })
+}
+
+fn content_of(
+    text: Option<String>,
+    texts: Option<Vec<String>>,
+    chunks: Option<Vec<AddChunk>>,
+) -> Option<Content> {
+    match (text, texts, chunks) {
+        (_, _, Some(chunks)) => Some(Content::Chunks(chunks.into_iter().map(put_chunk).collect())),
+        (_, Some(texts), None) => Some(Content::Texts(texts)),
+        (text, None, None) => text.map(Content::Text),
+    }
+}
+
+/// What is to change of a document that is there.
+#[derive(Debug)]
+pub(crate) struct DocumentPatch {
+    pub(crate) title: Option<String>,
+    pub(crate) author: Option<String>,
+    pub(crate) document_type: Option<String>,
+    pub(crate) source_url: Option<String>,
+    /// All of them, where they are given.
+    pub(crate) tags: Option<Vec<String>>,
+    /// Those that are given.
+    pub(crate) custom: Custom,
+    pub(crate) content: Option<Content>,
+}
+
+/// Reads what is to change of a document; what is absent stays as it is.
+pub(crate) fn read_patch(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<DocumentPatch> {
+    let mut document = AddDocument::default();
+    let mut has_tags = false;
+    r.object(|r, key| {
+        has_tags |= key == "tags";
+        document_field(&mut document, r, key, (Form::Message, limits))
+    })?;
+    check_content(&document, r, limits);
+    let has_tags = has_tags || !document.tags.is_empty();
+    Ok(DocumentPatch {
+        title: document.title,
+        author: document.author,
+        document_type: document.document_type,
+        source_url: document.source_url,
+        tags: has_tags.then_some(document.tags),
+        custom: document.metadata,
+        content: content_of(document.text, document.texts, document.chunks),
     })
 }
 
@@ -138,6 +184,18 @@ fn document_field(
         "document_type" => document.document_type = r.string()?,
         "source_url" => document.source_url = r.string()?,
         "tags" => document.tags = read_tags(r, limits)?,
+        "metadata" if form == Form::Message => {
+            r.object(|r, key| match key {
+                "author" | "document_type" | "source_url" | "tags" | "created_at" => {
+                    document_field(document, r, key, (form, limits))
+                }
+                custom => {
+                    let value = r.any()?;
+                    document.metadata.insert(custom.to_owned(), value);
+                    Ok(())
+                }
+            })?;
+        }
         "metadata" => document.metadata.extend(r.any_object()?.unwrap_or_default()),
         "created_at" => document.created_at = read_time(r)?,
         custom if form == Form::Line => {
@@ -150,20 +208,30 @@ fn document_field(
 }
 
 fn check_document(document: &AddDocument, r: &mut Reader<'_>, form: Form, limits: &RequestLimits) {
-    if form != Form::Line {
+    if matches!(form, Form::Request | Form::WithEmbeddings) {
         r.require("title", document.title.is_some() || r.has_fault_at("title"));
     }
     let AddDocument { text, texts, chunks, .. } = document;
     let given = [text.is_some(), texts.is_some(), chunks.is_some()];
     match (given.iter().filter(|&&given| given).count(), form) {
         (0, Form::WithEmbeddings) => r.require("chunks", r.has_fault_at("chunks")),
-        (0, Form::Request | Form::Line) => {
+        (0, Form::Request | Form::Line | Form::Message) => {
             let faulty = ["text", "texts", "chunks"].iter().any(|name| r.has_fault_at(name));
-            r.require("texts", faulty);
+            let name = if form == Form::Message { "text" } else { "texts" };
+            r.require(name, faulty);
         }
         (1, Form::WithEmbeddings) if chunks.is_none() => r.require("chunks", false),
-        (1, _) => {}
-        _ => r.fault("give exactly one of text, texts and chunks"),
+        _ => {}
+    }
+    check_content(document, r, limits);
+}
+
+/// At most one content, of not too much.
+fn check_content(document: &AddDocument, r: &mut Reader<'_>, limits: &RequestLimits) {
+    let AddDocument { text, texts, chunks, .. } = document;
+    let given = [text.is_some(), texts.is_some(), chunks.is_some()];
+    if given.iter().filter(|&&given| given).count() > 1 {
+        r.fault("give exactly one of text, texts and chunks");
     }
     if let Some(texts) = texts {
         count_within(r, "texts", texts.len(), limits.chunks_per_document_max);
@@ -389,9 +457,10 @@ pub(crate) fn read_ids(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<Vec<D
 /// batches of them and as a list of ids: the problem of each that it is not. For who tests the
 /// reader with bodies that nobody wrote.
 pub fn document_problems(body: &[u8], limits: &RequestLimits) -> Vec<Problem> {
-    let forms = [Form::Request, Form::WithEmbeddings, Form::Line];
+    let forms = [Form::Request, Form::WithEmbeddings, Form::Line, Form::Message];
     let documents = forms.map(|form| read_json(body, |r| read_document(r, form, limits)).err());
     let batches = forms.map(|form| read_json(body, |r| read_batch(r, form, limits)).err());
     let ids = read_json(body, |r| read_ids(r, limits)).err();
-    documents.into_iter().chain(batches).chain([ids]).flatten().collect()
+    let patch = read_json(body, |r| read_patch(r, limits)).err();
+    documents.into_iter().chain(batches).chain([ids, patch]).flatten().collect()
 }

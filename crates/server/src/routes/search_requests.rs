@@ -219,6 +219,11 @@ impl Wishes {
         self.as_of
     }
 
+    /// How many passages.
+    pub(super) fn k(&self) -> usize {
+        self.k.unwrap_or(K_DEFAULT)
+    }
+
     /// The distance that hits may have, where one is given.
     pub(super) fn distance_threshold(&self) -> Option<f32> {
         self.distance_threshold
@@ -233,7 +238,7 @@ impl Wishes {
     pub(super) fn request(self, query: Query, include_embeddings: Option<bool>) -> SearchRequest {
         SearchRequest {
             query,
-            k: self.k.unwrap_or(K_DEFAULT),
+            k: self.k(),
             distance_threshold: self.distance_threshold,
             tuning: Tuning {
                 ef_search: self.ef_search,

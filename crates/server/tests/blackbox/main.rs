@@ -24,3 +24,6 @@ mod search;
 mod standing;
 mod streams;
 mod surface;
+mod websocket;
+mod websocket_examples;
+mod websocket_limits;

@@ -10,6 +10,7 @@ pub(crate) mod schema;
 pub(crate) mod sse;
 pub(crate) mod store;
 pub(crate) mod vectors;
+pub(crate) mod ws;
 
 use std::fs::{self, File};
 use std::net::TcpListener;
