@@ -8,7 +8,9 @@ use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 use arrwdb_engine::state::{IndexSpec, LibraryId, Metric, Seq, TenantId};
-use arrwdb_engine::{Content, Engine, EngineConfig, EngineParts, NewLibrary, PutDocument};
+use arrwdb_engine::{
+    Content, Engine, EngineConfig, EngineError, EngineParts, NewLibrary, PutDocument,
+};
 use arrwdb_feed::Cursor;
 
 const TENANT: TenantId = TenantId::DEFAULT;
@@ -43,18 +45,25 @@ async fn library(engine: &Engine) -> LibraryId {
 }
 
 async fn put(engine: &Engine, library: LibraryId, text: &str) -> Seq {
-    let document = PutDocument {
-        id: None,
-        title: text.into(),
-        author: None,
-        document_type: None,
-        source_url: None,
-        tags: Vec::new(),
-        custom: arrwdb_engine::state::Custom::new(),
-        created_at: None,
-        content: Content::Text(text.into()),
-    };
-    engine.put_documents(TENANT, library, vec![document]).await.unwrap().seq
+    loop {
+        let document = PutDocument {
+            id: None,
+            title: text.into(),
+            author: None,
+            document_type: None,
+            source_url: None,
+            tags: Vec::new(),
+            custom: arrwdb_engine::state::Custom::new(),
+            created_at: None,
+            content: Content::Text(text.into()),
+        };
+        match engine.put_documents(TENANT, library, vec![document]).await {
+            Ok(written) => return written.seq,
+            // Checkpoints are due every few writes here, which a slow disk does not keep up with.
+            Err(EngineError::Busy { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
