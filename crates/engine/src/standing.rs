@@ -534,8 +534,8 @@ fn in_body(mut error: EngineError) -> EngineError {
 
 /// An error that names the library and not its companion.
 fn of_library(library: LibraryId, error: EngineError) -> EngineError {
-    match error {
-        EngineError::LibraryNotFound(_) => EngineError::LibraryNotFound(library),
-        error => error,
+    if let EngineError::LibraryNotFound(_) = error {
+        return EngineError::LibraryNotFound(library);
     }
+    error
 }

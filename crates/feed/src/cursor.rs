@@ -4,6 +4,7 @@ use arrwdb_engine::state::Seq;
 use arrwdb_engine::{
     BATCH_BYTES_MAX, Change, Engine, EngineError, FollowError, RawRecord, WantedRecords,
 };
+use bytes::Bytes;
 
 /// Records read at a time: what a follower holds at most.
 const BATCH_RECORDS_MAX: usize = 256;
@@ -92,7 +93,7 @@ fn batch(
     let (mut batch, mut bytes) = (Vec::new(), 0);
     for record in records {
         let record = record?;
-        bytes += record.parts.iter().map(|part| part.len()).sum::<usize>();
+        bytes += record.parts.iter().map(Bytes::len).sum::<usize>();
         batch.push(record);
         if batch.len() >= records_max || bytes >= bytes_max {
             break;
@@ -104,7 +105,6 @@ fn batch(
 #[cfg(test)]
 mod tests {
     use arrwdb_engine::Subject;
-    use bytes::Bytes;
 
     use super::*;
 

@@ -501,7 +501,6 @@ impl Work {
                 Ok(Some(loaded)) => watch.loaded = Some(loaded),
                 // Deleted: its record is further on in the log.
                 Ok(None) => return Ok(()),
-                Err(EngineError::Closed) => return Err(End::Stopped),
                 Err(error) => return self.give_up(companion, &error),
             }
         }
@@ -514,10 +513,7 @@ impl Work {
             for batch in batches.into_passages() {
                 if let Err(error) = self.match_batch(&set, batch, &mut pending).await {
                     drop(set);
-                    return match error {
-                        EngineError::Closed => Err(End::Stopped),
-                        error => self.give_up(companion, &error),
-                    };
+                    return self.give_up(companion, &error);
                 }
             }
         }
@@ -525,10 +521,7 @@ impl Work {
         pending.after = through;
         let matched = !pending.passages.is_empty();
         if matched && let Err(error) = self.note(&mut pending).await {
-            return match error {
-                EngineError::Closed => Err(End::Stopped),
-                error => self.give_up(companion, &error),
-            };
+            return self.give_up(companion, &error);
         }
         if let Some(watch) = self.watched.get_mut(&companion) {
             watch.advance(first, through, records);
@@ -596,7 +589,7 @@ impl Work {
     /// Matches nothing of a library any more: what is matched already stands, and the log is kept,
     /// but for a purge.
     fn give_up(&mut self, companion: LibraryId, error: &EngineError) -> Result<(), End> {
-        if matches!(error, EngineError::LogFailed { .. }) {
+        if matches!(error, EngineError::Closed | EngineError::LogFailed { .. }) {
             return Err(End::Stopped);
         }
         if let Some(watch) = self.watched.get_mut(&companion) {
@@ -883,13 +876,14 @@ fn read(queries: &StandingQueries) -> Result<QuerySet, EngineError> {
         }
         set
     };
-    queries.for_each(|query, born| match &mut set {
-        Some(set) => register(set, query, born),
-        None => {
-            sample.push((query, born));
-            if sample.len() == SAMPLE {
-                set = Some(begin(std::mem::take(&mut sample)));
-            }
+    queries.for_each(|query, born| {
+        if let Some(set) = &mut set {
+            register(set, query, born);
+            return;
+        }
+        sample.push((query, born));
+        if sample.len() == SAMPLE {
+            set = Some(begin(std::mem::take(&mut sample)));
         }
     })?;
     Ok(set.unwrap_or_else(|| begin(sample)))

@@ -1,6 +1,8 @@
 //! F7 on the real engine, on a disk in memory that loses its power: what the matcher notes against
 //! what a scan by hand, and the library's own search, say.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::cast_possible_truncation, reason = "the numbers are small")]
+#![expect(clippy::too_many_lines, reason = "a test tells one story")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
