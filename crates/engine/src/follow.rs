@@ -6,6 +6,10 @@ use arrwdb_state::{CatalogEntry, LibraryEntry, LibraryId, Seq};
 use crate::engine::{Engine, Inner};
 use crate::error::EngineError;
 
+/// Bytes of records that are read at a time, about: no record is left out for its size, so that
+/// one of the largest is read alone.
+pub const BATCH_BYTES_MAX: usize = 16 << 20;
+
 /// A durable record, decoded.
 #[derive(Debug, Clone)]
 pub struct Change {
@@ -49,8 +53,9 @@ impl From<LogError> for FollowError {
 
 impl Engine {
     /// At most `limit` durable records after `after`, in order, read from disk without touching
-    /// any writer. Fewer than `limit` means that there are no more yet. Records that were trimmed
-    /// are [`FollowError::Trimmed`], never skipped.
+    /// any writer. Fewer are returned where there are no more yet, or where they are
+    /// [`BATCH_BYTES_MAX`]; none means that there are none. Records that were trimmed are
+    /// [`FollowError::Trimmed`], never skipped.
     pub async fn changes_after(
         &self,
         after: Seq,
@@ -72,7 +77,7 @@ impl Engine {
 
 impl Inner {
     fn changes_after(&self, after: Seq, limit: usize) -> Result<Vec<Change>, FollowError> {
-        let mut changes = Vec::new();
+        let (mut changes, mut bytes) = (Vec::new(), 0);
         for record in self.log.read(after.get())?.take(limit) {
             let record = record?;
             let decoded = if record.stream == Stream::CATALOG {
@@ -86,6 +91,10 @@ impl Inner {
                 detail: format!("record {} of the log does not decode: {error}", record.seq),
             })?;
             changes.push(Change { seq: Seq::new(record.seq), entry });
+            bytes += record.payload.len();
+            if bytes >= BATCH_BYTES_MAX {
+                break;
+            }
         }
         Ok(changes)
     }

@@ -20,8 +20,11 @@ const NOTHING: u64 = u64::MAX;
 /// Where the matcher is.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// Records up to this number are not needed any more.
+    /// Records up to this number are not needed any more. It stays when the matcher ends: the next
+    /// one goes on from there.
     to: watch::Sender<u64>,
+    /// As `to`, but for libraries that the matcher has given up: a purge does not wait for those.
+    worked_to: watch::Sender<u64>,
     /// Whether there is a matcher.
     followed: AtomicBool,
     /// Told when somebody waits for the matcher.
@@ -31,8 +34,13 @@ pub(crate) struct Held {
 impl Held {
     /// Holds what comes after `to`, until a matcher says where it is.
     pub(crate) fn from(to: Option<Seq>) -> Self {
-        let to = watch::Sender::new(to.map_or(NOTHING, Seq::get));
-        Self { to, followed: AtomicBool::new(false), wanted: Notify::new() }
+        let to = to.map_or(NOTHING, Seq::get);
+        Self {
+            to: watch::Sender::new(to),
+            worked_to: watch::Sender::new(to),
+            followed: AtomicBool::new(false),
+            wanted: Notify::new(),
+        }
     }
 
     /// Records up to this number are not needed any more.
@@ -40,9 +48,25 @@ impl Held {
         *self.to.borrow()
     }
 
-    /// As [`Held::to`], where there is a matcher to wait for; else everything.
+    /// Records up to this number are not needed by a matcher that runs, for libraries that it has
+    /// not given up; all, where none runs.
     pub(crate) fn followed_to(&self) -> u64 {
-        if self.followed.load(Ordering::SeqCst) { self.to() } else { NOTHING }
+        if self.followed.load(Ordering::SeqCst) { *self.worked_to.borrow() } else { NOTHING }
+    }
+
+    /// The matcher needs no record up to `to`, and none up to `worked_to` for libraries that it has
+    /// not given up.
+    fn hold(&self, to: Seq, worked_to: Seq) {
+        self.followed.store(true, Ordering::SeqCst);
+        self.to.send_replace(to.get());
+        self.worked_to.send_replace(worked_to.get());
+    }
+
+    /// Nobody is waited for any more.
+    fn end(&self) {
+        self.followed.store(false, Ordering::SeqCst);
+        // Who waits sees that.
+        self.worked_to.send_modify(|_to| {});
     }
 
     /// Waits, for a bounded time, until the matcher needs nothing up to `seq`. Where there is no
@@ -51,23 +75,28 @@ impl Held {
         if !self.followed.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let mut to = self.to.subscribe();
+        let mut to = self.worked_to.subscribe();
         self.wanted.notify_one();
-        let reached = to.wait_for(|to| *to >= seq.get());
+        let reached = to.wait_for(|_to| self.followed_to() >= seq.get());
         match tokio::time::timeout(PURGE_WAIT_MAX, reached).await {
             Ok(Ok(_reached)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(self.to()),
+            Ok(Err(_)) | Err(_) => Err(self.followed_to()),
         }
     }
 }
 
 impl Engine {
-    /// Said by the matcher of standing queries: it needs no record up to this one any more. The log
-    /// after it is kept, up to twice what the feed's retention says; `None` ends that.
-    pub fn hold_log_after(&self, seq: Option<Seq>) {
-        let held = &self.0.held;
-        held.followed.store(seq.is_some(), Ordering::SeqCst);
-        held.to.send_replace(seq.map_or(NOTHING, Seq::get));
+    /// Said by the matcher of standing queries: it needs no record up to `needed` any more. The log
+    /// after it is kept, up to twice what the feed's retention says. A purge waits until `worked` is
+    /// far enough, which leaves out libraries that the matcher has given up.
+    pub fn hold_log_after(&self, needed: Seq, worked: Seq) {
+        self.0.held.hold(needed, worked);
+    }
+
+    /// Said by the matcher when it ends: nobody waits for it any more. What it needs of the log is
+    /// kept for the next one.
+    pub fn matcher_ended(&self) {
+        self.0.held.end();
     }
 
     /// Every record after this one is kept.
@@ -95,5 +124,41 @@ impl Inner {
             );
         }
         expired.min(held).max(expired_twice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_matcher_that_ended_needs_is_kept_and_nobody_waits_for_it() {
+        let held = Held::from(None);
+        assert_eq!((held.to(), held.followed_to()), (NOTHING, NOTHING));
+        held.hold(Seq::new(5), Seq::new(5));
+        assert_eq!((held.to(), held.followed_to()), (5, 5));
+        let waiting = held.reach(Seq::new(9));
+        tokio::pin!(waiting);
+        assert!(waits(waiting.as_mut()).await, "it waits");
+        held.end();
+        assert_eq!(waiting.await, Ok(()));
+        assert_eq!((held.to(), held.followed_to()), (5, NOTHING));
+    }
+
+    #[tokio::test]
+    async fn a_purge_does_not_wait_for_a_library_that_is_given_up() {
+        let held = Held::from(Some(Seq::new(3)));
+        held.hold(Seq::new(3), Seq::new(20));
+        assert_eq!(held.reach(Seq::new(20)).await, Ok(()));
+        assert_eq!((held.to(), held.followed_to()), (3, 20));
+    }
+
+    /// Whether it is not done after it was looked at once.
+    async fn waits(future: std::pin::Pin<&mut impl Future>) -> bool {
+        tokio::select! {
+            biased;
+            _done = future => false,
+            () = std::future::ready(()) => true,
+        }
     }
 }

@@ -65,7 +65,7 @@ impl Inner {
         let vectors = handle.counts().chunks;
         let work = IndexWork::Rebuild;
         let built = IndexBuilt { work, old, new, vectors, compacted: 0, freed_bytes: 0 };
-        let seq = seq.max(self.note_built(tenant, id, built).await?);
+        let seq = self.note_built(tenant, id, built).await.map_or(seq, |noted| seq.max(noted));
         let value = IndexRebuilt { old, new, chunks: vectors, took: started.elapsed() };
         Ok(Written { seq, value })
     }
@@ -97,20 +97,20 @@ impl Inner {
             compacted: rows_dropped,
             freed_bytes: bytes_freed,
         };
-        self.note_built(tenant, id, built).await?;
+        self.note_built(tenant, id, built).await;
         let index = after.spec.index;
         Ok(IndexOptimized { index, rows_dropped, bytes_freed, took: started.elapsed() })
     }
 
-    /// Tells those who follow the library that its index is built.
-    async fn note_built(
-        &self,
-        tenant: TenantId,
-        id: LibraryId,
-        built: IndexBuilt,
-    ) -> Result<Seq, EngineError> {
+    /// Tells those who follow the library that its index is built. It is built even where that
+    /// cannot be told: who asked for it is not answered that it is not.
+    async fn note_built(&self, tenant: TenantId, id: LibraryId, built: IndexBuilt) -> Option<Seq> {
         let command = CatalogCommand::NoteIndexBuilt { tenant, id, built };
-        Ok(self.change_catalog(command).await?.seq)
+        let noted = self.change_catalog(command).await;
+        let failed = |error: &EngineError| {
+            tracing::warn!(library = %id, %error, "its index is built, but followers are not told");
+        };
+        noted.inspect_err(failed).ok().map(|written| written.seq)
     }
 
     /// A view as read from its files, with the structures that lie beside them.

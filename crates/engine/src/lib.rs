@@ -62,7 +62,7 @@ pub use config::{Clock, EngineConfig, EngineParts, Random};
 pub use embedding_times::{EmbeddingTimes, Histogram};
 pub use engine::{Engine, Health};
 pub use error::EngineError;
-pub use follow::{Change, ChangeEntry, FollowError};
+pub use follow::{BATCH_BYTES_MAX, Change, ChangeEntry, FollowError};
 pub use moment::Moment;
 pub use purge::PurgeReceipt;
 pub use records::{RawRecord, Subject, WantedRecords};

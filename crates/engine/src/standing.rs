@@ -2,6 +2,7 @@
 //! that nobody reaches it by its id.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrwdb_state::limits::LIBRARY_NAME_CHARS_MAX;
 use arrwdb_state::{
@@ -157,8 +158,9 @@ impl Engine {
         let (cursor, limit) = page;
         let spec = self.0.spec(tenant, library, min_seq).await?;
         self.0.wait_for_catalog(min_seq).await?;
+        // Looked at before the companion is: had it had queries by then, it would be there.
+        let seq = Seq::new(self.0.log.durable().min(self.0.catalog_unapplied.published_to()));
         let Some((view, seq)) = self.0.companion_view(&spec, min_seq).await? else {
-            let seq = self.durable();
             return Ok(StandingQueryPage { queries: Vec::new(), next: None, total: 0, seq });
         };
         blocking(move || {
@@ -205,14 +207,19 @@ impl Engine {
     /// every record up to `seq` is in them.
     pub async fn watched_libraries(&self, seq: Seq) -> Result<Vec<Watched>, EngineError> {
         let inner = &self.0;
+        inner.wait_for_published_catalog(seq).await?;
         let catalog = inner.catalog.load_full();
         let mut watched = Vec::new();
         for library in catalog.iter().filter_map(|spec| spec.companion_of) {
             // One that is deleted meanwhile is not watched any more.
             let handles = (inner.handle(library), inner.handle(library.companion()));
             let (Ok(handle), Ok(companion)) = handles else { continue };
-            inner.wait_for(&handle, seq).await?;
-            inner.wait_for(&companion, seq).await?;
+            for handle in [&handle, &companion] {
+                // One whose files are damaged comes no further: it is as it is.
+                if !handle.stopped.load(Ordering::SeqCst) {
+                    inner.wait_for(handle, seq).await?;
+                }
+            }
             let Counts { applied, .. } = handle.counts();
             watched.push(Watched { library, matched: companion.counts().matched, applied });
         }
@@ -274,6 +281,24 @@ struct FoundQuery {
 }
 
 impl Inner {
+    /// Waits, for a bounded time, until every record of the catalog up to `seq`, which is durable,
+    /// is published with all that follows from it.
+    async fn wait_for_published_catalog(&self, seq: Seq) -> Result<(), EngineError> {
+        let published = async {
+            loop {
+                // Registered before looking, so that no progress in between is missed.
+                let progressed = self.catalog_progress.notified();
+                if self.catalog_unapplied.published_to() >= seq.get() {
+                    return;
+                }
+                progressed.await;
+            }
+        };
+        let in_time = tokio::time::timeout(self.config.min_seq_wait_max, published).await;
+        let current = Seq::new(self.log.durable());
+        in_time.map_err(|_late| EngineError::SeqNotReached { wanted: seq, current })
+    }
+
     /// A library's companion, once there was a standing query.
     fn companion(&self, spec: &LibrarySpec) -> Option<Arc<Handle>> {
         let companion = self.catalog.load().companion(spec.id)?.id;
@@ -509,8 +534,8 @@ fn in_body(mut error: EngineError) -> EngineError {
 
 /// An error that names the library and not its companion.
 fn of_library(library: LibraryId, error: EngineError) -> EngineError {
-    match error {
-        EngineError::LibraryNotFound(_) => EngineError::LibraryNotFound(library),
-        error => error,
+    if let EngineError::LibraryNotFound(_) = error {
+        return EngineError::LibraryNotFound(library);
     }
+    error
 }

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::changes;
+use crate::cursor::records_after;
 use crate::error::{FeedError, undecodable};
 use crate::event::{Changes, Position};
 use crate::filter::Filter;
@@ -19,9 +20,6 @@ use crate::owners::Owners;
 use crate::ring::{Ring, Topic};
 use crate::stats::{Counters, FeedStats};
 use crate::subscription::Subscription;
-
-/// Records taken from the log at a time.
-const BATCH_RECORDS: usize = 256;
 
 /// Followers that may read from disk at the same time; the disk does not get faster with more.
 const DISK_READERS_MAX: usize = 4;
@@ -79,7 +77,10 @@ impl Feed {
             task: Mutex::new(None),
         }));
         let shared = feed.0.clone();
-        *feed.0.task.lock() = Some(tokio::spawn(async move { shared.run(head).await }));
+        *feed.0.task.lock() = Some(tokio::spawn(async move {
+            let _ending = Ending(shared.clone());
+            shared.run(head).await;
+        }));
         Ok(feed)
     }
 
@@ -185,6 +186,16 @@ impl Feed {
     }
 }
 
+/// Ends the feed when its task does, in whatever way: who follows it is told.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let detail = "the change feed's task stopped; start the server again".into();
+        self.0.end(EngineError::Storage { detail }.into());
+    }
+}
+
 impl Shared {
     /// Follows the log until the feed is closed or the log cannot be read.
     async fn run(&self, head: Seq) {
@@ -211,8 +222,17 @@ impl Shared {
     async fn follow(&self, mut head: Seq) -> FeedError {
         let mut oldest = Seq::START;
         loop {
-            let batch = match self.next_records(head).await {
+            let batch = match records_after(&self.engine, head).await.map_err(FeedError::from) {
                 Ok(batch) => batch,
+                Err(FeedError::Trimmed { oldest }) => {
+                    match self.skip_to(oldest).await {
+                        Ok(skipped) => head = skipped,
+                        // Trimmed again meanwhile.
+                        Err(FeedError::Trimmed { .. }) => {}
+                        Err(error) => return error,
+                    }
+                    continue;
+                }
                 Err(error) => return error,
             };
             let mut ready = Vec::with_capacity(batch.len());
@@ -236,25 +256,24 @@ impl Shared {
         }
     }
 
-    /// The next durable records after `head`, at least one.
-    async fn next_records(&self, head: Seq) -> Result<Vec<RawRecord>, FeedError> {
-        loop {
-            match self.engine.recent_records(head, BATCH_RECORDS) {
-                Some(batch) if batch.is_empty() => self.engine.advanced_past(head).await?,
-                Some(batch) => return Ok(batch),
-                None => {
-                    let engine = self.engine.clone();
-                    let read = move || {
-                        let records = engine.read_records(head, WantedRecords::All)?;
-                        records.take(BATCH_RECORDS).collect::<Result<Vec<_>, _>>()
-                    };
-                    let batch = tokio::task::spawn_blocking(read).await;
-                    return Ok(batch.map_err(|error| storage(&error))??);
-                }
-            }
-            // A feed that never has to wait lets others work.
-            tokio::task::consume_budget().await;
+    /// Goes on with the record `oldest`, as the log before it is gone: followers that have not come
+    /// so far are told that, and nobody else's feed ends. Returns the record before.
+    async fn skip_to(&self, oldest: Seq) -> Result<Seq, FeedError> {
+        tracing::error!(
+            told = %self.ring.lock().head(), %oldest,
+            "the log was trimmed before the change feed had read it: followers begin again; keep \
+             more of the log (the feed's retention)"
+        );
+        let reader = self.engine.clone();
+        let owners = tokio::task::spawn_blocking(move || Owners::read(&reader));
+        *self.owners.write() = owners.await.map_err(|error| storage(&error))??;
+        let head = Seq::new(oldest.get().saturating_sub(1));
+        let bells = self.ring.lock().skip_to(head);
+        for bell in bells {
+            bell.notify_waiters();
         }
+        self.moved.notify_waiters();
+        Ok(head)
     }
 
     /// The events of the next record, and what it says of libraries.

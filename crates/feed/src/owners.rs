@@ -49,10 +49,10 @@ impl Owners {
                 let tenant = was.as_ref().map_or(TenantId::DEFAULT, |was| was.tenant);
                 let owner = self.0.entry(*id).or_insert(Owner { tenant, deleted: None });
                 owner.deleted = Some(seq);
-                // What held its standing queries goes with it.
-                if let Some(companion) = self.0.get_mut(&id.companion()) {
-                    companion.deleted = Some(seq);
-                }
+                // What held its standing queries goes with it; what is left of it in the log is
+                // told, even where the record that made it is there no more.
+                let companion = Owner { tenant: owner.tenant, deleted: None };
+                self.0.entry(id.companion()).or_insert(companion).deleted = Some(seq);
             }
             CatalogEntry::LibraryUpdated { .. }
             | CatalogEntry::IndexChanged { .. }
@@ -77,5 +77,29 @@ impl Owners {
     /// Forgets libraries that were deleted before `oldest`, from which on the log is kept.
     pub(crate) fn forget(&mut self, oldest: Seq) {
         self.0.retain(|_id, owner| owner.deleted.is_none_or(|deleted| deleted >= oldest));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrwdb_engine::state::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_a_deleted_librarys_queries_matched_is_its_tenants_until_the_log_lets_it_go() {
+        let library = LibraryId::from_bytes([1; 16]);
+        let mut owners = Owners::default();
+        let at = Timestamp::from_micros(0);
+        let entry = CatalogEntry::LibraryDeleted { id: library, at, was: None };
+        owners.note(Seq::new(9), &entry);
+        for id in [library, library.companion()] {
+            assert_eq!(owners.tenant_at(id, Seq::new(8)), Some(TenantId::DEFAULT));
+            assert_eq!(owners.tenant_at(id, Seq::new(9)), None, "it was deleted by then");
+        }
+        owners.forget(Seq::new(9));
+        assert_eq!(owners.tenant(library.companion()), Some(TenantId::DEFAULT));
+        owners.forget(Seq::new(10));
+        assert_eq!(owners.tenant(library.companion()), None);
     }
 }

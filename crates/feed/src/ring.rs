@@ -152,6 +152,20 @@ impl Ring {
         }
     }
 
+    /// Goes on after `head`, where records before are gone that were not taken in: whoever has not
+    /// seen all up to there is left behind. Returns the bells to ring once the ring is let go.
+    pub(crate) fn skip_to(&mut self, head: Seq) -> Vec<Arc<Notify>> {
+        while let Some(oldest) = self.records.pop_front() {
+            self.drop_record(&oldest);
+        }
+        self.head = self.head.max(head);
+        self.dropped = self.head;
+        for lane in self.lanes.values_mut() {
+            lane.dropped = self.head;
+        }
+        self.lanes.values().map(|lane| lane.bell.clone()).collect()
+    }
+
     fn drop_record(&mut self, oldest: &Changes) {
         self.events -= oldest.data.len();
         self.bytes -= oldest.bytes();
@@ -255,6 +269,16 @@ mod tests {
         assert_eq!(numbers(ring.look(all, after(98), 9)), Err("behind"));
         assert_eq!(numbers(ring.look(all, after(99), 9)), Ok(vec![100]));
         assert_eq!(ring.held().0, 1);
+        // What it never had is gone: nobody takes that for nothing.
+        ring.publish(vec![changes(106, 2)], Seq::new(106));
+        assert_eq!(ring.skip_to(Seq::new(200)).len(), 3);
+        assert_eq!((ring.head(), ring.held()), (Seq::new(200), (0, 0)));
+        for topic in [quiet, all] {
+            assert_eq!(numbers(ring.look(topic, after(150), 9)), Err("behind"));
+            assert_eq!(numbers(ring.look(topic, after(200), 9)), Ok(vec![]));
+        }
+        ring.publish(vec![changes(201, 1)], Seq::new(201));
+        assert_eq!(numbers(ring.look(quiet, after(200), 9)), Ok(vec![201]));
         assert_eq!(ring.end(FeedError::Closed).len(), 3);
         assert_eq!(numbers(ring.look(quiet, after(100), 9)), Err("ended"));
     }

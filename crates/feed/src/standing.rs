@@ -17,17 +17,19 @@ use std::time::Duration;
 
 use arrwdb_engine::state::limits::MATCHES_PER_RECORD_MAX;
 use arrwdb_engine::state::{
-    CatalogEntry, DocumentRecord, LibraryEntry, LibraryId, MatchPosition, MatchedPassage, Passages,
-    QueriesMatched, QuerySet, Seq, StandingQuery, Timestamp,
+    CatalogEntry, DecodeError, DocumentRecord, LibraryEntry, LibraryId, MatchPosition,
+    MatchedPassage, Passages, QueriesMatched, QuerySet, Seq, StandingQuery, Timestamp,
 };
 use arrwdb_engine::{
-    Change, ChangeEntry, Engine, EngineError, FollowError, StandingQueries, Watched,
+    Engine, EngineError, FollowError, RawRecord, StandingQueries, Subject, Watched,
 };
+use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::cursor::Cursor;
+use crate::error::undecodable;
 
 /// Records of one library that are matched again after a crash, at most about.
 const UNSAVED_RECORDS_MAX: u64 = 1000;
@@ -37,6 +39,12 @@ const UNSAVED_TIME_MAX: Duration = Duration::from_secs(10);
 const ENTRY_BYTES: usize = 1 << 20;
 /// How long is waited after a refusal that says nothing of it.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How often something is tried again that failed and may not fail the next time.
+const FAILURES_MAX: u32 = 60;
+/// Libraries whose positions are noted at the same time: each waits for the disk.
+const SAVES_MAX: usize = 64;
+/// Pairs that are looked at together: with as many that are not noted yet they fit one entry.
+const PAIRS_MAX: usize = MATCHES_PER_RECORD_MAX / 2;
 /// Queries whose mean the others are thought to lie about.
 const SAMPLE: usize = 1000;
 
@@ -57,7 +65,7 @@ pub struct MatcherStats {
     pub passages: u64,
     /// Matches noted.
     pub matches: u64,
-    /// Times that records were gone before they were matched.
+    /// Libraries with records that were gone before they were matched, counted at each time.
     pub lost: u64,
     /// Queries in memory.
     pub queries: u64,
@@ -138,8 +146,14 @@ struct Watch {
     unsaved: u64,
     /// When the first of them came, and the number before it.
     unsaved_since: Option<(Instant, Seq)>,
+    /// When that is tried again, where it failed.
+    retry_at: Option<Instant>,
     loaded: Option<Loaded>,
-    /// What is to be matched, with the record of each.
+    /// The record that made the companion, if the matcher has met it, and the last of the
+    /// companion's that it has met: queries are loaded as they are there or later.
+    created: Seq,
+    heard: Seq,
+    /// What is to be matched, with the record of each; of records that put nothing, nothing.
     gathered: Vec<(Seq, Vec<Arc<DocumentRecord>>)>,
     passages: usize,
     /// Why nothing of it is matched any more, until the next start.
@@ -163,7 +177,10 @@ impl Watch {
             done: matched,
             unsaved: 0,
             unsaved_since: None,
+            retry_at: None,
             loaded: None,
+            created: Seq::START,
+            heard: Seq::START,
             gathered: Vec::new(),
             passages: 0,
             broken: false,
@@ -190,8 +207,13 @@ impl Watch {
 
     fn saved(&mut self, through: MatchPosition) {
         self.saved = self.saved.max(through);
+        self.retry_at = None;
         if self.saved >= self.done {
             (self.unsaved, self.unsaved_since) = (0, None);
+            // What is to be matched is needed still.
+            if let Some((first, _documents)) = self.gathered.first() {
+                self.need(*first);
+            }
         }
     }
 
@@ -199,7 +221,8 @@ impl Watch {
     fn due(&self) -> Option<Instant> {
         let (since, _before) = self.unsaved_since.filter(|_since| !self.broken)?;
         let now = self.unsaved >= UNSAVED_RECORDS_MAX;
-        Some(if now { since } else { since + UNSAVED_TIME_MAX })
+        let due = if now { since } else { since + UNSAVED_TIME_MAX };
+        Some(self.retry_at.map_or(due, |retry_at| due.max(retry_at)))
     }
 }
 
@@ -214,6 +237,10 @@ enum End {
 struct Work {
     engine: Engine,
     cursor: Cursor,
+    /// Everything up to this record is matched, or gathered.
+    taken: Seq,
+    /// Somebody waits until everything up to this record is matched, and noted.
+    wanted: Seq,
     /// By their companions.
     watched: BTreeMap<LibraryId, Watch>,
     figures: Arc<Figures>,
@@ -237,13 +264,14 @@ impl Work {
         // The log is held from the first record that is not matched: what is gone had no passages.
         let least = least.max(engine.kept_after());
         let after = from.fold(durable, Seq::min).max(least);
-        let watched = watched.into_iter().map(|watched| {
-            (watched.library.companion(), Watch::new(watched.library, watched.matched))
-        });
+        let watched = watched
+            .into_iter()
+            .map(|watched| (watched.library.companion(), watch_of(&watched, least, &figures)));
         let cursor = Cursor::new(engine.clone(), after);
         let watched = watched.collect();
         figures.position.send_replace(after.get());
-        let work = Self { engine, cursor, watched, figures, stopped, batches: 0 };
+        let (taken, wanted) = (after, Seq::START);
+        let work = Self { engine, cursor, taken, wanted, watched, figures, stopped, batches: 0 };
         work.hold();
         Ok(work)
     }
@@ -253,17 +281,15 @@ impl Work {
             match self.follow().await {
                 Ok(()) | Err(End::Stopped) => break,
                 Err(End::Trimmed(first)) => {
-                    self.figures.lost.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(
                         matched = %self.cursor.position(), %first,
                         "records were gone before they were matched against standing queries: \
                          keep more of the log (the feed's retention), or write less at a time"
                     );
                     let least = Seq::new(first.get().saturating_sub(1));
-                    let (engine, figures) = (self.engine.clone(), self.figures.clone());
-                    let stopped = self.stopped.clone();
-                    match Self::begin(engine, figures, stopped, least).await {
+                    match self.begin_anew(least).await {
                         Ok(work) => *self = work,
+                        Err(EngineError::Closed) => break,
                         Err(error) => {
                             tracing::error!(%error, "standing queries are not matched any more");
                             break;
@@ -272,7 +298,26 @@ impl Work {
                 }
             }
         }
-        self.engine.hold_log_after(None);
+        // Before positions are noted: of a library that was not matched to the end, what is left
+        // is needed.
+        self.hold();
+        drop(self.save(|_watch| true).await);
+        self.engine.matcher_ended();
+    }
+
+    async fn begin_anew(&self, least: Seq) -> Result<Self, EngineError> {
+        loop {
+            let (engine, figures) = (self.engine.clone(), self.figures.clone());
+            let error = match Self::begin(engine, figures, self.stopped.clone(), least).await {
+                Ok(work) => return Ok(work),
+                // It begins with what there is.
+                Err(FollowError::Trimmed { .. }) => EngineError::Closed,
+                Err(FollowError::Engine(error)) => error,
+            };
+            let EngineError::SeqNotReached { .. } = error else { return Err(error) };
+            tracing::warn!(%error, "standing queries are matched once the libraries have come so far");
+            pause(&self.stopped, RETRY_AFTER).await?;
+        }
     }
 
     /// Matches until it shall stop.
@@ -281,15 +326,17 @@ impl Work {
         loop {
             let due = self.watched.values().filter_map(Watch::due).min();
             let idle = Instant::now() + UNSAVED_TIME_MAX;
-            let mut wanted = false;
             // A batch that is read and not returned is read again: the cursor has not moved.
-            let changes = tokio::select! {
+            let records = tokio::select! {
                 biased;
-                () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => {
-                    return self.save(|_watch| true).await;
+                () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => return Ok(()),
+                // Before the log, which may never come to an end.
+                () = self.engine.held_log_wanted() => {
+                    self.wanted = self.engine.durable();
+                    Vec::new()
                 }
-                changes = self.cursor.next() => match changes {
-                    Ok(changes) => changes,
+                records = self.cursor.next_records() => match records {
+                    Ok(records) => records,
                     Err(FollowError::Trimmed { first }) => return Err(End::Trimmed(first)),
                     Err(FollowError::Engine(EngineError::Closed)) => return Err(End::Stopped),
                     Err(FollowError::Engine(error)) => {
@@ -298,66 +345,83 @@ impl Work {
                         Vec::new()
                     }
                 },
-                () = self.engine.held_log_wanted() => {
-                    wanted = true;
-                    Vec::new()
-                }
                 () = tokio::time::sleep_until(due.unwrap_or(idle)) => Vec::new(),
             };
-            if !changes.is_empty() {
-                self.take(changes).await?;
+            if !records.is_empty() {
+                self.take(records).await?;
             }
             let now = Instant::now();
+            let wanted = self.wanted > Seq::START;
+            if self.taken >= self.wanted {
+                self.wanted = Seq::START;
+            }
             self.save(|watch| wanted || watch.due().is_some_and(|due| due <= now)).await?;
             self.evict();
             self.hold();
         }
     }
 
-    /// Matches a batch of records.
-    async fn take(&mut self, changes: Vec<Change>) -> Result<(), End> {
+    /// Matches a batch of records. Only those that matter are decoded.
+    async fn take(&mut self, records: Vec<RawRecord>) -> Result<(), End> {
         self.batches += 1;
-        for Change { seq, entry } in changes {
-            match entry {
-                ChangeEntry::Catalog(CatalogEntry::LibraryCreated(spec)) => {
-                    if let Some(library) = spec.companion_of {
-                        // Nothing before can match.
-                        let place = self.watched.entry(spec.id);
-                        let matched = MatchPosition::after(seq);
-                        let start = MatchPosition::START;
-                        place
-                            .or_insert_with(|| Watch::new(library, start))
-                            .advance(seq, matched, 0);
-                    }
+        for record in &records {
+            match record.subject {
+                Subject::Catalog => self.take_of_catalog(record),
+                Subject::Library(id) if id.is_companion() => {
+                    self.take_of_companion(id, record).await?;
                 }
-                ChangeEntry::Catalog(CatalogEntry::LibraryDeleted { id, .. }) => {
-                    self.watched.remove(&id.companion());
-                }
-                ChangeEntry::Catalog(_) => {}
-                ChangeEntry::Library(id, entry) if id.is_companion() => {
-                    self.take_of_companion(id, seq, entry).await?;
-                }
-                ChangeEntry::Library(id, LibraryEntry::DocumentsPut { documents, .. }) => {
-                    self.gather(id, seq, documents).await?;
-                }
-                ChangeEntry::Library(..) => {}
+                Subject::Library(id) => self.gather(id, record).await?,
             }
         }
-        let full: Vec<LibraryId> = self.watched.keys().copied().collect();
-        for companion in full {
+        self.taken = self.cursor.position();
+        let gathered = self.watched.iter().filter(|(_id, watch)| !watch.gathered.is_empty());
+        let gathered: Vec<LibraryId> = gathered.map(|(companion, _watch)| *companion).collect();
+        for companion in gathered {
             self.match_gathered(companion).await?;
+            self.hold();
         }
-        self.figures.position.send_replace(self.cursor.position().get());
+        self.figures.position.send_replace(self.taken.get());
         Ok(())
+    }
+
+    /// What is watched from here on, or no more.
+    fn take_of_catalog(&mut self, record: &RawRecord) {
+        let seq = record.seq;
+        match decode(record, |bytes| CatalogEntry::decode(bytes)) {
+            Ok(CatalogEntry::LibraryCreated(spec)) => {
+                if let Some(library) = spec.companion_of {
+                    let start = MatchPosition::START;
+                    let watch =
+                        self.watched.entry(spec.id).or_insert_with(|| Watch::new(library, start));
+                    watch.created = seq;
+                    // Nothing before can match.
+                    watch.advance(seq, MatchPosition::after(seq), 0);
+                }
+            }
+            Ok(CatalogEntry::LibraryDeleted { id, .. }) => {
+                self.watched.remove(&id.companion());
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%error, "it is not known whether there are new standing queries");
+            }
+        }
     }
 
     /// A change of a library's queries, or what was noted of them.
     async fn take_of_companion(
         &mut self,
         companion: LibraryId,
-        seq: Seq,
-        entry: LibraryEntry,
+        record: &RawRecord,
     ) -> Result<(), End> {
+        let seq = record.seq;
+        if self.watched.get(&companion).is_none_or(|watch| watch.broken) {
+            return Ok(());
+        }
+        let entry = match decode(record, LibraryEntry::decode) {
+            Ok(entry) => entry,
+            Err(error) => return self.give_up(companion, &error),
+        };
         if let LibraryEntry::QueriesMatched(matched) = entry {
             if let Some(watch) = self.watched.get_mut(&companion) {
                 watch.saved(matched.through);
@@ -367,6 +431,7 @@ impl Work {
         // What was written before is matched by the queries that were there before.
         self.match_gathered(companion).await?;
         let Some(watch) = self.watched.get_mut(&companion) else { return Ok(()) };
+        watch.heard = watch.heard.max(seq);
         let Some(loaded) = watch.loaded.as_mut().filter(|loaded| loaded.seq < seq) else {
             return Ok(());
         };
@@ -394,18 +459,20 @@ impl Work {
         Ok(())
     }
 
-    /// Keeps documents that are to be matched.
-    async fn gather(
-        &mut self,
-        library: LibraryId,
-        seq: Seq,
-        documents: Vec<DocumentRecord>,
-    ) -> Result<(), End> {
-        let companion = library.companion();
+    /// Keeps documents that are to be matched. A record that puts none is matched as it is: else
+    /// the library would look as if it were not, and hold the log.
+    async fn gather(&mut self, library: LibraryId, record: &RawRecord) -> Result<(), End> {
+        let (companion, seq) = (library.companion(), record.seq);
         let Some(watch) = self.watched.get_mut(&companion) else { return Ok(()) };
         if watch.broken || watch.library != library || seq <= watch.done.whole() {
             return Ok(());
         }
+        watch.need(seq);
+        let documents = match decode(record, LibraryEntry::decode) {
+            Ok(LibraryEntry::DocumentsPut { documents, .. }) => documents,
+            Ok(_) => Vec::new(),
+            Err(error) => return self.give_up(companion, &error),
+        };
         watch.passages += documents.iter().map(DocumentRecord::chunks).sum::<usize>();
         watch.gathered.push((seq, documents.into_iter().map(Arc::new).collect()));
         let enough = watch.loaded.as_ref().map_or(1, |loaded| loaded.set.passages_max());
@@ -416,20 +483,24 @@ impl Work {
     async fn match_gathered(&mut self, companion: LibraryId) -> Result<(), End> {
         let Some(watch) = self.watched.get_mut(&companion) else { return Ok(()) };
         let gathered = std::mem::take(&mut watch.gathered);
-        watch.passages = 0;
+        let passages = std::mem::take(&mut watch.passages);
         let (Some((first, _)), Some((last, _))) = (gathered.first(), gathered.last()) else {
             return Ok(());
         };
         let (first, through) = (*first, MatchPosition::after(*last));
         watch.need(first);
         let records = gathered.len() as u64;
+        if passages == 0 {
+            watch.advance(first, through, records);
+            return Ok(());
+        }
         watch.used = self.batches;
         if watch.loaded.is_none() {
-            match load(&self.engine, watch.library).await {
+            let heard = (watch.created, watch.heard);
+            match load(&self.engine, &self.stopped, watch.library, heard).await {
                 Ok(Some(loaded)) => watch.loaded = Some(loaded),
                 // Deleted: its record is further on in the log.
                 Ok(None) => return Ok(()),
-                Err(EngineError::Closed) => return Err(End::Stopped),
                 Err(error) => return self.give_up(companion, &error),
             }
         }
@@ -442,10 +513,7 @@ impl Work {
             for batch in batches.into_passages() {
                 if let Err(error) = self.match_batch(&set, batch, &mut pending).await {
                     drop(set);
-                    return match error {
-                        EngineError::Closed => Err(End::Stopped),
-                        error => self.give_up(companion, &error),
-                    };
+                    return self.give_up(companion, &error);
                 }
             }
         }
@@ -453,10 +521,7 @@ impl Work {
         pending.after = through;
         let matched = !pending.passages.is_empty();
         if matched && let Err(error) = self.note(&mut pending).await {
-            return match error {
-                EngineError::Closed => Err(End::Stopped),
-                error => self.give_up(companion, &error),
-            };
+            return self.give_up(companion, &error);
         }
         if let Some(watch) = self.watched.get_mut(&companion) {
             watch.advance(first, through, records);
@@ -473,13 +538,15 @@ impl Work {
         batch: Passages,
         pending: &mut Pending,
     ) -> Result<(), EngineError> {
+        self.check_running()?;
         let passages = batch.len() as u64;
         let (batch, after) = (Arc::new(batch), pending.after);
         let (shared, queries) = (batch.clone(), set.clone());
         let pairs = self.engine.run_matching(move || queries.near(&shared, after)).await?;
         let pairs = Arc::new(pairs);
-        for first in (0..pairs.len()).step_by(MATCHES_PER_RECORD_MAX) {
-            let part = first..(first + MATCHES_PER_RECORD_MAX).min(pairs.len());
+        for first in (0..pairs.len()).step_by(PAIRS_MAX) {
+            self.check_running()?;
+            let part = first..(first + PAIRS_MAX).min(pairs.len());
             let (shared, queries, all) = (batch.clone(), set.clone(), pairs.clone());
             let read = part.clone();
             let matched =
@@ -499,6 +566,11 @@ impl Work {
         Ok(())
     }
 
+    /// Closed where it shall stop: what is not matched by then is matched by the next one.
+    fn check_running(&self) -> Result<(), EngineError> {
+        if *self.stopped.borrow() { Err(EngineError::Closed) } else { Ok(()) }
+    }
+
     /// Notes what matched; waits where that is not possible at the moment.
     async fn note(&self, pending: &mut Pending) -> Result<(), EngineError> {
         let matched = QueriesMatched {
@@ -514,9 +586,10 @@ impl Work {
         Ok(())
     }
 
-    /// Matches nothing of a library any more: what is matched already stands, and the log is kept.
+    /// Matches nothing of a library any more: what is matched already stands, and the log is kept,
+    /// but for a purge.
     fn give_up(&mut self, companion: LibraryId, error: &EngineError) -> Result<(), End> {
-        if matches!(error, EngineError::LogFailed { .. }) {
+        if matches!(error, EngineError::Closed | EngineError::LogFailed { .. }) {
             return Err(End::Stopped);
         }
         if let Some(watch) = self.watched.get_mut(&companion) {
@@ -526,27 +599,58 @@ impl Work {
             );
             watch.broken = true;
             watch.loaded = None;
+            (watch.gathered, watch.passages) = (Vec::new(), 0);
         }
         Ok(())
     }
 
     /// Notes how far libraries are matched, of those that `which` says.
     async fn save(&mut self, which: impl Fn(&Watch) -> bool) -> Result<(), End> {
-        for watch in self.watched.values_mut() {
-            if watch.is_saved() || watch.broken || !which(watch) {
-                continue;
+        let retry_at = Some(Instant::now() + RETRY_AFTER);
+        let due = self.watched.iter_mut();
+        let due = due.filter(|(_id, watch)| !watch.is_saved() && !watch.broken && which(watch));
+        let due: Vec<(LibraryId, QueriesMatched)> = due
+            .map(|(companion, watch)| {
+                // Taken back once it is noted.
+                watch.retry_at = retry_at;
+                let matched = QueriesMatched {
+                    at: Timestamp::from_micros(0),
+                    library: watch.library,
+                    through: watch.done,
+                    passages: Vec::new(),
+                };
+                (*companion, matched)
+            })
+            .collect();
+        let (mut due, mut noting, mut end) = (due.into_iter(), JoinSet::new(), Ok(()));
+        loop {
+            while noting.len() < SAVES_MAX
+                && let Some((companion, matched)) = due.next()
+            {
+                let engine = self.engine.clone();
+                noting.spawn(async move {
+                    let through = matched.through;
+                    (companion, through, engine.note_matches(matched).await)
+                });
             }
-            let through = watch.done;
-            let matched = QueriesMatched {
-                at: Timestamp::from_micros(0),
-                library: watch.library,
-                through,
-                passages: Vec::new(),
+            let Some(noted) = noting.join_next().await else { return end };
+            let (companion, through, outcome) = match noted {
+                Ok(noted) => noted,
+                Err(error) => {
+                    tracing::error!(%error, "cannot note how far a library is matched");
+                    continue;
+                }
             };
-            match note(&self.engine, &self.stopped, matched).await {
+            let Some(watch) = self.watched.get_mut(&companion) else { continue };
+            match outcome {
                 Ok(()) => watch.saved(through),
                 Err(EngineError::Closed | EngineError::LogFailed { .. }) => {
-                    return Err(End::Stopped);
+                    end = Err(End::Stopped);
+                }
+                // Sooner or later does no harm.
+                Err(EngineError::Busy { .. } | EngineError::DiskFull { .. }) => {}
+                Err(error @ EngineError::Storage { .. }) => {
+                    tracing::warn!(library = %watch.library, %error, "it is noted later how far it is matched");
                 }
                 Err(error) => {
                     tracing::error!(library = %watch.library, %error, "cannot note how far it is matched");
@@ -554,7 +658,6 @@ impl Work {
                 }
             }
         }
-        Ok(())
     }
 
     /// Lets the queries go that were not matched for the longest time, until they fit their memory.
@@ -581,9 +684,15 @@ impl Work {
 
     /// Says what of the log is needed after a crash.
     fn hold(&self) {
-        let unsaved = self.watched.values().filter_map(|watch| watch.unsaved_since);
-        let needed = unsaved.map(|(_since, before)| before);
-        self.engine.hold_log_after(Some(needed.fold(self.cursor.position(), Seq::min)));
+        let (mut needed, mut worked) = (self.taken, self.taken);
+        for watch in self.watched.values() {
+            let Some((_since, before)) = watch.unsaved_since else { continue };
+            needed = needed.min(before);
+            if !watch.broken {
+                worked = worked.min(before);
+            }
+        }
+        self.engine.hold_log_after(needed, worked);
     }
 }
 
@@ -641,21 +750,114 @@ async fn note(
     stopped: &watch::Receiver<bool>,
     matched: QueriesMatched,
 ) -> Result<(), EngineError> {
-    let mut stopped = stopped.clone();
+    let mut failures = 0;
     loop {
-        let wait = match engine.note_matches(matched.clone()).await {
-            Err(EngineError::Busy { retry_after, .. }) => retry_after,
-            Err(EngineError::DiskFull { .. }) => RETRY_AFTER,
-            other => return other,
+        let outcome = engine.note_matches(matched.clone()).await;
+        let Some(wait) = retry_after(&outcome, matched.library, &mut failures) else {
+            return outcome;
         };
-        let stopped = stopped.wait_for(|stopped| *stopped);
-        if tokio::time::timeout(wait, stopped).await.is_ok() {
-            return Err(EngineError::Closed);
-        }
+        pause(stopped, wait).await?;
     }
 }
 
-async fn load(engine: &Engine, library: LibraryId) -> Result<Option<Loaded>, EngineError> {
+/// How long to wait before something is tried again; `None` where it succeeded, or will not.
+fn retry_after<T>(
+    outcome: &Result<T, EngineError>,
+    library: LibraryId,
+    failures: &mut u32,
+) -> Option<Duration> {
+    match outcome {
+        Err(EngineError::Busy { retry_after, .. }) => Some(*retry_after),
+        Err(EngineError::DiskFull { .. }) => Some(RETRY_AFTER),
+        Err(error @ EngineError::Storage { .. }) if *failures < FAILURES_MAX => {
+            *failures += 1;
+            tracing::warn!(%library, %error, failures, "its standing queries have to wait");
+            Some(RETRY_AFTER)
+        }
+        _ => None,
+    }
+}
+
+/// Waits; closed where the matcher shall stop before.
+async fn pause(stopped: &watch::Receiver<bool>, wait: Duration) -> Result<(), EngineError> {
+    let mut stopped = stopped.clone();
+    let stopped = stopped.wait_for(|stopped| *stopped);
+    if tokio::time::timeout(wait, stopped).await.is_ok() {
+        Err(EngineError::Closed)
+    } else {
+        Ok(())
+    }
+}
+
+/// A watched library as it is noted, which begins with what comes after `least`.
+fn watch_of(watched: &Watched, least: Seq, figures: &Figures) -> Watch {
+    let mut watch = Watch::new(watched.library, watched.matched);
+    let matched = watched.matched.whole();
+    if watched.applied <= matched || matched >= least {
+        return watch;
+    }
+    // Where nothing was noted yet, the companion is so new that its record is there still.
+    if watched.matched > MatchPosition::START && watched.applied <= least {
+        figures.lost.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            library = %watched.library, %matched, gone = %least,
+            "records were gone before they were matched against its standing queries"
+        );
+    } else {
+        tracing::info!(
+            library = %watched.library, %matched, gone = %least,
+            "it is matched from the first record that there is"
+        );
+    }
+    // Noted, so that it is said once.
+    let next = Seq::new(least.get().saturating_add(1));
+    watch.advance(next, MatchPosition::after(least), 0);
+    watch
+}
+
+/// What a record says.
+fn decode<T>(
+    record: &RawRecord,
+    decode: impl FnOnce(&Bytes) -> Result<T, DecodeError>,
+) -> Result<T, EngineError> {
+    let whole: Bytes = match &*record.parts {
+        [whole] => whole.clone(),
+        parts => parts.concat().into(),
+    };
+    decode(&whole).map_err(|error| EngineError::Damaged {
+        detail: undecodable(record.seq, &error).to_string(),
+    })
+}
+
+/// A library's queries, as of the companion's record `heard` or later: what was durable is not
+/// published at once.
+async fn load(
+    engine: &Engine,
+    stopped: &watch::Receiver<bool>,
+    library: LibraryId,
+    (created, heard): (Seq, Seq),
+) -> Result<Option<Loaded>, EngineError> {
+    let mut stopping = stopped.clone();
+    let published = async {
+        engine.applied(Subject::Catalog, created).await;
+        engine.applied(Subject::Library(library.companion()), heard).await;
+    };
+    tokio::select! {
+        biased;
+        () = published => {}
+        () = async { drop(stopping.wait_for(|stopped| *stopped).await) } => {
+            return Err(EngineError::Closed);
+        }
+    }
+    let mut failures = 0;
+    loop {
+        let outcome = load_now(engine, library).await;
+        let Some(wait) = retry_after(&outcome, library, &mut failures) else { return outcome };
+        pause(stopped, wait).await?;
+    }
+}
+
+async fn load_now(engine: &Engine, library: LibraryId) -> Result<Option<Loaded>, EngineError> {
     let Some(queries) = engine.standing_queries_of(library).await? else { return Ok(None) };
     let seq = queries.seq();
     let set = engine.run_matching(move || read(&queries)).await??;
@@ -674,13 +876,14 @@ fn read(queries: &StandingQueries) -> Result<QuerySet, EngineError> {
         }
         set
     };
-    queries.for_each(|query, born| match &mut set {
-        Some(set) => register(set, query, born),
-        None => {
-            sample.push((query, born));
-            if sample.len() == SAMPLE {
-                set = Some(begin(std::mem::take(&mut sample)));
-            }
+    queries.for_each(|query, born| {
+        if let Some(set) = &mut set {
+            register(set, query, born);
+            return;
+        }
+        sample.push((query, born));
+        if sample.len() == SAMPLE {
+            set = Some(begin(std::mem::take(&mut sample)));
         }
     })?;
     Ok(set.unwrap_or_else(|| begin(sample)))

@@ -1,6 +1,8 @@
 //! F7 on the real engine, on a disk in memory that loses its power: what the matcher notes against
 //! what a scan by hand, and the library's own search, say.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::cast_possible_truncation, reason = "the numbers are small")]
+#![expect(clippy::too_many_lines, reason = "a test tells one story")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -129,7 +131,15 @@ fn wanted(vector: Vec<f32>, distance_threshold: f32, kind: Option<u64>) -> NewSt
 
 /// Everything that was noted of a library, with the number of its record.
 async fn noted(engine: &Engine, library: LibraryId) -> Vec<(Seq, MatchedPassage)> {
-    let (mut noted, mut after) = (Vec::new(), Seq::START);
+    noted_after(engine, library, Seq::START).await
+}
+
+async fn noted_after(
+    engine: &Engine,
+    library: LibraryId,
+    mut after: Seq,
+) -> Vec<(Seq, MatchedPassage)> {
+    let mut noted = Vec::new();
     loop {
         let changes = engine.changes_after(after, 500).await.unwrap();
         let Some(last) = changes.last() else { return noted };
@@ -591,9 +601,81 @@ async fn a_check_and_a_backup_have_companions_in_them() {
     let seq = running.0.put_documents(TENANT, library, vec![put]).await.unwrap().seq;
     assert!(running.1.reached(seq).await);
     let mut passages = BTreeSet::new();
-    for (_seq, passage) in noted(&running.0, library).await {
+    // The log of a backup begins with what its files do not have.
+    let kept = running.0.kept_after();
+    for (_seq, passage) in noted_after(&running.0, library, kept).await {
         assert!(passages.insert((passage.seq, passage.document)), "{passage:?}");
     }
     assert!(passages.contains(&(seq, id)), "{passages:?}");
     close(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_whose_last_record_puts_nothing_is_matched_to_its_end() {
+    let disk = MemoryDisk::new();
+    let running = open(&disk).await;
+    let (library, _query) = matched_library(&running).await;
+    let gone = vec![DocumentId::from_bytes([1; 16])];
+    let seq = running.0.delete_documents(TENANT, library, gone).await.unwrap().seq;
+    assert!(running.1.reached(seq).await);
+    running.1.close().await;
+    let watched = running.0.watched_libraries(running.0.durable()).await.unwrap();
+    assert_eq!(watched.len(), 1);
+    assert_eq!((watched[0].applied, watched[0].matched.whole()), (seq, seq));
+    running.0.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_gone_before_it_was_matched_is_counted_once() {
+    let disk = MemoryDisk::new();
+    let running = open(&disk).await;
+    let (library, _query) = matched_library(&running).await;
+    let (engine, matcher) = running;
+    matcher.close().await;
+    // Nobody matches, so that a purge waits for nobody.
+    let id = DocumentId::from_bytes([2; 16]);
+    let put = document(id, 8, &[Random(77).vector()]);
+    let gone = engine.put_documents(TENANT, library, vec![put]).await.unwrap().seq;
+    engine.purge().await.unwrap();
+    assert!(engine.kept_after() >= gone);
+    for lost in [1, 0] {
+        let matcher = Matcher::start(engine.clone()).await.unwrap();
+        assert_eq!(matcher.stats().lost, lost);
+        assert!(matcher.reached(engine.durable()).await);
+        matcher.close().await;
+    }
+    // What comes then is matched.
+    let matcher = Matcher::start(engine.clone()).await.unwrap();
+    let put = document(id, 9, &[Random(77).vector()]);
+    let seq = engine.put_documents(TENANT, library, vec![put]).await.unwrap().seq;
+    assert!(matcher.reached(seq).await);
+    let noted = noted_after(&engine, library, engine.kept_after()).await;
+    assert_eq!(noted.iter().map(|(_seq, passage)| passage.seq).collect::<Vec<_>>(), [seq]);
+    close((engine, matcher)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_that_come_with_the_passages_they_match_miss_none() {
+    // Each time nothing is loaded when the query and the passage come, close upon each other.
+    for seed in 1..=20 {
+        let disk = MemoryDisk::new();
+        let running = open(&disk).await;
+        let engine = &running.0;
+        let library = library(engine, Metric::Cosine).await;
+        let first = wanted(Random(5).vector(), 0.01, None);
+        engine.add_standing_query(TENANT, library, first).await.unwrap();
+        let vector = Random(seed).vector();
+        let query = engine.add_standing_query(TENANT, library, wanted(vector.clone(), 0.1, None));
+        let put = document(DocumentId::from_bytes([1; 16]), 7, &[vector]);
+        let put = engine.put_documents(TENANT, library, vec![put]);
+        let (query, put) = tokio::join!(query, put);
+        let (query, put) = (query.unwrap(), put.unwrap());
+        assert!(running.1.reached(query.seq.max(put.seq)).await);
+        let noted = noted(engine, library).await;
+        let found = noted.iter().any(|(_seq, passage)| {
+            passage.queries.iter().any(|matched| matched.id == query.value.id)
+        });
+        assert_eq!(found, query.seq < put.seq, "{} {}", query.seq, put.seq);
+        close(running).await;
+    }
 }

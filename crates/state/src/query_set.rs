@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use arrwdb_index::{Metric, Queries, RowBlock, VectorError, normalized};
 
+use serde_json::Value;
+
 use crate::codec::DecodeError;
 use crate::document::Document;
 use crate::filter::MetadataFilter;
@@ -18,6 +20,8 @@ use crate::standing::StandingQuery;
 
 /// Pairs of a passage and a query that one look may find, which bounds its memory.
 const PAIRS_MAX: usize = 4 << 20;
+/// What a field of a filter takes beside its texts, about.
+const FIELD_BYTES: usize = 96;
 /// Passages of one look: more are not quicker.
 const ROWS_MAX: usize = 256;
 
@@ -30,6 +34,8 @@ pub struct QuerySet {
     /// By their place among `queries`.
     registered: Vec<Option<Registered>>,
     places: BTreeMap<QueryId, u32>,
+    /// Bytes of their names and filters.
+    texts: usize,
 }
 
 #[derive(Debug)]
@@ -39,6 +45,15 @@ struct Registered {
     filter: MetadataFilter,
     /// Passages of later records are matched.
     since: Seq,
+}
+
+impl Registered {
+    /// Bytes of its name and filter, about.
+    fn text_bytes(&self) -> usize {
+        let value = |value: &Value| value.as_str().map_or(0, str::len);
+        let field = |(name, of): (&String, &Value)| FIELD_BYTES + name.len() + value(of);
+        self.name.len() + self.filter.fields().iter().map(field).sum::<usize>()
+    }
 }
 
 /// Passages to be matched together: of documents as the log has them.
@@ -116,6 +131,7 @@ impl QuerySet {
             queries: Queries::new(metric, center),
             registered: Vec::new(),
             places: BTreeMap::new(),
+            texts: 0,
         }
     }
 
@@ -160,7 +176,7 @@ impl QuerySet {
     /// Bytes of memory, about.
     pub fn bytes(&self) -> u64 {
         let each = size_of::<Option<Registered>>() + 64;
-        (self.queries.bytes() + self.registered.len() * each) as u64
+        (self.queries.bytes() + self.registered.len() * each + self.texts) as u64
     }
 
     /// Adds a query that the record `born` wrote, or the newer version of one.
@@ -174,12 +190,14 @@ impl QuerySet {
         if self.registered.len() <= place as usize {
             self.registered.resize_with(place as usize + 1, || None);
         }
-        self.registered[place as usize] = Some(Registered {
+        let registered = Registered {
             id: query.id,
             name: query.name.into(),
             filter: query.filter,
             since: query.since.unwrap_or(born),
-        });
+        };
+        self.texts += registered.text_bytes();
+        self.registered[place as usize] = Some(registered);
         self.places.insert(query.id, place);
         Ok(())
     }
@@ -188,7 +206,8 @@ impl QuerySet {
     pub fn remove(&mut self, id: QueryId) {
         if let Some(place) = self.places.remove(&id) {
             self.queries.remove(place);
-            self.registered[place as usize] = None;
+            let removed = self.registered[place as usize].take();
+            self.texts -= removed.map_or(0, |registered| registered.text_bytes());
         }
     }
 
@@ -280,5 +299,36 @@ impl Passages {
         let last = self.rows.last()?;
         let query = MatchPosition::START.query;
         Some(MatchPosition { seq: last.seq, chunk: last.chunk, query })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Custom;
+    use crate::ids::Timestamp;
+
+    #[test]
+    fn names_and_filters_are_counted_and_go_with_their_query() {
+        let query = |id: u8, name: &str, filter: &str| StandingQuery {
+            id: QueryId::from_bytes([id; 16]),
+            name: name.into(),
+            text: None,
+            vector: vec![1.0; 8],
+            distance_threshold: 0.5,
+            filter: MetadataFilter::new(Custom::from_iter([("k".into(), filter.into())])).unwrap(),
+            created_at: Timestamp::from_micros(0),
+            updated_at: Timestamp::from_micros(0),
+            since: None,
+        };
+        let mut set = QuerySet::new(LibraryId::from_bytes([9; 16]), Metric::L2, &[0.0; 8]);
+        set.insert(query(1, "a", "b"), Seq::new(1)).unwrap();
+        let small = set.bytes();
+        set.insert(query(1, &"a".repeat(200), "b"), Seq::new(2)).unwrap();
+        assert_eq!(set.bytes(), small + 199);
+        set.insert(query(1, "a", &"b".repeat(100)), Seq::new(3)).unwrap();
+        assert_eq!(set.bytes(), small + 99);
+        set.remove(QueryId::from_bytes([1; 16]));
+        assert_eq!(set.texts, 0);
     }
 }
