@@ -204,7 +204,9 @@ impl Hnsw {
         }
         batch.truncate(met);
         if let Some(aim) = toward.aim {
-            batch.iter().for_each(|row| aim.prefetch(*row));
+            for row in batch.iter() {
+                aim.prefetch(*row);
+            }
         }
     }
 }
