@@ -40,7 +40,8 @@ struct EventPage {
 }
 
 /// The next events, for programs that poll. Without `after` it begins now: the answer says where
-/// that is. With `Accept: application/x-ndjson` a line for each event, and a last one with `next`.
+/// that is. One that is wanted may be far among others: a page without events is not the end unless
+/// `next` is `after`. With `Accept: application/x-ndjson` a line for each event, and a last one with `next`.
 #[utoipa::path(get, operation_id = "events", path = "/events", tag = "events",
     params(
         ("after" = Option<String>, Query, description = "Events after this place: `next` of the answer before, a sequence number, or an event's `id` [now]"),
