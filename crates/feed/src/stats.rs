@@ -15,7 +15,7 @@ pub(crate) struct Counters {
     pub(crate) errors: AtomicU64,
     pub(crate) subscribers: AtomicU64,
     pub(crate) disk_reads: AtomicU64,
-    /// Records whose way from durable to delivered was timed, and the sum of those times.
+    /// Records whose way from durable to published was timed, and the sum of those times.
     timed: AtomicU64,
     nanoseconds: AtomicU64,
 }
@@ -41,7 +41,8 @@ pub struct FeedStats {
     pub buffered_bytes: u64,
     /// Whether the feed runs.
     pub running: bool,
-    /// From durable to delivered, on average.
+    /// From durable to published, which is when those who follow closely can take it, on average.
+    /// When each of them does is not in it.
     pub latency: Duration,
     /// How long it has run.
     pub uptime: Duration,

@@ -6,24 +6,28 @@
 //! ```
 //! Health and metrics answer however busy the rest is: they pass neither admission nor timeout.
 //! Streams pass an admission of their own and no timeout. Those who follow the change feed hold no
-//! slot of either: they are many and idle.
+//! slot of either, since they are many and idle; but while one is sent a snapshot it is a stream.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::Engine;
-use arrwdb_feed::Feed;
+use arrwdb_engine::state::Seq;
+use arrwdb_feed::{Feed, Matcher, MatcherStats};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, header};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use crate::admission::Admission;
 use crate::config::{Config, CorsConfig};
 use crate::limits::{BODIES_BYTES_MAX, PATH_CHARS_SHOWN};
 use crate::metrics::Metrics;
@@ -41,8 +45,12 @@ pub struct App(Arc<Parts>);
 struct Parts {
     engine: Engine,
     feed: Feed,
+    /// Until the server stops.
+    matcher: Mutex<Option<Matcher>>,
     /// A permit for each client that may follow the feed.
     followers: Arc<Semaphore>,
+    /// Slots of those who are sent a library as it is read.
+    streams: Admission,
     sockets: Arc<Sockets>,
     config: Config,
     metrics: Metrics,
@@ -54,12 +62,26 @@ struct Parts {
     started: Instant,
 }
 
+/// How the matcher of standing queries is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matching {
+    pub(crate) stats: MatcherStats,
+    pub(crate) running: bool,
+}
+
 impl App {
     /// Puts the parts together.
-    pub fn new(engine: Engine, feed: Feed, config: Config, metrics: Metrics) -> Self {
+    pub fn new(
+        engine: Engine,
+        (feed, matcher): (Feed, Matcher),
+        config: Config,
+        metrics: Metrics,
+    ) -> Self {
+        let matcher = Mutex::new(Some(matcher));
         let followers = config.events.streams_max.min(Semaphore::MAX_PERMITS);
         let followers = Arc::new(Semaphore::new(followers));
         let sockets = Arc::new(Sockets::new(config.sockets.connections_max));
+        let streams = Admission::new(config.load.requests_max);
         let rates = config.rates.map(RateLimiter::new);
         let spools = SpoolDir::new(config.storage.data_dir.clone());
         let bodies_kib = BODIES_BYTES_MAX.max(config.limits.body_bytes_max).div_ceil(1024);
@@ -69,7 +91,9 @@ impl App {
         Self(Arc::new(Parts {
             engine,
             feed,
+            matcher,
             followers,
+            streams,
             sockets,
             config,
             metrics,
@@ -113,9 +137,30 @@ impl App {
         &self.0.feed
     }
 
+    /// What the matcher of standing queries has done, and whether it runs.
+    pub(crate) fn matching(&self) -> Matching {
+        let matcher = self.0.matcher.lock();
+        let Some(matcher) = matcher.as_ref() else {
+            return Matching { stats: MatcherStats::default(), running: false };
+        };
+        // While it runs, nobody is told at once that it has come to where nothing ever is.
+        let running = matcher.reached(Seq::new(u64::MAX)).now_or_never().is_none();
+        Matching { stats: matcher.stats(), running }
+    }
+
+    /// The matcher, for its end; `None` if it was taken before.
+    pub(crate) fn take_matcher(&self) -> Option<Matcher> {
+        self.0.matcher.lock().take()
+    }
+
     /// The number of clients that may still follow the feed.
     pub(crate) fn followers(&self) -> &Arc<Semaphore> {
         &self.0.followers
+    }
+
+    /// Slots of those who are sent a library as it is read, whatever the route.
+    pub(crate) fn streams(&self) -> &Admission {
+        &self.0.streams
     }
 
     /// Every open WebSocket.
@@ -145,12 +190,11 @@ impl App {
 pub fn router(app: &App) -> Router {
     let config = app.config();
     let requests_max = config.load.requests_max;
-    let admission = || admission::Admission::new(requests_max);
     let timeout = config.load.request_timeout;
     let plain = api(config, routes::plain).layer(from_fn_with_state(timeout, admission::in_time));
-    let plain = plain.layer(from_fn_with_state(admission(), admission::admit));
+    let plain = plain.layer(from_fn_with_state(Admission::new(requests_max), admission::admit));
     let streams = api(config, routes::streams)
-        .layer(from_fn_with_state(admission(), admission::admit_stream));
+        .layer(from_fn_with_state(app.streams().clone(), admission::admit_stream));
     let follow = api(config, routes::follow);
     let mut router = routes::open(config).merge(plain).merge(streams).merge(follow);
     if config.surface.docs.is_on() {

@@ -456,7 +456,7 @@ impl Check<'_> {
             rates: self.switch("RATE_LIMIT_ENABLED").is_on().then(|| self.rates()),
             embedding: self.embedding(),
             events: EventConfig {
-                streams_max: self.size("EVENT_STREAMS_MAX"),
+                streams_max: self.lasting().0,
                 heartbeat: self.seconds("EVENT_HEARTBEAT_SECONDS"),
                 stall: self.seconds("EVENT_STALL_SECONDS"),
                 buffer_bytes: self.size("EVENT_BUFFER_BYTES"),
@@ -479,13 +479,27 @@ impl Check<'_> {
     fn sockets(&self) -> SocketConfig {
         SocketConfig {
             enabled: self.switch("WEBSOCKET_ENABLED"),
-            connections_max: self.size("WEBSOCKET_MAX_CONNECTIONS"),
+            connections_max: self.lasting().1,
             message_bytes_max: self.size("WEBSOCKET_MESSAGE_BYTES_MAX"),
             messages_per_second: self.whole("WEBSOCKET_MESSAGES_PER_SECOND"),
             requests_max: self.size("WEBSOCKET_REQUESTS_MAX"),
             pending_max: self.size("WEBSOCKET_PENDING_MAX"),
             ping: self.seconds("WEBSOCKET_PING_SECONDS"),
         }
+    }
+
+    /// How many streams of events and how many WebSockets may be open: fewer than connections, by
+    /// far, since they stay for as long as they like and the rest has to be reached all the same.
+    fn lasting(&self) -> (usize, usize) {
+        let connections = self.size("MAX_CONNECTIONS");
+        let lasting = connections - connections.div_ceil(10);
+        let sockets = if self.switch("WEBSOCKET_ENABLED").is_on() {
+            self.size("WEBSOCKET_MAX_CONNECTIONS").min(lasting / 2)
+        } else {
+            0
+        };
+        let streams = self.size("EVENT_STREAMS_MAX").min(lasting - sockets);
+        (streams, sockets)
     }
 
     fn log(&self) -> LogConfig {

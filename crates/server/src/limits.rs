@@ -103,7 +103,10 @@ pub(crate) const EVENT_PAGE_MAX: u64 = 1000;
 /// The same where none is asked for.
 pub(crate) const EVENT_PAGE_DEFAULT: u64 = 100;
 /// Bytes of a page after which it ends.
-pub(crate) const EVENT_PAGE_BYTES_MAX: usize = 4 << 20;
+pub(crate) const EVENT_PAGE_BYTES_MAX: usize = 1 << 20;
+/// How long a page looks for events that are wanted among those that are not, unless it may wait
+/// longer for the first one: what comes next then begins where it ended.
+pub(crate) const EVENT_SCAN_TIME_MAX: Duration = Duration::from_secs(5);
 /// Seconds that a page may wait for its first event: proxies give up after about this.
 pub(crate) const EVENT_WAIT_SECONDS_MAX: u64 = 60;
 /// Members of the payload that a client may filter by: more than any event has.

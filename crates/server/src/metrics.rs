@@ -170,6 +170,7 @@ impl Metrics {
         self.within(|| {
             engine_gauges(app);
             event_gauges(app);
+            matching_gauges(app);
             socket_gauges(app);
             embedding_gauges(app);
             for overview in libraries.iter().take(LIBRARY_LABELS_MAX) {
@@ -286,6 +287,24 @@ fn event_gauges(app: &App) {
     ] {
         gauge(name, value);
     }
+}
+
+/// What the matcher of standing queries does.
+fn matching_gauges(app: &App) {
+    let matching = app.matching();
+    let stats = matching.stats;
+    let behind = app.engine().durable().get().saturating_sub(stats.position.get());
+    for (name, value) in [
+        ("arrwdb_standing_query_matcher_ok", u64::from(matching.running)),
+        ("arrwdb_standing_query_pending_records", behind),
+        ("arrwdb_standing_queries_in_memory", stats.queries),
+        ("arrwdb_standing_queries_bytes", stats.query_bytes),
+    ] {
+        gauge(name, value);
+    }
+    metrics::counter!("arrwdb_standing_query_passages_total").absolute(stats.passages);
+    metrics::counter!("arrwdb_standing_query_matches_total").absolute(stats.matches);
+    metrics::counter!("arrwdb_standing_query_lost_total").absolute(stats.lost);
 }
 
 /// What WebSockets do.

@@ -43,6 +43,11 @@ impl At {
             (in_query, in_body) => Ok(Moment { as_of: in_body.or(in_query), ..self.0 }),
         }
     }
+
+    /// With the `as_of` of a body that wins over the query string.
+    pub(crate) fn or_body(self, as_of: Option<Seq>) -> Moment {
+        Moment { as_of: as_of.or(self.0.as_of), ..self.0 }
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for MinSeq {

@@ -105,7 +105,7 @@ pub async fn serve_with(
     let fetching = local.fetch_in_background();
     let load = config.load.clone();
     let feed = open_feed(&config, engine.clone()).await?;
-    let app = App::new(engine.clone(), feed.clone(), config, metrics);
+    let app = App::new(engine.clone(), (feed.clone(), matcher), config, metrics);
     announce(&app, address);
     let in_time = connections::serve(listener, router(&app), &load, async {
         stop.await;
@@ -122,7 +122,9 @@ pub async fn serve_with(
     if let Some(fetching) = fetching {
         fetching.abort();
     }
-    matcher.close().await;
+    if let Some(matcher) = app.take_matcher() {
+        matcher.close().await;
+    }
     feed.close().await;
     let closed = engine.close().await;
     embedder.close().await;

@@ -273,7 +273,8 @@ pub const VARIABLES: &[Variable] = &[
         "EVENT_STREAMS_MAX",
         count(1, 1_000_000),
         "10000",
-        "Clients that may follow the change feed at the same time",
+        "Clients that may follow the change feed at the same time; with WebSockets at most nine \
+         tenths of MAX_CONNECTIONS, so that others are answered",
     ),
     used(
         "EVENT_HEARTBEAT_SECONDS",
@@ -294,7 +295,12 @@ pub const VARIABLES: &[Variable] = &[
         "Bytes of events kept in memory; who is further behind reads from disk",
     ),
     used("WEBSOCKET_ENABLED", Form::Switch, "true", "Serve WebSockets"),
-    used("WEBSOCKET_MAX_CONNECTIONS", count(1, 1_000_000), "1000", "WebSockets at the same time"),
+    used(
+        "WEBSOCKET_MAX_CONNECTIONS",
+        count(1, 1_000_000),
+        "1000",
+        "WebSockets at the same time; at most 45 in a hundred of MAX_CONNECTIONS",
+    ),
     used(
         "WEBSOCKET_MESSAGE_BYTES_MAX",
         count(1024, 64 << 20),
@@ -457,7 +463,7 @@ pub const VARIABLES: &[Variable] = &[
     accepted("JOB_QUEUE_MAX_WORKERS", count(1, 1024), "4", "Jobs at the same time"),
     accepted("JOB_QUEUE_ENABLED", Form::Switch, "true", "Background jobs"),
     accepted("JOB_QUEUE_MAX_RETRIES", count(0, 100), "3", "Retries of a job"),
-    accepted("EVENT_BUS_ENABLED", Form::Switch, "true", "Change feed"),
+    accepted("EVENT_BUS_ENABLED", Form::Switch, "true", "The change feed is always there"),
     accepted("ENABLE_MMAP", Form::Switch, "true", "Segments are always mapped"),
     accepted("INDEX_REBUILD_THRESHOLD", count(0, u64::MAX), "100", "Merges decide by themselves"),
     accepted("API_VERSION", Form::Text, "v1", "The API has one version"),

@@ -1,17 +1,23 @@
 //! Batches as those who follow a library see them: that one began, and how it ended.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+
 use arrwdb_engine::state::{BatchEnd, BatchNote, BatchOperation, BatchOutcome, LibraryId};
 
 use crate::app::App;
 use crate::principal::Principal;
 
-/// A batch that began.
+/// A batch that began. One that is dropped before it is ended broke off: whoever was told that it
+/// began is told that, too.
 #[derive(Debug)]
 pub(super) struct Batch {
     app: App,
     principal: Principal,
     library: LibraryId,
     note: BatchNote,
+    ended: bool,
 }
 
 impl Batch {
@@ -24,19 +30,28 @@ impl Batch {
         (operation, total): (BatchOperation, Option<u64>),
     ) -> Option<Self> {
         let note = BatchNote { id: app.engine().new_batch_id(), operation, total, end: None };
-        let batch = Self { app: app.clone(), principal, library, note };
-        batch.write(note).await.then_some(batch)
+        let mut batch = Self { app: app.clone(), principal, library, note, ended: false };
+        let written = async move {
+            batch.ended = !batch.write(note).await;
+            (!batch.ended).then_some(batch)
+        };
+        to_its_end(Box::pin(written)).await.flatten()
     }
 
     /// Notes how it ended: it was worked through, or broke off. One of which nothing was written
     /// failed, too.
-    pub(super) async fn end(self, (successful, failed): (u64, u64), finished: bool) {
+    pub(super) async fn end(mut self, (successful, failed): (u64, u64), finished: bool) {
         let nothing = successful == 0 && failed > 0;
         let outcome =
             if finished && !nothing { BatchOutcome::Completed } else { BatchOutcome::Failed };
         let total = self.note.total.or(finished.then_some(successful + failed));
         let end = Some(BatchEnd { successful, failed, outcome });
-        self.write(BatchNote { total, end, ..self.note }).await;
+        let note = BatchNote { total, end, ..self.note };
+        let written = async move {
+            self.ended = true;
+            self.write(note).await;
+        };
+        to_its_end(Box::pin(written)).await;
     }
 
     async fn write(&self, note: BatchNote) -> bool {
@@ -49,5 +64,31 @@ impl Batch {
                 false
             }
         }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        // What became of the documents is not known here, so none is counted.
+        let end = Some(BatchEnd { successful: 0, failed: 0, outcome: BatchOutcome::Failed });
+        let (app, principal, library) = (self.app.clone(), self.principal, self.library);
+        let note = BatchNote { end, ..self.note };
+        let rest = Self { app, principal, library, note, ended: true };
+        runtime.spawn(async move { rest.write(note).await });
+    }
+}
+
+/// Does the first step here, so that what is queued stands where it was called, and the others
+/// whether or not anybody waits. `None` if it panicked.
+async fn to_its_end<T: Send + 'static>(
+    mut work: Pin<Box<dyn Future<Output = T> + Send>>,
+) -> Option<T> {
+    match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => tokio::spawn(work).await.ok(),
     }
 }

@@ -45,7 +45,9 @@ impl From<FeedError> for Problem {
     }
 }
 
-/// What the change feed has done since the server started.
+/// What the change feed has done since the server started. `average_delivery_latency_ms` is the time
+/// from where a write is durable to where those who follow can take its events; what a client's own
+/// network and its reading take is not in it.
 #[utoipa::path(get, operation_id = "event_stats", path = "/events/stats", tag = "events",
     responses((status = 200, description = "Figures", body = Object,
         example = json!({"total_published": 3, "total_delivered": 6, "total_errors": 0, "pending_events": 0, "subscriber_count": 2, "running": true})), ReadErrors))]

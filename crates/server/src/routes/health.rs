@@ -59,7 +59,7 @@ async fn healthz(principal: Principal, state: State<App>) -> Json<Value> {
 ))]
 async fn ready(_principal: Principal, State(app): State<App>) -> (StatusCode, Json<Value>) {
     let health = app.engine().health();
-    let ready = is_ready(&health) && app.feed().stats().running;
+    let ready = is_ready(&health) && follows(&app);
     let body = json!({
         "status": if ready { "ready" } else { "not_ready" },
         "ready": ready,
@@ -69,6 +69,7 @@ async fn ready(_principal: Principal, State(app): State<App>) -> (StatusCode, Js
             "data_dir": check(&health.data_dir),
             "embedding_service": embedding_check(&health),
             "event_bus": event_bus_check(&app),
+            "standing_queries": matcher_check(&app),
             // Does not exist in this version, so it cannot keep the server from being ready.
             "job_queue": {"status": "not_available", "healthy": true},
         },
@@ -87,6 +88,16 @@ async fn readyz(principal: Principal, state: State<App>) -> (StatusCode, Json<Va
 
 fn is_ready(health: &Health) -> bool {
     health.log.is_ok() && health.data_dir.is_ok() && health.embedding.ready
+}
+
+/// Whether what follows the log does: the change feed, and the matcher of standing queries.
+fn follows(app: &App) -> bool {
+    app.feed().stats().running && app.matching().running
+}
+
+fn matcher_check(app: &App) -> Value {
+    let running = app.matching().running;
+    json!({"status": if running { "ready" } else { "not_running" }, "healthy": running})
 }
 
 fn event_bus_check(app: &App) -> Value {
@@ -122,7 +133,7 @@ fn embedding_check(health: &Health) -> Value {
 ))]
 async fn readiness(_principal: Principal, State(app): State<App>) -> (StatusCode, Json<Value>) {
     let health = app.engine().health();
-    let ready = is_ready(&health) && app.feed().stats().running;
+    let ready = is_ready(&health) && follows(&app);
     let message = if ready { "Service is ready to accept traffic" } else { "Service is not ready" };
     let body = json!({
         "ready": ready,
@@ -186,6 +197,7 @@ async fn detailed(_principal: Principal, State(app): State<App>) -> Json<Value> 
 
 fn components(app: &App, health: &Health) -> Value {
     let feed = app.feed().stats();
+    let matching = app.matching();
     json!({
         "log": {
             "status": if health.log.is_ok() { "running" } else { "error" },
@@ -217,6 +229,16 @@ fn components(app: &App, health: &Health) -> Value {
             "status": if feed.running { "running" } else { "error" },
             "running": feed.running,
             "subscribers": feed.subscribers,
+        },
+        "standing_queries": {
+            "status": if matching.running { "running" } else { "error" },
+            "running": matching.running,
+            "matched_through_seq": matching.stats.position.get(),
+            "in_memory": matching.stats.queries,
+            "bytes": matching.stats.query_bytes,
+            "passages": matching.stats.passages,
+            "matches": matching.stats.matches,
+            "lost": matching.stats.lost,
         },
         "job_queue": {
             "status": "not_available",

@@ -217,7 +217,7 @@ async fn search_stream(
     let (query, wishes) = stream_wanted(&app, &target, &body)?;
     let in_query = Wishes::of_query(&target.query)?;
     let wanted = (Query::Text(query), wishes);
-    let at = target.at.with_body(wishes.as_of())?;
+    let at = target.at.or_body(wishes.as_of());
     let (answer, query_time_ms) = run(&app, principal, &target, wanted, at)
         .await
         .map_err(|error| in_query_string(error, in_query, wishes))?;

@@ -1,11 +1,12 @@
 //! The change feed as its clients see it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::schema::fault;
 use crate::harness::sse::EventStream;
@@ -260,12 +261,55 @@ async fn filters_show_what_is_asked_for_and_refuse_what_makes_no_sense() {
 #[tokio::test]
 async fn a_place_that_is_not_there_yet_is_waited_for_and_then_refused() {
     let mut site = Site::new().await;
-    site.set("MIN_SEQ_WAIT_MILLISECONDS", "50");
+    site.set("MIN_SEQ_WAIT_MILLISECONDS", "300");
     let server = site.start().await;
     let library = server.vector_library(3).await;
     let seq = put(&server, &library, 1, 1).await;
+    let began = Instant::now();
     let answer = server.get(&format!("/v1/events?after={}", seq + 1000)).await;
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
     assert_eq!(answer.problem(409, "SeqNotReachedError")["current_seq"], seq);
+    // One that comes in time is not refused.
+    let mut site = Site::new().await;
+    site.set("MIN_SEQ_WAIT_MILLISECONDS", "60000");
+    let server = site.start().await;
+    let library = server.vector_library(3).await;
+    let wanted = put(&server, &library, 1, 1).await + 1;
+    let path = format!("/v1/events?after={wanted}");
+    let (page, written) = tokio::join!(server.get(&path), put(&server, &library, 2, 1));
+    assert_eq!(written, wanted);
+    assert_eq!(page.expect(200)["next"], wanted.to_string());
+}
+
+#[tokio::test]
+async fn a_batch_whose_client_is_gone_is_told_to_have_failed() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.library().await;
+    let provider = site.provider.as_ref().expect("a provider");
+    provider.set_holding(true);
+    let request = {
+        let (client, path) =
+            (server.client.clone(), format!("/v1/libraries/{library}/documents/batch"));
+        let body = json!({"documents": [{"title": "one", "texts": ["some words"]}]});
+        tokio::spawn(async move { client.post(&path, &body).await })
+    };
+    let batches = async |count: usize| {
+        until("the batch is told of", async || {
+            let events = all_events(&server, "event_types=batch.*").await;
+            (events.len() >= count).then_some(events)
+        })
+        .await
+    };
+    let begun = batches(1).await;
+    assert_eq!(texts(&begun, "type"), ["batch.started"]);
+    request.abort();
+    let ended = batches(2).await;
+    assert_eq!(texts(&ended, "type"), ["batch.started", "batch.failed"]);
+    assert_eq!(ended[0]["data"]["batch_id"], ended[1]["data"]["batch_id"]);
+    let schema = server.get("/v1/events/schema").await.expect(200);
+    assert_eq!(fault(&schema, &ended[1]), None, "{}", ended[1]);
+    provider.set_holding(false);
 }
 
 #[tokio::test]
@@ -450,13 +494,10 @@ async fn copy_up_to(stream: &mut EventStream, last: &str) -> BTreeMap<String, us
     }
 }
 
-#[tokio::test]
-async fn one_who_does_not_read_is_cut_off_and_told_where_to_go_on() {
-    let mut site = Site::new().await;
-    site.set("EVENT_STALL_SECONDS", "1");
-    let server = site.start().await;
+/// A library of 20,000 documents: so much that it does not fit the buffers between server and
+/// client.
+async fn large_library(server: &Server) -> String {
     let library = server.vector_library(3).await;
-    // So much that it does not fit the buffers between server and client.
     let title = "t".repeat(900);
     for batch in 0..40 {
         let documents: Vec<Value> = (0..500)
@@ -465,17 +506,11 @@ async fn one_who_does_not_read_is_cut_off_and_told_where_to_go_on() {
         let path = format!("/v1/libraries/{library}/documents/batch-with-embeddings");
         server.post(&path, &json!({"documents": documents})).await.expect(201);
     }
-    let path = "/v1/events/stream?after=0&event_types=document.added";
-    let mut connection = raw::connect(&server).await.expect("a connection");
-    let head = raw::head(&server, &Method::GET, path, &[]);
-    connection.write_all(head.as_bytes()).await.expect("sent");
-    until("the server cuts it off or waits", async || {
-        let stats = server.get("/v1/events/stats").await.expect(200);
-        (stats["subscriber_count"] == 1).then_some(())
-    })
-    .await;
-    // Longer than the server has patience.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    library
+}
+
+/// Everything that a stream has until it ends, and what its last frame says, which cuts it off.
+async fn rest_and_cut_off(mut connection: TcpStream) -> (String, Value) {
     let mut text = Vec::new();
     connection.read_to_end(&mut text).await.expect("read");
     let text = String::from_utf8(text).expect("UTF-8");
@@ -484,7 +519,103 @@ async fn one_who_does_not_read_is_cut_off_and_told_where_to_go_on() {
         .or_else(|| text.rsplit_once("event: cut-off\n"))
         .expect("a last frame");
     let data = last.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
-    let data: Value = serde_json::from_str(data).expect("JSON");
+    let data = serde_json::from_str(data).expect("JSON");
+    (text, data)
+}
+
+#[tokio::test]
+async fn a_snapshot_counts_as_a_stream_and_one_that_is_cut_off_has_to_begin_again() {
+    let mut site = Site::new().await;
+    site.set("EVENT_STALL_SECONDS", "1");
+    site.set("MAX_CONCURRENT_REQUESTS", "1");
+    let server = site.start().await;
+    let library = large_library(&server).await;
+    let path = format!("/v1/events/stream?library_id={library}&snapshot=true");
+    let mut connection = raw::connect(&server).await.expect("a connection");
+    let head = raw::head(&server, &Method::GET, &path, &[]);
+    connection.write_all(head.as_bytes()).await.expect("sent");
+    until("the snapshot begins", async || {
+        let mut byte = [0];
+        connection.peek(&mut byte).await.expect("bytes").checked_sub(1)
+    })
+    .await;
+    let handed = Instant::now();
+    // It has the only slot: of two more one waits for it and one is refused at once.
+    let export = format!("/v1/libraries/{library}/documents/stream");
+    let refused = tokio::select! {
+        one = server.get(&export) => one,
+        other = server.get(&path) => other,
+    };
+    refused.problem(503, "BusyError");
+    // Nothing tells how far a snapshot is; what is left is the server's patience, twice.
+    tokio::time::sleep(Duration::from_secs(2).saturating_sub(handed.elapsed())).await;
+    let (text, data) = rest_and_cut_off(connection).await;
+    assert_eq!((&data["type"], &data["resume_after"]), (&json!("cut-off"), &Value::Null), "{data}");
+    assert!(data["detail"].as_str().is_some_and(|it| it.contains("begin the snapshot again")));
+    assert!(!text.contains("\nid: "), "there is no place to go on from");
+    let seen = text.matches("event: snapshot.document").count();
+    assert!((1..20_000).contains(&seen), "{seen}");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_was_sent_holds_no_slot_and_waits_for_a_number() {
+    let mut site = Site::new().await;
+    site.set("MAX_CONCURRENT_REQUESTS", "1");
+    site.set("MIN_SEQ_WAIT_MILLISECONDS", "20");
+    let server = site.start().await;
+    let library = server.vector_library(3).await;
+    let seq = put(&server, &library, 1, 1).await;
+    let path = format!("/v1/events/stream?library_id={library}&snapshot=true");
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut stream = EventStream::open(&server, &format!("{path}&min_seq={seq}"), None).await;
+        let frames = stream.events(3).await;
+        assert_eq!(frames[2].event.as_deref(), Some("snapshot.end"));
+        open.push(stream);
+    }
+    let ahead = server.get(&format!("{path}&min_seq={}", seq + 1000)).await;
+    ahead.problem(409, "SeqNotReachedError");
+    let refused = server.get(&format!("{path}&as_of={seq}")).await;
+    refused.problem(422, "ValidationError");
+    assert_eq!(refused.pointers(), ["/query/as_of"]);
+}
+
+#[tokio::test]
+async fn streams_leave_connections_to_others_whatever_the_settings_say() {
+    let mut site = Site::new().await;
+    site.set("MAX_CONNECTIONS", "20");
+    site.set("WEBSOCKET_ENABLED", "false");
+    let server = site.start().await;
+    let mut open = Vec::new();
+    while let Some(stream) = EventStream::try_open(&server, "/v1/events/stream", None).await {
+        open.push(stream);
+        assert!(open.len() < 20, "all connections are taken");
+    }
+    assert_eq!(open.len(), 18);
+    server.get("/health").await.expect(200);
+}
+
+#[tokio::test]
+async fn one_who_does_not_read_is_cut_off_and_told_where_to_go_on() {
+    let mut site = Site::new().await;
+    site.set("EVENT_STALL_SECONDS", "1");
+    let server = site.start().await;
+    large_library(&server).await;
+    let path = "/v1/events/stream?after=0&event_types=document.added";
+    let mut connection = raw::connect(&server).await.expect("a connection");
+    let head = raw::head(&server, &Method::GET, path, &[]);
+    connection.write_all(head.as_bytes()).await.expect("sent");
+    let (mut told, mut since) = (Value::Null, Instant::now());
+    until("nothing was handed over for longer than the server has patience", async || {
+        let stats = server.get("/v1/events/stats").await.expect(200);
+        if stats["total_delivered"] != told {
+            (told, since) = (stats["total_delivered"].clone(), Instant::now());
+        }
+        let is_long = since.elapsed() > Duration::from_millis(1500);
+        (stats["subscriber_count"] == 1 && is_long).then_some(())
+    })
+    .await;
+    let (text, data) = rest_and_cut_off(connection).await;
     let resume = data["resume_after"].as_str().expect("a place");
     let seen = text.matches("event: document.added").count();
     assert!((1..20_000).contains(&seen), "{seen}");

@@ -11,12 +11,14 @@ const DIMENSION: usize = 1024;
 const FAR: u64 = 1_000_000_000;
 
 /// Reads below `/v1` of which no state of a library is asked: why `min_seq` means nothing there.
-const STATELESS: [(&str, &str); 5] = [
+const STATELESS: [(&str, &str); 7] = [
     ("event_stream", "goes on for ever from the place it is asked for"),
     ("events", "says where to go on with `next`"),
     ("event_stats", "figures of the process"),
     ("event_statistics", "figures of the process"),
     ("event_schema", "always the same"),
+    ("websocket", "is a connection: what is read over it says at which number"),
+    ("websocket_stats", "figures of the process"),
 ];
 /// Reads of what has no past: `as_of` is refused.
 const NO_PAST: [&str; 3] = ["list_libraries", "list_standing_queries", "get_standing_query"];
@@ -319,7 +321,21 @@ async fn check_bodies(server: &Server, library: &str, (one, other): (u64, u64)) 
         refused.problem(422, "ValidationError");
         assert_eq!(refused.pointers(), ["/as_of"]);
     }
-    let streamed = format!("/v1/libraries/{library}/search/stream?query=x&as_of={one}");
-    let differ = server.raw(Method::POST, &streamed, json!({ "as_of": other }).to_string()).await;
-    differ.problem(422, "ValidationError");
+}
+
+#[tokio::test]
+async fn a_streamed_search_goes_by_its_body_where_the_query_string_says_otherwise() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let (library, _document, first) = filled(&server).await;
+    let second = json!({ "title": "second", "texts": ["some words"] });
+    let later = server.post(&format!("/v1/libraries/{library}/documents"), &second).await.seq();
+    let find = async |in_query: u64, in_body: u64| {
+        let path = format!("/v1/libraries/{library}/search/stream?query=other&as_of={in_query}");
+        let body = json!({ "query": "words", "as_of": in_body }).to_string();
+        let answer = server.raw(Method::POST, &path, body).await;
+        (answer.seq(), answer.expect(200)["total"].as_u64().expect("a number"))
+    };
+    assert_eq!(find(later, first).await, (first, 1));
+    assert_eq!(find(first, later).await, (later, 2));
 }

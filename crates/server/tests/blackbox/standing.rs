@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::harness::schema::fault;
 use crate::harness::{Site, until};
 
 #[tokio::test]
@@ -39,6 +40,19 @@ async fn what_a_standing_query_matches_is_told_once_also_after_a_kill() {
     })
     .await;
     assert_eq!(matched.len(), 2, "the first is not told again: {matched:?}");
+    let schema = server.get("/v1/events/schema").await.expect(200);
+    for event in &matched {
+        assert_eq!(fault(&schema, event), None, "{event}");
+        for name in ["query_id", "distance", "passage"] {
+            let mut broken = event.clone();
+            broken["data"][name] = json!(true);
+            assert!(fault(&schema, &broken).is_some(), "{broken}");
+        }
+    }
+    let matcher =
+        &server.get("/health/detailed").await.expect(200)["components"]["standing_queries"];
+    assert_eq!((&matcher["running"], &matcher["matches"]), (&json!(true), &json!(1)), "{matcher}");
+    assert!(matcher["matched_through_seq"].as_u64() >= matched[1]["data"]["document_seq"].as_u64());
 
     let one = format!("{queries}/{id}");
     let patch = server.request(Method::PATCH, &one).json(&json!({"name": "renamed"}));

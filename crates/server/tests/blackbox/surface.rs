@@ -17,7 +17,9 @@ async fn the_health_of_a_server_is_told() {
     for path in ["/ready", "/readyz", "/v1/ready"] {
         let ready = server.get(path).await.expect(200);
         assert_eq!((&ready["status"], &ready["ready"]), (&json!("ready"), &json!(true)));
-        assert_eq!(ready["checks"]["embedding_service"]["healthy"], true);
+        for check in ["embedding_service", "event_bus", "standing_queries"] {
+            assert_eq!(ready["checks"][check]["healthy"], true, "{check}");
+        }
     }
     let readiness = server.get("/readiness").await.expect(200);
     assert_eq!(readiness["ready"], true);

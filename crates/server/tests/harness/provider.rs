@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Numbers in a vector, as Cohere's model has them.
@@ -26,6 +27,7 @@ pub(crate) struct Provider {
 struct Behaviour {
     failing: AtomicBool,
     texts: AtomicUsize,
+    holding: watch::Sender<bool>,
 }
 
 impl Drop for Provider {
@@ -56,6 +58,11 @@ impl Provider {
         self.state.failing.store(failing, Ordering::SeqCst);
     }
 
+    /// Makes every call wait, or lets those that wait go on.
+    pub(crate) fn set_holding(&self, holding: bool) {
+        self.state.holding.send_replace(holding);
+    }
+
     /// Texts embedded so far.
     pub(crate) fn texts(&self) -> usize {
         self.state.texts.load(Ordering::SeqCst)
@@ -67,6 +74,8 @@ async fn embed(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) 
         let body = Json(json!({ "message": "told to fail" }));
         return (StatusCode::BAD_REQUEST, body).into_response();
     }
+    let mut holding = state.holding.subscribe();
+    holding.wait_for(|holding| !*holding).await.expect("the sender is in the state");
     let texts = request["texts"].as_array().expect("texts");
     state.texts.fetch_add(texts.len(), Ordering::SeqCst);
     let vectors: Vec<Vec<f32>> =

@@ -71,6 +71,7 @@ fn has_type(name: &Value, value: &Value) -> bool {
     match name.as_str() {
         Some("object") => value.is_object(),
         Some("string") => value.is_string(),
+        Some("number") => value.is_number(),
         Some("integer") => value.is_u64() || value.is_i64(),
         Some("null") => value.is_null(),
         _ => false,

@@ -112,7 +112,8 @@ fn members(query: &QueryPairs) -> Result<Vec<(String, String)>, Problem> {
 /// A share of the number of clients that may follow the feed.
 pub(super) fn permit(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
     app.followers().clone().try_acquire_owned().map_err(|_full| {
-        let detail = "as many clients follow the feed as may; EVENT_STREAMS_MAX says how many";
+        let detail = "as many clients follow the feed as may; EVENT_STREAMS_MAX and \
+                      MAX_CONNECTIONS say how many";
         Problem::new(&problem::BUSY, detail).retry_after(ADMISSION_RETRY_AFTER)
     })
 }

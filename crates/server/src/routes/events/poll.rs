@@ -2,19 +2,24 @@
 
 use std::time::Duration;
 
+use arrwdb_engine::state::Seq;
 use arrwdb_feed::{Delivery, FeedError, Position, Subscription};
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
-use tokio::time::Instant;
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
 use super::ask::{Ask, permit};
+use crate::admission::holding;
 use crate::app::App;
 use crate::extract::QueryPairs;
 use crate::limits::{
-    EVENT_PAGE_BYTES_MAX, EVENT_PAGE_DEFAULT, EVENT_PAGE_MAX, EVENT_WAIT_SECONDS_MAX,
+    EVENT_PAGE_BYTES_MAX, EVENT_PAGE_DEFAULT, EVENT_PAGE_MAX, EVENT_SCAN_TIME_MAX,
+    EVENT_WAIT_SECONDS_MAX,
 };
 use crate::openapi::FollowErrors;
 use crate::principal::Principal;
@@ -35,7 +40,8 @@ struct EventPage {
 }
 
 /// The next events, for programs that poll. Without `after` it begins now: the answer says where
-/// that is. With `Accept: application/x-ndjson` a line for each event, and a last one with `next`.
+/// that is. One that is wanted may be far among others: a page without events is not the end unless
+/// `next` is `after`. With `Accept: application/x-ndjson` a line for each event, and a last one with `next`.
 #[utoipa::path(get, operation_id = "events", path = "/events", tag = "events",
     params(
         ("after" = Option<String>, Query, description = "Events after this place: `next` of the answer before, a sequence number, or an event's `id` [now]"),
@@ -54,7 +60,7 @@ pub(super) async fn events(
     let ask = Ask::read(principal, &query, &headers)?;
     let limit = query.whole("limit", EVENT_PAGE_DEFAULT, 1..=EVENT_PAGE_MAX)?;
     let wait = query.whole("wait_seconds", 0, 0..=EVENT_WAIT_SECONDS_MAX)?;
-    let _permit = permit(&app)?;
+    let permit = permit(&app)?;
     let mut subscription = ask.subscribe(&app).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let stopping = app.stopping();
@@ -63,77 +69,106 @@ pub(super) async fn events(
     let longest = app.config().storage.min_seq_wait_max;
     let known = app.feed().reached(app.engine().durable());
     tokio::time::timeout(longest, known).await.unwrap_or_default();
+    let lines = wants_lines(&headers);
+    let bounds = Bounds { events: limit, wait: Duration::from_secs(wait) };
+    let page = if lines { Page::new(b"", b"\n") } else { Page::new(b"{\"events\":[", b",") };
     let page = tokio::select! {
-        page = Page::read(&mut subscription, limit, Duration::from_secs(wait)) => page?,
+        page = page.read(&mut subscription, bounds) => page?,
         () = stopping => return Err(FeedError::Closed.into()),
     };
-    let next = page.next.to_string();
-    if wants_lines(&headers) {
-        let mut body: Vec<u8> = Vec::new();
-        for event in &page.events {
-            body.extend_from_slice(event.as_bytes());
-            body.push(b'\n');
-        }
-        let count = page.events.len();
-        let end = serde_json::json!({"status": "complete", "events": count, "next": next});
-        body.extend(line(&end));
-        return Ok(([(header::CONTENT_TYPE, NDJSON)], body).into_response());
-    }
-    let oldest = app.feed().oldest();
-    let body = format!(
-        "{{\"events\":[{}],\"next\":\"{next}\",\"oldest_seq\":{oldest}}}",
-        page.events.join(",")
-    );
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+    drop(subscription);
+    let (kind, body) = if lines {
+        (NDJSON, page.into_lines())
+    } else {
+        (HeaderValue::from_static("application/json"), page.into_json(app.feed().oldest()))
+    };
+    // One who takes its time to read counts until it has.
+    let body = holding(Body::from(body), permit);
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+}
+
+/// How much a page has at most, and how long it waits for its first event.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    events: usize,
+    wait: Duration,
 }
 
 /// Events as JSON, and the place after them.
 struct Page {
-    events: Vec<String>,
-    bytes: usize,
-    next: Position,
+    body: Vec<u8>,
+    separator: &'static [u8],
+    events: usize,
+    next: Option<Position>,
 }
 
 impl Page {
-    /// Waits for the first events at most so long, and for no more than these.
+    fn new(begin: &[u8], separator: &'static [u8]) -> Self {
+        Self { body: begin.to_vec(), separator, events: 0, next: None }
+    }
+
+    /// Waits for the first events at most so long, and for no more than these. Where none is found
+    /// in time, it is the next page that looks on.
     async fn read(
+        mut self,
         subscription: &mut Subscription,
-        limit: usize,
-        wait: Duration,
+        bounds: Bounds,
     ) -> Result<Self, FeedError> {
-        let mut page = Self { events: Vec::new(), bytes: 0, next: subscription.position() };
-        let deadline = Instant::now() + wait;
+        let began = Instant::now();
+        let (waited, looked) = (began + bounds.wait, began + bounds.wait.max(EVENT_SCAN_TIME_MAX));
         loop {
-            let delivery = match subscription.try_next().await? {
-                Some(delivery) => Some(delivery),
-                None if page.events.is_empty() => {
-                    match tokio::time::timeout_at(deadline, subscription.next()).await {
-                        Ok(delivery) => Some(delivery?),
-                        Err(_elapsed) => None,
-                    }
+            let delivery = match timeout_at(looked, subscription.try_next()).await {
+                Err(_elapsed) => None,
+                Ok(Ok(None)) if self.events == 0 => {
+                    timeout_at(waited, subscription.next()).await.ok().transpose()?
                 }
-                None => None,
+                Ok(delivery) => delivery?,
             };
             let Some(mut delivery) = delivery else {
-                page.next = subscription.position();
-                return Ok(page);
+                self.next = Some(subscription.position());
+                return Ok(self);
             };
-            if !page.take(&mut delivery, limit) {
-                return Ok(page);
+            if !self.take(&mut delivery, bounds.events) {
+                return Ok(self);
             }
         }
     }
 
     /// Takes events; whether there is room for more.
     fn take(&mut self, delivery: &mut Delivery, limit: usize) -> bool {
-        while self.events.len() < limit && self.bytes < EVENT_PAGE_BYTES_MAX {
+        let mut text = String::new();
+        while self.events < limit && self.body.len() < EVENT_PAGE_BYTES_MAX {
             let Some(event) = delivery.next() else { return true };
-            let mut text = String::new();
+            text.clear();
             event.write_json(&mut text);
-            self.next = event.position();
-            self.bytes += text.len();
-            self.events.push(text);
+            self.next = Some(event.position());
+            if self.events > 0 {
+                self.body.extend_from_slice(self.separator);
+            }
+            self.body.extend_from_slice(text.as_bytes());
+            self.events += 1;
         }
         false
+    }
+
+    fn next(&self) -> String {
+        self.next.map(|next| next.to_string()).unwrap_or_default()
+    }
+
+    fn into_lines(mut self) -> Vec<u8> {
+        if self.events > 0 {
+            self.body.extend_from_slice(self.separator);
+        }
+        let (events, next) = (self.events, self.next());
+        self.body.extend(line(&json!({"status": "complete", "events": events, "next": next})));
+        self.body
+    }
+
+    fn into_json(mut self, oldest: Seq) -> Vec<u8> {
+        let next = self.next();
+        self.body.extend_from_slice(
+            format!("],\"next\":\"{next}\",\"oldest_seq\":{oldest}}}").as_bytes(),
+        );
+        self.body
     }
 }

@@ -13,7 +13,8 @@
 //! id: 18
 //!
 //! event: reset           what was asked for is gone: it goes on with the oldest there is
-//! event: cut-off         the client did not read; the last frame before the end
+//! event: cut-off         the client did not read; the last frame before the end. Within a snapshot
+//!                        there is no place to go on from
 //! ```
 
 use std::convert::Infallible;
@@ -33,9 +34,11 @@ use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::ask::{Ask, permit};
+use crate::admission::Turn;
 use crate::app::App;
 use crate::extract::{QueryPairs, query_fault};
 use crate::limits::ANSWER_PIECE_BYTES;
+use crate::moment::MinSeq;
 use crate::ndjson::write_line;
 use crate::openapi::FollowErrors;
 use crate::principal::Principal;
@@ -47,6 +50,8 @@ use crate::routes::export::{Pages, ask_embeddings, rendered};
 const RETRY_MILLISECONDS: u32 = 2000;
 /// What a first piece reserves: most streams are quiet.
 const PIECE_BYTES: usize = 256;
+/// What a frame ends with, and has nowhere else.
+const FRAME_END: &[u8] = b"\n\n";
 
 /// Every change as it happens, as server-sent events. A client that comes back with `Last-Event-ID`
 /// (browsers do) misses nothing; where what it has seen is kept no longer, an event `reset` says so.
@@ -58,11 +63,13 @@ const PIECE_BYTES: usize = 256;
         ("Last-Event-ID" = Option<String>, Header, description = "The same; it beats `after`"),
         ("snapshot" = Option<bool>, Query, description = "Whether the library's documents come first, as of one sequence number, and then everything after it [false]"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether the documents of the snapshot carry their vectors [false]"),
+        ("min_seq" = Option<u64>, Query, description = "The snapshot waits until this write is seen"),
     ),
     responses((status = 200, description = "Events, until the client leaves", body = String, content_type = "text/event-stream"), FollowErrors))]
 pub(super) async fn stream(
     principal: Principal,
     State(app): State<App>,
+    MinSeq(min_seq): MinSeq,
     query: QueryPairs,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -78,9 +85,12 @@ pub(super) async fn stream(
         _ if !wants_snapshot || ask.after.is_some() => None,
         None => return Err(query_fault("snapshot", "needs library_id")),
         Some(library) => {
-            let snapshot = app.engine().library(principal.tenant, library, None).await?;
+            // It costs what an export does, and counts as one until its end.
+            let turn = app.streams().enter().await?;
+            let snapshot = app.engine().library(principal.tenant, library, min_seq).await?;
             ask.after = Some(Position::after(snapshot.seq()));
-            Some(snapshot_frames(snapshot, embeddings))
+            let frames = snapshot_frames(snapshot, embeddings);
+            Some(Sending { frames, rest: Bytes::new(), within_frame: false, _turn: turn })
         }
     };
     let subscription = ask.subscribe(&app).await?;
@@ -100,11 +110,48 @@ pub(super) async fn stream(
 /// Frames of a snapshot; `None` after one that could not be read.
 type Frames = Pin<Box<dyn Stream<Item = Option<Bytes>> + Send>>;
 
+/// A snapshot that is being sent.
+struct Sending {
+    frames: Frames,
+    /// What was read and is not handed over yet: whole frames, but for the first one's beginning.
+    rest: Bytes,
+    /// Whether a part of a frame was handed over and not the rest of it.
+    within_frame: bool,
+    _turn: Turn,
+}
+
+impl Sending {
+    /// The next piece, small enough that a client that reads at all takes it in time; `None` at the
+    /// end.
+    async fn next(&mut self) -> Option<Option<Bytes>> {
+        if self.rest.is_empty() {
+            match self.frames.next().await {
+                Some(Some(page)) => self.rest = page,
+                other => return other,
+            }
+        }
+        let end = piece_end(&self.rest);
+        let piece = self.rest.split_to(end);
+        self.within_frame = !self.rest.is_empty() && !piece.ends_with(FRAME_END);
+        Some(Some(piece))
+    }
+}
+
+/// Where a piece of these frames ends: after one of them, if one ends within a piece.
+fn piece_end(frames: &[u8]) -> usize {
+    if frames.len() <= ANSWER_PIECE_BYTES {
+        return frames.len();
+    }
+    let most = frames.get(..ANSWER_PIECE_BYTES).unwrap_or(frames);
+    let last = most.windows(FRAME_END.len()).rposition(|bytes| bytes == FRAME_END);
+    last.map_or(ANSWER_PIECE_BYTES, |at| at + FRAME_END.len())
+}
+
 /// One client.
 struct Follower {
     app: App,
     subscription: Subscription,
-    snapshot: Option<Frames>,
+    snapshot: Option<Sending>,
     /// What is being written.
     delivery: Option<Delivery>,
     /// Everything before this place was handed to the connection.
@@ -122,7 +169,7 @@ impl Follower {
     fn new(
         app: &App,
         subscription: Subscription,
-        snapshot: Option<Frames>,
+        snapshot: Option<Sending>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         let events = &app.config().events;
@@ -148,7 +195,7 @@ impl Follower {
         }
         let piece = match self.handed {
             None if self.snapshot.is_none() => self.begin(),
-            Some(handed) if handed.elapsed() > self.stall => self.cut_off(),
+            Some(handed) if handed.elapsed() > self.stall => self.cut_off()?,
             _ => match self.next_of_snapshot().await {
                 Some(piece) => piece,
                 None => self.next_events().await,
@@ -162,23 +209,34 @@ impl Follower {
         format!(": follow\nid: {}\nretry: {RETRY_MILLISECONDS}\n\n", self.sent).into()
     }
 
-    /// The client did not take what it asked for. It learns where it can go on, if it ever reads.
-    fn cut_off(&mut self) -> Bytes {
+    /// The client did not take what it asked for. It learns where it can go on, if it ever reads;
+    /// but in the middle of a frame nothing can be said, and the frame counts for nothing.
+    fn cut_off(&mut self) -> Option<Bytes> {
         self.ended = true;
         self.app.feed().note_cut_off();
+        let snapshot = self.snapshot.take();
+        if snapshot.as_ref().is_some_and(|snapshot| snapshot.within_frame) {
+            return None;
+        }
+        // Where the snapshot is not at its end, no place is one that all before was seen of.
+        let (resume, advice) = match snapshot {
+            Some(_unfinished) => (None, "documents are missing: begin the snapshot again"),
+            None => (Some(self.sent.to_string()), "come back with Last-Event-ID"),
+        };
         let data = json!({
             "type": "cut-off",
-            "resume_after": self.sent.to_string(),
-            "detail": format!("nothing was read for {} s; come back with Last-Event-ID", self.stall.as_secs()),
+            "resume_after": resume,
+            "detail": format!("nothing was read for {} s; {advice}", self.stall.as_secs()),
         });
-        format!("event: cut-off\ndata: {data}\n\n").into()
+        Some(format!("event: cut-off\ndata: {data}\n\n").into())
     }
 
     async fn next_of_snapshot(&mut self) -> Option<Bytes> {
-        match self.snapshot.as_mut()?.next().await {
+        let next = self.snapshot.as_mut()?.next().await;
+        match next {
             Some(Some(piece)) => Some(piece),
             Some(None) => {
-                self.ended = true;
+                (self.ended, self.snapshot) = (true, None);
                 let data = json!({"type": "error", "detail": "documents could not be read"});
                 Some(format!("event: error\ndata: {data}\n\n").into())
             }
@@ -277,4 +335,22 @@ fn document_frame(document: Document, out: &mut Vec<u8>) -> Result<(), serde_jso
     write_line(out, &DocumentAnswer::of(document))?;
     out.push(b'\n');
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_of_frames_ends_after_a_frame_where_one_ends_in_it() {
+        let frame =
+            |bytes: usize| [b"x".repeat(bytes - FRAME_END.len()), FRAME_END.to_vec()].concat();
+        assert_eq!(piece_end(b"ab\n\n"), 4);
+        let many = frame(1000).repeat(ANSWER_PIECE_BYTES / 1000 + 1);
+        assert_eq!(piece_end(&many), ANSWER_PIECE_BYTES / 1000 * 1000);
+        let exact = [frame(ANSWER_PIECE_BYTES), frame(10)].concat();
+        assert_eq!(piece_end(&exact), ANSWER_PIECE_BYTES);
+        let large = frame(3 * ANSWER_PIECE_BYTES);
+        assert_eq!(piece_end(&large), ANSWER_PIECE_BYTES);
+    }
 }
