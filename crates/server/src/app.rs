@@ -29,7 +29,7 @@ use crate::limits::{BODIES_BYTES_MAX, PATH_CHARS_SHOWN};
 use crate::metrics::Metrics;
 use crate::problem::{self, Problem};
 use crate::rate_limit::RateLimiter;
-use crate::routes::Sockets;
+use crate::routes::{SocketBounds, Sockets};
 use crate::spool::SpoolDir;
 use crate::{admission, envelope, openapi, rate_limit, routes};
 
@@ -59,7 +59,7 @@ impl App {
     pub fn new(engine: Engine, feed: Feed, config: Config, metrics: Metrics) -> Self {
         let followers = config.events.streams_max.min(Semaphore::MAX_PERMITS);
         let followers = Arc::new(Semaphore::new(followers));
-        let sockets = Arc::new(Sockets::new(config.sockets.connections_max));
+        let sockets = Arc::new(Sockets::new(SocketBounds::of(&config)));
         let rates = config.rates.map(RateLimiter::new);
         let spools = SpoolDir::new(config.storage.data_dir.clone());
         let bodies_kib = BODIES_BYTES_MAX.max(config.limits.body_bytes_max).div_ceil(1024);
