@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::protocol::Message;
 
@@ -405,7 +406,8 @@ async fn what_is_not_wanted_any_more_comes_no_more() {
         // The events before the answer are those that were wanted then.
         while socket.next().await["request_id"] != "narrow" {}
         let name = json!({"name": "renamed"});
-        server.patch(&format!("/v1/libraries/{library}"), &name).await.expect(200);
+        let patch = server.request(Method::PATCH, &format!("/v1/libraries/{library}")).json(&name);
+        server.send(patch).await.expect(200);
         if left {
             assert_eq!(socket.next().await["event_type"], "library.updated", "{action} {data}");
         }

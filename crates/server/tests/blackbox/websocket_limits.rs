@@ -250,7 +250,8 @@ async fn one_that_does_not_read_keeps_nobody_from_searching() {
     let find = json!({"embedding": [1, 2], "k": 100});
     // Answers of half a megabyte each, of which nothing is read: they fill what is between.
     for n in 0..200 {
-        let sent = stalled.send(&n.to_string(), "search", &find);
+        let id = n.to_string();
+        let sent = stalled.send(&id, "search", &find);
         if tokio::time::timeout(Duration::from_millis(200), sent).await.is_err() {
             break;
         }
