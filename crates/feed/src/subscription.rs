@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrwdb_engine::state::Seq;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use crate::error::FeedError;
 use crate::event::{Changes, Event, Position};
@@ -17,7 +19,8 @@ const BATCH_RECORDS: usize = 256;
 const DISK_BYTES: usize = 4 << 20;
 
 /// One who follows the feed: a place in it, and what it wants to see. It costs nothing while it is
-/// not asked for the next events, and then a place is all that it holds.
+/// not asked for the next events, and then a place is all that it holds, with a read of the disk if
+/// one was under way when the last wait was given up.
 #[derive(Debug)]
 pub struct Subscription {
     feed: Feed,
@@ -25,13 +28,30 @@ pub struct Subscription {
     topic: Topic,
     bell: Arc<Notify>,
     position: Position,
+    /// A read of the disk that is under way, whether or not anybody waits for it.
+    reading: Option<Reading>,
+}
+
+/// A read of the disk: kept when a wait is given up, so that one whose waits are short gets on.
+#[derive(Debug)]
+struct Reading {
+    /// What is read comes after this.
+    position: Position,
+    task: JoinHandle<Result<(Vec<Arc<Changes>>, Seq), FeedError>>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        // Its turn is nobody's any more, if it has not come yet.
+        self.task.abort();
+    }
 }
 
 impl Subscription {
     pub(crate) fn new(feed: Feed, filter: Filter, topic: Topic, position: Position) -> Self {
         feed.0.counters.subscribers.fetch_add(1, Ordering::Relaxed);
         let bell = feed.0.ring.lock().listen(topic);
-        Self { feed, filter: Arc::new(filter), topic, bell, position }
+        Self { feed, filter: Arc::new(filter), topic, bell, position, reading: None }
     }
 
     /// Nothing that it wants is left before this place, but what it was given: whoever goes on from
@@ -47,7 +67,7 @@ impl Subscription {
 
     /// Goes on after another place.
     pub fn seek(&mut self, position: Position) {
-        self.position = position;
+        (self.position, self.reading) = (position, None);
     }
 
     /// Wants to see something else of the same library, or of all, from here on.
@@ -56,6 +76,7 @@ impl Subscription {
         let filter = Arc::make_mut(&mut self.filter);
         change(filter);
         (filter.tenant, filter.library) = (tenant, library);
+        self.reading = None;
     }
 
     /// The next events that it wants, at least one; waits until there is one. The position moves
@@ -136,30 +157,43 @@ impl Subscription {
         delivery.has_more().then_some(delivery)
     }
 
-    /// Reads what is in memory no more.
-    async fn read(
-        &mut self,
-        through: arrwdb_engine::state::Seq,
-    ) -> Result<Option<Delivery>, FeedError> {
-        let shared = self.feed.0.clone();
-        let turn = shared.disk_readers.clone().acquire_owned().await;
-        let turn = turn.map_err(|_closed| FeedError::Closed)?;
-        shared.counters.disk_reads.fetch_add(1, Ordering::Relaxed);
-        let (filter, after) = (self.filter.clone(), self.position.whole());
-        let reader = shared.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            // Kept here, whether or not anybody waits.
-            let _turn = turn;
-            reader.read(&filter, (after, through), (BATCH_RECORDS, DISK_BYTES))
+    /// Reads what is in memory no more. A read that is given up goes on, and is what the next call
+    /// waits for.
+    async fn read(&mut self, through: Seq) -> Result<Option<Delivery>, FeedError> {
+        let (feed, filter, position) = (&self.feed, &self.filter, self.position);
+        self.reading.take_if(|reading| reading.position != position);
+        let reading = self.reading.get_or_insert_with(|| {
+            let task = read(feed.clone(), filter.clone(), (position.whole(), through));
+            Reading { position, task: tokio::spawn(task) }
         });
-        let read = read.await.map_err(|error| storage(&error))?;
+        let read = (&mut reading.task).await;
+        self.reading = None;
+        let read = read.map_err(|error| storage(&error)).flatten();
         let (records, seen) = read.inspect_err(|_error| {
-            shared.counters.errors.fetch_add(1, Ordering::Relaxed);
+            self.feed.0.counters.errors.fetch_add(1, Ordering::Relaxed);
         })?;
         let delivery = self.take(records);
         self.position = self.position.max(Position::after(seen));
         Ok(delivery)
     }
+}
+
+/// Reads from disk once it is its turn.
+async fn read(
+    feed: Feed,
+    filter: Arc<Filter>,
+    (after, through): (Seq, Seq),
+) -> Result<(Vec<Arc<Changes>>, Seq), FeedError> {
+    let shared = feed.0;
+    let turn = shared.disk_readers.clone().acquire_owned().await;
+    let turn = turn.map_err(|_closed| FeedError::Closed)?;
+    shared.counters.disk_reads.fetch_add(1, Ordering::Relaxed);
+    let read = tokio::task::spawn_blocking(move || {
+        // Kept here, whether or not anybody waits.
+        let _turn = turn;
+        shared.read(&filter, (after, through), (BATCH_RECORDS, DISK_BYTES))
+    });
+    read.await.map_err(|error| storage(&error))?
 }
 
 impl Drop for Subscription {

@@ -33,7 +33,7 @@ use crate::limits::{BODIES_BYTES_MAX, PATH_CHARS_SHOWN};
 use crate::metrics::Metrics;
 use crate::problem::{self, Problem};
 use crate::rate_limit::RateLimiter;
-use crate::routes::Sockets;
+use crate::routes::{SocketBounds, Sockets};
 use crate::spool::SpoolDir;
 use crate::{admission, envelope, openapi, rate_limit, routes};
 
@@ -80,7 +80,7 @@ impl App {
         let matcher = Mutex::new(Some(matcher));
         let followers = config.events.streams_max.min(Semaphore::MAX_PERMITS);
         let followers = Arc::new(Semaphore::new(followers));
-        let sockets = Arc::new(Sockets::new(config.sockets.connections_max));
+        let sockets = Arc::new(Sockets::new(SocketBounds::of(&config)));
         let streams = Admission::new(config.load.requests_max);
         let rates = config.rates.map(RateLimiter::new);
         let spools = SpoolDir::new(config.storage.data_dir.clone());

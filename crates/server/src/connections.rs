@@ -85,10 +85,13 @@ fn answer(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, "no TCP_NODELAY: {error}");
     }
+    let stream = Guarded::new(stream, patience);
+    let received = stream.received();
     let watch = Watch::new();
     let watched = watch.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let (router, caller) = (router.clone(), caller.clone());
+        request.extensions_mut().insert(received.clone());
         let exchange = Arc::new(watched.begin());
         async move {
             Ok::<Response<Body>, Infallible>(respond(router, request, (caller, exchange)).await)
@@ -106,7 +109,7 @@ fn answer(
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX)
         .keep_alive_interval(patience.head);
-    let stream = TokioIo::new(Guarded::new(stream, patience));
+    let stream = TokioIo::new(stream);
     let connection = builder.serve_connection_with_upgrades(stream, service).into_owned();
     let connection = graceful.watch(connection);
     async move {

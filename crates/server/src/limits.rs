@@ -121,8 +121,17 @@ pub(crate) const SOCKET_BUFFER_BYTES: usize = 4 << 10;
 /// Bytes of answers and pushes that wait for a client to read them; one more may pass it. Until
 /// there is room, nothing more is read from the client.
 pub(crate) const SOCKET_PENDING_BYTES: usize = 1 << 20;
+/// Bytes of messages of all sockets together of which a part has come; the largest message has room
+/// in any case. Whoever sends the part that has none is closed with 1013.
+pub(crate) const SOCKET_MESSAGES_BYTES_MAX: usize = 256 << 20;
+/// Time from the first part of a message to its last; the idle timeout of streams, if that is less.
+pub(crate) const SOCKET_MESSAGE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a client has to answer a goodbye, and to take what was sent before it.
 pub(crate) const SOCKET_CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// What sockets get on shutdown after the time of open requests: a goodbye, and a moment for those
+/// who used all of that time.
+pub(crate) const SOCKETS_CLOSED_WAIT: Duration =
+    SOCKET_CLOSE_WAIT.saturating_add(Duration::from_secs(1));
 /// Bytes of the reason of a close, by RFC 6455.
 pub(crate) const SOCKET_REASON_BYTES_MAX: usize = 123;
 /// Characters of a name that a client chooses: of a request, a session, a live query.
@@ -137,6 +146,9 @@ pub(crate) const SOCKET_WATCHES_MAX: usize = 16;
 pub(crate) const SOCKET_PINGS_MISSED_MAX: u32 = 2;
 /// Time from one search of a live query to its next: what changes meanwhile is told together.
 pub(crate) const WATCH_INTERVAL: Duration = Duration::from_millis(20);
+/// The same in searches: a query rests for so many times what its last search took, so that one has
+/// at most a fifth of a thread.
+pub(crate) const WATCH_REST: u32 = 4;
 /// Pause after a search of a live query for which there was no room.
 pub(crate) const WATCH_RETRY: Duration = Duration::from_millis(250);
 

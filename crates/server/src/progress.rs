@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -226,6 +227,20 @@ impl http_body::Body for Leaving {
 /// What HTTP/2 begins with. Until it is told apart from HTTP/1, nobody else has a timeout.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How much has come over a connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Received(Arc<AtomicU64>);
+
+impl Received {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
 /// A socket that fails when its client stands still.
 #[derive(Debug)]
 pub(crate) struct Guarded {
@@ -236,6 +251,7 @@ pub(crate) struct Guarded {
     opening: Pin<Box<Sleep>>,
     /// When something came.
     read_at: Instant,
+    received: Received,
     /// Runs while something waits to be taken.
     writing: Option<Pin<Box<Sleep>>>,
 }
@@ -244,11 +260,18 @@ impl Guarded {
     pub(crate) fn new(stream: TcpStream, patience: Patience) -> Self {
         let opening = Box::pin(tokio::time::sleep(patience.head));
         let read_at = Instant::now();
-        Self { stream, patience, preface: Some(0), opening, read_at, writing: None }
+        let received = Received::default();
+        Self { stream, patience, preface: Some(0), opening, read_at, received, writing: None }
+    }
+
+    /// How much has come.
+    pub(crate) fn received(&self) -> Received {
+        self.received.clone()
     }
 
     fn has_read(&mut self, bytes: &[u8]) {
         self.read_at = Instant::now();
+        self.received.add(bytes.len());
         if let Some(matched) = self.preface {
             let expected = &PREFACE[matched..];
             let length = bytes.len().min(expected.len());

@@ -21,8 +21,8 @@ mod standing_queries;
 
 pub use requests::document_problems;
 pub(crate) use root::API_VERSION;
-pub(crate) use socket::Sockets;
 pub use socket::message_problem;
+pub(crate) use socket::{SocketBounds, Sockets};
 
 use axum::Router;
 use http::{HeaderMap, HeaderValue, header};

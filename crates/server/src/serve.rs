@@ -4,6 +4,8 @@ use std::future::Future;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use arrwdb_engine::embed::Embedder;
 use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts, FollowError};
@@ -12,6 +14,7 @@ use arrwdb_feed::{Feed, FeedConfig, FeedError, Matcher};
 use crate::app::{App, router};
 use crate::config::Config;
 use crate::connections;
+use crate::limits::SOCKETS_CLOSED_WAIT;
 use crate::machine;
 use crate::metrics::Metrics;
 use crate::model::{self, ModelError};
@@ -107,8 +110,10 @@ pub async fn serve_with(
     let feed = open_feed(&config, engine.clone()).await?;
     let app = App::new(engine.clone(), (feed.clone(), matcher), config, metrics);
     announce(&app, address);
+    let stopped = OnceLock::new();
     let in_time = connections::serve(listener, router(&app), &load, async {
         stop.await;
+        stopped.get_or_init(Instant::now);
         app.stop();
         tracing::info!("stopping: open requests get {} s", load.shutdown_timeout.as_secs());
     })
@@ -116,7 +121,10 @@ pub async fn serve_with(
     if !in_time {
         tracing::warn!("requests that were still open are cut off");
     }
-    if !app.sockets().closed(load.shutdown_timeout).await {
+    // They stop at the same time as everything else; then they take their leave.
+    let since = stopped.get().map_or(Duration::ZERO, Instant::elapsed);
+    let longest = load.shutdown_timeout.saturating_sub(since) + SOCKETS_CLOSED_WAIT;
+    if !app.sockets().closed(longest).await {
         tracing::warn!("WebSockets that were still open are cut off");
     }
     if let Some(fetching) = fetching {

@@ -325,3 +325,41 @@ async fn f3_those_who_do_not_read_cost_nobody_anything() {
     feed.close().await;
     engine.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whose_waits_are_short_gets_through_what_is_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path()).await;
+    let feed = small_feed(&engine).await;
+    let library = library(&engine).await;
+    let mut last = Seq::START;
+    for n in 1..=60 {
+        last = put(&engine, library, [(n, 1)]).await;
+    }
+    let mut follower = feed.subscribe(everything(), Some(Position::after(Seq::START))).unwrap();
+    let wanted = std::time::Duration::from_secs(30);
+    let events = tokio::time::timeout(wanted, async {
+        let mut events = Vec::new();
+        while follower.position() < Position::after(last) {
+            tokio::select! {
+                biased;
+                delivery = follower.next() => events.extend(all_of(delivery.unwrap())),
+                // As short as a wait can be: it is given up at once.
+                () = std::future::ready(()) => tokio::task::yield_now().await,
+            }
+        }
+        events
+    });
+    let events = events.await.expect("what is read goes on from one wait to the next");
+    assert!(feed.stats().disk_reads > 0, "it was behind");
+    assert_eq!(events.len(), 1 + 2 * 60, "the library, and each document with its chunk");
+    // Another place, and other wishes, are not answered with what was read before.
+    follower.seek(Position::after(Seq::START));
+    tokio::select! {
+        biased;
+        _delivery = follower.next() => panic!("a read of the disk takes a moment"),
+        () = std::future::ready(()) => {}
+    }
+    follower.narrow(|filter| filter.types = EventTypes::parse("library.*").unwrap());
+    assert_eq!(types(&all_of(follower.next().await.unwrap())), ["library.created"]);
+}

@@ -48,7 +48,7 @@ fn assert_nearest(dims: usize, points: &Points, rows: &[Vec<i8>], weights: &[f32
 }
 
 /// The pairs within reach by the definition.
-fn within(points: &Points, reaches: &[[f32; 2]], rows: &[Vec<i8>], of: &Limits) -> Vec<(u32, u32)> {
+fn within(points: &Points, reaches: &[[f32; 2]], rows: &[Vec<i8>], of: &Bounds) -> Vec<(u32, u32)> {
     let mut pairs = Vec::new();
     for (place, row) in (0_u32..).zip(rows) {
         let at = place as usize;
@@ -71,13 +71,13 @@ fn within(points: &Points, reaches: &[[f32; 2]], rows: &[Vec<i8>], of: &Limits) 
     pairs
 }
 
-struct Limits {
+struct Bounds {
     weights: Vec<f32>,
     limits: Vec<f32>,
     reaches: Vec<[f32; 2]>,
 }
 
-fn assert_within(dims: usize, points: &Points, reaches: &[[f32; 2]], rows: (&[Vec<i8>], &Limits)) {
+fn assert_within(dims: usize, points: &Points, reaches: &[[f32; 2]], rows: (&[Vec<i8>], &Bounds)) {
     let mut panels = Panels::new(dims, 0);
     for (point, codes) in points.codes.iter().enumerate() {
         if point == panels.points() {
@@ -93,7 +93,7 @@ fn assert_within(dims: usize, points: &Points, reaches: &[[f32; 2]], rows: (&[Ve
         codes.extend_from_slice(row);
         codes.resize(codes.len() + stride - dims, 0);
     }
-    let Limits { weights, limits: least, reaches: counted } = limits;
+    let Bounds { weights, limits: least, reaches: counted } = limits;
     let bound = BoundRows { codes: &codes, weights, limits: least, reaches: counted };
     let expect = within(points, reaches, rows, limits);
     for table in Kernels::supported() {
@@ -138,7 +138,7 @@ proptest! {
         // About half of all pairs are within reach.
         let (weights, limits) = (number(0.02), number(200.0));
         let reaches_of = number(0.5).into_iter().zip(number(0.5)).map(|(a, b)| [a, b]).collect();
-        let limits = Limits { weights, limits, reaches: reaches_of };
+        let limits = Bounds { weights, limits, reaches: reaches_of };
         assert_within(dims, &Points { codes, scales, terms }, &reaches, (&rows, &limits));
     }
 }
@@ -198,7 +198,7 @@ fn a_limit_that_is_no_number_rules_nothing_out() {
     };
     let panels = [[0.0; 2]; 4];
     for (limit, expect) in [(9.0, 2), (f32::NAN, 4), (f32::NEG_INFINITY, 4), (f32::INFINITY, 2)] {
-        let limits = Limits { weights: vec![1.0], limits: vec![limit], reaches: vec![[0.0; 2]] };
+        let limits = Bounds { weights: vec![1.0], limits: vec![limit], reaches: vec![[0.0; 2]] };
         assert_eq!(within(&points, &panels, &[vec![2, 2]], &limits).len(), expect, "{limit}");
     }
 }

@@ -304,7 +304,7 @@ pub const VARIABLES: &[Variable] = &[
     used(
         "WEBSOCKET_MESSAGE_BYTES_MAX",
         count(1024, 64 << 20),
-        "16777216",
+        "1048576",
         "Bytes of one message that a WebSocket may send",
     ),
     used(

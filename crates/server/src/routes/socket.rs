@@ -8,9 +8,11 @@
 //!   perform.rs        what actions ask of the engine
 //!   live.rs           live top-k: searches and their differences
 //!   outlet.rs         the socket and what waits to be sent
+//!   arriving.rs       messages of which a part has come
 //!   registry.rs       all sockets, and those that share a session
 //! ```
 
+mod arriving;
 mod frame;
 mod live;
 mod outlet;
@@ -44,9 +46,10 @@ use crate::limits::{SOCKET_BUFFER_BYTES, SOCKET_NAME_CHARS_MAX};
 use crate::openapi::{ReadErrors, SocketErrors};
 use crate::principal::Principal;
 use crate::problem::{self, Problem};
+use crate::progress::Received;
 
 pub use self::frame::message_problem;
-pub(crate) use self::registry::Sockets;
+pub(crate) use self::registry::{SocketBounds, Sockets};
 
 pub(super) fn follow_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(connect))
@@ -64,6 +67,7 @@ struct Wish {
     headers: HeaderMap,
     peer: Option<SocketAddr>,
     slot: Option<ConnectionSlot>,
+    received: Option<Received>,
 }
 
 /// What the query string says.
@@ -89,6 +93,7 @@ impl FromRequestParts<App> for Wish {
             headers: parts.headers.clone(),
             peer,
             slot: slot.map(|Extension(slot)| slot),
+            received: parts.extensions.get::<Received>().cloned(),
         })
     }
 }
@@ -130,7 +135,7 @@ async fn connect(
         let detail = "WebSockets are off; WEBSOCKET_ENABLED=true turns them on";
         return Err(Problem::new(&problem::NOT_FOUND, detail));
     }
-    let Wish { upgrade, library, query, headers, peer, slot } = wish;
+    let Wish { upgrade, library, query, headers, peer, slot, received } = wish;
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
         Err(rejection) => {
@@ -149,7 +154,8 @@ async fn connect(
     let opening = match library {
         Ok(library) => {
             let place = Place { app: app.clone(), principal, library };
-            open(place, &query, slot).await.map(|opening| Opening { client, ..opening })
+            let opening = open(place, &query, slot).await;
+            opening.map(|opening| Opening { client, received, ..opening })
         }
         Err(bad_id) => Err(Refused(close_code::POLICY, bad_id.detail().to_owned())),
     };
@@ -187,7 +193,7 @@ async fn open(
     let subscription = app.feed().subscribe(filter, query.after);
     let subscription = subscription.map_err(|error| policy(error.into()))?;
     let registered = sockets.register(tenant, library, permit);
-    Ok(Opening { registered, subscription, client: None, slot, place })
+    Ok(Opening { registered, subscription, client: None, received: None, slot, place })
 }
 
 async fn refuse(app: &App, socket: WebSocket, Refused(code, reason): Refused) {

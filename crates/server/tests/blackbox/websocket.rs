@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::protocol::Message;
 
@@ -354,4 +355,63 @@ async fn a_live_query_tells_only_what_changed() {
     assert_eq!((&push["watch_id"], &push["ended"]), (&named["watch_id"], &json!(true)));
     assert_eq!(push["error"], format!("Library {library} not found"));
     assert_eq!(stats(&server).await["live_queries"], 0);
+}
+
+#[tokio::test]
+async fn a_search_of_the_past_finds_what_was_there_then() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let mut socket = Socket::open(&server, &library).await;
+    let chunk = |text: &str| json!({"chunks": [{"text": text, "embedding": [1, 2]}]});
+    let old = socket.done("add", &chunk("old")).await;
+    socket.done("delete", &json!({"document_id": old["document"]["id"]})).await;
+    let new = socket.done("add", &chunk("new")).await;
+    for (added, text) in [(&old, "old"), (&new, "new")] {
+        let find = json!({"embedding": [1, 2], "as_of": added["seq"]});
+        let found = socket.done("search", &find).await;
+        assert_eq!(found["total_results"], 1, "{found}");
+        assert_eq!(found["results"][0]["text"], text);
+        let refused = socket.fails("watch", &find).await;
+        assert!(
+            refused.contains("/as_of") && refused.contains("a live query is of now"),
+            "{refused}"
+        );
+    }
+    let ahead = socket.ask("search", &json!({"embedding": [1, 2], "as_of": 1_000_000})).await;
+    assert_eq!(ahead["error_type"], "SeqNotReachedError", "{ahead}");
+    let now = json!({"embedding": [1, 2]});
+    assert_eq!(socket.done("watch", &now).await["results"][0]["text"], "new");
+}
+
+#[tokio::test]
+async fn what_is_not_wanted_any_more_comes_no_more() {
+    let mut site = Site::new().await;
+    site.set("WEBSOCKET_PENDING_MAX", "1");
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let one = json!({"title": "t".repeat(900), "chunks": [{"text": "x", "embedding": [1, 2]}]});
+    let batch = json!({"documents": vec![one; 1000]});
+    let path = format!("/v1/libraries/{library}/documents/batch-with-embeddings");
+    server.post(&path, &batch).await.expect(201);
+    for (action, data, left) in [
+        ("subscribe", json!({"events": ["library.*"]}), true),
+        ("unsubscribe", json!({"events": ["document.*"]}), true),
+        ("unsubscribe", json!({}), false),
+    ] {
+        let mut socket = Socket::at(&server, &format!("/v1/libraries/{library}/ws?after=0")).await;
+        let first = socket.of_type("event").await;
+        assert_eq!(first["event_type"], "library.created");
+        socket.send("narrow", action, &data).await;
+        // The events before the answer are those that were wanted then.
+        while socket.next().await["request_id"] != "narrow" {}
+        let name = json!({"name": "renamed"});
+        let patch = server.request(Method::PATCH, &format!("/v1/libraries/{library}")).json(&name);
+        server.send(patch).await.expect(200);
+        if left {
+            assert_eq!(socket.next().await["event_type"], "library.updated", "{action} {data}");
+        }
+        let answer = socket.ask("ping", &json!({})).await;
+        assert_eq!((&answer["success"], socket.kept()), (&json!(true), 0), "{action} {data}");
+    }
 }

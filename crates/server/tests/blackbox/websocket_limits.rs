@@ -1,10 +1,13 @@
 //! Bounds of WebSockets, and how they end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::protocol::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::websocket::{open, stats};
 use crate::harness::ws::{Socket, request};
@@ -95,6 +98,9 @@ async fn what_is_too_much_is_refused_or_closed() {
     for n in 0..60 {
         socket.send(&n.to_string(), "ping", &json!({})).await;
     }
+    socket.text("nonsense").await;
+    let nonsense = socket.of_type("error").await;
+    assert_eq!(nonsense["error"], "Rate limit exceeded: 20 messages per second");
     let mut refused = 0;
     for _answer in 0..60 {
         let answer = socket.of_type("response").await;
@@ -111,6 +117,7 @@ async fn what_is_too_much_is_refused_or_closed() {
     // One that reads answers pings, and stays; one that does not is given up.
     let mut lively = Socket::open(&server, &library).await;
     let silent = Socket::open(&server, &library).await;
+    let began = Instant::now();
     let reading = async {
         loop {
             lively.frame_where(|_| true).await;
@@ -121,6 +128,8 @@ async fn what_is_too_much_is_refused_or_closed() {
         () = reading => {}
     }
     drop(silent);
+    // Two pings a second apart, a second for the answer, and two for that to the goodbye.
+    assert!(began.elapsed() >= Duration::from_millis(4500), "{:?}", began.elapsed());
     lively.done("ping", &json!({})).await;
 }
 
@@ -197,4 +206,63 @@ async fn budgets_of_http_are_those_of_websockets() {
     assert_eq!(refused["error"], "Rate limit exceeded: 2 per 1 minute");
     assert_eq!(refused["error_type"], "RateLimitError");
     socket.done("ping", &json!({})).await;
+}
+
+#[tokio::test]
+async fn a_message_has_to_arrive_in_full_within_its_time() {
+    let mut site = Site::new().await;
+    site.set("STREAM_IDLE_TIMEOUT_SECONDS", "1");
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let mut slow = Socket::open(&server, &library).await;
+    slow.done("ping", &json!({})).await;
+    let part = |opcode: OpCode| Frame::message("x".repeat(2000), opcode, false);
+    slow.message(Message::Frame(part(OpCode::Data(Data::Text)))).await;
+    slow.message(Message::Frame(part(OpCode::Data(Data::Continue)))).await;
+    // A ping between the parts is answered, and is no end of the message.
+    slow.message(Message::Ping("x".into())).await;
+    let (code, reason) = slow.closed().await;
+    assert_eq!((code, reason.as_str()), (1008, "a message has to be there in full within 1 s"));
+    // One that says nothing, or all of it, may take its time.
+    let mut quiet = Socket::open(&server, &library).await;
+    for _n in 0..3 {
+        quiet.done("ping", &json!({})).await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    quiet.done("ping", &json!({})).await;
+}
+
+#[tokio::test]
+async fn one_that_does_not_read_keeps_nobody_from_searching() {
+    let mut site = Site::new().await;
+    site.set("EVENT_STALL_SECONDS", "600");
+    site.set("WEBSOCKET_PENDING_MAX", "1");
+    site.set("SEARCH_THREADS", "1");
+    site.set("SEARCH_QUEUE_MAX", "4");
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let mut reader = Socket::open(&server, &library).await;
+    reader.done("unsubscribe", &json!({})).await;
+    let text = "x".repeat(5000);
+    let chunks = vec![json!({"text": text, "embedding": [1, 2]}); 100];
+    reader.done("add", &json!({"chunks": chunks})).await;
+    let mut stalled = Socket::open(&server, &library).await;
+    let find = json!({"embedding": [1, 2], "k": 100});
+    // Answers of half a megabyte each, of which nothing is read: they fill what is between.
+    for n in 0..200 {
+        let id = n.to_string();
+        let sent = stalled.send(&id, "search", &find);
+        if tokio::time::timeout(Duration::from_millis(200), sent).await.is_err() {
+            break;
+        }
+    }
+    let small = json!({"embedding": [1, 2], "k": 1});
+    let mut quiet = 0;
+    until("searches of others succeed", async || {
+        let answer = reader.ask("search", &small).await;
+        quiet = if answer["success"] == true { quiet + 1 } else { 0 };
+        (quiet == 20).then_some(())
+    })
+    .await;
+    drop(stalled);
 }

@@ -33,6 +33,11 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// The same for another reason.
+    pub(super) fn because(self, problem: &Problem) -> Self {
+        Self { error: error_text(problem), details: None, ..self }
+    }
+
     pub(super) fn write(&self) -> String {
         let mut frame = json!({"type": "error", "success": false, "error": self.error});
         if let Some(request_id) = &self.request_id {

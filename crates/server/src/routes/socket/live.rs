@@ -9,11 +9,13 @@
 //!                         +-- more changes while it runs: once more afterwards -+
 //! ```
 //! A query is embedded once. However many changes come, a query has one search at a time, and one
-//! after the last change.
+//! after the last change; it rests for a multiple of what its search took, and all live queries of
+//! the server together have as many searches at a time as there are threads for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arrwdb_engine::state::{ChunkId, LibraryId, Seq, TenantId, Tuning};
 use arrwdb_engine::{Engine, EngineError, Query, SearchAnswer, SearchRequest};
@@ -26,7 +28,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::registry::Sockets;
-use crate::limits::{SOCKET_WATCHES_MAX, WATCH_INTERVAL, WATCH_RETRY};
+use crate::limits::{SOCKET_WATCHES_MAX, WATCH_INTERVAL, WATCH_REST, WATCH_RETRY};
 use crate::problem::{self, Problem};
 use crate::routes::answers::Passage;
 
@@ -44,6 +46,8 @@ pub(super) struct LiveQueries {
     /// Queries whose first search is under way.
     beginning: usize,
     searches: FuturesUnordered<BoxFuture<'static, Searched>>,
+    /// Searches that are done, while there is no room for a push.
+    searched: VecDeque<Searched>,
     begun: u64,
     sockets: Arc<Sockets>,
 }
@@ -97,6 +101,7 @@ struct Searched {
     id: String,
     number: u64,
     outcome: Result<SearchAnswer, EngineError>,
+    taken: Duration,
 }
 
 /// A passage that the client has.
@@ -201,6 +206,7 @@ impl LiveQueries {
             queries: BTreeMap::new(),
             beginning: 0,
             searches: FuturesUnordered::new(),
+            searched: VecDeque::new(),
             begun: 0,
             sockets,
         }
@@ -208,7 +214,7 @@ impl LiveQueries {
 
     /// Whether nothing can come of [`LiveQueries::next`].
     pub(super) fn is_idle(&self) -> bool {
-        self.changes.is_none() && self.searches.is_empty()
+        self.changes.is_none() && self.searches.is_empty() && self.searched.is_empty()
     }
 
     /// A query is about to be searched for the first time. What changes from here on is noticed.
@@ -277,9 +283,21 @@ impl LiveQueries {
         }
     }
 
-    /// The next push. Nothing is lost if the wait is given up.
-    pub(super) async fn next(&mut self) -> Push {
+    /// The next push, once there is room for one. Searches that are under way go on without: they
+    /// hold turns that others wait for. Nothing is lost if the wait is given up.
+    pub(super) async fn next(&mut self, room: bool) -> Push {
+        while !room {
+            match self.searches.next().await {
+                Some(searched) => self.searched.push_back(searched),
+                None => std::future::pending().await,
+            }
+        }
         loop {
+            while let Some(searched) = self.searched.pop_front() {
+                if let Some(push) = self.take(searched) {
+                    return push;
+                }
+            }
             let wake = self.start_due();
             let Self { changes, searches, .. } = self;
             let changed = async {
@@ -296,9 +314,7 @@ impl LiveQueries {
             };
             tokio::select! {
                 Some(searched) = searches.next(), if !searches.is_empty() => {
-                    if let Some(push) = self.take(searched) {
-                        return push;
-                    }
+                    self.searched.push_back(searched);
                 }
                 changed = changed => self.changed(&changed),
                 () = sleep => {}
@@ -339,12 +355,16 @@ impl LiveQueries {
                 continue;
             }
             (query.due, query.running) = (false, true);
-            query.not_before = now + WATCH_INTERVAL;
             let (id, number, wanted) = (id.clone(), query.number, query.wanted.clone());
             let (engine, place) = (self.engine.clone(), (self.tenant, self.library));
+            let turns = self.sockets.watching.clone();
             self.searches.push(Box::pin(async move {
+                // Live queries of all sockets share a few turns: they are to leave room for those
+                // who wait for an answer.
+                let _turn = turns.acquire_owned().await;
+                let began = Instant::now();
                 let outcome = wanted.search(&engine, place, None).await;
-                Searched { id, number, outcome }
+                Searched { id, number, outcome, taken: began.elapsed() }
             }));
         }
         wake
@@ -352,9 +372,10 @@ impl LiveQueries {
 
     /// The differences that a search found, if there are any.
     fn take(&mut self, searched: Searched) -> Option<Push> {
-        let Searched { id, number, outcome } = searched;
+        let Searched { id, number, outcome, taken } = searched;
         let query = self.queries.get_mut(&id).filter(|query| query.number == number)?;
         query.running = false;
+        query.not_before = Instant::now() + WATCH_INTERVAL.max(taken * WATCH_REST);
         let answer = match outcome {
             Ok(answer) => answer,
             Err(error) if is_passing(&error) => {

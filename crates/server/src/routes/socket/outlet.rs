@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -10,8 +11,10 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
 
-use super::registry::Counters;
+use super::arriving::{Arriving, Part};
+use super::registry::{Counters, Sockets};
 use crate::limits::{SOCKET_CLOSE_WAIT, SOCKET_PENDING_BYTES, SOCKET_REASON_BYTES_MAX};
+use crate::progress::Received;
 
 /// The socket with what waits to be sent.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Outlet {
     unflushed: bool,
     /// When something was sent last, or began to wait.
     moved: Instant,
+    /// What came and is no whole message yet.
+    arriving: Option<Arriving>,
 }
 
 /// What became of a look at the socket.
@@ -33,6 +38,10 @@ pub(super) enum Io {
     Message(Message),
     /// There is room for answers and pushes again, or all is sent.
     Room,
+    /// A part of a message came.
+    Part,
+    /// There is no memory for the part that came.
+    Full,
     /// The connection is at its end.
     Gone,
     /// What came is too long, or is no WebSocket.
@@ -48,7 +57,19 @@ impl Outlet {
             pending_max,
             unflushed: false,
             moved: Instant::now(),
+            arriving: None,
         }
+    }
+
+    /// With a bound of what comes in parts, where it is known how much comes.
+    pub(super) fn counting(mut self, received: Option<Received>, sockets: &Arc<Sockets>) -> Self {
+        self.arriving = received.map(|it| Arriving::new(it, sockets.arriving.clone()));
+        self
+    }
+
+    /// Since when a message is arriving.
+    pub(super) fn arriving_since(&self) -> Option<tokio::time::Instant> {
+        self.arriving.as_ref().and_then(Arriving::since)
     }
 
     /// Whether more may be put in line.
@@ -99,13 +120,25 @@ impl Outlet {
             return Poll::Ready(Io::Room);
         }
         if !reads {
+            if let Some(arriving) = &mut self.arriving {
+                arriving.pause();
+            }
             return Poll::Pending;
         }
         match Pin::new(&mut self.socket).poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => Poll::Ready(Io::Message(message)),
+            Poll::Ready(Some(Ok(message))) => {
+                if let Some(arriving) = &mut self.arriving {
+                    arriving.took(&message);
+                }
+                Poll::Ready(Io::Message(message))
+            }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Io::Broken(error)),
             Poll::Ready(None) => Poll::Ready(Io::Gone),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => match self.arriving.as_mut().map_or(Part::Known, Arriving::look) {
+                Part::Known => Poll::Pending,
+                Part::New => Poll::Ready(Io::Part),
+                Part::TooMuch => Poll::Ready(Io::Full),
+            },
         }
     }
 
@@ -143,13 +176,14 @@ impl Outlet {
         let reason = Utf8Bytes::from(&reason[..end]);
         self.put(Message::Close(Some(CloseFrame { code, reason })));
         let goodbye = async {
+            let mut reads = true;
             loop {
-                match self.io(true, counters).await {
+                match self.io(reads, counters).await {
                     Io::Gone => return,
-                    Io::Message(_) | Io::Room => {}
+                    Io::Message(_) | Io::Room | Io::Part => {}
                     // What cannot be read is left unread, and a connection that ends with something
                     // unread takes the goodbye with it: the client gets its time.
-                    Io::Broken(_) => std::future::pending().await,
+                    Io::Broken(_) | Io::Full => reads = false,
                 }
             }
         };

@@ -4,7 +4,9 @@
 use std::time::Instant;
 
 use arrwdb_engine::state::{Document, DocumentId, LibraryId};
-use arrwdb_engine::{Content, Embeddings, EngineError, PutChunk, PutDocument, PutReceipt, Query};
+use arrwdb_engine::{
+    Content, Embeddings, EngineError, Moment, PutChunk, PutDocument, PutReceipt, Query,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -67,8 +69,8 @@ impl Place {
         let explains = find.wishes.explains();
         let request = find.wishes.request(find.query(), None);
         let engine = self.app.engine();
-        let answer =
-            engine.search(self.principal.tenant, self.library, request, find.min_seq).await?;
+        let at = Moment { min_seq: find.min_seq, as_of: find.wishes.as_of() };
+        let answer = engine.search(self.principal.tenant, self.library, request, at).await?;
         let taken = started.elapsed();
         let count = answer.hits.len();
         self.app.metrics().searched(self.library, answer.index.name(), taken, count);
@@ -86,6 +88,10 @@ impl Place {
         mut find: Box<Find>,
         (id, beginning): (String, Beginning),
     ) -> Result<(String, Watched), Problem> {
+        if find.wishes.as_of().is_some() {
+            let detail = "a live query is of now; search for what was, or leave this out";
+            return Err(Problem::field("/as_of", detail));
+        }
         let started = Instant::now();
         let (engine, tenant) = (self.app.engine(), self.principal.tenant);
         let vector = match find.query() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrwdb_engine::state::{LibraryId, TenantId};
@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use uuid::Uuid;
 
+use crate::config::Config;
+use crate::limits::{SOCKET_BUFFER_BYTES, SOCKET_MESSAGES_BYTES_MAX, SOCKET_PENDING_BYTES};
+
 /// Sockets of one library that share what they find, by a name that their clients chose.
 type SessionKey = (TenantId, LibraryId, String);
 
@@ -18,6 +21,12 @@ type SessionKey = (TenantId, LibraryId, String);
 #[derive(Debug)]
 pub(crate) struct Sockets {
     slots: Arc<Semaphore>,
+    /// Requests of all sockets that are worked on.
+    pub(super) working: Arc<Semaphore>,
+    /// Searches of all live queries.
+    pub(super) watching: Arc<Semaphore>,
+    /// KiB of messages of which a part has come.
+    pub(super) arriving: Arc<Semaphore>,
     open: Mutex<Open>,
     pub(super) counters: Counters,
     /// Rung whenever one ends.
@@ -35,6 +44,27 @@ struct About {
     tenant: TenantId,
     library: LibraryId,
     subscribed: bool,
+}
+
+/// What all sockets share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SocketBounds {
+    pub(super) connections: usize,
+    pub(super) requests: usize,
+    pub(super) searches: usize,
+    pub(super) message_bytes: usize,
+}
+
+impl SocketBounds {
+    pub(crate) fn of(config: &Config) -> Self {
+        let threads = || std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            connections: config.sockets.connections_max,
+            requests: config.load.requests_max,
+            searches: config.storage.search_threads.unwrap_or_else(threads),
+            message_bytes: config.sockets.message_bytes_max,
+        }
+    }
 }
 
 /// What has happened since the start.
@@ -55,8 +85,33 @@ pub(super) struct Counters {
 pub(super) struct Member {
     pub(super) connection: Uuid,
     pub(super) pushes: mpsc::Sender<Utf8Bytes>,
+    /// Bytes that wait there.
+    pub(super) bytes: Arc<AtomicUsize>,
     /// Rung when there was no room for a push: the socket is then closed.
     pub(super) overflow: Arc<Notify>,
+}
+
+impl Member {
+    /// Puts a text in line. One that has no room for it is cut off.
+    fn push(&self, text: &Utf8Bytes) {
+        let length = text.as_str().len();
+        // One more may pass the bound, as with everything that waits for a client.
+        let full = self.bytes.fetch_add(length, Ordering::Relaxed) >= SOCKET_PENDING_BYTES;
+        let refused = full
+            || match self.pushes.try_send(text.clone()) {
+                Ok(()) => return,
+                Err(error) => matches!(error, mpsc::error::TrySendError::Full(_)),
+            };
+        self.bytes.fetch_sub(length, Ordering::Relaxed);
+        if refused {
+            self.overflow.notify_one();
+        }
+    }
+
+    /// A text was taken out of the line.
+    pub(super) fn took(&self, text: &Utf8Bytes) {
+        self.bytes.fetch_sub(text.as_str().len(), Ordering::Relaxed);
+    }
 }
 
 /// What is told of all sockets.
@@ -70,9 +125,15 @@ pub(crate) struct SocketStats {
 
 impl Sockets {
     /// At most so many.
-    pub(crate) fn new(connections_max: usize) -> Self {
+    pub(crate) fn new(bounds: SocketBounds) -> Self {
+        let permits = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
+        let messages_kib = SOCKET_MESSAGES_BYTES_MAX.max(bounds.message_bytes).div_ceil(1024);
         Self {
-            slots: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
+            slots: permits(bounds.connections),
+            working: permits(bounds.requests),
+            watching: permits(bounds.searches),
+            // What is read ahead with the largest message has room, too.
+            arriving: permits(messages_kib + SOCKET_BUFFER_BYTES.div_ceil(1024)),
             open: Mutex::default(),
             counters: Counters::default(),
             ended: Notify::new(),
@@ -197,9 +258,7 @@ impl Registered {
         let key = (self.tenant, self.library, session.to_owned());
         let members = self.sockets.open.lock().sessions.get(&key).cloned().unwrap_or_default();
         for member in members.iter().filter(|member| member.connection != self.connection) {
-            if let Err(mpsc::error::TrySendError::Full(_)) = member.pushes.try_send(text.clone()) {
-                member.overflow.notify_one();
-            }
+            member.push(text);
         }
     }
 }
@@ -219,5 +278,38 @@ impl Drop for Registered {
         }
         drop(open);
         self.sockets.ended.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn results_of_a_session_wait_up_to_a_number_of_bytes() {
+        let bounds = SocketBounds { connections: 2, requests: 1, searches: 1, message_bytes: 1024 };
+        let sockets = Arc::new(Sockets::new(bounds));
+        let library = LibraryId::from_bytes([7; 16]);
+        let open = || sockets.register(TenantId::DEFAULT, library, sockets.slot().unwrap());
+        let (from, mut to) = (open(), open());
+        let (pushes, mut pushed) = mpsc::channel(100);
+        let overflow = Arc::new(Notify::new());
+        let member = Member { connection: to.connection, pushes, bytes: Arc::default(), overflow };
+        assert!(to.join("s", &member, 1));
+        let text = Utf8Bytes::from("x".repeat(SOCKET_PENDING_BYTES / 2));
+        let cut_off = async || {
+            let rung = member.overflow.notified();
+            tokio::time::timeout(Duration::from_millis(1), rung).await.is_ok()
+        };
+        from.share("s", &text);
+        from.share("s", &text);
+        assert!(!cut_off().await, "as many bytes as may wait");
+        from.share("s", &text);
+        assert!(cut_off().await, "one more");
+        assert_eq!(pushed.len(), 2);
+        member.took(&pushed.recv().await.unwrap());
+        from.share("s", &text);
+        assert!(!cut_off().await, "there is room again");
+        assert_eq!(pushed.len(), 2);
     }
 }

@@ -6,12 +6,13 @@
 //! - **V4** Every request is answered exactly once, by its `request_id`, whatever becomes of it.
 //! - **V5** The answer to a write leaves before the events that the write causes: an event of a
 //!   document that is being written here waits for that answer.
-//! - **V6** What waits for a client is bounded: events wait in the feed, answers in their requests,
-//!   and no request is read while there is no room for its answer.
+//! - **V6** What waits for a client is bounded: events wait in the feed, answers beside the requests
+//!   that are under way and count as those do, and no request is read while there is no room for its
+//!   answer. What is under way goes on meanwhile: it holds turns that others wait for.
 
 mod requests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,8 +33,9 @@ use super::outlet::{Io, Outlet};
 use super::perform::{Place, Watched};
 use super::registry::{Member, Registered};
 use crate::connections::ConnectionSlot;
-use crate::limits::{SOCKET_PINGS_MISSED_MAX, SOCKET_SESSIONS_MAX};
+use crate::limits::{SOCKET_MESSAGE_TIME_MAX, SOCKET_PINGS_MISSED_MAX, SOCKET_SESSIONS_MAX};
 use crate::problem::Problem;
+use crate::progress::Received;
 
 /// How a socket begins.
 pub(super) struct Opening {
@@ -43,6 +45,8 @@ pub(super) struct Opening {
     pub(super) client: Option<IpAddr>,
     /// The connection's share of how many may be open.
     pub(super) slot: Option<ConnectionSlot>,
+    /// How much has come over the connection.
+    pub(super) received: Option<Received>,
 }
 
 /// A request that is done.
@@ -88,6 +92,8 @@ pub(super) struct Session {
     /// All events up to here were put in line.
     sent: Position,
     requests: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Requests that are done, while there is no room for their answers.
+    finished: VecDeque<Done>,
     /// Documents that are being written, each with how many times.
     writes: HashMap<DocumentId, usize>,
     live: LiveQueries,
@@ -96,8 +102,9 @@ pub(super) struct Session {
     client: Option<IpAddr>,
     /// Messages of the current second.
     second: (Instant, u64),
-    heard: Instant,
     pinged: Instant,
+    /// Pings since something was heard.
+    missed: u32,
     /// Set once the server is about to stop: the time until which answers are waited for.
     stop_at: Option<Instant>,
     _slot: Option<ConnectionSlot>,
@@ -117,7 +124,7 @@ enum Step {
 
 impl Session {
     pub(super) fn new(socket: WebSocket, opening: Opening) -> Self {
-        let Opening { place, registered, subscription, client, slot } = opening;
+        let Opening { place, registered, subscription, client, slot, received } = opening;
         let app = &place.app;
         let config = &app.config().sockets;
         let (push, pushes) = mpsc::channel(config.pending_max);
@@ -131,21 +138,22 @@ impl Session {
         );
         let now = Instant::now();
         Self {
-            outlet: Outlet::new(socket, config.pending_max),
+            outlet: Outlet::new(socket, config.pending_max).counting(received, app.sockets()),
             sent: subscription.position(),
             subscription,
             subscribed: true,
             delivery: None,
             held: None,
             requests: FuturesUnordered::new(),
+            finished: VecDeque::new(),
             writes: HashMap::new(),
             live,
-            member: Member { connection, pushes: push, overflow },
+            member: Member { connection, pushes: push, bytes: Arc::default(), overflow },
             pushes,
             client,
             second: (now, 0),
-            heard: now,
             pinged: now,
+            missed: 0,
             stop_at: None,
             registered,
             place,
@@ -164,6 +172,7 @@ impl Session {
         }
         let mut stopping = Box::pin(self.place.app.stopping());
         let end = loop {
+            self.put_answers();
             self.put_events();
             let step = self.step(stopping.as_mut()).await;
             if let Some(end) = self.take(step) {
@@ -187,10 +196,10 @@ impl Session {
         tokio::select! {
             () = stopping, if !stops => Step::Stop,
             io = outlet.io(room && !stops, counters) => Step::Io(io),
-            Some(done) = requests.next(), if room && !requests.is_empty() => Step::Done(Box::new(done)),
+            Some(done) = requests.next(), if !requests.is_empty() => Step::Done(Box::new(done)),
             events = subscription.next(), if wants_events && !stops => Step::Events(events),
             Some(text) = pushes.recv(), if room && !stops => Step::Shared(text),
-            push = live.next(), if room && !stops && !live.is_idle() => Step::Live(push),
+            push = live.next(room && !stops), if !live.is_idle() => Step::Live(push),
             () = member.overflow.notified() => Step::Overflow,
             () = tokio::time::sleep_until(deadline) => Step::Tick,
         }
@@ -204,18 +213,30 @@ impl Session {
             let look = (config.events.stall / 4).max(Duration::from_millis(50));
             deadline = deadline.min(Instant::now() + look);
         }
+        if let Some(began) = self.outlet.arriving_since() {
+            deadline = deadline.min(began + self.message_time());
+        }
         self.stop_at.map_or(deadline, |stop_at| deadline.min(stop_at))
+    }
+
+    /// How long a message may take to arrive.
+    fn message_time(&self) -> Duration {
+        self.place.app.config().load.stream_idle_timeout.min(SOCKET_MESSAGE_TIME_MAX)
     }
 
     /// Takes what happened. `Some` at the end.
     fn take(&mut self, step: Step) -> Option<End> {
         let goodbye = match step {
             Step::Io(Io::Message(message)) => self.message(message),
-            Step::Io(Io::Room) => None,
+            Step::Io(Io::Room | Io::Part) => None,
+            Step::Io(Io::Full) => {
+                let reason = "the memory for messages is full; try again later".to_owned();
+                Some(Goodbye(close_code::AGAIN, reason))
+            }
             Step::Io(Io::Gone) => return Some(End::Gone),
             Step::Io(Io::Broken(error)) => Some(self.broken(&error)),
             Step::Done(done) => {
-                self.done(*done);
+                self.finished.push_back(*done);
                 None
             }
             Step::Events(Ok(delivery)) => {
@@ -224,6 +245,7 @@ impl Session {
             }
             Step::Events(Err(error)) => self.feed_failed(&error),
             Step::Shared(text) => {
+                self.member.took(&text);
                 self.outlet.push(text);
                 None
             }
@@ -244,7 +266,8 @@ impl Session {
         }
         let stop_at = self.stop_at?;
         // Answers first; an event that is held waits for none.
-        let done = self.requests.is_empty() && self.outlet.is_empty();
+        let answered = self.requests.is_empty() && self.finished.is_empty();
+        let done = answered && self.outlet.is_empty();
         (done || Instant::now() >= stop_at)
             .then(|| End::Close(Goodbye(close_code::AWAY, "the server stops".to_owned())))
     }
@@ -255,16 +278,27 @@ impl Session {
             let seconds = config.events.stall.as_secs();
             return Some(self.cut_off(&format!("nothing was read for {seconds} s")));
         }
-        let (now, ping) = (Instant::now(), config.sockets.ping);
-        if now < self.pinged + ping {
+        let now = Instant::now();
+        let longest = self.message_time();
+        if self.outlet.arriving_since().is_some_and(|began| now >= began + longest) {
+            let seconds = longest.as_secs();
+            let reason = format!("a message has to be there in full within {seconds} s");
+            return Some(Goodbye(close_code::POLICY, reason));
+        }
+        if now < self.pinged + config.sockets.ping {
             return None;
         }
-        // While there is no room nothing is read, so that nothing can be heard either.
-        if self.outlet.has_room() && now - self.heard > ping * SOCKET_PINGS_MISSED_MAX {
+        self.pinged = now;
+        // While there is no room nothing is read, so that nothing can be heard either; and what
+        // waits to be read asks for a sign of life as well as a ping does.
+        if !self.outlet.has_room() {
+            return None;
+        }
+        if self.missed >= SOCKET_PINGS_MISSED_MAX {
             let reason = format!("no answer to {SOCKET_PINGS_MISSED_MAX} pings");
             return Some(Goodbye(close_code::POLICY, reason));
         }
-        self.pinged = now;
+        self.missed += 1;
         self.outlet.ping();
         None
     }
@@ -302,6 +336,28 @@ impl Session {
         }
     }
 
+    /// Puts answers in line, as many as there is room for.
+    fn put_answers(&mut self) {
+        while self.outlet.has_room() {
+            let Some(done) = self.finished.pop_front() else { return };
+            self.done(done);
+        }
+    }
+
+    /// All events up to here were put in line, or are not wanted.
+    fn seen(&self) -> Position {
+        if self.delivery.is_some() || self.held.is_some() {
+            return self.sent;
+        }
+        self.sent.max(self.subscription.position())
+    }
+
+    /// Goes on after a place. Events that are at hand are let go: they may be wanted no longer.
+    fn go_on(&mut self, after: Position) {
+        (self.delivery, self.held, self.sent) = (None, None, after);
+        self.subscription.seek(after);
+    }
+
     /// Puts events in line, as many as there is room for.
     fn put_events(&mut self) {
         while self.outlet.has_room() {
@@ -323,25 +379,32 @@ impl Session {
 
     /// A message came.
     fn message(&mut self, message: Message) -> Option<Goodbye> {
-        self.heard = Instant::now();
+        self.missed = 0;
         let bytes = match message {
             Message::Text(text) => axum::body::Bytes::from(text),
             Message::Binary(bytes) => bytes,
             // Answered by themselves; after a goodbye nothing more comes.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return None,
         };
+        // Whatever it says, it counts.
+        let counted = self.count_message(self.place.app.config().sockets.messages_per_second);
         let counters = self.registered.counters();
         counters.received.fetch_add(1, Ordering::Relaxed);
         let envelope = match Envelope::read(&bytes) {
             Ok(envelope) => envelope,
             Err(refusal) => {
+                let refusal = match &counted {
+                    Ok(()) => refusal,
+                    Err(problem) => refusal.because(problem),
+                };
                 counters.failures.fetch_add(1, Ordering::Relaxed);
                 self.outlet.push(frame::Refusal::write(&refusal));
                 return None;
             }
         };
         counters.requests.fetch_add(1, Ordering::Relaxed);
-        if let Err(problem) = self.request(&envelope, bytes.len()) {
+        let begun = counted.and_then(|()| self.request(&envelope, bytes.len()));
+        if let Err(problem) = begun {
             let (request_id, outcome) = (envelope.request_id, Err(problem));
             self.done(Done { request_id, outcome, effect: Effect::Nothing });
         }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::routes::SocketBounds;
 
 /// What a client of a live query has.
 fn apply(list: &mut Vec<Value>, changes: &[Change]) {
@@ -106,7 +107,12 @@ impl World {
     }
 
     fn live(&self) -> LiveQueries {
-        let sockets = Arc::new(Sockets::new(1));
+        let sockets = Arc::new(Sockets::new(SocketBounds {
+            connections: 1,
+            requests: 1,
+            searches: 1,
+            message_bytes: 1,
+        }));
         LiveQueries::new(self.feed.clone(), self.engine.clone(), (TENANT, self.library), sockets)
     }
 
@@ -210,7 +216,7 @@ async fn random_history(seed: u64) {
         }
         tokio::select! {
             done = &mut writing, if history.is_none() => history = Some(done),
-            push = live.next() => {
+            push = live.next(true) => {
                 assert!(push.ended.is_none());
                 apply(&mut list, &push.changes);
                 seen.push((Seq::new(push.seq.unwrap()), texts(&list)));
@@ -245,7 +251,7 @@ async fn a_query_of_a_library_that_is_gone_ends_and_says_so() {
     assert!(!live.is_idle());
     let written = world.engine.put_documents(TENANT, world.library, vec![document(1, 1)]).await;
     written.unwrap();
-    assert_eq!(live.next().await.changes.len(), 2);
+    assert_eq!(live.next(true).await.changes.len(), 2);
     // The same name again takes the place of the first, which is told nothing more.
     world.begin(&mut live, Wanted { k: 1, ..wanted }).await;
     world
@@ -253,13 +259,13 @@ async fn a_query_of_a_library_that_is_gone_ends_and_says_so() {
         .delete_documents(TENANT, world.library, vec![DocumentId::from_bytes([1; 16])])
         .await
         .unwrap();
-    let push = live.next().await;
+    let push = live.next(true).await;
     assert_eq!((push.changes.len(), push.changes[0].kind), (1, Kind::Leave));
     assert!(live.remove("w") && !live.remove("w"));
     assert!(live.is_idle(), "nobody follows for nothing");
     world.begin(&mut live, Wanted { vector: vec![0.0, 1.0], k: 1, threshold: None }).await;
     world.engine.delete_library(TENANT, world.library).await.unwrap();
-    let push = live.next().await;
+    let push = live.next(true).await;
     assert_eq!((push.ended, push.seq), (Some(true), None));
     assert_eq!(push.error.unwrap(), format!("Library {} not found", world.library));
     assert!(live.is_idle());

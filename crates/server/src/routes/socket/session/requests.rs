@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::{Done, Effect, Session};
-use crate::limits::{ADMISSION_RETRY_AFTER, SOCKET_SESSIONS_MAX};
+use crate::limits::{ADMISSION_RETRY_AFTER, ADMISSION_WAIT_MAX, SOCKET_SESSIONS_MAX};
 use crate::problem::{self, Problem};
 use crate::routes::socket::frame::{self, Action, Envelope, Find, Subscribe};
 use crate::routes::socket::perform::Watched;
@@ -21,9 +21,7 @@ use crate::routes::socket::perform::Watched;
 impl Session {
     /// Begins a request, or answers it at once.
     pub(super) fn request(&mut self, envelope: &Envelope<'_>, bytes: usize) -> Result<(), Problem> {
-        let app = self.place.app.clone();
-        self.count_message(app.config().sockets.messages_per_second)?;
-        let action = envelope.action(&app.config().limits)?;
+        let action = envelope.action(&self.place.app.config().limits)?;
         let answer = match action {
             Action::Ping => Ok("{\"pong\":true}".to_owned()),
             Action::Subscribe(subscribe) => self.subscribe(subscribe),
@@ -41,7 +39,7 @@ impl Session {
         Ok(())
     }
 
-    fn count_message(&mut self, max: u64) -> Result<(), Problem> {
+    pub(super) fn count_message(&mut self, max: u64) -> Result<(), Problem> {
         let now = Instant::now();
         let (began, count) = &mut self.second;
         if now - *began >= Duration::from_secs(1) {
@@ -62,7 +60,7 @@ impl Session {
             Problem::new(&problem::BUSY, detail).retry_after(ADMISSION_RETRY_AFTER)
         };
         let max = app.config().sockets.requests_max;
-        if self.requests.len() >= max {
+        if self.requests.len() + self.finished.len() >= max {
             let detail = format!("busy: {max} requests of this connection are under way");
             return Err(busy(detail));
         }
@@ -155,7 +153,7 @@ impl Session {
         Err(Problem::new(&problem::INVALID_REQUEST, detail))
     }
 
-    /// Works on a request beside the others. One that takes too long, or breaks, is answered too,
+    /// Works on a request beside the others, once it is its turn among those of all sockets. One that takes too long, or breaks, is answered too,
     /// and then has the effect `failed`.
     fn spawn(
         &mut self,
@@ -165,10 +163,17 @@ impl Session {
     ) {
         let request_id = request_id.to_owned();
         let longest = self.place.app.config().load.request_timeout;
+        let working = self.place.app.sockets().working.clone();
+        let work = async move {
+            let turn = tokio::time::timeout(ADMISSION_WAIT_MAX, working.acquire_owned()).await;
+            let Ok(Ok(_turn)) = turn else { return Err(too_busy()) };
+            Ok(work.await)
+        };
         let work = AssertUnwindSafe(Box::pin(work)).catch_unwind();
         self.requests.push(Box::pin(async move {
             let (outcome, effect) = match tokio::time::timeout(longest, work).await {
-                Ok(Ok(done)) => done,
+                Ok(Ok(Ok(done))) => done,
+                Ok(Ok(Err(busy))) => (Err(busy), failed),
                 Ok(Err(_panic)) => {
                     let log = "a request of a WebSocket panicked";
                     (Err(Problem::hidden(&problem::INTERNAL, log)), failed)
@@ -248,12 +253,9 @@ impl Session {
         if let Some(session) = &session {
             self.join(session)?;
         }
+        let now = if self.subscribed { self.seen() } else { Position::after(durable) };
         self.subscription.narrow(|filter| filter.types = types);
-        if let Some(after) = after.or_else(|| (!self.subscribed).then(|| Position::after(durable)))
-        {
-            self.subscription.seek(after);
-            (self.delivery, self.held, self.sent) = (None, None, after);
-        }
+        self.go_on(after.unwrap_or(now));
         self.set_subscribed(true);
         Ok(json!({
             "message": "Already subscribed to library events",
@@ -270,7 +272,9 @@ impl Session {
         };
         let left: EventTypes = EventType::ALL.into_iter().filter(stays).collect();
         if self.subscribed && left != EventTypes::NONE {
+            let now = self.seen();
             self.subscription.narrow(|filter| filter.types = left);
+            self.go_on(now);
         } else {
             (self.delivery, self.held) = (None, None);
             self.set_subscribed(false);
@@ -291,4 +295,9 @@ impl Session {
         let detail = format!("there is no live query {id:?} on this connection");
         Err(Problem::new(&problem::INVALID_REQUEST, detail))
     }
+}
+
+fn too_busy() -> Problem {
+    let detail = "busy: too many requests of WebSockets are under way; try again shortly";
+    Problem::new(&problem::BUSY, detail).retry_after(ADMISSION_RETRY_AFTER)
 }
