@@ -63,7 +63,7 @@ fn query(asked: Asked<'_>, number: usize) -> Vec<f32> {
         return given.clone();
     }
     let spread = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let row = spread * u64::from(asked.rows.rows()) >> 32;
+    let row = (spread * u64::from(asked.rows.rows())) >> 32;
     let (vector, _) = asked.rows.row(arrwdb_index::RowId(u32::try_from(row).unwrap_or_default()));
     let share = SHARES[turn % SHARES.len()];
     let mean: Vec<f32> =

@@ -32,12 +32,15 @@ pub struct Subscription {
     reading: Option<Reading>,
 }
 
+/// What was found on disk, and how far that is all there is.
+type Found = (Vec<Arc<Changes>>, Seq);
+
 /// A read of the disk: kept when a wait is given up, so that one whose waits are short gets on.
 #[derive(Debug)]
 struct Reading {
     /// What is read comes after this.
     position: Position,
-    task: JoinHandle<Result<(Vec<Arc<Changes>>, Seq), FeedError>>,
+    task: JoinHandle<Result<Found, FeedError>>,
 }
 
 impl Drop for Reading {

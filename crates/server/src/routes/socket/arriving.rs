@@ -76,7 +76,8 @@ impl Arriving {
             return Part::Known;
         }
         let kib = usize::try_from(part.div_ceil(1024)).unwrap_or(usize::MAX);
-        let more = kib.saturating_sub(self.room.as_ref().map_or(0, |room| room.num_permits()));
+        let more =
+            kib.saturating_sub(self.room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
         if more > 0 {
             let more = u32::try_from(more).unwrap_or(u32::MAX);
             let Ok(more) = self.budget.clone().try_acquire_many_owned(more) else {

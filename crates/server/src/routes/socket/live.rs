@@ -286,10 +286,13 @@ impl LiveQueries {
     /// The next push, once there is room for one. Searches that are under way go on without: they
     /// hold turns that others wait for. Nothing is lost if the wait is given up.
     pub(super) async fn next(&mut self, room: bool) -> Push {
-        while !room {
-            match self.searches.next().await {
-                Some(searched) => self.searched.push_back(searched),
-                None => std::future::pending().await,
+        if !room {
+            // Until the wait is given up.
+            loop {
+                match self.searches.next().await {
+                    Some(searched) => self.searched.push_back(searched),
+                    None => std::future::pending().await,
+                }
             }
         }
         loop {
