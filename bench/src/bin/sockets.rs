@@ -88,11 +88,11 @@ impl Socket {
         match text.len() {
             length @ 0..126 => frame.push(0x80 | u8::try_from(length)?),
             length @ 126..65_536 => {
-                frame.push(0x80 | 126);
+                frame.push(0x80 | 0x7e);
                 frame.extend_from_slice(&u16::try_from(length)?.to_be_bytes());
             }
             length => {
-                frame.push(0x80 | 127);
+                frame.push(0x80 | 0x7f);
                 frame.extend_from_slice(&(length as u64).to_be_bytes());
             }
         }

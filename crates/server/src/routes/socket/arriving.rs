@@ -49,7 +49,7 @@ impl Arriving {
         self.since
     }
 
-    /// Nothing is read for now, so that nothing can arrive.
+    /// Nothing is read at present, so that nothing can arrive.
     pub(super) fn pause(&mut self) {
         self.since = None;
     }
