@@ -54,6 +54,21 @@ pub struct Matcher {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     figures: Arc<Figures>,
+    /// True once it has ended, however that came about.
+    ended: watch::Receiver<bool>,
+}
+
+/// Says that a matcher has ended, also where its task panicked: nobody waits for it any more.
+struct Ending {
+    engine: Engine,
+    ended: watch::Sender<bool>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.engine.matcher_ended();
+        self.ended.send_replace(true);
+    }
 }
 
 /// What a matcher has done since it was started.
@@ -88,9 +103,19 @@ impl Matcher {
     pub async fn start(engine: Engine) -> Result<Self, FollowError> {
         let figures = Arc::new(Figures::default());
         let (stop, stopped) = watch::channel(false);
-        let mut work = Work::begin(engine, figures.clone(), stopped, Seq::START).await?;
-        let task = tokio::spawn(async move { work.run().await });
-        Ok(Self { stop, task, figures })
+        let mut work = Work::begin(engine.clone(), figures.clone(), stopped, Seq::START).await?;
+        let (sender, ended) = watch::channel(false);
+        let ending = Ending { engine, ended: sender };
+        let task = tokio::spawn(async move {
+            let _ending = ending;
+            work.run().await;
+        });
+        Ok(Self { stop, task, figures, ended })
+    }
+
+    /// Whether it matches: it ends when it is closed, or cannot go on, which is logged.
+    pub fn is_running(&self) -> bool {
+        !*self.ended.borrow()
     }
 
     /// What it has done.
@@ -110,14 +135,12 @@ impl Matcher {
     /// it never will be once the matcher has ended.
     pub async fn reached(&self, seq: Seq) -> bool {
         let mut position = self.figures.position.subscribe();
-        let ended = async {
-            while !self.task.is_finished() {
-                tokio::time::sleep(RETRY_AFTER).await;
-            }
-        };
+        let mut ended = self.ended.clone();
         tokio::select! {
+            biased;
             reached = position.wait_for(|position| *position >= seq.get()) => reached.is_ok(),
-            () = ended => *self.figures.position.borrow() >= seq.get(),
+            // A sender that is gone has ended as well.
+            _ended = ended.wait_for(|ended| *ended) => false,
         }
     }
 
@@ -302,7 +325,6 @@ impl Work {
         // is needed.
         self.hold();
         drop(self.save(|_watch| true).await);
-        self.engine.matcher_ended();
     }
 
     async fn begin_anew(&self, least: Seq) -> Result<Self, EngineError> {
@@ -443,9 +465,16 @@ impl Work {
         match entry {
             LibraryEntry::DocumentsPut { documents, .. } => {
                 for document in documents {
-                    let read = document.document_with_vectors().ok();
-                    if let Some(query) = read.and_then(StandingQuery::of_document) {
-                        register(set, query, seq);
+                    let id = document.id();
+                    let read = document.document_with_vectors().map(StandingQuery::of_document);
+                    match read {
+                        Ok(Some(query)) => register(set, query, seq),
+                        Ok(None) => {
+                            tracing::error!(document = %id, %seq, "it is no standing query, and matches nothing");
+                        }
+                        Err(error) => {
+                            tracing::error!(document = %id, %seq, %error, "it matches nothing");
+                        }
                     }
                 }
             }

@@ -15,8 +15,9 @@ use crate::ring::{Look, Topic};
 
 /// Records taken at a time.
 const BATCH_RECORDS: usize = 256;
-/// Bytes of records read from disk at a time.
-const DISK_BYTES: usize = 4 << 20;
+/// Bytes of records read from disk at a time; a larger record is read alone. One who does not read
+/// what was found for it holds as much, and there may be thousands of them.
+const DISK_BYTES: usize = 256 << 10;
 
 /// One who follows the feed: a place in it, and what it wants to see. It costs nothing while it is
 /// not asked for the next events, and then a place is all that it holds, with a read of the disk if

@@ -12,13 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::Engine;
-use arrwdb_engine::state::Seq;
 use arrwdb_feed::{Feed, Matcher, MatcherStats};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, header};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -144,7 +142,7 @@ impl App {
             return Matching { stats: MatcherStats::default(), running: false };
         };
         // While it runs, nobody is told at once that it has come to where nothing ever is.
-        let running = matcher.reached(Seq::new(u64::MAX)).now_or_never().is_none();
+        let running = matcher.is_running();
         Matching { stats: matcher.stats(), running }
     }
 
