@@ -1,7 +1,5 @@
 //! WebSockets as their clients see them.
 
-use std::time::Duration;
-
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::protocol::Message;
@@ -175,7 +173,6 @@ async fn v5_a_write_is_answered_before_its_event() {
         socket.send(&n.to_string(), "add", &data).await;
         if n % 20 == 19 {
             socket.ask("ping", &json!({})).await;
-            tokio::time::sleep(Duration::from_millis(3)).await;
         }
     }
     let (mut answered, mut told, mut refused) = (Vec::new(), 0, 0);

@@ -189,6 +189,7 @@ async fn write(engine: Engine, library: LibraryId, seed: u64) -> History {
         };
         history.insert(seq, places.clone());
         if next(4) == 0 {
+            // Waits for nothing: a writer that is slower than queries are looked at, now and then.
             tokio::time::sleep(Duration::from_millis(next(30))).await;
         }
     }
