@@ -2,12 +2,12 @@
 #![no_main]
 
 use arrwdb_fuzz::sealed;
-use arrwdb_state::Catalog;
+use arrwdb_state::Snapshot;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|body: &[u8]| {
-    if let Ok((catalog, checkpointed)) = Catalog::read(&sealed(body)) {
-        let again = catalog.write(|id| checkpointed[&id]);
-        assert_eq!(Catalog::read(&again), Ok((catalog, checkpointed)));
+    if let Ok(snapshot) = Snapshot::read(&sealed(body)) {
+        let again = snapshot.catalog.write(&snapshot.work, |id| snapshot.checkpointed[&id]);
+        assert_eq!(Snapshot::read(&again), Ok(snapshot));
     }
 });

@@ -194,8 +194,12 @@ impl Library {
                 .collect();
             let at = Timestamp::from_micros(0);
             seq += 1;
-            let entry =
-                LibraryEntry::DocumentsPut { at, documents: records?, replaced: Vec::new() };
+            let entry = LibraryEntry::DocumentsPut {
+                at,
+                unit: None,
+                documents: records?,
+                replaced: Vec::new(),
+            };
             view = view.apply(Seq::new(seq), &entry)?;
         }
         let merge = view.plan_merge(0..view.segments().len(), Seq::START)?;

@@ -48,6 +48,8 @@ pub struct EngineConfig {
     pub feed_retention: Duration,
     /// Log kept for the feed: bytes.
     pub feed_retention_bytes: u64,
+    /// How long jobs that are over are remembered.
+    pub job_retention: Duration,
     /// Bytes a second at which files are read through to find damage; 0 never reads them.
     pub scrub_bytes_per_second: u64,
     /// Bytes of one file of the log: it is trimmed a file at a time.
@@ -87,6 +89,7 @@ impl EngineConfig {
             memory_budget_bytes: 2 << 30,
             feed_retention: Duration::from_hours(7 * 24),
             feed_retention_bytes: 4 << 30,
+            job_retention: Duration::from_hours(7 * 24),
             scrub_bytes_per_second: 8 << 20,
             log_file_bytes: Self::LOG_FILE_BYTES,
             disk_free_bytes_min: 256 << 20,

@@ -39,6 +39,7 @@ use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::system::new_uuid;
 use crate::unapplied::Unapplied;
+use crate::work;
 
 /// A running engine. Cheap to clone; all clones are one engine.
 #[derive(Debug, Clone)]
@@ -89,13 +90,15 @@ pub(crate) struct Inner {
     pub(crate) catalog_unapplied: Unapplied,
     /// Told of every record of the catalog that is published and done.
     pub(crate) catalog_progress: Notify,
+    /// Jobs and webhooks.
+    pub(crate) work: work::Published,
     pub(crate) handles: ArcSwap<Handles>,
     pub(crate) gauges: Gauges,
     /// A permit for each library whose files are being opened.
     pub(crate) opening: Arc<Semaphore>,
     /// The libraries' writers, and the upkeep.
     pub(crate) writers: Tasks,
-    /// The catalog's writer.
+    /// The writers of the catalog and of work.
     pub(crate) catalog_task: Tasks,
     pub(crate) upkeep: Upkeep,
     pub(crate) builder: Builder,
@@ -151,6 +154,7 @@ impl Engine {
         let inner = &self.0;
         inner.upkeep.begin_close();
         drop(inner.catalog_writer.lock().take());
+        inner.work.shut();
         inner.upkeep.close().await;
         // What the catalog was asked for is done: a library that it still makes is shut with the
         // others, and no other is made after them.
@@ -353,7 +357,7 @@ impl Engine {
         library: LibraryId,
         documents: Vec<PutDocument>,
     ) -> Result<Written<Outcomes>, EngineError> {
-        self.0.put(tenant, library, documents, std::future::ready(())).await
+        self.0.put((tenant, library), documents, None, std::future::ready(())).await
     }
 
     /// As [`Engine::put_documents`], but everything that comes before the library's writer (text to
@@ -366,7 +370,7 @@ impl Engine {
         documents: Vec<PutDocument>,
         turn: impl Future<Output = ()> + Send,
     ) -> Result<Written<Outcomes>, EngineError> {
-        self.0.put(tenant, library, documents, turn).await
+        self.0.put((tenant, library), documents, None, turn).await
     }
 
     /// How long turning texts into vectors took.
@@ -381,7 +385,7 @@ impl Engine {
         library: LibraryId,
         ids: Vec<DocumentId>,
     ) -> Result<Written<Vec<Option<u32>>>, EngineError> {
-        self.0.delete(tenant, library, ids).await
+        self.0.delete((tenant, library), ids, None).await
     }
 
     /// Notes in the log that a batch of a library begins, or how it ended: for those who follow the

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arrwdb_embed::EmbedError;
 use arrwdb_log::LogError;
-use arrwdb_state::{Damage, DocumentId, LibraryId, QueryId, Seq};
+use arrwdb_state::{Damage, DocumentId, JobId, LibraryId, QueryId, Seq, WebhookId, WorkRejection};
 
 /// Why a request was refused or failed. A refused write changed nothing.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -27,6 +27,18 @@ pub enum EngineError {
     /// The library has as many standing queries as it may.
     #[error("the library has {0} standing queries, which is the limit; delete some first")]
     TooManyStandingQueries(u64),
+    /// No such job.
+    #[error("Job {0} not found")]
+    JobNotFound(JobId),
+    /// The job is not in a state in which that can be done.
+    #[error("{0}")]
+    JobState(String),
+    /// No such webhook.
+    #[error("Webhook {0} not found")]
+    WebhookNotFound(WebhookId),
+    /// There are as many webhooks as there may be.
+    #[error("{0}")]
+    TooManyWebhooks(String),
     /// A library with this id exists already.
     #[error("Library {0} exists already")]
     LibraryExists(LibraryId),
@@ -121,6 +133,23 @@ pub enum EngineError {
 impl From<Damage> for EngineError {
     fn from(damage: Damage) -> Self {
         Self::Damaged { detail: damage.to_string() }
+    }
+}
+
+impl From<WorkRejection> for EngineError {
+    fn from(rejection: WorkRejection) -> Self {
+        let detail = rejection.to_string();
+        match rejection {
+            WorkRejection::JobNotFound(id) => Self::JobNotFound(id),
+            WorkRejection::JobState { .. }
+            | WorkRejection::JobExists(_)
+            | WorkRejection::Nothing => Self::JobState(detail),
+            WorkRejection::JobsFull => {
+                Self::Busy { what: "the queue of jobs", retry_after: RETRY_AFTER }
+            }
+            WorkRejection::WebhookNotFound(id) => Self::WebhookNotFound(id),
+            WorkRejection::WebhooksFull => Self::TooManyWebhooks(detail),
+        }
     }
 }
 

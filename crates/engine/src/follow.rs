@@ -1,7 +1,7 @@
 //! Reading the log from outside: what followers (the change feed, later jobs and webhooks) see.
 
 use arrwdb_log::{LogError, Stream};
-use arrwdb_state::{CatalogEntry, LibraryEntry, LibraryId, Seq};
+use arrwdb_state::{CatalogEntry, LibraryEntry, LibraryId, Seq, WorkEntry};
 
 use crate::engine::{Engine, Inner};
 use crate::error::EngineError;
@@ -26,6 +26,8 @@ pub enum ChangeEntry {
     Catalog(CatalogEntry),
     /// A library, which may have been deleted since.
     Library(LibraryId, LibraryEntry),
+    /// Jobs or webhooks.
+    Work(WorkEntry),
 }
 
 /// Why a follower cannot go on.
@@ -82,6 +84,8 @@ impl Inner {
             let record = record?;
             let decoded = if record.stream == Stream::CATALOG {
                 CatalogEntry::decode(&record.payload).map(ChangeEntry::Catalog)
+            } else if record.stream == Stream::WORK {
+                WorkEntry::decode(&record.payload).map(ChangeEntry::Work)
             } else {
                 let library = LibraryId::from_bytes(record.stream.0);
                 LibraryEntry::decode(&record.payload)

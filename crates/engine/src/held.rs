@@ -111,10 +111,11 @@ impl Engine {
 }
 
 impl Inner {
-    /// What may be trimmed of the log, given what followers do not need any more by retention and
-    /// what they would not by twice that.
-    pub(crate) fn unheld(&self, expired: u64, expired_twice: u64) -> u64 {
+    /// What may be trimmed of the log, given what followers do not need any more by retention,
+    /// what they would not by twice that, and after which record jobs that are worked on need it.
+    pub(crate) fn unheld(&self, expired: u64, expired_twice: u64, jobs_after: Option<Seq>) -> u64 {
         let held = self.held.to();
+        let jobs = jobs_after.map_or(NOTHING, Seq::get);
         if expired_twice > held && self.log.first() <= expired_twice {
             tracing::error!(
                 up_to = expired_twice,
@@ -123,7 +124,7 @@ impl Inner {
                  the log: those of the records between will not be matched"
             );
         }
-        expired.min(held).max(expired_twice)
+        expired.min(held).min(jobs).max(expired_twice)
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use arrwdb_log::{Log, Record, Stream};
-use arrwdb_state::{CatalogEntry, LibraryEntry, Seq, Timestamp};
+use arrwdb_state::{CatalogEntry, LibraryEntry, Seq, Timestamp, WorkEntry};
 
 use crate::config::EngineConfig;
 use crate::error::EngineError;
@@ -109,6 +109,8 @@ fn next_after(log: &dyn Log, after: u64) -> Result<Option<(u64, Timestamp)>, Eng
 pub(crate) fn made_at(record: &Record) -> Result<Timestamp, EngineError> {
     let made = if record.stream == Stream::CATALOG {
         CatalogEntry::decode(&record.payload).map(|entry| entry.at())
+    } else if record.stream == Stream::WORK {
+        WorkEntry::decode(&record.payload).map(|entry| entry.at())
     } else {
         LibraryEntry::decode(&record.payload).map(|entry| entry.at())
     };

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrwdb_log::TrimReport;
-use arrwdb_state::Seq;
+use arrwdb_state::{Seq, Work};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -193,6 +193,7 @@ pub(crate) async fn run(engine: Arc<Inner>, mut samples: Samples, mut tasks: mps
             _instant = tick.tick() => {
                 engine.move_horizon(&mut samples);
                 engine.look_at_disk();
+                engine.forget_jobs();
                 engine.upkeep.ticks.fetch_add(1, Ordering::Relaxed);
                 settle_relaid(&engine);
                 close_idle(&engine).await;
@@ -401,12 +402,14 @@ pub(crate) fn snapshot_and_trim(engine: &Inner, keep: Keep) -> Result<TrimReport
     let published_to = engine.catalog_unapplied.published_to();
     let catalog = engine.catalog.load_full();
     let handles = engine.handles.load_full();
+    let worked_to = engine.work.unapplied.published_to();
     let libraries = handles.values().map(|handle| handle.covered(durable));
-    let covered = libraries.min().unwrap_or(durable).min(published_to).min(durable);
+    let covered = libraries.min().unwrap_or(durable).min(published_to).min(worked_to).min(durable);
     let before = engine.covered.load(Ordering::SeqCst);
     if covered > before {
         let checkpointed = |id| handles.get(&id).map_or(Seq::START, |handle| handle.checkpointed());
-        engine.store.write_catalog(&catalog.write(checkpointed), Seq::new(covered))?;
+        let work = engine.work.look(Work::clone);
+        engine.store.write_catalog(&catalog.write(&work, checkpointed), Seq::new(covered))?;
         engine.covered.store(covered, Ordering::SeqCst);
     }
     let covered = covered.max(before);
@@ -415,7 +418,11 @@ pub(crate) fn snapshot_and_trim(engine: &Inner, keep: Keep) -> Result<TrimReport
             let expired = |times| {
                 retention::expired(&engine.log, &engine.config, engine.parts.clock.now(), times)
             };
-            engine.unheld(expired(1)?, expired(RETENTION_FACTOR)?)
+            engine.unheld(
+                expired(1)?,
+                expired(RETENTION_FACTOR)?,
+                engine.work.look(Work::needed_after),
+            )
         }
         Keep::Nothing => engine.held.followed_to(),
     };

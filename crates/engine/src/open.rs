@@ -13,7 +13,9 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use arrwdb_log::disk::Disk;
 use arrwdb_log::{DirLock, FileLog, Log, LogOptions, Record, Stream, lock};
-use arrwdb_state::{Catalog, CatalogEntry, LibraryEntry, LibraryId, Seq, View};
+use arrwdb_state::{
+    Catalog, CatalogEntry, LibraryEntry, LibraryId, Seq, Snapshot, View, Work, WorkEntry,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
@@ -33,6 +35,7 @@ use crate::pool::{BuildPool, Pool};
 use crate::residence::OPENING_MAX;
 use crate::store::{Store, damaged};
 use crate::unapplied::Unapplied;
+use crate::work;
 
 /// What `VERSION` says.
 pub(crate) const FORMAT: &str = "arrwdb data directory, format 1\n";
@@ -46,6 +49,7 @@ struct Recovered {
     store: Store,
     log: FileLog,
     catalog: Catalog,
+    work: Work,
     covered: Seq,
     libraries: BTreeMap<LibraryId, Found>,
     /// What died up to here need not be kept.
@@ -76,7 +80,8 @@ fn start(
     parts: EngineParts,
     recovered: Recovered,
 ) -> Result<Engine, EngineError> {
-    let Recovered { lock, store, log, catalog, covered, libraries, horizon, samples } = recovered;
+    let Recovered { lock, store, log, catalog, work, covered, libraries, horizon, samples } =
+        recovered;
     let (advance, advanced) = watch::channel(log.durable());
     log.on_advance(Box::new(move |durable| {
         advance.send_replace(durable);
@@ -85,6 +90,7 @@ fn start(
     let (builder, builds) = Builder::new();
     let (calibrating, measurements) = Calibrating::new();
     let (catalog_writer, requests) = catalog::channel();
+    let (work, wishes) = work::Published::new(work);
     let write_room_kib = write_room_kib(config.memory_budget_bytes);
     let held = Held::from(held_from(&catalog, &libraries, Seq::new(log.durable())));
     let inner = Arc::new(Inner {
@@ -100,6 +106,7 @@ fn start(
         store,
         log: Arc::new(log),
         catalog: ArcSwap::from_pointee(catalog),
+        work,
         catalog_unapplied: Unapplied::nothing(),
         catalog_progress: Notify::new(),
         handles: ArcSwap::default(),
@@ -120,23 +127,31 @@ fn start(
         embedding_times: EmbeddingTimes::default(),
     });
     inner.look_at_disk();
-    let mut handles = Handles::new();
-    for (id, found) in libraries {
-        // The snapshot's word: what it covers is in manifests.
-        let handle = Arc::new(Handle::closed(id, found.counts, covered, &inner.gauges));
-        if let Some(view) = found.replayed {
-            inner.start_writer(&handle, inner.with_indexes(id, view));
-            inner.want_indexes(&handle);
-        }
-        handles.insert(id, handle);
-    }
-    inner.handles.store(Arc::new(handles));
+    inner.take_libraries(libraries, covered);
     for (lane, requests) in builds {
         inner.writers.spawn(building::run(inner.clone(), lane, requests));
     }
     inner.writers.spawn(calibrating::run(inner.clone(), measurements));
     spawn(&inner, (samples, tasks), requests);
+    inner.catalog_task.spawn(work::run(inner.clone(), wishes));
     Ok(Engine(inner))
+}
+
+impl Inner {
+    /// Makes the libraries that were found reachable; those of which the log had more are open.
+    fn take_libraries(self: &Arc<Self>, libraries: BTreeMap<LibraryId, Found>, covered: Seq) {
+        let mut handles = Handles::new();
+        for (id, found) in libraries {
+            // The snapshot's word: what it covers is in manifests.
+            let handle = Arc::new(Handle::closed(id, found.counts, covered, &self.gauges));
+            if let Some(view) = found.replayed {
+                self.start_writer(&handle, self.with_indexes(id, view));
+                self.want_indexes(&handle);
+            }
+            handles.insert(id, handle);
+        }
+        self.handles.store(Arc::new(handles));
+    }
 }
 
 /// Up to where passages are matched against standing queries, if there are any: the log after that
@@ -177,7 +192,7 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
     for dir in [store.log_dir(), store.catalog_dir(), store.libraries_dir()] {
         store.make_dir(&dir)?;
     }
-    let Snapshot { catalog, checkpointed, covered } = read_catalog(&store)?;
+    let (Snapshot { catalog, checkpointed, work }, covered) = read_catalog(&store)?;
     check_log_is_there(&store, covered)?;
     let mut salt = [0; 8];
     parts.random.fill(&mut salt);
@@ -211,12 +226,13 @@ fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, Engi
         )));
     }
     let catalog = replay_catalog(&log, catalog, covered)?;
+    let work = replay_work(&log, work, covered)?;
     let mut libraries = find_libraries(&store, &catalog, &checkpointed)?;
     check_log_reaches(&store, &log)?;
     let (horizon, samples) = Samples::of_log(&log, config, parts.clock.now());
     replay((&store, &log), &mut libraries, covered, horizon)?;
     remove_orphans(&store, &catalog)?;
-    Ok(Recovered { lock, store, log, catalog, covered, libraries, horizon, samples })
+    Ok(Recovered { lock, store, log, catalog, work, covered, libraries, horizon, samples })
 }
 
 /// The log has at least one file from the first start on: where there is none, acknowledged
@@ -288,24 +304,27 @@ fn sync_above(disk: &dyn Disk, root: &Path) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// The catalog's snapshot on disk.
-#[derive(Default)]
-struct Snapshot {
-    catalog: Catalog,
-    /// What each library's manifest has at least.
-    checkpointed: BTreeMap<LibraryId, Seq>,
-    covered: Seq,
-}
-
-fn read_catalog(store: &Store) -> Result<Snapshot, EngineError> {
+/// The catalog's snapshot on disk, and what it covers.
+fn read_catalog(store: &Store) -> Result<(Snapshot, Seq), EngineError> {
     match store.read_catalog()? {
-        None => Ok(Snapshot::default()),
+        None => Ok((Snapshot::default(), Seq::START)),
         Some((path, bytes, covered)) => {
-            let (catalog, checkpointed) =
-                Catalog::read(&bytes).map_err(|error| damaged(&path, &error))?;
-            Ok(Snapshot { catalog, checkpointed, covered })
+            let snapshot = Snapshot::read(&bytes).map_err(|error| damaged(&path, &error))?;
+            Ok((snapshot, covered))
         }
     }
+}
+
+fn replay_work(log: &FileLog, mut work: Work, covered: Seq) -> Result<Work, EngineError> {
+    for record in log.read_stream(Stream::WORK, covered.get())? {
+        let record = record?;
+        if record.seq > work.applied().get() {
+            let entry = WorkEntry::decode(&record.payload)
+                .map_err(|error| undecodable(record.seq, &error))?;
+            work.apply(Seq::new(record.seq), &entry);
+        }
+    }
+    Ok(work)
 }
 
 fn replay_catalog(log: &FileLog, catalog: Catalog, covered: Seq) -> Result<Catalog, EngineError> {

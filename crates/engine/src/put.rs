@@ -10,7 +10,7 @@ use arrwdb_state::limits::{
 };
 use arrwdb_state::{
     BatchNote, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
-    DocumentRecord, Fate, LibraryId, LibrarySpec, RecordError, Seq, TenantId, Timestamp,
+    DocumentRecord, Fate, JobUnit, LibraryId, LibrarySpec, RecordError, Seq, TenantId, Timestamp,
 };
 use serde_json::Value;
 
@@ -32,9 +32,9 @@ pub(crate) type Outcomes = Vec<Result<PutReceipt, EngineError>>;
 impl Inner {
     pub(crate) async fn put(
         self: &Arc<Self>,
-        tenant: TenantId,
-        library: LibraryId,
+        (tenant, library): (TenantId, LibraryId),
         documents: Vec<PutDocument>,
+        unit: Option<JobUnit>,
         turn: impl Future<Output = ()> + Send,
     ) -> Result<Written<Outcomes>, EngineError> {
         let spec = self.spec(tenant, library, None).await?;
@@ -49,7 +49,7 @@ impl Inner {
             .run(move || drafts.into_iter().map(|draft| draft?.record(dimension)).collect())
             .await?;
         turn.await;
-        self.log_records(library, records).await
+        self.log_records((library, unit), records).await
     }
 
     /// Fills in the vectors that the caller did not supply, in one call to the embedder.
@@ -86,7 +86,7 @@ impl Inner {
     /// Logs the records in a few commands and waits for all of them.
     async fn log_records(
         self: &Arc<Self>,
-        library: LibraryId,
+        (library, unit): (LibraryId, Option<JobUnit>),
         records: Vec<Result<(DocumentRecord, String), EngineError>>,
     ) -> Result<Written<Outcomes>, EngineError> {
         let handle = self.handle(library)?;
@@ -106,7 +106,7 @@ impl Inner {
             bytes += record.encoded_bytes();
         }
         let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
-        let commands = batches.into_iter().map(Command::Put).collect();
+        let commands = batches.into_iter().map(|batch| Command::Put(batch, unit)).collect();
         let mut seq = Seq::START;
         let mut written = Vec::new();
         for (done, size) in self.write(&handle, commands, Some(room)).await.into_iter().zip(sizes) {
@@ -173,14 +173,14 @@ impl Inner {
 
     pub(crate) async fn delete(
         self: &Arc<Self>,
-        tenant: TenantId,
-        library: LibraryId,
+        (tenant, library): (TenantId, LibraryId),
         ids: Vec<DocumentId>,
+        unit: Option<JobUnit>,
     ) -> Result<Written<Vec<Option<u32>>>, EngineError> {
         self.spec(tenant, library, None).await?;
         self.check_disk()?;
         let handle = self.handle(library)?;
-        let mut done = self.write(&handle, vec![Command::Delete(ids)], None).await;
+        let mut done = self.write(&handle, vec![Command::Delete(ids, unit)], None).await;
         let done = done.pop().unwrap_or(Err(EngineError::Closed))?;
         let died = done.fates.into_iter().map(|fate| match fate {
             Fate::Existed { chunks } => Some(chunks),

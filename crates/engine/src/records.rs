@@ -19,12 +19,17 @@ pub enum Subject {
     Catalog,
     /// A library, which may have been deleted since.
     Library(LibraryId),
+    /// Jobs or webhooks.
+    Work,
 }
 
 impl Subject {
     fn of(stream: Stream) -> Self {
         if stream == Stream::CATALOG {
             return Self::Catalog;
+        }
+        if stream == Stream::WORK {
+            return Self::Work;
         }
         Self::Library(LibraryId::from_bytes(stream.0))
     }
@@ -48,7 +53,7 @@ pub struct RawRecord {
 pub enum WantedRecords {
     /// All.
     All,
-    /// Those of a library and of its companion, and the catalog's.
+    /// Those of a library and of its companion, the catalog's, and those of jobs.
     Library(LibraryId),
     /// The catalog's.
     Catalog,
@@ -87,6 +92,7 @@ impl Engine {
                 of(Stream(id.to_bytes()))?,
                 of(Stream(id.companion().to_bytes()))?,
                 of(Stream::CATALOG)?,
+                of(Stream::WORK)?,
             ],
         };
         let streams = streams.into_iter().map(Iterator::peekable).collect();
@@ -134,9 +140,14 @@ impl Engine {
     /// Waits until a durable record is applied.
     pub async fn applied(&self, subject: Subject, seq: Seq) {
         let inner = &self.0;
+        if subject == Subject::Work {
+            let mut applied = inner.work.applied();
+            while !inner.is_applied(subject, seq) && applied.changed().await.is_ok() {}
+            return;
+        }
         loop {
             let handle = match subject {
-                Subject::Catalog => None,
+                Subject::Catalog | Subject::Work => None,
                 Subject::Library(id) => match inner.handle(id) {
                     Ok(handle) => Some(handle),
                     // It is deleted, or made by a record before this one, which is waited for.
@@ -156,6 +167,9 @@ impl Engine {
 
 impl Inner {
     fn is_applied(&self, subject: Subject, seq: Seq) -> bool {
+        if subject == Subject::Work {
+            return self.is_work_at(seq);
+        }
         let Subject::Library(id) = subject else {
             // What follows from a record of the catalog is done when nothing of it is unapplied.
             let done = self.catalog_unapplied.published_to() >= seq.get();

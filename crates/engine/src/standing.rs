@@ -195,8 +195,9 @@ impl Engine {
         let spec = inner.spec(tenant, library, None).await?;
         inner.check_disk()?;
         let handle = inner.companion(&spec).ok_or(EngineError::StandingQueryNotFound(id))?;
-        let done =
-            inner.write_companion(&handle, library, Command::Delete(vec![id.document()])).await?;
+        let done = inner
+            .write_companion(&handle, library, Command::Delete(vec![id.document()], None))
+            .await?;
         match done {
             (seq, Fate::Existed { .. }) => Ok(Written { seq, value: () }),
             (_seq, Fate::Absent | Fate::NoRoom) => Err(EngineError::StandingQueryNotFound(id)),
@@ -396,7 +397,7 @@ impl Inner {
         let record = record(&spec, &query)?;
         let handle = self.companion_or_new(&spec).await?;
         let (seq, fate) =
-            self.write_companion(&handle, library, Command::Put(vec![record])).await?;
+            self.write_companion(&handle, library, Command::Put(vec![record], None)).await?;
         match fate {
             Fate::Absent | Fate::Existed { .. } => Ok(Written { seq, value: query }),
             Fate::NoRoom => {
@@ -477,9 +478,9 @@ impl Inner {
         command: Command,
     ) -> Result<(Seq, Fate), EngineError> {
         let room = match &command {
-            Command::Put(records) => Some(self.room(records.iter())?),
+            Command::Put(records, _) => Some(self.room(records.iter())?),
             Command::Replace(record, _version) => Some(self.room(std::iter::once(record))?),
-            Command::Delete(_) | Command::Match(_) | Command::Note(_) => None,
+            Command::Delete(..) | Command::Match(_) | Command::Note(_) => None,
         };
         let done = self.write(handle, vec![command], room).await;
         let done = done.into_iter().next().unwrap_or(Err(EngineError::Closed));

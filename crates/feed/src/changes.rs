@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use arrwdb_engine::state::{
     CatalogEntry, DecodeError, DeletedDocument, IndexBuilt, IndexWork, LibraryId, LibraryOutline,
-    MatchedPassage, OutlineChange, PutOutline, Seq, TenantId,
+    MatchedPassage, OutlineChange, PutOutline, Seq, TenantId, WorkEntry,
 };
 
 use bytes::Bytes;
 
 use crate::event::{Changes, ChunkData, DocumentData, EventData, PassageData};
+use crate::job_event::JobData;
 
 /// The events of a record of the catalog; `None` if there are none. `tenant` says whose library it
 /// is about, where the record does not.
@@ -51,7 +52,14 @@ pub(crate) fn of_catalog(
         CatalogEntry::Purged { at: _ } => return None,
     };
     let tenant = owner.or_else(|| tenant(library))?;
-    Some(changes(seq, (library, tenant), entry.at(), vec![data]))
+    Some(changes(seq, (Some(library), tenant), entry.at(), vec![data]))
+}
+
+/// The events of a record of work; `None` if there are none.
+pub(crate) fn of_work(seq: Seq, entry: &WorkEntry) -> Option<Changes> {
+    let job = JobData::of(entry)?;
+    let place = (job.head.library, job.head.tenant);
+    Some(changes(seq, place, entry.at(), vec![EventData::Job(Box::new(job))]))
 }
 
 /// The events of a record of a library; `None` if there are none.
@@ -85,7 +93,7 @@ pub(crate) fn of_library(
         }
         OutlineChange::Batch(note) => data.push(EventData::Batch(note)),
     }
-    (!data.is_empty()).then(|| changes(seq, (library, tenant), outline.at, data))
+    (!data.is_empty()).then(|| changes(seq, (Some(library), tenant), outline.at, data))
 }
 
 /// The events of a record.
@@ -98,7 +106,7 @@ pub(crate) fn decode(parts: &[Bytes]) -> Result<LibraryOutline, DecodeError> {
 
 fn changes(
     seq: Seq,
-    (library, tenant): (LibraryId, TenantId),
+    (library, tenant): (Option<LibraryId>, TenantId),
     at: arrwdb_engine::state::Timestamp,
     data: Vec<EventData>,
 ) -> Changes {

@@ -10,6 +10,7 @@ use arrwdb_engine::state::{
 };
 
 use crate::event_type::{EventType, EventTypes};
+use crate::job_event::JobData;
 use crate::json;
 
 /// A place in the feed: after an event. Ordered as the feed is.
@@ -82,9 +83,9 @@ pub struct Changes {
     pub seq: Seq,
     /// When the change was made.
     pub at: Timestamp,
-    /// The library it is of.
-    pub library: LibraryId,
-    /// Whose library that is, or was.
+    /// The library it is of, if it is of one.
+    pub library: Option<LibraryId>,
+    /// Whose it is, or was.
     pub tenant: TenantId,
     /// What each event says, in order.
     pub data: Vec<EventData>,
@@ -147,8 +148,8 @@ impl<'a> Event<'a> {
         self.data().event_type()
     }
 
-    /// The library it is of.
-    pub fn library(self) -> LibraryId {
+    /// The library it is of, if it is of one.
+    pub fn library(self) -> Option<LibraryId> {
         self.changes.library
     }
 
@@ -251,6 +252,8 @@ pub enum EventData {
     },
     /// A batch began, or ended.
     Batch(BatchNote),
+    /// Something became of a job.
+    Job(Box<JobData>),
     /// A new passage is within the threshold of a standing query.
     QueryMatched {
         /// Which query.
@@ -320,6 +323,7 @@ impl EventData {
                 Some(Failed) => EventType::BatchFailed,
             },
             Self::QueryMatched { .. } => EventType::QueryMatched,
+            Self::Job(job) => job.event_type(),
         }
     }
 
@@ -337,6 +341,7 @@ impl EventData {
             Self::QueryMatched { query_name, passage, .. } => {
                 query_name.len() + passage.passage.len() + size_of::<PassageData>()
             }
+            Self::Job(job) => job.text_bytes(),
             Self::ChunkAdded(_)
             | Self::ChunkDeleted(_)
             | Self::IndexRebuilt { .. }
@@ -388,6 +393,7 @@ impl EventData {
                 see("memory_freed_bytes", Value::Number(*memory_freed_bytes));
             }
             Self::Batch(note) => visit_batch(note, see),
+            Self::Job(job) => job.visit(see),
             Self::QueryMatched { query_id, query_name, distance, passage } => {
                 see("query_id", Value::Id(query_id));
                 see("query_name", Value::Text(query_name));
@@ -423,6 +429,12 @@ pub enum Value<'a> {
     Number(u64),
     /// A distance; one that is not finite is written as unknown.
     Distance(f32),
+    /// A number with a fraction; one that is not finite is written as unknown.
+    Real(f64),
+    /// A moment.
+    Time(Timestamp),
+    /// A JSON value as it is written.
+    Json(&'a str),
     /// Unknown.
     Null,
 }
@@ -434,17 +446,20 @@ impl fmt::Debug for Value<'_> {
             Self::Id(id) => write!(f, "{id}"),
             Self::Number(number) => write!(f, "{number}"),
             Self::Distance(distance) => write!(f, "{distance}"),
+            Self::Real(real) => write!(f, "{real}"),
+            Self::Time(time) => write!(f, "{time:?}"),
+            Self::Json(json) => f.write_str(json),
             Self::Null => f.write_str("null"),
         }
     }
 }
 
 impl<'a> Value<'a> {
-    fn text(text: Option<&'a str>) -> Self {
+    pub(crate) fn text(text: Option<&'a str>) -> Self {
         text.map_or(Self::Null, Self::Text)
     }
 
-    fn number(number: Option<u64>) -> Self {
+    pub(crate) fn number(number: Option<u64>) -> Self {
         number.map_or(Self::Null, Self::Number)
     }
 
@@ -456,6 +471,9 @@ impl<'a> Value<'a> {
             Self::Id(id) => id.to_string().eq_ignore_ascii_case(wanted),
             Self::Number(number) => number.to_string() == wanted,
             Self::Distance(distance) => distance.to_string() == wanted,
+            Self::Real(real) => real.to_string() == wanted,
+            // Nobody writes these twice the same way.
+            Self::Time(_) | Self::Json(_) => false,
             Self::Null => wanted == "null",
         }
     }

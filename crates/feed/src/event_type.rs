@@ -32,11 +32,27 @@ pub enum EventType {
     BatchFailed,
     /// `query.matched`
     QueryMatched,
+    /// `job.submitted`
+    JobSubmitted,
+    /// `job.started`
+    JobStarted,
+    /// `job.progress`
+    JobProgress,
+    /// `job.retrying`
+    JobRetrying,
+    /// `job.cancelling`
+    JobCancelling,
+    /// `job.completed`
+    JobCompleted,
+    /// `job.failed`
+    JobFailed,
+    /// `job.cancelled`
+    JobCancelled,
 }
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 22] = [
         Self::LibraryCreated,
         Self::LibraryUpdated,
         Self::LibraryDeleted,
@@ -51,6 +67,14 @@ impl EventType {
         Self::BatchCompleted,
         Self::BatchFailed,
         Self::QueryMatched,
+        Self::JobSubmitted,
+        Self::JobStarted,
+        Self::JobProgress,
+        Self::JobRetrying,
+        Self::JobCancelling,
+        Self::JobCompleted,
+        Self::JobFailed,
+        Self::JobCancelled,
     ];
 
     /// Its name: the family, a dot, what happened.
@@ -70,6 +94,14 @@ impl EventType {
             Self::BatchCompleted => "batch.completed",
             Self::BatchFailed => "batch.failed",
             Self::QueryMatched => "query.matched",
+            Self::JobSubmitted => "job.submitted",
+            Self::JobStarted => "job.started",
+            Self::JobProgress => "job.progress",
+            Self::JobRetrying => "job.retrying",
+            Self::JobCancelling => "job.cancelling",
+            Self::JobCompleted => "job.completed",
+            Self::JobFailed => "job.failed",
+            Self::JobCancelled => "job.cancelled",
         }
     }
 

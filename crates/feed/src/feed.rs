@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrwdb_engine::state::{CatalogEntry, LibraryId, Seq, TenantId};
+use arrwdb_engine::state::{CatalogEntry, LibraryId, Seq, TenantId, WorkEntry};
 use arrwdb_engine::{Engine, EngineError, RawRecord, Subject, WantedRecords};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -302,6 +302,11 @@ impl Shared {
                 let outline = changes::decode(&record.parts).map_err(undecodable)?;
                 changes::of_library(record.seq, (library, tenant), outline)
             }
+            Subject::Work => {
+                let Some(part) = record.parts.first() else { return Ok(None) };
+                let entry = WorkEntry::decode(part).map_err(undecodable)?;
+                changes::of_work(record.seq, &entry)
+            }
         };
         let durable_at = record.durable_at;
         Ok(changes.map(|changes| Changes { durable_at, ..changes }))
@@ -359,7 +364,7 @@ impl Shared {
     /// Whether a record is worth decoding.
     fn may_concern(&self, filter: &Filter, record: &RawRecord) -> bool {
         match record.subject {
-            Subject::Catalog => true,
+            Subject::Catalog | Subject::Work => true,
             Subject::Library(id) => self.owners.read().tenant(id) == Some(filter.tenant),
         }
     }

@@ -27,7 +27,7 @@ impl Filter {
     /// Whether some of a record's events may pass.
     pub(crate) fn may_pass(&self, changes: &Changes) -> bool {
         changes.tenant == self.tenant
-            && self.library.is_none_or(|library| library == changes.library)
+            && self.library.is_none_or(|library| changes.library == Some(library))
             && self.types.meets(changes.types)
     }
 
@@ -35,7 +35,8 @@ impl Filter {
     pub(crate) fn passes(&self, event: Event<'_>) -> bool {
         self.types.contains(event.event_type())
             && self.members.iter().all(|(name, wanted)| {
-                let mut equal = name == "library_id" && event.library().to_string() == *wanted;
+                let library = event.library().map(|library| library.to_string());
+                let mut equal = name == "library_id" && library.as_ref() == Some(wanted);
                 event.data().visit(&mut |member, value| {
                     equal |= member == name && value.is(wanted);
                 });

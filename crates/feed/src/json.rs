@@ -29,8 +29,10 @@ pub(crate) fn flat(event: Event<'_>, out: &mut String) {
 
 pub(crate) fn data(event: Event<'_>, out: &mut String) {
     out.push('{');
-    if event.event_type().family() == "library" {
-        member(out, "library_id", Value::Id(&event.library()));
+    if event.event_type().family() == "library"
+        && let Some(library) = event.library()
+    {
+        member(out, "library_id", Value::Id(&library));
     }
     event.data().visit(&mut |name, value| member(out, name, value));
     out.push('}');
@@ -40,7 +42,9 @@ pub(crate) fn data(event: Event<'_>, out: &mut String) {
 fn common(event: Event<'_>, out: &mut String) {
     member(out, "seq", Value::Number(event.seq().get()));
     member(out, "type", Value::Text(event.event_type().name()));
-    member(out, "library_id", Value::Id(&event.library()));
+    if let Some(library) = event.library() {
+        member(out, "library_id", Value::Id(&library));
+    }
     member(out, "timestamp", Value::Id(&Rfc3339(event.at())));
 }
 
@@ -60,10 +64,14 @@ fn member(out: &mut String, name: &str, value: Value<'_>) {
         // Writing to a string does not fail.
         Value::Id(id) => write!(out, "\"{id}\"").unwrap_or_default(),
         Value::Number(number) => write!(out, "{number}").unwrap_or_default(),
+        // It was checked to be one when it was submitted.
+        Value::Json(json) => out.push_str(json),
+        Value::Time(time) => write!(out, "\"{}\"", Rfc3339(time)).unwrap_or_default(),
+        Value::Real(real) if real.is_finite() => write!(out, "{real}").unwrap_or_default(),
         Value::Distance(distance) if distance.is_finite() => {
             write!(out, "{distance}").unwrap_or_default();
         }
-        Value::Distance(_) | Value::Null => out.push_str("null"),
+        Value::Distance(_) | Value::Real(_) | Value::Null => out.push_str("null"),
     }
 }
 

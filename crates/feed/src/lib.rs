@@ -28,6 +28,8 @@ mod event;
 mod event_type;
 mod feed;
 mod filter;
+mod job_event;
+mod jobs;
 mod json;
 mod owners;
 mod ring;
@@ -44,6 +46,11 @@ pub use event::{
 pub use event_type::{EventType, EventTypes, UnknownEventType};
 pub use feed::{Feed, FeedConfig};
 pub use filter::Filter;
+pub use job_event::{JobData, JobEvent};
+pub use jobs::{
+    DoneUnits, Halt, JobRun, Jobs, JobsConfig, JobsStats, LiveProgress, Perform, Performed,
+    Performing,
+};
 pub use standing::{Matcher, MatcherStats};
 pub use stats::FeedStats;
 pub use subscription::{Delivery, Subscription};

@@ -201,8 +201,9 @@ impl Ring {
     }
 }
 
-fn topics(changes: &Changes) -> [Topic; 2] {
-    [Topic::Tenant(changes.tenant), Topic::Library(changes.library)]
+fn topics(changes: &Changes) -> impl Iterator<Item = Topic> {
+    let library = changes.library.map(Topic::Library);
+    [Topic::Tenant(changes.tenant)].into_iter().chain(library)
 }
 
 #[cfg(test)]
@@ -218,7 +219,7 @@ mod tests {
         Changes {
             seq: Seq::new(seq),
             at: Timestamp::from_micros(0),
-            library: LibraryId::from_bytes([library; 16]),
+            library: Some(LibraryId::from_bytes([library; 16])),
             tenant: TenantId::DEFAULT,
             data,
             types,

@@ -58,13 +58,16 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 
 const _: () = assert!(RECORD_BYTES_MAX.is_multiple_of(FRAME_BYTES_MAX));
 
-/// Which fold a record belongs to: a library's id as bytes, or [`Stream::CATALOG`].
+/// Which fold a record belongs to: a library's id as bytes, [`Stream::CATALOG`] or
+/// [`Stream::WORK`].
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Ord, PartialOrd, Debug)]
 pub struct Stream(pub [u8; 16]);
 
 impl Stream {
     /// The catalog's stream: all zero.
     pub const CATALOG: Self = Self([0; 16]);
+    /// The stream of jobs and webhooks: all ones, which is no library's id.
+    pub const WORK: Self = Self([0xff; 16]);
 }
 
 /// A durable record, as read back.

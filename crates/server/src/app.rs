@@ -8,11 +8,11 @@
 //! Streams pass an admission of their own and no timeout. Those who follow the change feed hold no
 //! slot of either, since they are many and idle; but while one is sent a snapshot it is a stream.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::Engine;
-use arrwdb_feed::{Feed, Matcher, MatcherStats};
+use arrwdb_feed::{Feed, Jobs, JobsConfig, Matcher, MatcherStats};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
@@ -27,6 +27,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::admission::Admission;
 use crate::config::{Config, CorsConfig};
+use crate::jobs::{JobFiles, Performer};
 use crate::limits::{BODIES_BYTES_MAX, PATH_CHARS_SHOWN};
 use crate::metrics::Metrics;
 use crate::problem::{self, Problem};
@@ -51,7 +52,10 @@ struct Parts {
     streams: Admission,
     sockets: Arc<Sockets>,
     config: Config,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
+    /// Once they are begun, unless they are turned off.
+    jobs: OnceLock<Jobs>,
+    job_files: JobFiles,
     rates: Option<RateLimiter>,
     spools: SpoolDir,
     /// KiB of bodies that may still come into memory.
@@ -75,6 +79,8 @@ impl App {
         config: Config,
         metrics: Metrics,
     ) -> Self {
+        let storage = &config.storage;
+        let job_files = JobFiles::new(&storage.data_dir, config.jobs.export_retention);
         let matcher = Mutex::new(Some(matcher));
         let followers = config.events.streams_max.min(Semaphore::MAX_PERMITS);
         let followers = Arc::new(Semaphore::new(followers));
@@ -94,7 +100,9 @@ impl App {
             streams,
             sockets,
             config,
-            metrics,
+            metrics: Arc::new(metrics),
+            jobs: OnceLock::new(),
+            job_files,
             rates,
             spools,
             bodies,
@@ -164,6 +172,27 @@ impl App {
     /// Every open WebSocket.
     pub(crate) fn sockets(&self) -> &Arc<Sockets> {
         &self.0.sockets
+    }
+
+    /// Who works on jobs; `None` where that is turned off.
+    pub(crate) fn jobs(&self) -> Option<&Jobs> {
+        self.0.jobs.get()
+    }
+
+    /// Begins to work on jobs.
+    pub(crate) async fn start_jobs(&self) {
+        let config = &self.config().jobs;
+        let (limits, metrics) = (self.config().limits.clone(), self.0.metrics.clone());
+        let performer = Performer::new(self.0.job_files.clone(), limits, metrics);
+        let settings = JobsConfig { workers: config.workers, ..JobsConfig::default() };
+        let jobs = Jobs::start(self.0.engine.clone(), Arc::new(performer), settings).await;
+        // They are begun once.
+        drop(self.0.jobs.set(jobs));
+    }
+
+    /// The files of jobs.
+    pub(crate) fn job_files(&self) -> &JobFiles {
+        &self.0.job_files
     }
 
     /// The settings.

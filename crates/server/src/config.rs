@@ -315,8 +315,25 @@ pub struct Config {
     pub embedding: EmbeddingConfig,
     /// The change feed.
     pub events: EventConfig,
+    /// Background jobs.
+    pub jobs: JobConfig,
     /// WebSockets.
     pub sockets: SocketConfig,
+}
+
+/// Background jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobConfig {
+    /// Whether they are done.
+    pub enabled: Switch,
+    /// How many at a time.
+    pub workers: usize,
+    /// How often one is tried again, unless it says otherwise.
+    pub retries_max: u32,
+    /// How long those that are over are remembered.
+    pub retention: Duration,
+    /// How long what an export wrote can be fetched.
+    pub export_retention: Duration,
 }
 
 /// The change feed.
@@ -460,6 +477,13 @@ impl Check<'_> {
                 heartbeat: self.seconds("EVENT_HEARTBEAT_SECONDS"),
                 stall: self.seconds("EVENT_STALL_SECONDS"),
                 buffer_bytes: self.size("EVENT_BUFFER_BYTES"),
+            },
+            jobs: JobConfig {
+                enabled: self.switch("JOB_QUEUE_ENABLED"),
+                workers: self.size("JOB_QUEUE_MAX_WORKERS"),
+                retries_max: u32::try_from(self.whole("JOB_QUEUE_MAX_RETRIES")).unwrap_or(3),
+                retention: self.seconds("JOB_RETENTION_SECONDS"),
+                export_retention: self.seconds("EXPORT_RETENTION_SECONDS"),
             },
             sockets: self.sockets(),
         }

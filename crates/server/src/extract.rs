@@ -351,9 +351,9 @@ pub(crate) async fn next_data(body: &mut Body, idle: Duration) -> Result<Option<
 }
 
 /// Reads a JSON object of type `T` from a whole body; all faults are reported at once.
-pub(crate) fn read_json<T>(
-    body: &[u8],
-    read: impl FnOnce(&mut Reader<'_>) -> Read<T>,
+pub(crate) fn read_json<'a, T>(
+    body: &'a [u8],
+    read: impl FnOnce(&mut Reader<'a>) -> Read<T>,
 ) -> Result<T, Problem> {
     let mut reader = Reader::new(body)?;
     let value = read(&mut reader)?;

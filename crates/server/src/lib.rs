@@ -15,6 +15,7 @@ mod connections;
 mod embedding;
 mod envelope;
 mod extract;
+mod jobs;
 mod json;
 mod limits;
 pub mod logging;

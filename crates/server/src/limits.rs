@@ -173,3 +173,16 @@ const _: () = {
     assert!(ANSWER_PIECE_BYTES as u64 >= SPOOL_READ_BYTES, "a read is one piece");
     assert!(HEADER_BYTES_MAX as usize <= READ_BUFFER_BYTES_MAX, "a head fits the buffer");
 };
+
+// Jobs.
+
+/// Jobs of one list.
+pub(crate) const JOB_PAGE_MAX: u64 = 1000;
+/// Jobs of a list unless asked otherwise.
+pub(crate) const JOB_PAGE_DEFAULT: u64 = 100;
+/// How long a request may wait for a job to be over.
+pub(crate) const JOB_WAIT_SECONDS_MAX: u64 = 60;
+/// How often a job may ask to be tried again.
+pub(crate) const JOB_RETRIES_MAX: u32 = 10;
+/// How often exports that have expired are looked for.
+pub(crate) const EXPORTS_LOOK: Duration = Duration::from_mins(10);

@@ -69,6 +69,16 @@ kinds! {
         "There is no document of this id.";
     STANDING_QUERY_NOT_FOUND = "standing-query-not-found", 404, "Standing query not found", "StandingQueryNotFoundError",
         "The library has no standing query of this id.";
+    JOB_NOT_FOUND = "job-not-found", 404, "Job not found", "JobNotFoundError",
+        "There is no job of this id: it never was, or it was over so long ago that it is forgotten (JOB_RETENTION_SECONDS).";
+    JOB_STATE = "job-state", 400, "Job state", "JobStateError",
+        "The job is not in a state in which that can be done; it may be over already.";
+    WEBHOOK_NOT_FOUND = "webhook-not-found", 404, "Webhook not found", "WebhookNotFoundError",
+        "There is no webhook of this id.";
+    TOO_MANY_WEBHOOKS = "too-many-webhooks", 409, "Too many webhooks", "TooManyWebhooksError",
+        "There are as many webhooks as there may be. Delete one first.";
+    JOBS_DISABLED = "jobs-disabled", 503, "Jobs are turned off", "JobsDisabledError",
+        "The server does no background jobs: JOB_QUEUE_ENABLED is false.";
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, "Method Not Allowed", "MethodNotAllowedError",
         "The path exists, but not for this method; the header Allow lists those that it has.";
     BODY_TIMEOUT = "body-timeout", 408, "Request body timed out", "RequestTimeoutError",
@@ -299,6 +309,10 @@ impl From<EngineError> for Problem {
             EngineError::TooManyDocuments(_) => Self::new(&TOO_MANY_DOCUMENTS, text),
             EngineError::StandingQueryNotFound(_) => Self::new(&STANDING_QUERY_NOT_FOUND, text),
             EngineError::TooManyStandingQueries(_) => Self::new(&TOO_MANY_STANDING_QUERIES, text),
+            EngineError::JobNotFound(_) => Self::new(&JOB_NOT_FOUND, text),
+            EngineError::JobState(_) => Self::new(&JOB_STATE, text),
+            EngineError::WebhookNotFound(_) => Self::new(&WEBHOOK_NOT_FOUND, text),
+            EngineError::TooManyWebhooks(_) => Self::new(&TOO_MANY_WEBHOOKS, text),
             EngineError::Invalid { field, detail } => Self::field(field, detail),
             EngineError::Blank { field, detail } => Self::at(&INVALID_REQUEST, field, detail),
             EngineError::Vector { field, detail } => Self::at(&INVALID_VECTOR, field, detail),

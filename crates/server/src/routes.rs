@@ -10,6 +10,8 @@ mod health;
 mod index;
 mod index_settings;
 mod ingest;
+mod job_requests;
+mod jobs;
 mod libraries;
 mod metrics;
 mod requests;
@@ -19,7 +21,12 @@ mod search_requests;
 mod socket;
 mod standing_queries;
 
+pub(crate) use admin::PurgeAnswer;
+pub(crate) use answers::{ExportLine, rfc3339};
+pub(crate) use index_settings::IndexSettings;
+pub(crate) use ingest::busy_for;
 pub use requests::document_problems;
+pub(crate) use requests::{Form, read_document};
 pub(crate) use root::API_VERSION;
 pub use socket::message_problem;
 pub(crate) use socket::{SocketBounds, Sockets};
@@ -66,12 +73,17 @@ fn plain_api() -> OpenApiRouter<App> {
         .merge(search::routes())
         .merge(standing_queries::routes())
         .merge(index::routes())
+        .merge(jobs::routes())
         .merge(events::routes())
         .merge(socket::routes())
 }
 
 fn streams_api() -> OpenApiRouter<App> {
-    ingest::routes().merge(export::routes()).merge(index::long_routes()).merge(admin::routes())
+    ingest::routes()
+        .merge(export::routes())
+        .merge(index::long_routes())
+        .merge(admin::routes())
+        .merge(jobs::long_routes())
 }
 
 /// All of them, for the OpenAPI document.

@@ -1,5 +1,6 @@
 //! A server from its settings to its end.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -8,13 +9,14 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::embed::Embedder;
+use arrwdb_engine::state::Seq;
 use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts, FollowError};
 use arrwdb_feed::{Feed, FeedConfig, FeedError, Matcher};
 
 use crate::app::{App, router};
 use crate::config::Config;
 use crate::connections;
-use crate::limits::SOCKETS_CLOSED_WAIT;
+use crate::limits::{EXPORTS_LOOK, SOCKETS_CLOSED_WAIT};
 use crate::machine;
 use crate::metrics::Metrics;
 use crate::model::{self, ModelError};
@@ -50,6 +52,9 @@ pub enum ServeError {
     /// What standing queries are there cannot be read.
     #[error("cannot match standing queries: {0}")]
     Matcher(FollowError),
+    /// What jobs work on cannot be looked through.
+    #[error("cannot open the files of jobs: {0}")]
+    Jobs(std::io::Error),
     /// Signals cannot be heard.
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
@@ -109,6 +114,7 @@ pub async fn serve_with(
     let load = config.load.clone();
     let feed = open_feed(&config, engine.clone()).await?;
     let app = App::new(engine.clone(), (feed.clone(), matcher), config, metrics);
+    let expiring = open_jobs(&app).await?;
     announce(&app, address);
     let stopped = OnceLock::new();
     let in_time = connections::serve(listener, router(&app), &load, async {
@@ -129,6 +135,10 @@ pub async fn serve_with(
     }
     if let Some(fetching) = fetching {
         fetching.abort();
+    }
+    expiring.abort();
+    if let Some(jobs) = app.jobs() {
+        jobs.close().await;
     }
     if let Some(matcher) = app.take_matcher() {
         matcher.close().await;
@@ -174,6 +184,7 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
         scrub_bytes_per_second: storage.scrub_bytes_per_second,
         feed_retention: storage.feed_retention,
         feed_retention_bytes: storage.feed_retention_bytes,
+        job_retention: config.jobs.retention,
         log_file_bytes: EngineConfig::LOG_FILE_BYTES,
         disk_free_bytes_min: storage.disk_free_bytes_min,
         documents_per_library_max: storage.documents_per_library_max,
@@ -186,6 +197,32 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
 async fn open_feed(config: &Config, engine: Engine) -> Result<Feed, ServeError> {
     let sizes = FeedConfig { bytes_max: config.events.buffer_bytes, ..FeedConfig::default() };
     Feed::start(engine, sizes).await.map_err(ServeError::Feed)
+}
+
+/// Begins to work on jobs, and to remove what exports wrote once it has expired.
+async fn open_jobs(app: &App) -> Result<tokio::task::JoinHandle<()>, ServeError> {
+    let (files, engine) = (app.job_files().clone(), app.engine().clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let wanted = engine.unfinished_jobs(Seq::START);
+        let wanted = wanted.iter().map(|job| job.spec.head.id).collect::<HashSet<_>>();
+        files.open(|id| wanted.contains(&id))
+    });
+    opened.await.map_err(std::io::Error::other).flatten().map_err(ServeError::Jobs)?;
+    if app.config().jobs.enabled.is_on() {
+        app.start_jobs().await;
+    }
+    let files = app.job_files().clone();
+    Ok(tokio::spawn(async move {
+        let mut look = tokio::time::interval(EXPORTS_LOOK);
+        loop {
+            look.tick().await;
+            let files = files.clone();
+            let expired = tokio::task::spawn_blocking(move || files.expire()).await;
+            if let Err(error) = expired.map_err(std::io::Error::other).flatten() {
+                tracing::warn!(%error, "exports that have expired cannot be removed");
+            }
+        }
+    }))
 }
 
 /// Says where the server is and what it holds: in words for people, in one log line for machines.

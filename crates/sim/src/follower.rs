@@ -103,7 +103,8 @@ impl Follower {
             ChangeEntry::Catalog(CatalogEntry::LibraryCreated(spec)) => {
                 self.copy.insert(spec.id, BTreeMap::new());
             }
-            ChangeEntry::Catalog(
+            ChangeEntry::Work(_)
+            | ChangeEntry::Catalog(
                 CatalogEntry::LibraryUpdated { .. }
                 | CatalogEntry::IndexChanged { .. }
                 | CatalogEntry::IndexBuilt { .. }

@@ -1,7 +1,8 @@
 //! The catalog: which libraries there are, as a fold over the catalog's stream.
 //!
-//! A snapshot of it is `text "arrwcat" | u32 version = 3 | u64 applied | u32 n | n * (spec | u64
-//! checkpointed)`, with a CRC32C of all of that behind it.
+//! A snapshot of it is `text "arrwcat" | u32 version = 4 | u64 applied | u32 n | n * (spec | u64
+//! checkpointed) | u32 bytes | snapshot of work`, with a CRC32C of all of that behind it. Specs are
+//! of version 3. Older versions are their specs' versions, and end before the snapshot of work.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +14,11 @@ use crate::entry::{CatalogEntry, DeletedLibrary, IndexBuilt, SPEC_VERSION, read_
 use crate::ids::{LibraryId, Seq, TenantId, Timestamp};
 use crate::library::LibrarySpec;
 use crate::limits::LIBRARIES_MAX;
+use crate::work::Work;
 
 const MAGIC: &str = "arrwcat";
-/// The version that is written; its specs are of the same version. Older ones are read.
-const VERSION: u32 = SPEC_VERSION as u32;
+/// The version that is written. Older ones are read.
+const VERSION: u32 = 4;
 
 /// Which libraries exist. Immutable; a copy shares its specs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -206,9 +208,10 @@ impl Catalog {
             .ok_or(CatalogRejection::NotFound(id))
     }
 
-    /// A snapshot's bytes. `checkpointed` says up to where each library's records are in its
-    /// manifest at least ([`Seq::START`]: it need not have one): what the log may have lost.
-    pub fn write(&self, checkpointed: impl Fn(LibraryId) -> Seq) -> Vec<u8> {
+    /// A snapshot's bytes, with those of what is to be done. `checkpointed` says up to where each
+    /// library's records are in its manifest at least ([`Seq::START`]: it need not have one): what
+    /// the log may have lost.
+    pub fn write(&self, work: &Work, checkpointed: impl Fn(LibraryId) -> Seq) -> Vec<u8> {
         let mut out = Writer::with_capacity(64 + self.libraries.len() * 160);
         out.text(MAGIC);
         out.u32(VERSION);
@@ -218,28 +221,48 @@ impl Catalog {
             write_spec(&mut out, spec);
             out.u64(checkpointed(spec.id).get());
         }
+        let work = work.write();
+        out.count(work.len());
+        out.raw(&work);
         seal(out)
     }
+}
 
-    /// Reads a snapshot, checksum first: the catalog, and what [`Catalog::write`] was told of each
-    /// library.
-    pub fn read(bytes: &[u8]) -> Result<(Self, BTreeMap<LibraryId, Seq>), DecodeError> {
+/// What a snapshot says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The libraries.
+    pub catalog: Catalog,
+    /// What [`Catalog::write`] was told of each.
+    pub checkpointed: BTreeMap<LibraryId, Seq>,
+    /// What is to be done; nothing, in snapshots of before there was any.
+    pub work: Work,
+}
+
+impl Snapshot {
+    /// Reads a snapshot, checksum first.
+    pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut from = unseal(bytes)?;
-        let version = match (from.text("magic")?, from.u32("version")?) {
-            (MAGIC, version @ 1..=VERSION) => u8::try_from(version).unwrap_or(SPEC_VERSION),
-            _ => return Err(from.error("a catalog snapshot of a version this build knows")),
+        let (MAGIC, version @ 1..=VERSION) = (from.text("magic")?, from.u32("version")?) else {
+            return Err(from.error("a catalog snapshot of a version this build knows"));
         };
+        let of_specs = u8::try_from(version).map_or(SPEC_VERSION, |it| it.min(SPEC_VERSION));
         let applied = Seq::new(from.u64("applied sequence")?);
         let mut libraries = BTreeMap::new();
         let mut checkpointed = BTreeMap::new();
         for _library in 0..from.count(68, "libraries")? {
-            let spec = read_spec(&mut from, version)?;
+            let spec = read_spec(&mut from, of_specs)?;
             checkpointed.insert(spec.id, Seq::new(from.u64("checkpointed sequence")?));
             libraries.insert(spec.id, Arc::new(spec));
         }
+        let mut work = Work::default();
+        if version == VERSION {
+            let bytes = from.count(1, "snapshot of work")?;
+            work = Work::read(from.raw(bytes, "snapshot of work")?)?;
+        }
         from.end()?;
         let companions = libraries.values().filter(|spec| spec.companion_of.is_some()).count();
-        Ok((Self { applied, libraries, companions }, checkpointed))
+        Ok(Self { catalog: Catalog { applied, libraries, companions }, checkpointed, work })
     }
 }
 
@@ -310,9 +333,10 @@ mod tests {
         assert_eq!(catalog.get(spec(1).id).unwrap().name, "renamed");
         assert_eq!(catalog.get(spec(1).id).unwrap().index, index);
         assert!(catalog.get(spec(2).id).is_none());
-        let (read, checkpointed) = Catalog::read(&catalog.write(|_id| Seq::new(7))).unwrap();
-        assert_eq!(read, catalog);
-        assert_eq!(checkpointed, BTreeMap::from([(spec(1).id, Seq::new(7))]));
+        let bytes = catalog.write(&Work::default(), |_id| Seq::new(7));
+        let read = Snapshot::read(&bytes).unwrap();
+        assert_eq!(read.catalog, catalog);
+        assert_eq!(read.checkpointed, BTreeMap::from([(spec(1).id, Seq::new(7))]));
     }
 
     #[test]
@@ -338,7 +362,8 @@ mod tests {
         assert_eq!(catalog.companion(of).unwrap().id, of.companion());
         assert!(of.companion().is_companion() && !of.is_companion());
         assert!(catalog.owned(TenantId::DEFAULT, of.companion()).is_err());
-        let (read, _) = Catalog::read(&catalog.write(|_id| Seq::START)).unwrap();
+        let bytes = catalog.write(&Work::default(), |_id| Seq::START);
+        let read = Snapshot::read(&bytes).unwrap().catalog;
         assert_eq!(read, catalog);
         let gone = read.apply(Seq::new(3), &CatalogEntry::LibraryDeleted { id: of, at, was: None });
         assert_eq!(gone.iter().count(), 0);
@@ -348,11 +373,11 @@ mod tests {
     #[test]
     fn a_damaged_snapshot_is_refused() {
         let catalog = Catalog::default().apply(Seq::new(1), &CatalogEntry::LibraryCreated(spec(1)));
-        let bytes = catalog.write(|_id| Seq::START);
+        let bytes = catalog.write(&Work::default(), |_id| Seq::START);
         for place in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[place] ^= 1;
-            assert!(Catalog::read(&damaged).is_err(), "byte {place}");
+            assert!(Snapshot::read(&damaged).is_err(), "byte {place}");
         }
     }
 }

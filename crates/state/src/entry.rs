@@ -18,11 +18,14 @@
 //!                                 n * (body | f32 * chunks * dimension)
 //!                             v2: behind the first n: u32 m
 //!                                 m * (u32 document | u32 k | chunk id 16 * k) of those replaced
+//!                             v3: behind the time: unit
 //!         17 DocumentsDeleted v1: i64 at | u32 n | id 16 * n
 //!                             v2: i64 at | u32 n
 //!                                 n * (id 16 | text? title | u32 k | chunk id 16 * k)
+//!                             v3: behind the time: unit
 //!         18 BatchStarted     v1: i64 at | batch
 //!         19 BatchFinished    v1: i64 at | batch | u64 successful | u64 failed | u8 failure
+//! unit: u8 of a job, (id 16 job | u64 unit)?
 //! batch: id 16 | u8 operation | u8 known, u64 total?
 //!         20 QueriesMatched   v1: i64 at | id 16 library | through
 //!                                 u32 n, n * (id 16 query | text name)
@@ -52,6 +55,7 @@ use crate::library::{LibrarySpec, ModelName};
 use crate::limits::DIMENSIONS_MAX;
 use crate::matched::QueriesMatched;
 use crate::record::DocumentRecord;
+use crate::work::JobUnit;
 
 const LIBRARY_CREATED: u8 = 1;
 const LIBRARY_UPDATED: u8 = 2;
@@ -67,8 +71,9 @@ const QUERIES_MATCHED: u8 = 20;
 const VERSION: u8 = 1;
 /// The version of a library's deletion that is written: 1 did not say whose it was.
 const DELETED_VERSION: u8 = 2;
-/// The version of entries about documents that is written: 1 did not say what was there before.
-const DOCUMENTS_VERSION: u8 = 2;
+/// The version of entries about documents that is written: 1 did not say what was there before, 2
+/// not for which job.
+const DOCUMENTS_VERSION: u8 = 3;
 /// The version of a library's spec that is written: 1 had neither index nor metric, 2 knew no
 /// companions.
 pub(crate) const SPEC_VERSION: u8 = 3;
@@ -165,6 +170,8 @@ pub enum LibraryEntry {
     DocumentsPut {
         /// When.
         at: Timestamp,
+        /// What job it was done for, if it was for one.
+        unit: Option<JobUnit>,
         /// The documents.
         documents: Vec<DocumentRecord>,
         /// Those of them that took the place of another, ascending. Empty in entries of version 1,
@@ -175,6 +182,8 @@ pub enum LibraryEntry {
     DocumentsDeleted {
         /// When.
         at: Timestamp,
+        /// What job it was done for, if it was for one.
+        unit: Option<JobUnit>,
         /// The documents.
         documents: Vec<DeletedDocument>,
     },
@@ -337,15 +346,27 @@ impl LibraryEntry {
         u32::try_from(first.vectors.len() / first.chunks()).ok()
     }
 
+    /// For which unit of a job an entry was written, from its bytes or the first part of them.
+    pub fn unit(bytes: &[u8]) -> Result<Option<JobUnit>, DecodeError> {
+        let mut from = Reader::new(bytes);
+        let kind = from.u8("entry kind")?;
+        let version = from.u8("entry version")?;
+        from.i64("time")?;
+        match kind {
+            DOCUMENTS_PUT | DOCUMENTS_DELETED => documents::read_unit(&mut from, version),
+            _ => Ok(None),
+        }
+    }
+
     /// The entry's bytes in parts to be written one after the other; bodies and vectors are
     /// shared, not copied. Each of them is a part of its own.
     pub fn encode(&self) -> Vec<Bytes> {
         match self {
-            Self::DocumentsPut { at, documents, replaced } => {
-                documents::encode_put(*at, documents, replaced)
+            Self::DocumentsPut { at, unit, documents, replaced } => {
+                documents::encode_put((*at, *unit), documents, replaced)
             }
-            Self::DocumentsDeleted { at, documents } => {
-                vec![documents::encode_deleted(*at, documents)]
+            Self::DocumentsDeleted { at, unit, documents } => {
+                vec![documents::encode_deleted((*at, *unit), documents)]
             }
             Self::Batch { at, note } => {
                 let kind = if note.end.is_some() { BATCH_FINISHED } else { BATCH_STARTED };
@@ -376,11 +397,12 @@ impl LibraryEntry {
             (DOCUMENTS_PUT, 1..=DOCUMENTS_VERSION) => {
                 let heads = documents::read_heads(&mut from, version)?;
                 let documents = documents::read_documents(&mut from, &heads, bytes)?;
-                Self::DocumentsPut { at, documents, replaced: heads.replaced }
+                Self::DocumentsPut { at, unit: heads.unit, documents, replaced: heads.replaced }
             }
             (DOCUMENTS_DELETED, 1..=DOCUMENTS_VERSION) => {
+                let unit = documents::read_unit(&mut from, version)?;
                 let documents = documents::read_deleted(&mut from, version)?;
-                Self::DocumentsDeleted { at, documents }
+                Self::DocumentsDeleted { at, unit, documents }
             }
             (BATCH_STARTED | BATCH_FINISHED, VERSION) => {
                 Self::Batch { at, note: BatchNote::read(&mut from, kind == BATCH_FINISHED)? }

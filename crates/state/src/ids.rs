@@ -88,6 +88,14 @@ uuid_newtype! {
     /// A standing query of one library.
     QueryId, "standing query id"
 }
+uuid_newtype! {
+    /// A job.
+    JobId, "job id"
+}
+uuid_newtype! {
+    /// A webhook.
+    WebhookId, "webhook id"
+}
 
 /// The version that the ids of companions have; those that the server makes have version 7.
 const COMPANION_VERSION: u8 = 0x80;

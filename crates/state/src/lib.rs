@@ -37,6 +37,7 @@ mod standing;
 mod transition;
 mod verify;
 mod view;
+mod work;
 
 pub use arrwdb_index::{
     Calibration, Choice, Curve, Effort, Executor, Figure, IndexSpec, Metric, ParameterError, Point,
@@ -44,7 +45,7 @@ pub use arrwdb_index::{
 };
 pub use batch::{BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome};
 pub use calibrating::{Calibrated, Standing};
-pub use catalog::{Catalog, CatalogCommand, CatalogRejection};
+pub use catalog::{Catalog, CatalogCommand, CatalogRejection, Snapshot};
 pub use codec::DecodeError;
 pub use document::{Chunk, Custom, Document, DocumentMetadata};
 pub use entry::{
@@ -52,7 +53,10 @@ pub use entry::{
     LibraryOutline, OutlineChange, PutOutline, Replaced,
 };
 pub use filter::{FilterFault, MetadataFilter};
-pub use ids::{ChunkId, DocumentId, LibraryId, ParseIdError, QueryId, Seq, TenantId, Timestamp};
+pub use ids::{
+    ChunkId, DocumentId, JobId, LibraryId, ParseIdError, QueryId, Seq, TenantId, Timestamp,
+    WebhookId,
+};
 pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
 pub use listing::{Cursor, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};
@@ -70,3 +74,8 @@ pub use standing::StandingQuery;
 pub use transition::{Command, Decision, Fate, Rejection};
 pub use verify::Inconsistency;
 pub use view::{SegmentView, View};
+pub use work::{
+    Job, JobChange, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority, JobProgress,
+    JobSpec, JobState, JobUnit, SealedSecret, Webhook, WebhookStatus, Work, WorkCommand, WorkEntry,
+    WorkRejection,
+};

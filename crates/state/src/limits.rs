@@ -41,6 +41,20 @@ pub const STANDING_QUERIES_MAX: u64 = 100_000;
 pub const MATCHED_PASSAGE_CHARS_MAX: usize = 1000;
 /// Matches of one record; more are in the next one.
 pub const MATCHES_PER_RECORD_MAX: usize = 16_384;
+/// Jobs that wait or are worked on, of all tenants: each costs a few hundred bytes of memory.
+pub const JOBS_UNFINISHED_MAX: usize = 100_000;
+/// Bytes of their parameters.
+pub const JOBS_UNFINISHED_BYTES_MAX: u64 = 64 << 20;
+/// Jobs that are over and remembered, of all tenants.
+pub const JOBS_FINISHED_MAX: usize = 10_000;
+/// Bytes of what they said.
+pub const JOBS_FINISHED_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of one job's parameters; what is larger lies in a file beside the log.
+pub const JOB_PARAMETERS_BYTES_MAX: usize = 64 << 10;
+/// Bytes of what one job has to say when it is over.
+pub const JOB_RESULT_BYTES_MAX: usize = 16 << 10;
+/// Webhooks of all tenants: each is a cursor with a connection of its own.
+pub const WEBHOOKS_MAX: usize = 1000;
 /// Rows of one segment: positions are 32 bits, and merges stop well before.
 pub const SEGMENT_ROWS_MAX: u32 = 1 << 30;
 

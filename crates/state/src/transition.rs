@@ -12,14 +12,15 @@ use crate::matched::QueriesMatched;
 use crate::record::DocumentRecord;
 use crate::segment::{Damage, MemorySegment, Segment, count};
 use crate::view::{Place, SegmentView, View};
+use crate::work::JobUnit;
 
 /// A wish: everything about it has been made (ids, times, vectors) but nothing decided.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Add documents, or replace those whose ids exist.
-    Put(Vec<DocumentRecord>),
-    /// Delete documents.
-    Delete(Vec<DocumentId>),
+    /// Add documents, or replace those whose ids exist; for a unit of a job, or for a caller.
+    Put(Vec<DocumentRecord>, Option<JobUnit>),
+    /// Delete documents; for a unit of a job, or for a caller.
+    Delete(Vec<DocumentId>, Option<JobUnit>),
     /// Replace a document, if its version is still the one that this record added; its fate is
     /// [`Fate::Absent`] if it is not.
     Replace(DocumentRecord, Seq),
@@ -82,13 +83,13 @@ impl View {
         documents_max: Option<u64>,
     ) -> Result<Decision, Rejection> {
         match command {
-            Command::Put(documents) => self.decide_put(documents, at, documents_max),
-            Command::Delete(ids) => self.decide_delete(&ids, at),
+            Command::Put(documents, unit) => self.decide_put((documents, unit), at, documents_max),
+            Command::Delete(ids, unit) => self.decide_delete((&ids, unit), at),
             Command::Replace(document, version) => {
                 if self.born(document.id())? != Some(version) {
                     return Ok(Decision { entry: None, fates: vec![Fate::Absent] });
                 }
-                self.decide_put(vec![document], at, documents_max)
+                self.decide_put((vec![document], None), at, documents_max)
             }
             Command::Match(matched) => self.decide_match(matched, at),
             Command::Note(note) => {
@@ -100,7 +101,7 @@ impl View {
 
     fn decide_put(
         &self,
-        documents: Vec<DocumentRecord>,
+        (documents, unit): (Vec<DocumentRecord>, Option<JobUnit>),
         at: Timestamp,
         documents_max: Option<u64>,
     ) -> Result<Decision, Rejection> {
@@ -145,7 +146,8 @@ impl View {
             kept.push(document);
         }
         let put = !kept.is_empty();
-        let entry = put.then_some(LibraryEntry::DocumentsPut { at, documents: kept, replaced });
+        let entry =
+            put.then_some(LibraryEntry::DocumentsPut { at, unit, documents: kept, replaced });
         Ok(Decision { entry, fates })
     }
 
@@ -159,7 +161,11 @@ impl View {
         }
     }
 
-    fn decide_delete(&self, ids: &[DocumentId], at: Timestamp) -> Result<Decision, Rejection> {
+    fn decide_delete(
+        &self,
+        (ids, unit): (&[DocumentId], Option<JobUnit>),
+        at: Timestamp,
+    ) -> Result<Decision, Rejection> {
         let mut fates = Vec::with_capacity(ids.len());
         let mut kept: Vec<DeletedDocument> = Vec::new();
         for id in ids {
@@ -172,7 +178,7 @@ impl View {
             }
         }
         let deleted = !kept.is_empty();
-        let entry = deleted.then_some(LibraryEntry::DocumentsDeleted { at, documents: kept });
+        let entry = deleted.then_some(LibraryEntry::DocumentsDeleted { at, unit, documents: kept });
         Ok(Decision { entry, fates })
     }
 
@@ -206,7 +212,7 @@ impl View {
         let mut next = self.clone();
         next.applied = seq;
         match entry {
-            LibraryEntry::DocumentsPut { at: _, documents, replaced: _ } => {
+            LibraryEntry::DocumentsPut { at: _, unit: _, documents, replaced: _ } => {
                 for document in documents {
                     next.kill(document.id(), seq)?;
                     next.documents += 1;
@@ -218,7 +224,7 @@ impl View {
                     next.segments.push(SegmentView::new(Segment::Memory(segment)));
                 }
             }
-            LibraryEntry::DocumentsDeleted { at: _, documents } => {
+            LibraryEntry::DocumentsDeleted { at: _, unit: _, documents } => {
                 for document in documents {
                     next.kill(document.id, seq)?;
                 }

@@ -11,9 +11,11 @@ use arrwdb_state::{
     BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome, Catalog, CatalogEntry, Chunk,
     ChunkId, Command, Custom, DeletedDocument, DeletedLibrary, Document, DocumentId,
     DocumentMetadata, DocumentRecord, FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork,
-    LibraryEntry, LibraryId, LibrarySpec, Manifest, MatchPosition, MatchedPassage, MatchedQuery,
-    Metric, ModelName, Quantization, QueriesMatched, QueryId, Replaced, Segment, Seq, Structure,
-    TenantId, Timestamp, View,
+    JobChange, JobEnd, JobHead, JobId, JobInput, JobKind, JobOutcome, JobPriority, JobProgress,
+    JobSpec, JobUnit, LibraryEntry, LibraryId, LibrarySpec, Manifest, MatchPosition,
+    MatchedPassage, MatchedQuery, Metric, ModelName, Quantization, QueriesMatched, QueryId,
+    Replaced, SealedSecret, Segment, Seq, Snapshot, Structure, TenantId, Timestamp, View, Webhook,
+    WebhookId, WebhookStatus, Work, WorkEntry,
 };
 
 fn check(name: &str, bytes: &[u8]) {
@@ -137,7 +139,106 @@ fn golden_catalog_entries() {
     check("purged-1.bin", &CatalogEntry::Purged { at }.encode());
     let catalog = Catalog::default().apply(Seq::new(7), &created);
     let catalog = catalog.apply(Seq::new(8), &companion);
-    check("catalog-3.bin", &catalog.write(|_id| Seq::new(5)));
+    let mut work = Work::default();
+    for (seq, entry) in (9..).zip(work_entries()) {
+        work.apply(Seq::new(seq), &entry);
+    }
+    check("catalog-4.bin", &catalog.write(&work, |_id| Seq::new(5)));
+}
+
+fn webhook(n: u8) -> Webhook {
+    let at = Timestamp::from_micros;
+    Webhook {
+        id: WebhookId::from_bytes([n; 16]),
+        tenant: TenantId::new(2),
+        url: "https://example.com/hook".into(),
+        events: vec!["document.*".into()],
+        description: Some("of documents".into()),
+        status: WebhookStatus::Paused,
+        max_retries: 3,
+        retry_delay_seconds: 60,
+        timeout_seconds: 30,
+        parallel: false,
+        secrets: vec![SealedSecret { sealed: vec![9; 40].into(), until: Some(at(70)) }],
+        created_at: at(9),
+        updated_at: at(11),
+        after: Seq::new(3),
+    }
+}
+
+fn work_entries() -> Vec<WorkEntry> {
+    let at = Timestamp::from_micros;
+    let head = |n| JobHead {
+        id: JobId::from_bytes([n; 16]),
+        tenant: TenantId::new(2),
+        library: (n == 1).then(|| spec().id),
+        kind: if n == 1 { JobKind::BatchImport } else { JobKind::Purge },
+    };
+    let submitted = |n| {
+        WorkEntry::JobSubmitted(JobSpec {
+            head: head(n),
+            priority: JobPriority::High,
+            parameters: "{}".into(),
+            input: (n == 1).then_some(JobInput { bytes: 900, crc: 5, units: 7 }),
+            retries_max: 3,
+            run_at: (n == 2).then(|| at(100)),
+            submitted_at: at(9),
+        })
+    };
+    let changed = |n, change| WorkEntry::JobChanged { at: at(10), head: head(n), change };
+    let progress =
+        JobProgress { current: 4, total: Some(7), failed: 1, chunks: 11, through: Seq::new(8) };
+    let end = JobEnd {
+        outcome: JobOutcome::Completed,
+        started_at: Some(at(10)),
+        progress,
+        result: Some("{\"imported\":6}".into()),
+        error: None,
+    };
+    vec![
+        submitted(1),
+        changed(1, JobChange::Started),
+        changed(1, JobChange::Progressed(progress)),
+        changed(
+            1,
+            JobChange::Retried { not_before: at(20), error: "it rains".into(), counted: true },
+        ),
+        changed(1, JobChange::CancelRequested),
+        changed(1, JobChange::Finished(end)),
+        submitted(2),
+        submitted(3),
+        WorkEntry::JobsForgotten { at: at(12), jobs: vec![head(3).id] },
+        WorkEntry::WebhookPut(webhook(1)),
+        WorkEntry::WebhookPut(webhook(2)),
+        WorkEntry::WebhookDeleted {
+            at: at(13),
+            id: WebhookId::from_bytes([2; 16]),
+            tenant: TenantId::new(2),
+        },
+    ]
+}
+
+const WORK_ENTRIES: [&str; 12] = [
+    "job-submitted-1.bin",
+    "job-started-1.bin",
+    "job-progressed-1.bin",
+    "job-retried-1.bin",
+    "job-cancel-requested-1.bin",
+    "job-finished-1.bin",
+    "job-submitted-later-1.bin",
+    "job-submitted-last-1.bin",
+    "jobs-forgotten-1.bin",
+    "webhook-put-1.bin",
+    "webhook-put-other-1.bin",
+    "webhook-deleted-1.bin",
+];
+
+#[test]
+fn golden_work_entries() {
+    for (name, entry) in WORK_ENTRIES.into_iter().zip(work_entries()) {
+        check(name, &entry.encode());
+        assert_eq!(WorkEntry::decode(&entry.encode()).unwrap(), entry);
+    }
 }
 
 #[test]
@@ -150,7 +251,7 @@ fn files_of_earlier_versions_still_open() {
         CatalogEntry::LibraryCreated(first.clone())
     );
     let catalog = std::fs::read(dir.join("catalog-1.bin")).unwrap();
-    let (catalog, _checkpointed) = Catalog::read(&catalog).unwrap();
+    let catalog = Snapshot::read(&catalog).unwrap().catalog;
     assert_eq!(**catalog.get(first.id).unwrap(), first);
     let manifest = Manifest::read(&std::fs::read(dir.join("manifest-1.bin")).unwrap()).unwrap();
     let now = Manifest::read(&std::fs::read(dir.join("manifest-2.bin")).unwrap()).unwrap();
@@ -159,9 +260,11 @@ fn files_of_earlier_versions_still_open() {
     assert_eq!((now.applied, now.oldest()), (Seq::new(12), Seq::START));
     let created = std::fs::read(dir.join("library-created-2.bin")).unwrap();
     assert_eq!(CatalogEntry::decode(&created).unwrap(), CatalogEntry::LibraryCreated(spec()));
-    let catalog = std::fs::read(dir.join("catalog-2.bin")).unwrap();
-    let (catalog, _checkpointed) = Catalog::read(&catalog).unwrap();
-    assert_eq!(**catalog.get(spec().id).unwrap(), spec());
+    for name in ["catalog-2.bin", "catalog-3.bin"] {
+        let read = Snapshot::read(&std::fs::read(dir.join(name)).unwrap()).unwrap();
+        assert_eq!(**read.catalog.get(spec().id).unwrap(), spec());
+        assert_eq!(read.work, Work::default());
+    }
     assert_eq!(manifest.matched, MatchPosition::START);
 }
 
@@ -193,8 +296,9 @@ fn golden_library_entries_and_segment() {
     let at = Timestamp::from_micros(9);
     let chunks = vec![ChunkId::from_bytes([8; 16]), ChunkId::from_bytes([9; 16])];
     let replaced = vec![Replaced { document: 0, chunks: chunks.clone() }];
-    let put = LibraryEntry::DocumentsPut { at, documents: vec![record()], replaced };
-    check("documents-put-2.bin", &put.encode().concat());
+    let unit = Some(JobUnit { job: JobId::from_bytes([6; 16]), unit: 70 });
+    let put = LibraryEntry::DocumentsPut { at, unit, documents: vec![record()], replaced };
+    check("documents-put-3.bin", &put.encode().concat());
     let known = DeletedDocument {
         id: DocumentId::from_bytes([4; 16]),
         title: Some("A title".into()),
@@ -202,8 +306,8 @@ fn golden_library_entries_and_segment() {
     };
     let unknown =
         DeletedDocument { id: DocumentId::from_bytes([7; 16]), title: None, chunks: Vec::new() };
-    let deleted = LibraryEntry::DocumentsDeleted { at, documents: vec![known, unknown] };
-    check("documents-deleted-2.bin", &deleted.encode().concat());
+    let deleted = LibraryEntry::DocumentsDeleted { at, unit, documents: vec![known, unknown] };
+    check("documents-deleted-3.bin", &deleted.encode().concat());
     let id = BatchId::from_bytes([3; 16]);
     let operation = BatchOperation::Import;
     let start = BatchNote { id, operation, total: None, end: None };
@@ -218,7 +322,7 @@ fn golden_library_entries_and_segment() {
     check("manifest-2-companion.bin", &manifest.write());
     assert_eq!(Manifest::read(&manifest.write()).unwrap(), manifest);
     let view = View::empty(3);
-    let entry = view.decide(Command::Put(vec![record()]), at, None).unwrap().entry.unwrap();
+    let entry = view.decide(Command::Put(vec![record()], None), at, None).unwrap().entry.unwrap();
     let view = view.apply(Seq::new(11), &entry).unwrap();
     let merge = view.plan_merge(view.memory_segments(), Seq::START).unwrap();
     let mut bytes = Vec::new();

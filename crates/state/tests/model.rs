@@ -348,7 +348,7 @@ proptest! {
                         .iter()
                         .map(|document| DocumentRecord::new(document, DIMENSION).unwrap())
                         .collect();
-                    let fates = subject.run(Command::Put(records));
+                    let fates = subject.run(Command::Put(records, None));
                     // The last of equal ids counts, at the place of the first.
                     let mut kept: Vec<Document> = Vec::new();
                     let mut count = model.arrived.len() as u64;
@@ -377,7 +377,7 @@ proptest! {
                     }
                 }
                 Step::Delete(ids) => {
-                    let fates = subject.run(Command::Delete(ids.iter().map(|n| id(*n)).collect()));
+                    let fates = subject.run(Command::Delete(ids.iter().map(|n| id(*n)).collect(), None));
                     for (n, fate) in ids.into_iter().zip(fates) {
                         let old = model.arrived.values().find(|old| old.id == id(n));
                         prop_assert_eq!(fate, old.map_or(Fate::Absent, existed));
@@ -429,11 +429,11 @@ proptest! {
                     DocumentRecord::new(&document(*n, *chunks, *seed), DIMENSION).unwrap()
                 })
                 .collect();
-            subject.run(Command::Put(records));
+            subject.run(Command::Put(records, None));
         }
         let all = 0..subject.view.segments().len();
         let merge = subject.view.plan_merge(all, subject.view.applied()).unwrap();
-        subject.run(Command::Delete(dead.iter().map(|n| id(*n)).collect()));
+        subject.run(Command::Delete(dead.iter().map(|n| id(*n)).collect(), None));
         let expected = (subject.view.digest(), subject.view.documents(), results(&subject.view));
         subject.merge(&merge);
         let after = (subject.view.digest(), subject.view.documents(), results(&subject.view));
@@ -461,7 +461,7 @@ fn a_flipped_bit_anywhere_in_a_segment_file_is_refused_or_met() {
     let records = (0..20)
         .map(|n| DocumentRecord::new(&document(n, 3, u64::from(n) + 1), DIMENSION).unwrap())
         .collect();
-    subject.run(Command::Put(records));
+    subject.run(Command::Put(records, None));
     subject.checkpoint(100);
     let (_, held) = subject.files.first_key_value().unwrap();
     let good = held.bytes().to_vec();

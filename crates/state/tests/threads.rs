@@ -68,7 +68,7 @@ fn library() -> View {
     let mut view = View::empty(DIMENSION);
     for n in 1..=SEGMENTS {
         let record = DocumentRecord::new(&document(n), DIMENSION).unwrap();
-        let put = Command::Put(vec![record]);
+        let put = Command::Put(vec![record], None);
         let entry = view.decide(put, Timestamp::from_micros(9), None).unwrap().entry.unwrap();
         view = view.apply(Seq::new(n.into()), &entry).unwrap();
     }

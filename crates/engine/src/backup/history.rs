@@ -239,7 +239,7 @@ impl<'a> Scribe<'a> {
             history,
             salt,
             covered: file.covered,
-            catalog: file.catalog.clone(),
+            catalog: file.snapshot.catalog.clone(),
             deleted: BTreeMap::new(),
             last_record: None,
             parts: Vec::new(),

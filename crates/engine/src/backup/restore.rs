@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use arrwdb_log::Record;
 use arrwdb_log::outside::{Carried, file_name, read_carried};
-use arrwdb_state::{CatalogEntry, LibraryEntry, LibraryId, Manifest, Timestamp};
+use arrwdb_state::{LibraryId, Manifest, Timestamp};
+
+use crate::history::made_at;
 use sha2::{Digest, Sha256};
 
 use super::Progress;
@@ -248,9 +250,5 @@ fn is_beyond(end: End, record: &Record) -> bool {
 
 /// When a record was made; `None` if that cannot be told.
 fn made(record: &Record) -> Option<Timestamp> {
-    if record.stream == arrwdb_log::Stream::CATALOG {
-        CatalogEntry::decode(&record.payload).ok().map(|entry| entry.at())
-    } else {
-        LibraryEntry::decode(&record.payload).ok().map(|entry| entry.at())
-    }
+    made_at(record).ok()
 }

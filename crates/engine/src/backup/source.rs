@@ -1,12 +1,11 @@
 //! A data directory read from outside, while its server writes.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrwdb_log::disk::{Access, Disk, File, OsDisk, read_exact_at};
-use arrwdb_state::{Catalog, DecodeError, LibraryId, Seq};
+use arrwdb_state::{DecodeError, LibraryId, Snapshot};
 
 use super::error::BackupError;
 use crate::config::{Clock, Random};
@@ -37,9 +36,7 @@ pub(super) struct CatalogFile {
     /// `None` before the first one is written.
     pub(super) bytes: Option<Vec<u8>>,
     pub(super) covered: u64,
-    pub(super) catalog: Catalog,
-    /// What each library's manifest has at least.
-    pub(super) checkpointed: BTreeMap<LibraryId, Seq>,
+    pub(super) snapshot: Snapshot,
 }
 
 impl Site {
@@ -91,9 +88,8 @@ impl Site {
         let Some((covered, path, bytes)) = self.newest(&dir, "catalog-")? else {
             return Ok(CatalogFile::default());
         };
-        let (catalog, checkpointed) =
-            Catalog::read(&bytes).map_err(|error| damaged(&path, &error))?;
-        Ok(CatalogFile { bytes: Some(bytes), covered, catalog, checkpointed })
+        let snapshot = Snapshot::read(&bytes).map_err(|error| damaged(&path, &error))?;
+        Ok(CatalogFile { bytes: Some(bytes), covered, snapshot })
     }
 
     /// A library's newest manifest: path and bytes.

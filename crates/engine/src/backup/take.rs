@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrwdb_log::disk::Access;
-use arrwdb_state::{LibraryId, Manifest, Seq};
+use arrwdb_state::{LibraryId, Manifest, Seq, Snapshot};
 use parking_lot::Mutex;
 
 use super::Progress;
@@ -134,7 +134,7 @@ impl Run<'_> {
     /// Goes through everything once; `None` if something was gone before it could be read.
     fn pass(&self, version: &str) -> Result<Option<(Point, bool)>, BackupError> {
         let file = self.source.catalog()?;
-        let ids: Vec<LibraryId> = file.catalog.iter().map(|spec| spec.id).collect();
+        let ids: Vec<LibraryId> = file.snapshot.catalog.iter().map(|spec| spec.id).collect();
         for &id in &ids {
             self.foresee(id)?;
         }
@@ -143,7 +143,7 @@ impl Run<'_> {
             Some(bytes) => Some(self.keep_named(&format!("catalog/{:020}", file.covered), bytes)?),
         };
         let kept = each(ids, |id| {
-            let least = file.checkpointed.get(&id).copied().unwrap_or(Seq::START);
+            let least = file.snapshot.checkpointed.get(&id).copied().unwrap_or(Seq::START);
             self.keep_library(id, least)
         })?;
         let Some(log) = history::take(self, &file)? else { return Ok(None) };
@@ -158,7 +158,8 @@ impl Run<'_> {
         kept: Vec<Kept>,
         log: LogTaken,
     ) -> Option<(Point, bool)> {
-        let mut floor = file.covered.max(file.catalog.applied().get());
+        let Snapshot { catalog: known, work, .. } = &file.snapshot;
+        let mut floor = file.covered.max(known.applied().get()).max(work.applied().get());
         let mut libraries = Vec::new();
         for kept in kept {
             match kept {

@@ -1,12 +1,11 @@
 //! The order of a check, and all of the directory but the log and the libraries.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use arrwdb_embed::{CACHE_FILE_NAMES, check_cache_file};
 use arrwdb_log::disk::{Access, File};
-use arrwdb_state::{Catalog, LibraryId, Seq};
+use arrwdb_state::Seq;
 
 use super::finding::{Findings, Remedy, Report};
 use super::library::{self, Manifests};
@@ -34,8 +33,7 @@ pub(super) struct Check<'a> {
 /// The catalog's snapshot, as a start would use it.
 #[derive(Default)]
 pub(super) struct Snapshot {
-    pub(super) catalog: Catalog,
-    pub(super) checkpointed: BTreeMap<LibraryId, Seq>,
+    pub(super) read: arrwdb_state::Snapshot,
     pub(super) covered: Seq,
 }
 
@@ -144,7 +142,7 @@ impl Check<'_> {
 
     fn snapshot(&mut self, path: &Path) -> Result<Option<Snapshot>, EngineError> {
         let bytes = self.read(path)?;
-        let (catalog, checkpointed) = match Catalog::read(&bytes) {
+        let read = match arrwdb_state::Snapshot::read(&bytes) {
             Ok(read) => read,
             Err(error) => {
                 let what = format!("it does not read back: {}", error.what);
@@ -153,10 +151,11 @@ impl Check<'_> {
             }
         };
         let covered = Store::covered_by(path);
-        let known = checkpointed.values().copied().chain([covered, catalog.applied()]);
+        let own = [covered, read.catalog.applied(), read.work.applied()];
+        let known = read.checkpointed.values().copied().chain(own);
         self.report.highest = known.max().unwrap_or_default().max(self.report.highest);
         self.report.covered = covered;
-        Ok(Some(Snapshot { catalog, checkpointed, covered }))
+        Ok(Some(Snapshot { read, covered }))
     }
 
     fn cache_dir(&self) -> PathBuf {

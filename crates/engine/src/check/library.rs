@@ -162,7 +162,7 @@ pub(super) fn check(
     let mut found = manifests.0;
     let snapshot = snapshot.unwrap_or_default();
     for spec in catalog.iter().flat_map(Catalog::iter) {
-        let least = snapshot.checkpointed.get(&spec.id).copied().unwrap_or(Seq::START);
+        let least = snapshot.read.checkpointed.get(&spec.id).copied().unwrap_or(Seq::START);
         let of_library = found.remove(&spec.id);
         let manifest = of_library.as_ref().and_then(|found| found.manifest.as_ref());
         if manifest.map_or(Seq::START, |manifest| manifest.applied) < least {

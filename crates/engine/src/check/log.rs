@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrwdb_log::{CheckReport, Fault, LogError, Lost, Stream, Whole, check_records};
-use arrwdb_state::{Catalog, CatalogEntry, LibraryEntry, LibraryId, Seq};
+use arrwdb_state::{Catalog, CatalogEntry, LibraryEntry, LibraryId, Seq, WorkEntry};
 use bytes::Bytes;
 
 use super::directory::{Check, Snapshot};
@@ -43,7 +43,7 @@ pub(super) fn check(
     let Report { findings, deleted, .. } = &mut check.report;
     let mut reading = Reading {
         suffix: Suffix {
-            catalog: snapshot.map(|snapshot| snapshot.catalog.clone()),
+            catalog: snapshot.map(|snapshot| snapshot.read.catalog.clone()),
             records: BTreeMap::new(),
         },
         covered: snapshot.map_or(Seq::START, |snapshot| snapshot.covered),
@@ -84,6 +84,8 @@ impl Reading<'_> {
         let seq = Seq::new(record.seq);
         let decoded = if record.stream == Stream::CATALOG {
             CatalogEntry::decode(&record.payload).map(|entry| self.take_catalog(seq, &entry))
+        } else if record.stream == Stream::WORK {
+            WorkEntry::decode(&record.payload).map(drop)
         } else {
             let id = LibraryId::from_bytes(record.stream.0);
             LibraryEntry::decode(&record.payload).map(|_entry| {

@@ -123,6 +123,7 @@ pub(crate) async fn everything(engine: &Engine) -> Result<Vec<String>, EngineErr
     for change in changes.map_err(engine_error)? {
         answers.push(match change.entry {
             ChangeEntry::Catalog(entry) => format!("{} {entry:?}", change.seq),
+            ChangeEntry::Work(entry) => format!("{} {entry:?}", change.seq),
             ChangeEntry::Library(id, entry) => format!("{} {id} {entry:?}", change.seq),
         });
     }

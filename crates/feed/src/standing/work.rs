@@ -167,6 +167,7 @@ impl Work {
         self.batches += 1;
         for record in &records {
             match record.subject {
+                Subject::Work => {}
                 Subject::Catalog => self.take_of_catalog(record),
                 Subject::Library(id) if id.is_companion() => {
                     self.take_of_companion(id, record).await?;

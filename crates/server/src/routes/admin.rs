@@ -1,5 +1,6 @@
 //! What an operator asks of the whole server.
 
+use arrwdb_engine::PurgeReceipt;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -21,7 +22,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// What a purge removed.
 #[derive(Debug, Serialize, ToSchema)]
-struct PurgeAnswer {
+pub(crate) struct PurgeAnswer {
     /// Nothing that was deleted or replaced up to here is in the data directory any more.
     purged_to_seq: u64,
     /// When it was done.
@@ -41,21 +42,26 @@ struct PurgeAnswer {
     cache_bytes_removed: u64,
 }
 
+impl PurgeAnswer {
+    pub(crate) fn of(receipt: &PurgeReceipt) -> Self {
+        Self {
+            purged_to_seq: receipt.purged_to.get(),
+            completed_at: rfc3339(receipt.completed_at),
+            libraries_rewritten: receipt.libraries,
+            segments_rewritten: receipt.segments,
+            rows_removed: receipt.rows,
+            log_files_removed: receipt.log_files,
+            log_bytes_removed: receipt.log_bytes,
+            cache_bytes_removed: receipt.cache_bytes,
+        }
+    }
+}
+
 /// Removes for good what was deleted or replaced: from segment files, from the log (the change feed
 /// begins after it) and from the cache of embeddings. The answer, when it is done, is the receipt.
 #[utoipa::path(post, operation_id = "purge", path = "/admin/purge", tag = "admin",
     responses((status = 200, description = "Done: what was removed", body = PurgeAnswer), WriteErrors))]
 async fn purge(_principal: Principal, State(app): State<App>) -> Result<Response, Problem> {
     let receipt = app.engine().purge().await?;
-    let answer = PurgeAnswer {
-        purged_to_seq: receipt.purged_to.get(),
-        completed_at: rfc3339(receipt.completed_at),
-        libraries_rewritten: receipt.libraries,
-        segments_rewritten: receipt.segments,
-        rows_removed: receipt.rows,
-        log_files_removed: receipt.log_files,
-        log_bytes_removed: receipt.log_bytes,
-        cache_bytes_removed: receipt.cache_bytes,
-    };
-    Ok((seq_header(receipt.seq), Json(answer)).into_response())
+    Ok((seq_header(receipt.seq), Json(PurgeAnswer::of(&receipt))).into_response())
 }

@@ -1,6 +1,7 @@
 //! Is it up, is it ready, how is it.
 
 use arrwdb_engine::Health;
+use arrwdb_engine::state::JobKind;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -70,8 +71,7 @@ async fn ready(_principal: Principal, State(app): State<App>) -> (StatusCode, Js
             "embedding_service": embedding_check(&health),
             "event_bus": event_bus_check(&app),
             "standing_queries": matcher_check(&app),
-            // Does not exist in this version, so it cannot keep the server from being ready.
-            "job_queue": {"status": "not_available", "healthy": true},
+            "job_queue": job_queue_check(&app),
         },
     });
     (ready_status(ready), Json(body))
@@ -240,17 +240,46 @@ fn components(app: &App, health: &Health) -> Value {
             "matches": matching.stats.matches,
             "lost": matching.stats.lost,
         },
-        "job_queue": {
-            "status": "not_available",
-            "running": false,
-            "total_jobs": 0,
-            "jobs_by_status": {"completed": 0, "failed": 0, "running": 0, "pending": 0},
-            "handlers_registered": 0,
-        },
+        "job_queue": job_queue_component(app),
         "websocket_manager": {
             "status": if app.config().sockets.enabled.is_on() { "available" } else { "disabled" },
             "total_connections": app.sockets().count(),
         },
+    })
+}
+
+/// Whether jobs are worked on. Where that is turned off, nobody waits for it.
+fn job_queue_check(app: &App) -> Value {
+    match app.jobs().map(|jobs| jobs.stats().running) {
+        None => json!({"status": "disabled", "healthy": true}),
+        Some(true) => json!({"status": "ready", "healthy": true}),
+        Some(false) => json!({"status": "not_running", "healthy": false}),
+    }
+}
+
+fn job_queue_component(app: &App) -> Value {
+    let counts = app.engine().job_counts();
+    let stats = app.jobs().map(arrwdb_feed::Jobs::stats);
+    let running = stats.is_some_and(|stats| stats.running);
+    let status = match (stats.is_some(), running) {
+        (false, _) => "disabled",
+        (true, true) => "running",
+        (true, false) => "not_running",
+    };
+    json!({
+        "status": status,
+        "running": running,
+        "total_jobs": counts.total(),
+        "jobs_by_status": {
+            "completed": counts.completed,
+            "failed": counts.failed,
+            "cancelled": counts.cancelled,
+            "running": counts.running,
+            "pending": counts.pending,
+        },
+        "queued": stats.map_or(0, |stats| stats.queued),
+        "workers": stats.map_or(0, |stats| stats.workers),
+        "handlers_registered": JobKind::ALL.len(),
     })
 }
 

@@ -15,7 +15,7 @@ const KNOWN_TYPES: [&str; 6] = ["brute_force", "kd_tree", "lsh", "hnsw", "ivf", 
 
 /// `index_type`, `index_config` and `quantization_config` of one body, in whatever order they come.
 #[derive(Debug, Default)]
-pub(super) struct IndexSettings {
+pub(crate) struct IndexSettings {
     structure: Settings,
     quantization: Settings,
 }
@@ -64,7 +64,7 @@ const QUANTIZATIONS: Table<Quantization> = Table {
 
 impl IndexSettings {
     /// Reads the value of `key`, if it is one of these.
-    pub(super) fn read(&mut self, r: &mut Reader<'_>, key: &str) -> Read<()> {
+    pub(crate) fn read(&mut self, r: &mut Reader<'_>, key: &str) -> Read<()> {
         match key {
             "index_type" => self.structure.read_name(r),
             "index_config" => self.structure.read_numbers(r, None),
@@ -76,7 +76,7 @@ impl IndexSettings {
     /// What these make of a library that is searched as `current` says; what is wrong is noted.
     /// Numbers that are not named stay as they are where the name stays, and are the usual ones
     /// where it changes.
-    pub(super) fn resolve(&self, r: &mut Reader<'_>, current: IndexSpec) -> IndexChange {
+    pub(crate) fn resolve(&self, r: &mut Reader<'_>, current: IndexSpec) -> IndexChange {
         let structure = (current.structure.type_name(), current.structure.parameters());
         let quantization = (current.quantization.strategy(), current.quantization.parameters());
         IndexChange {
@@ -170,7 +170,7 @@ impl<T> Table<T> {
 }
 
 /// Reads a metric by one of its names.
-pub(super) fn read_metric(r: &mut Reader<'_>) -> Read<Option<Metric>> {
+pub(crate) fn read_metric(r: &mut Reader<'_>) -> Read<Option<Metric>> {
     let Some(name) = r.string()? else { return Ok(None) };
     let metric = match name.as_str() {
         "euclidean" => Some(Metric::L2),

@@ -398,6 +398,10 @@ fn is_final(error: &EngineError) -> bool {
         | EngineError::TooManyDocuments(_)
         | EngineError::StandingQueryNotFound(_)
         | EngineError::TooManyStandingQueries(_)
+        | EngineError::JobNotFound(_)
+        | EngineError::JobState(_)
+        | EngineError::WebhookNotFound(_)
+        | EngineError::TooManyWebhooks(_)
         | EngineError::Invalid { .. }
         | EngineError::Blank { .. }
         | EngineError::Vector { .. }
@@ -442,7 +446,7 @@ async fn put(
 }
 
 /// How long to wait before the same batch is offered again; `None` if that would not help.
-fn busy_for(error: &EngineError) -> Option<Duration> {
+pub(crate) fn busy_for(error: &EngineError) -> Option<Duration> {
     use arrwdb_engine::embed::EmbedError;
     let wait = if let EngineError::Busy { what: _, retry_after }
     | EngineError::Embedding(

@@ -362,7 +362,7 @@ pub(crate) fn read_vector(r: &mut Reader<'_>) -> Read<Option<Vec<f32>>> {
 }
 
 /// RFC 3339; a time without zone is taken for UTC, as older servers wrote it.
-fn read_time(r: &mut Reader<'_>) -> Read<Option<Timestamp>> {
+pub(super) fn read_time(r: &mut Reader<'_>) -> Read<Option<Timestamp>> {
     let Some(text) = r.string()? else { return Ok(None) };
     let time = text.parse::<jiff::Timestamp>().ok().or_else(|| {
         let civil = text.parse::<jiff::civil::DateTime>().ok()?;

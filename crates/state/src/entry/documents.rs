@@ -7,6 +7,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{ChunkId, DocumentId, Timestamp};
 use crate::limits::{CHUNKS_PER_DOCUMENT_MAX, DIMENSIONS_MAX};
 use crate::record::{DocumentRecord, VectorBytes};
+use crate::work::JobUnit;
 
 /// What a document of a put took the place of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub struct DeletedDocument {
 
 /// What is known of each document of a put before the documents themselves.
 pub(super) struct Heads {
+    pub(super) unit: Option<JobUnit>,
     pub(super) dimension: u32,
     pub(super) documents: Vec<Head>,
     pub(super) replaced: Vec<Replaced>,
@@ -50,7 +52,7 @@ impl Head {
 }
 
 pub(super) fn encode_put(
-    at: Timestamp,
+    (at, unit): (Timestamp, Option<JobUnit>),
     documents: &[DocumentRecord],
     replaced: &[Replaced],
 ) -> Vec<Bytes> {
@@ -58,6 +60,7 @@ pub(super) fn encode_put(
     let mut out = Writer::with_capacity(64 + documents.len() * 24 + replaced.len() * 64);
     out.raw(&[DOCUMENTS_PUT, DOCUMENTS_VERSION]);
     out.i64(at.micros());
+    JobUnit::write(unit, &mut out);
     out.count(dimension);
     out.count(documents.len());
     for document in documents {
@@ -79,8 +82,17 @@ pub(super) fn encode_put(
     parts
 }
 
+/// Reads for which job something was done, of a version that says so.
+pub(super) fn read_unit(
+    from: &mut Reader<'_>,
+    version: u8,
+) -> Result<Option<JobUnit>, DecodeError> {
+    if version < 3 { Ok(None) } else { JobUnit::read(from) }
+}
+
 /// Reads what comes before the documents of a put.
 pub(super) fn read_heads(from: &mut Reader<'_>, version: u8) -> Result<Heads, DecodeError> {
+    let unit = read_unit(from, version)?;
     let dimension = from.u32("dimension")?;
     if !(1..=DIMENSIONS_MAX).contains(&dimension) {
         return Err(from.error("a dimension within its limit"));
@@ -97,7 +109,7 @@ pub(super) fn read_heads(from: &mut Reader<'_>, version: u8) -> Result<Heads, De
         documents.push(Head { id, body_bytes, chunks });
     }
     let replaced = if version == 1 { Vec::new() } else { read_replaced(from, count)? };
-    Ok(Heads { dimension, documents, replaced })
+    Ok(Heads { unit, dimension, documents, replaced })
 }
 
 fn read_replaced(from: &mut Reader<'_>, documents: usize) -> Result<Vec<Replaced>, DecodeError> {
@@ -134,10 +146,14 @@ pub(super) fn read_documents(
     Ok(documents)
 }
 
-pub(super) fn encode_deleted(at: Timestamp, documents: &[DeletedDocument]) -> Bytes {
+pub(super) fn encode_deleted(
+    (at, unit): (Timestamp, Option<JobUnit>),
+    documents: &[DeletedDocument],
+) -> Bytes {
     let mut out = Writer::with_capacity(32 + documents.len() * 96);
     out.raw(&[DOCUMENTS_DELETED, DOCUMENTS_VERSION]);
     out.i64(at.micros());
+    JobUnit::write(unit, &mut out);
     out.count(documents.len());
     for DeletedDocument { id, title, chunks } in documents {
         out.id(id.to_bytes());

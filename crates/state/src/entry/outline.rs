@@ -62,7 +62,7 @@ impl LibraryOutline {
         }
         // The others are one part, without documents.
         match LibraryEntry::decode(first)? {
-            LibraryEntry::DocumentsDeleted { at, documents } => {
+            LibraryEntry::DocumentsDeleted { at, unit: _, documents } => {
                 Ok(Self { at, change: OutlineChange::Deleted(documents) })
             }
             LibraryEntry::Batch { at, note } => Ok(Self { at, change: OutlineChange::Batch(note) }),
@@ -156,6 +156,7 @@ mod tests {
         let gone = vec![ChunkId::from_bytes([9; 16])];
         let entry = LibraryEntry::DocumentsPut {
             at: Timestamp::from_micros(5),
+            unit: None,
             documents: vec![record(1, 2), record(2, 1), record(3, 3)],
             replaced: vec![Replaced { document: 1, chunks: gone.clone() }],
         };

@@ -355,12 +355,14 @@ pub(super) fn error_text(problem: &Problem) -> String {
 pub(super) fn event(event: Event<'_>) -> String {
     let mut data = String::new();
     event.write_data_json(&mut data);
-    let (name, library) = (event.event_type().name(), event.library());
+    let name = event.event_type().name();
+    let library = event.library().map(|id| format!("\"library_id\":\"{id}\","));
+    let library = library.unwrap_or_default();
     let (position, seq) = (event.position(), event.seq());
     let timestamp = rfc3339(event.at());
     format!(
         "{{\"type\":\"event\",\"event_type\":\"{name}\",\"event_id\":\"{position}\",\"seq\":{seq},\
-         \"library_id\":\"{library}\",\"timestamp\":\"{timestamp}\",\"data\":{data}}}"
+         {library}\"timestamp\":\"{timestamp}\",\"data\":{data}}}"
     )
 }
 

@@ -1,0 +1,233 @@
+//! Which job is taken next.
+//!
+//! Priorities share the workers by weight and never starve each other: stride scheduling
+//! (Waldspurger and Weihl, "Stride Scheduling", 1995), where each class has a pass that grows by the
+//! inverse of its weight with every job taken from it, and the class with the least pass is next.
+//! Within a class tenants take turns, and a tenant's jobs are taken in the order of their submission.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use arrwdb_engine::state::{Job, JobId, JobPriority, JobState, TenantId, Timestamp};
+
+/// What a pass grows by is this over the weight.
+const STRIDE: u64 = 1 << 16;
+
+const fn weight(priority: JobPriority) -> u64 {
+    match priority {
+        JobPriority::High => 16,
+        JobPriority::Normal => 4,
+        JobPriority::Low => 1,
+    }
+}
+
+/// Jobs that wait for a worker.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    classes: BTreeMap<JobPriority, Class>,
+    /// Jobs that are not taken before their time.
+    delayed: BTreeMap<(Timestamp, JobId), (JobPriority, TenantId)>,
+    /// All that wait, so that none waits twice; with the time before which it is not taken.
+    waiting: HashMap<JobId, Option<Timestamp>>,
+    /// The pass of the class that was taken from last.
+    now: u64,
+}
+
+#[derive(Debug, Default)]
+struct Class {
+    pass: u64,
+    tenants: HashMap<TenantId, BTreeSet<JobId>>,
+    turns: VecDeque<TenantId>,
+}
+
+impl Queue {
+    /// Has a job wait for a worker, from its time on. One that waits already waits as it says now.
+    pub(super) fn offer(&mut self, job: &Job, now: Timestamp) {
+        let head = job.spec.head;
+        let not_before = match job.state {
+            JobState::Pending { not_before } => not_before.filter(|time| *time > now),
+            JobState::Running { .. } => None,
+            JobState::Finished { .. } => return,
+        };
+        match self.waiting.insert(head.id, not_before) {
+            // As it is.
+            Some(before) if before == not_before => return,
+            Some(Some(time)) => {
+                self.delayed.remove(&(time, head.id));
+            }
+            // It is in the queue proper, and will be looked at when it is taken.
+            Some(None) => return,
+            None => {}
+        }
+        let place = (job.spec.priority, head.tenant);
+        match not_before {
+            Some(time) => {
+                self.delayed.insert((time, head.id), place);
+            }
+            None => self.enter(head.id, place),
+        }
+    }
+
+    fn enter(&mut self, id: JobId, (priority, tenant): (JobPriority, TenantId)) {
+        let class = self.classes.entry(priority).or_default();
+        if class.turns.is_empty() {
+            // A class that was idle has saved nothing up.
+            class.pass = class.pass.max(self.now);
+        }
+        let jobs = class.tenants.entry(tenant).or_default();
+        if jobs.is_empty() {
+            class.turns.push_back(tenant);
+        }
+        jobs.insert(id);
+    }
+
+    /// Takes the next job.
+    pub(super) fn take(&mut self, now: Timestamp) -> Option<JobId> {
+        while let Some(entry) = self.delayed.first_entry().filter(|it| it.key().0 <= now) {
+            let ((_time, id), place) = entry.remove_entry();
+            self.waiting.insert(id, None);
+            self.enter(id, place);
+        }
+        let busy = self.classes.iter_mut().filter(|(_priority, class)| !class.turns.is_empty());
+        // Of classes with the same pass, the higher goes first.
+        let (priority, class) =
+            busy.min_by_key(|(priority, class)| (class.pass, std::cmp::Reverse(**priority)))?;
+        self.now = class.pass;
+        class.pass += STRIDE / weight(*priority);
+        let tenant = class.turns.pop_front()?;
+        let jobs = class.tenants.get_mut(&tenant)?;
+        let id = jobs.pop_first()?;
+        if jobs.is_empty() {
+            class.tenants.remove(&tenant);
+        } else {
+            class.turns.push_back(tenant);
+        }
+        self.waiting.remove(&id);
+        Some(id)
+    }
+
+    /// When the next job that is delayed can be taken.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.delayed.keys().next().map(|(time, _id)| *time)
+    }
+
+    /// How many jobs wait, those that are delayed included.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrwdb_engine::state::{JobHead, JobKind, JobProgress, JobSpec, Seq};
+
+    use super::*;
+
+    fn job(n: u8, tenant: u64, priority: JobPriority, not_before: Option<i64>) -> Job {
+        let head = JobHead {
+            id: JobId::from_bytes([n; 16]),
+            tenant: TenantId::new(tenant),
+            library: None,
+            kind: JobKind::Purge,
+        };
+        let spec = JobSpec {
+            head,
+            priority,
+            parameters: "{}".into(),
+            input: None,
+            retries_max: 0,
+            run_at: None,
+            submitted_at: Timestamp::from_micros(0),
+        };
+        Job {
+            spec: Arc::new(spec),
+            state: JobState::Pending { not_before: not_before.map(Timestamp::from_micros) },
+            started_at: None,
+            progress: JobProgress::default(),
+            retries: 0,
+            error: None,
+            submitted: Seq::START,
+            changed: Seq::START,
+        }
+    }
+
+    fn all(queue: &mut Queue, now: i64) -> Vec<u8> {
+        let now = Timestamp::from_micros(now);
+        std::iter::from_fn(|| queue.take(now)).map(|id| id.to_bytes()[0]).collect()
+    }
+
+    #[test]
+    fn priorities_share_by_weight_and_none_starves() {
+        let mut queue = Queue::default();
+        let now = Timestamp::from_micros(0);
+        for n in 0..80 {
+            queue.offer(&job(n, 0, JobPriority::High, None), now);
+        }
+        for n in 80..100 {
+            queue.offer(&job(n, 0, JobPriority::Normal, None), now);
+        }
+        for n in 100..105 {
+            queue.offer(&job(n, 0, JobPriority::Low, None), now);
+        }
+        assert_eq!(queue.len(), 105);
+        let taken = all(&mut queue, 0);
+        assert_eq!(taken.len(), 105);
+        // Of any 21 in a row, while all wait: 16, 4 and 1.
+        for round in taken.chunks_exact(21) {
+            let of =
+                |range: std::ops::Range<u8>| round.iter().filter(|n| range.contains(*n)).count();
+            assert_eq!((of(0..80), of(80..100), of(100..105)), (16, 4, 1), "{round:?}");
+        }
+    }
+
+    #[test]
+    fn a_class_that_was_idle_does_not_shut_out_the_others() {
+        let mut queue = Queue::default();
+        let now = Timestamp::from_micros(0);
+        for n in 0..100 {
+            queue.offer(&job(n, 0, JobPriority::Low, None), now);
+        }
+        for _job in 0..50 {
+            queue.take(now).unwrap();
+        }
+        for n in 100..150 {
+            queue.offer(&job(n, 0, JobPriority::Normal, None), now);
+        }
+        let first = (0..10).filter_map(|_job| queue.take(now)).collect::<Vec<_>>();
+        let low = first.iter().filter(|id| id.to_bytes()[0] < 100).count();
+        assert_eq!(low, 2, "one in five is of the lower class");
+    }
+
+    #[test]
+    fn tenants_take_turns_and_each_ones_jobs_are_in_order() {
+        let mut queue = Queue::default();
+        let now = Timestamp::from_micros(0);
+        for n in 0..6 {
+            queue.offer(&job(n, 1, JobPriority::Normal, None), now);
+        }
+        for n in 10..12 {
+            queue.offer(&job(n, 2, JobPriority::Normal, None), now);
+        }
+        queue.offer(&job(20, 3, JobPriority::Normal, None), now);
+        assert_eq!(all(&mut queue, 0), [0, 10, 20, 1, 11, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_job_is_not_taken_before_its_time_nor_twice() {
+        let mut queue = Queue::default();
+        let now = Timestamp::from_micros(0);
+        queue.offer(&job(1, 0, JobPriority::Normal, Some(50)), now);
+        queue.offer(&job(2, 0, JobPriority::Normal, Some(20)), now);
+        queue.offer(&job(2, 0, JobPriority::Normal, Some(20)), now);
+        queue.offer(&job(3, 0, JobPriority::Normal, None), now);
+        queue.offer(&job(3, 0, JobPriority::Normal, None), now);
+        assert_eq!(queue.next_due(), Some(Timestamp::from_micros(20)));
+        assert_eq!(all(&mut queue, 19), [3]);
+        assert_eq!(all(&mut queue, 20), [2]);
+        // Tried again sooner than was said before.
+        queue.offer(&job(1, 0, JobPriority::Normal, Some(30)), now);
+        assert_eq!(all(&mut queue, 30), [1]);
+        assert_eq!((queue.len(), queue.next_due()), (0, None));
+    }
+}

@@ -1,0 +1,232 @@
+//! One job on its way: taken, performed, ended.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use arrwdb_engine::Engine;
+use arrwdb_engine::state::{
+    Job, JobChange, JobEnd, JobHead, JobId, JobOutcome, JobProgress, JobState, JobUnit, Timestamp,
+};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::done::{DoneUnits, done_units};
+use super::{Live, Performed, Shared};
+use crate::error::FeedError;
+
+/// A job that is performed: what it asks for, and what it is to tell and to hear.
+#[derive(Debug)]
+pub struct JobRun {
+    job: Arc<Job>,
+    live: Arc<Live>,
+    shared: Arc<Shared>,
+    cancelled: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
+    noted: Mutex<Instant>,
+}
+
+/// Why a job is to stop at its next unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// Somebody does not want it any more.
+    Cancelled,
+    /// The server stops.
+    Stopping,
+}
+
+impl From<Halt> for Performed {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Cancelled => Self::Cancelled(None),
+            Halt::Stopping => Self::Stopped,
+        }
+    }
+}
+
+impl JobRun {
+    /// The job, as it was taken.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Whether some of it may be in the log already.
+    pub fn is_resumed(&self) -> bool {
+        self.job.started_at.is_some() || self.job.submitted <= self.shared.began
+    }
+
+    /// Which job, whose, about what.
+    pub fn head(&self) -> JobHead {
+        self.job.spec.head
+    }
+
+    /// The engine that it works on.
+    pub fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+
+    /// What the writes of a unit are noted with.
+    pub fn unit(&self, unit: u64) -> JobUnit {
+        JobUnit { job: self.head().id, unit }
+    }
+
+    /// Whether it is to stop at this unit.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn check(&self) -> Result<(), Halt> {
+        if *self.cancelled.borrow() {
+            return Err(Halt::Cancelled);
+        }
+        if *self.stopping.borrow() { Err(Halt::Stopping) } else { Ok(()) }
+    }
+
+    /// Resolves when it is to stop.
+    pub async fn halted(&self) -> Halt {
+        let (mut cancelled, mut stopping) = (self.cancelled.clone(), self.stopping.clone());
+        // Neither sender is dropped while this is here.
+        tokio::select! {
+            _cancelled = cancelled.wait_for(|cancelled| *cancelled) => Halt::Cancelled,
+            _stopping = stopping.wait_for(|stopping| *stopping) => Halt::Stopping,
+        }
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> JobProgress {
+        *self.live.progress.lock()
+    }
+
+    /// Says how far it is: everybody sees that at once, and now and then the log does.
+    pub async fn advance(&self, progress: JobProgress) {
+        *self.live.progress.lock() = progress;
+        let every = self.shared.config.progress_every;
+        let due = {
+            let mut noted = self.noted.lock();
+            let due = noted.elapsed() >= every;
+            if due {
+                *noted = Instant::now();
+            }
+            due
+        };
+        if due {
+            self.shared.note(self.head().id, JobChange::Progressed(progress)).await;
+        }
+    }
+
+    /// What of its units is in the log beyond its progress. Reads the log, where the job was not
+    /// submitted in this process; blocks no thread of the runtime.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn done_units(&self) -> Result<DoneUnits, FeedError> {
+        done_units(&self.shared.engine, &self.job).await
+    }
+}
+
+impl Shared {
+    pub(super) async fn run(self: &Arc<Self>, job: Arc<Job>) {
+        let id = job.spec.head.id;
+        let cancelling = match job.state {
+            JobState::Finished { .. } => return,
+            // Another worker has it.
+            _ if self.running.lock().contains_key(&id) => return,
+            JobState::Pending { not_before } => {
+                let now = self.engine.now();
+                if not_before.is_some_and(|time| time > now) {
+                    // It was put off since it was offered.
+                    self.offer(&job);
+                    return;
+                }
+                false
+            }
+            JobState::Running { cancelling } => cancelling,
+        };
+        let live = Arc::new(Live {
+            cancelled: watch::Sender::new(cancelling),
+            progress: Mutex::new(job.progress),
+            began: (job.progress.current, Instant::now()),
+        });
+        self.running.lock().insert(id, live.clone());
+        if matches!(job.state, JobState::Pending { .. }) {
+            self.note(id, JobChange::Started).await;
+        }
+        // It may have been cancelled before it was to be found here.
+        let now = self.engine.job_of_any(id).map(|job| job.state.clone());
+        if now == Some(JobState::Running { cancelling: true }) {
+            live.cancelled.send_replace(true);
+        }
+        let run = JobRun {
+            job: job.clone(),
+            live: live.clone(),
+            shared: self.clone(),
+            cancelled: live.cancelled.subscribe(),
+            stopping: self.stopping.subscribe(),
+            noted: Mutex::new(Instant::now()),
+        };
+        let performed = self.perform_safely(run).await;
+        let progress = *live.progress.lock();
+        if let Some(change) = self.became(&job, performed, progress) {
+            self.note(id, change).await;
+        }
+    }
+
+    /// A panic of what a job does fails the job and nothing else.
+    async fn perform_safely(&self, run: JobRun) -> Performed {
+        let perform = self.perform.clone();
+        let id = run.head().id;
+        let task = tokio::spawn(async move { perform.perform(run).await });
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(job = %id, %error, "performing a job failed");
+            let error = "the server failed at it; its log says how".to_owned();
+            Performed::Failed { error, result: None }
+        })
+    }
+
+    fn became(&self, job: &Job, performed: Performed, progress: JobProgress) -> Option<JobChange> {
+        let id = job.spec.head.id;
+        let end = |outcome, result: Option<String>, error: Option<String>| {
+            Some(JobChange::Finished(JobEnd {
+                outcome,
+                started_at: job.started_at.or(Some(self.engine.now())),
+                progress,
+                result: result.map(Into::into),
+                error: error.map(Into::into),
+            }))
+        };
+        match performed {
+            Performed::Completed(result) => end(JobOutcome::Completed, Some(result), None),
+            Performed::Failed { error, result } => end(JobOutcome::Failed, result, Some(error)),
+            Performed::Cancelled(result) => end(JobOutcome::Cancelled, result, None),
+            Performed::Again { error } if job.retries < job.spec.retries_max => {
+                self.retried.fetch_add(1, Ordering::Relaxed);
+                let doubled = self.config.retry_delay.saturating_mul(1_u32 << job.retries.min(16));
+                let delay = doubled.min(self.config.retry_delay_max);
+                let not_before = self.in_future(self.jittered(id, delay));
+                Some(JobChange::Retried { not_before, error: error.into(), counted: true })
+            }
+            Performed::Later { error, after } => {
+                let not_before = self.in_future(self.jittered(id, after));
+                Some(JobChange::Retried { not_before, error: error.into(), counted: false })
+            }
+            Performed::Again { error } => {
+                let error = format!("{error} (tried {} times)", job.retries + 1);
+                end(JobOutcome::Failed, None, Some(error))
+            }
+            Performed::Stopped => None,
+        }
+    }
+
+    /// No two jobs that failed together come back together.
+    fn jittered(&self, id: JobId, delay: Duration) -> Duration {
+        // The last bits of an id are random, and so are the times at which it fails: three quarters
+        // of the delay to five quarters.
+        let now = self.engine.now().micros().to_le_bytes()[0];
+        let jitter = u32::from(id.to_bytes()[15] ^ now);
+        delay.saturating_mul(192 + jitter / 2) / 256
+    }
+
+    fn in_future(&self, delay: Duration) -> Timestamp {
+        let micros = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_micros(self.engine.now().micros().saturating_add(micros))
+    }
+}

@@ -1,0 +1,158 @@
+//! What each kind of job does.
+//!
+//! When jobs are taken, tried again and ended is [`arrwdb_feed::Jobs`]'; a file here for each kind
+//! says what is done, unit by unit, from where the log says it is.
+
+mod delete;
+mod export;
+mod files;
+mod import;
+mod index;
+mod purge;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrwdb_engine::EngineError;
+use arrwdb_engine::embed::EmbedError;
+use arrwdb_engine::state::{Job, JobKind};
+use arrwdb_feed::{FeedError, Halt, JobRun, Perform, Performed, Performing};
+
+pub(crate) use self::export::Format;
+pub(crate) use self::files::{Input, InputWriter, JobFiles, Unsubmitted};
+use crate::config::RequestLimits;
+use crate::metrics::Metrics;
+
+/// How long a job waits that has to wait for something else.
+const LATER: Duration = Duration::from_secs(5);
+/// Refused units that a result names.
+const ERRORS_SHOWN: usize = 20;
+/// Characters of such an error.
+const ERROR_CHARS: usize = 300;
+
+/// Does what jobs ask for.
+#[derive(Debug)]
+pub(crate) struct Performer {
+    files: JobFiles,
+    limits: RequestLimits,
+    metrics: Arc<Metrics>,
+}
+
+impl Performer {
+    pub(crate) fn new(files: JobFiles, limits: RequestLimits, metrics: Arc<Metrics>) -> Self {
+        Self { files, limits, metrics }
+    }
+}
+
+impl Perform for Performer {
+    fn over(&self, job: &Job) {
+        if job.spec.input.is_some() {
+            self.files.remove_input(job.spec.head.id);
+        }
+    }
+
+    fn perform(&self, run: JobRun) -> Performing<'_> {
+        Box::pin(async move {
+            let done = match run.head().kind {
+                JobKind::BatchImport => self.import(&run).await,
+                JobKind::BatchDelete => self.delete(&run).await,
+                JobKind::BatchExport => self.export(&run).await,
+                JobKind::IndexRebuild => self.rebuild(&run).await,
+                JobKind::IndexOptimize => self.optimize(&run).await,
+                JobKind::Purge => purge::purge(&run).await,
+                kind @ (JobKind::RegenerateEmbeddings | JobKind::Backup) => {
+                    Err(Unable::Failed(format!("this release does no {} jobs", kind.name())))
+                }
+            };
+            done.unwrap_or_else(Performed::from)
+        })
+    }
+}
+
+/// Why a job does not go on.
+#[derive(Debug)]
+enum Unable {
+    Failed(String),
+    Again(String),
+    Later(String),
+    Halted(Halt),
+}
+
+impl From<Halt> for Unable {
+    fn from(halt: Halt) -> Self {
+        Self::Halted(halt)
+    }
+}
+
+impl From<Unable> for Performed {
+    fn from(unable: Unable) -> Self {
+        match unable {
+            Unable::Failed(error) => Self::Failed { error, result: None },
+            Unable::Again(error) => Self::Again { error },
+            Unable::Later(error) => Self::Later { error, after: LATER },
+            Unable::Halted(halt) => halt.into(),
+        }
+    }
+}
+
+impl From<EngineError> for Unable {
+    fn from(error: EngineError) -> Self {
+        let text = error.to_string();
+        match error {
+            // What it needs is not there just now.
+            EngineError::DiskFull { .. }
+            | EngineError::Busy { .. }
+            | EngineError::Embedding(
+                EmbedError::Busy { .. }
+                | EmbedError::RateLimited { .. }
+                | EmbedError::NotConfigured { .. }
+                | EmbedError::Provider { .. }
+                | EmbedError::Deadline { .. },
+            ) => Self::Later(text),
+            EngineError::Storage { .. }
+            | EngineError::SeqNotReached { .. }
+            | EngineError::Embedding(_) => Self::Again(text),
+            // Nothing more is written, nor is this: it goes on after the next start.
+            EngineError::Closed | EngineError::LogFailed { .. } => Self::Halted(Halt::Stopping),
+            EngineError::LibraryNotFound(_)
+            | EngineError::DocumentNotFound(_)
+            | EngineError::TooManyLibraries(_)
+            | EngineError::TooManyDocuments(_)
+            | EngineError::StandingQueryNotFound(_)
+            | EngineError::TooManyStandingQueries(_)
+            | EngineError::JobNotFound(_)
+            | EngineError::JobState(_)
+            | EngineError::WebhookNotFound(_)
+            | EngineError::TooManyWebhooks(_)
+            | EngineError::LibraryExists(_)
+            | EngineError::Invalid { .. }
+            | EngineError::Blank { .. }
+            | EngineError::Vector { .. }
+            | EngineError::HistoryGone { .. }
+            | EngineError::Locked { .. }
+            | EngineError::Damaged { .. } => Self::Failed(text),
+        }
+    }
+}
+
+impl From<FeedError> for Unable {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Engine(error) => error.into(),
+            FeedError::Closed => Self::Halted(Halt::Stopping),
+            error @ (FeedError::Trimmed { .. } | FeedError::LibraryNotFound(_)) => {
+                Self::Again(error.to_string())
+            }
+        }
+    }
+}
+
+/// The library of a job that has to be about one.
+fn library_of(run: &JobRun) -> Result<arrwdb_engine::state::LibraryId, Unable> {
+    run.head().library.ok_or_else(|| Unable::Failed("the job names no library".to_owned()))
+}
+
+/// An error as a result shows it.
+fn shown(error: &str) -> String {
+    error.chars().take(ERROR_CHARS).collect()
+}

@@ -1,0 +1,134 @@
+//! `batch_delete`: documents are deleted, wherever they are, a thousand at a time.
+
+use std::collections::BTreeMap;
+
+use arrwdb_engine::EngineError;
+use arrwdb_engine::state::limits::BATCH_DOCUMENTS_MAX;
+use arrwdb_engine::state::{DocumentId, LibraryId};
+use arrwdb_feed::{DoneUnits, Halt, JobRun, Performed};
+use serde_json::json;
+
+use super::{ERRORS_SHOWN, Performer, Unable};
+
+/// What a job was asked to delete.
+#[derive(serde::Deserialize)]
+struct Parameters {
+    document_ids: Vec<String>,
+}
+
+impl Performer {
+    pub(super) async fn delete(&self, run: &JobRun) -> Result<Performed, Unable> {
+        let parameters: Parameters = serde_json::from_str(&run.job().spec.parameters)
+            .map_err(|error| Unable::Failed(format!("its parameters do not read: {error}")))?;
+        let done = if run.is_resumed() { run.done_units().await? } else { DoneUnits::default() };
+        let mut progress = run.progress();
+        let ids = parameters.document_ids;
+        progress.total = Some(ids.len() as u64);
+        let settled = usize::try_from(progress.current).unwrap_or(usize::MAX);
+        let mut errors = Vec::new();
+        let mut halted = None;
+        for (number, unit) in (0_u64..).zip(ids.chunks(BATCH_DOCUMENTS_MAX)) {
+            let end =
+                usize::try_from(number).unwrap_or(usize::MAX).saturating_mul(BATCH_DOCUMENTS_MAX)
+                    + unit.len();
+            if end <= settled {
+                continue;
+            }
+            if let Err(halt) = run.check() {
+                halted = Some(halt);
+                break;
+            }
+            let gone = self.delete_unit(run, number, unit, &done).await?;
+            progress.through = progress.through.max(gone.through);
+            progress.current += unit.len() as u64;
+            progress.failed += (unit.len() - gone.documents) as u64;
+            progress.chunks += gone.chunks;
+            errors.extend(gone.missing.into_iter().take(ERRORS_SHOWN.saturating_sub(errors.len())));
+            run.advance(progress).await;
+        }
+        let result = json!({
+            "deleted": progress.current - progress.failed,
+            "failed": progress.failed,
+            "errors": errors,
+        })
+        .to_string();
+        match halted {
+            None => Ok(Performed::Completed(result)),
+            Some(Halt::Cancelled) => Ok(Performed::Cancelled(Some(result))),
+            Some(Halt::Stopping) => Ok(Performed::Stopped),
+        }
+    }
+
+    async fn delete_unit(
+        &self,
+        run: &JobRun,
+        number: u64,
+        unit: &[String],
+        done: &DoneUnits,
+    ) -> Result<Gone, Unable> {
+        let tenant = run.head().tenant;
+        let ids: Vec<Option<DocumentId>> = unit.iter().map(|id| id.parse().ok()).collect();
+        // What the log says was deleted for this unit before is not looked for again.
+        let before = |id: &DocumentId| done.chunks(number, *id);
+        let mut gone = Gone::default();
+        let wanted: Vec<DocumentId> =
+            ids.iter().flatten().filter(|id| before(id).is_none()).copied().collect();
+        let found = match run.head().library {
+            Some(library) => vec![Some(library); wanted.len()],
+            None => run.engine().locate_documents(tenant, wanted.clone(), None).await?,
+        };
+        let mut by_library: BTreeMap<LibraryId, Vec<DocumentId>> = BTreeMap::new();
+        for (id, library) in wanted.iter().zip(found) {
+            if let Some(library) = library {
+                by_library.entry(library).or_default().push(*id);
+            }
+        }
+        let mut deleted = BTreeMap::new();
+        for (library, ids) in by_library {
+            let unit = run.unit(number);
+            let outcome =
+                run.engine().delete_documents_of_job((tenant, library), unit, ids.clone());
+            match outcome.await {
+                Ok(written) => {
+                    gone.through = gone.through.max(written.seq);
+                    let chunks = written.value.iter().flatten();
+                    let sum = chunks.clone().map(|chunks| u64::from(*chunks)).sum();
+                    self.metrics.deleted(library, chunks.count(), sum);
+                    let chunks = ids.into_iter().zip(written.value);
+                    deleted.extend(chunks.filter_map(|(id, chunks)| Some((id, chunks?))));
+                }
+                // Deleted with everything in it in between.
+                Err(EngineError::LibraryNotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for (text, id) in unit.iter().zip(&ids) {
+            let chunks = id.as_ref().and_then(|id| before(id).or_else(|| deleted.remove(id)));
+            match (chunks, id) {
+                (Some(chunks), _) => {
+                    gone.documents += 1;
+                    gone.chunks += u64::from(chunks);
+                }
+                (None, Some(id)) => {
+                    let error = "Document not found";
+                    gone.missing.push(json!({"document_id": id.to_string(), "error": error}));
+                }
+                (None, None) => {
+                    let text: String = text.chars().take(64).collect();
+                    let error = "is not a document id";
+                    gone.missing.push(json!({"document_id": text, "error": error}));
+                }
+            }
+        }
+        Ok(gone)
+    }
+}
+
+/// What became of a unit.
+#[derive(Default)]
+struct Gone {
+    documents: usize,
+    chunks: u64,
+    missing: Vec<serde_json::Value>,
+    through: arrwdb_engine::state::Seq,
+}

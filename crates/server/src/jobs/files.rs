@@ -1,0 +1,316 @@
+//! The files of jobs: what they work on, and what they leave to be fetched.
+//!
+//! ```text
+//! work/jobs/<job id>.ndjson       what a job works on; removed once it is over
+//! exports/<job id>.<format>       what an export wrote; removed when it expires
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use arrwdb_engine::state::{JobId, JobInput};
+use bytes::Bytes;
+
+/// Bytes that are read or written at a time.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Where they are.
+#[derive(Debug, Clone)]
+pub(crate) struct JobFiles {
+    inputs: PathBuf,
+    exports: PathBuf,
+    /// How long an export can be fetched.
+    kept: Duration,
+}
+
+impl JobFiles {
+    pub(crate) fn new(data_dir: &Path, kept: Duration) -> Self {
+        Self { inputs: data_dir.join("work").join("jobs"), exports: data_dir.join("exports"), kept }
+    }
+
+    /// Makes the folders, and removes what a crash left: inputs of jobs that are not there, exports
+    /// that were never finished. Blocks.
+    pub(crate) fn open(&self, is_wanted: impl Fn(JobId) -> bool) -> io::Result<()> {
+        fs::create_dir_all(&self.inputs)?;
+        fs::create_dir_all(&self.exports)?;
+        for entry in fs::read_dir(&self.inputs)? {
+            let path = entry?.path();
+            if !named(&path).is_some_and(&is_wanted) {
+                fs::remove_file(&path)?;
+            }
+        }
+        for entry in fs::read_dir(&self.exports)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "part") {
+                fs::remove_file(&path)?;
+            }
+        }
+        self.expire()
+    }
+
+    /// Removes exports that are older than they are kept. Blocks.
+    pub(crate) fn expire(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.exports)? {
+            let entry = entry?;
+            let age = SystemTime::now().duration_since(entry.metadata()?.modified()?);
+            if age.is_ok_and(|age| age >= self.kept) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How long an export can be fetched.
+    pub(crate) fn kept(&self) -> Duration {
+        self.kept
+    }
+
+    fn input_path(&self, id: JobId) -> PathBuf {
+        self.inputs.join(format!("{id}.ndjson"))
+    }
+
+    /// A new input, to be written.
+    pub(crate) fn create_input(&self, id: JobId) -> io::Result<InputWriter> {
+        let path = self.input_path(id);
+        let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(&path)?);
+        Ok(InputWriter { path, file: Some(file), input: JobInput { bytes: 0, crc: 0, units: 0 } })
+    }
+
+    /// Opens a job's input to be read from its beginning, once it is sure that all of it is there.
+    /// Blocks.
+    pub(crate) fn open_input(&self, id: JobId, input: JobInput) -> io::Result<File> {
+        let path = self.input_path(id);
+        let mut file = File::open(&path)?;
+        let (mut crc, mut bytes) = (0, 0);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            crc = crc32c::crc32c_append(crc, &buffer[..read]);
+            bytes += read as u64;
+        }
+        if (bytes, crc) != (input.bytes, input.crc) {
+            let error = format!("{} is not what was submitted", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        drop(file);
+        File::open(&path)
+    }
+
+    /// Removes a job's input.
+    pub(crate) fn remove_input(&self, id: JobId) {
+        let path = self.input_path(id);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "a job's input is left behind");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// Where an export is, once it is finished.
+    pub(crate) fn export_path(&self, id: JobId, ending: &str) -> PathBuf {
+        self.exports.join(format!("{id}.{ending}"))
+    }
+
+    /// Begins an export: the file, and what to call it while it is written.
+    pub(crate) fn create_export(&self, id: JobId, ending: &str) -> io::Result<(File, PathBuf)> {
+        let path = self.exports.join(format!("{id}.{ending}.part"));
+        Ok((File::create(&path)?, path))
+    }
+
+    /// Makes an export durable under its name.
+    pub(crate) fn finish_export(&self, file: &File, part: &Path) -> io::Result<()> {
+        file.sync_all()?;
+        fs::rename(part, part.with_extension(""))?;
+        File::open(&self.exports)?.sync_all()
+    }
+}
+
+/// The job that a file is named after.
+fn named(path: &Path) -> Option<JobId> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
+/// An input that is written. One that is not finished is removed.
+#[derive(Debug)]
+pub(crate) struct InputWriter {
+    path: PathBuf,
+    file: Option<BufWriter<File>>,
+    input: JobInput,
+}
+
+impl InputWriter {
+    /// Appends a line, which has no end of line in it.
+    pub(crate) fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        for part in [line, b"\n"] {
+            file.write_all(part)?;
+            self.input.crc = crc32c::crc32c_append(self.input.crc, part);
+            self.input.bytes += part.len() as u64;
+        }
+        self.input.units += 1;
+        Ok(())
+    }
+
+    /// Lines that were written.
+    pub(crate) fn lines(&self) -> u64 {
+        self.input.units
+    }
+
+    /// Makes it durable; what the log says of it. Blocks.
+    pub(crate) fn finish(mut self) -> io::Result<(JobInput, Unsubmitted)> {
+        let Some(file) = self.file.take() else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let guard = Unsubmitted(Some(self.path.clone()));
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        if let Some(dir) = self.path.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok((self.input, guard))
+    }
+}
+
+impl Drop for InputWriter {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// An input whose job is not in the log yet. It is removed, unless the job comes to be.
+#[derive(Debug)]
+pub(crate) struct Unsubmitted(Option<PathBuf>);
+
+impl Unsubmitted {
+    /// The job is in the log.
+    pub(crate) fn submitted(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unsubmitted {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take() {
+            drop(fs::remove_file(path));
+        }
+    }
+}
+
+/// What a job works on, line by line.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// In the log, with the job.
+    Lines(std::vec::IntoIter<Bytes>),
+    /// In a file beside it.
+    File(Box<io::BufReader<File>>),
+}
+
+impl Input {
+    /// The next lines: so many, or so many bytes, whichever comes first; at least one, if there is
+    /// one. Where they end depends on nothing else. Blocks.
+    pub(crate) fn next_unit(
+        &mut self,
+        lines_max: usize,
+        bytes_max: usize,
+    ) -> io::Result<Vec<Bytes>> {
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        while lines.len() < lines_max && bytes < bytes_max {
+            let line = match self {
+                Self::Lines(rest) => rest.next(),
+                Self::File(file) => {
+                    let mut line = Vec::new();
+                    io::BufRead::read_until(file, b'\n', &mut line)?;
+                    if line.last() == Some(&b'\n') {
+                        line.pop();
+                        Some(Bytes::from(line))
+                    } else {
+                        // The writer ends every line.
+                        None
+                    }
+                }
+            };
+            let Some(line) = line else { break };
+            bytes += line.len();
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+
+    pub(crate) fn file(file: File) -> Self {
+        Self::File(Box::new(io::BufReader::with_capacity(BUFFER_BYTES, file)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(n: u8) -> JobId {
+        JobId::from_bytes([n; 16])
+    }
+
+    #[test]
+    fn an_input_reads_back_as_it_was_and_is_refused_when_it_is_not_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = JobFiles::new(dir.path(), Duration::from_mins(1));
+        files.open(|_id| true).unwrap();
+        let mut writer = files.create_input(job(1)).unwrap();
+        for n in 0..1000 {
+            writer.line(format!("{{\"n\":{n}}}").as_bytes()).unwrap();
+        }
+        let (input, unsubmitted) = writer.finish().unwrap();
+        unsubmitted.submitted();
+        assert_eq!(input.units, 1000);
+        let mut read = Input::file(files.open_input(job(1), input).unwrap());
+        let mut lines = Vec::new();
+        loop {
+            let unit = read.next_unit(64, 400).unwrap();
+            if unit.is_empty() {
+                break;
+            }
+            assert!(unit.len() <= 64);
+            lines.extend(unit);
+        }
+        let expected: Vec<_> = (0..1000).map(|n| Bytes::from(format!("{{\"n\":{n}}}"))).collect();
+        assert_eq!(lines, expected);
+        let path = files.input_path(job(1));
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[500] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert!(files.open_input(job(1), input).is_err());
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(files.open_input(job(1), input).is_err());
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = JobFiles::new(dir.path(), Duration::from_mins(1));
+        files.open(|_id| true).unwrap();
+        drop(files.create_input(job(1)).unwrap());
+        let mut given_up = files.create_input(job(2)).unwrap();
+        given_up.line(b"{}").unwrap();
+        drop(given_up.finish().unwrap());
+        assert!(!files.input_path(job(1)).exists() && !files.input_path(job(2)).exists());
+        for n in [3, 4] {
+            let mut writer = files.create_input(job(n)).unwrap();
+            writer.line(b"{}").unwrap();
+            writer.finish().unwrap().1.submitted();
+        }
+        let (file, part) = files.create_export(job(5), "csv").unwrap();
+        files.create_export(job(6), "csv").unwrap();
+        files.finish_export(&file, &part).unwrap();
+        files.open(|id| id == job(4)).unwrap();
+        assert!(!files.input_path(job(3)).exists() && files.input_path(job(4)).exists());
+        assert!(files.export_path(job(5), "csv").exists());
+        assert_eq!(fs::read_dir(&files.exports).unwrap().count(), 1);
+        let none = JobFiles::new(dir.path(), Duration::ZERO);
+        none.expire().unwrap();
+        assert_eq!(fs::read_dir(&files.exports).unwrap().count(), 0);
+    }
+}

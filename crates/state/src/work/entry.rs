@@ -1,0 +1,187 @@
+//! Entries of the stream of work: jobs and webhooks. One record is one entry, and says of what it is
+//! about enough to be understood alone.
+//!
+//! ```text
+//! work     1 JobSubmitted      v1: i64 at | head | u8 priority | text parameters
+//!                                  u8 spooled, (u64 bytes | u32 crc | u64 units)? | u32 retries
+//!                                  time? run at | i64 submitted at
+//!          2 JobStarted        v1: i64 at | head
+//!          3 JobProgressed     v1: i64 at | head | progress
+//!          4 JobRetried        v1: i64 at | head | i64 not before | text error | u8 counted
+//!          5 JobCancelRequested v1: i64 at | head
+//!          6 JobFinished       v1: i64 at | head | u8 outcome | time? started at | progress
+//!                                  text? result | text? error
+//!          7 JobsForgotten     v1: i64 at | u32 n | id 16 * n
+//!         16 WebhookPut        v1: i64 at | webhook
+//!         17 WebhookDeleted    v1: i64 at | id 16 | u64 tenant
+//! head: id 16 | u64 tenant | u8 has library, id 16? | u8 kind
+//! progress: u64 current | u8 known, u64 total? | u64 failed | u64 chunks | u64 through
+//! time: u8 known, i64?
+//! webhook: id 16 | u64 tenant | text url | u32 n, text event * n | text? description | u8 status
+//!          u32 retries | u32 delay | u32 timeout | u8 parallel
+//!          u32 n, n * (u32 bytes, secret | time? until) | i64 created | i64 updated | u64 after
+//! ```
+
+use bytes::Bytes;
+
+use super::job::{JobChange, JobEnd, JobHead, JobProgress, JobSpec};
+use super::webhook::Webhook;
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::ids::{JobId, TenantId, Timestamp, WebhookId};
+
+const JOB_SUBMITTED: u8 = 1;
+const JOB_STARTED: u8 = 2;
+const JOB_PROGRESSED: u8 = 3;
+const JOB_RETRIED: u8 = 4;
+const JOB_CANCEL_REQUESTED: u8 = 5;
+const JOB_FINISHED: u8 = 6;
+const JOBS_FORGOTTEN: u8 = 7;
+const WEBHOOK_PUT: u8 = 16;
+const WEBHOOK_DELETED: u8 = 17;
+const VERSION: u8 = 1;
+
+/// A change of what is to be done in the background, and of who is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkEntry {
+    /// A job was submitted.
+    JobSubmitted(JobSpec),
+    /// Something became of a job.
+    JobChanged {
+        /// When.
+        at: Timestamp,
+        /// Which job.
+        head: JobHead,
+        /// What.
+        change: JobChange,
+    },
+    /// Jobs that are over are not remembered any longer.
+    JobsForgotten {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        jobs: Vec<JobId>,
+    },
+    /// A webhook is so from here on.
+    WebhookPut(Webhook),
+    /// A webhook is gone.
+    WebhookDeleted {
+        /// When.
+        at: Timestamp,
+        /// Which one.
+        id: WebhookId,
+        /// Whose it was.
+        tenant: TenantId,
+    },
+}
+
+impl WorkEntry {
+    /// When the change was made.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::JobSubmitted(spec) => spec.submitted_at,
+            Self::WebhookPut(webhook) => webhook.updated_at,
+            Self::JobChanged { at, .. }
+            | Self::JobsForgotten { at, .. }
+            | Self::WebhookDeleted { at, .. } => *at,
+        }
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Self::JobSubmitted(_) => JOB_SUBMITTED,
+            Self::JobChanged { change, .. } => match change {
+                JobChange::Started => JOB_STARTED,
+                JobChange::Progressed(_) => JOB_PROGRESSED,
+                JobChange::Retried { .. } => JOB_RETRIED,
+                JobChange::CancelRequested => JOB_CANCEL_REQUESTED,
+                JobChange::Finished(_) => JOB_FINISHED,
+            },
+            Self::JobsForgotten { .. } => JOBS_FORGOTTEN,
+            Self::WebhookPut(_) => WEBHOOK_PUT,
+            Self::WebhookDeleted { .. } => WEBHOOK_DELETED,
+        }
+    }
+
+    /// The entry's bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::with_capacity(128);
+        out.raw(&[self.kind(), VERSION]);
+        out.i64(self.at().micros());
+        match self {
+            Self::JobSubmitted(spec) => spec.write(&mut out),
+            Self::JobChanged { at: _, head, change } => {
+                head.write(&mut out);
+                match change {
+                    JobChange::Started | JobChange::CancelRequested => {}
+                    JobChange::Progressed(progress) => progress.write(&mut out),
+                    JobChange::Retried { not_before, error, counted } => {
+                        out.i64(not_before.micros());
+                        out.text(error);
+                        out.u8(u8::from(*counted));
+                    }
+                    JobChange::Finished(end) => end.write(&mut out),
+                }
+            }
+            Self::JobsForgotten { at: _, jobs } => {
+                out.count(jobs.len());
+                for job in jobs {
+                    out.id(job.to_bytes());
+                }
+            }
+            Self::WebhookPut(webhook) => webhook.write(&mut out),
+            Self::WebhookDeleted { at: _, id, tenant } => {
+                out.id(id.to_bytes());
+                out.u64(tenant.number());
+            }
+        }
+        Bytes::from(out.into_bytes())
+    }
+
+    /// Reads an entry of the stream of work.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Reader::new(bytes);
+        let kind = from.u8("entry kind")?;
+        let version = from.u8("entry version")?;
+        let at = Timestamp::from_micros(from.i64("time")?);
+        let unknown = "an entry of work of a kind this build knows";
+        if version != VERSION {
+            return Err(from.error(unknown));
+        }
+        let entry = match kind {
+            JOB_SUBMITTED => Self::JobSubmitted(JobSpec::read(&mut from)?),
+            JOB_STARTED..=JOB_FINISHED => {
+                let head = JobHead::read(&mut from)?;
+                let change = match kind {
+                    JOB_STARTED => JobChange::Started,
+                    JOB_PROGRESSED => JobChange::Progressed(JobProgress::read(&mut from)?),
+                    JOB_RETRIED => JobChange::Retried {
+                        not_before: Timestamp::from_micros(from.i64("time")?),
+                        error: from.text("error")?.into(),
+                        counted: from.flag("count")?,
+                    },
+                    JOB_CANCEL_REQUESTED => JobChange::CancelRequested,
+                    _ => JobChange::Finished(JobEnd::read(&mut from)?),
+                };
+                Self::JobChanged { at, head, change }
+            }
+            JOBS_FORGOTTEN => {
+                let jobs = (0..from.count(16, "jobs")?)
+                    .map(|_job| Ok(JobId::new(from.uuid("job id")?)))
+                    .collect::<Result<_, DecodeError>>()?;
+                Self::JobsForgotten { at, jobs }
+            }
+            WEBHOOK_PUT => Self::WebhookPut(Webhook::read(&mut from)?),
+            WEBHOOK_DELETED => Self::WebhookDeleted {
+                at,
+                id: WebhookId::new(from.uuid("webhook id")?),
+                tenant: TenantId::new(from.u64("tenant")?),
+            },
+            _ => return Err(from.error(unknown)),
+        };
+        from.end()?;
+        if entry.at() != at {
+            return Err(from.error("one time of an entry"));
+        }
+        Ok(entry)
+    }
+}

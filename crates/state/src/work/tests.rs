@@ -1,0 +1,225 @@
+//! The stream of work is a fold, its snapshots are it, and a job goes only where it may.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::LibraryId;
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+fn spec(n: u8) -> JobSpec {
+    let head = JobHead {
+        id: JobId::from_bytes([n; 16]),
+        tenant: TenantId::new(u64::from(n % 2)),
+        library: (!n.is_multiple_of(3)).then(|| LibraryId::from_bytes([7; 16])),
+        kind: JobKind::ALL[usize::from(n) % JobKind::ALL.len()],
+    };
+    JobSpec {
+        head,
+        priority: JobPriority::ALL[usize::from(n) % 3],
+        parameters: format!("{{\"n\":{n}}}").into(),
+        input: n.is_multiple_of(2).then_some(JobInput { bytes: 10, crc: 3, units: u64::from(n) }),
+        retries_max: 3,
+        run_at: n.is_multiple_of(4).then(|| at(i64::from(n) * 1000)),
+        submitted_at: at(i64::from(n)),
+    }
+}
+
+fn webhook(n: u8) -> Webhook {
+    Webhook {
+        id: WebhookId::from_bytes([n; 16]),
+        tenant: TenantId::new(u64::from(n % 2)),
+        url: format!("https://example.com/{n}"),
+        events: vec!["document.*".into(), "job.completed".into()],
+        description: n.is_multiple_of(2).then(|| "what it is for".into()),
+        status: WebhookStatus::ALL[usize::from(n) % 3],
+        max_retries: 3,
+        retry_delay_seconds: 60,
+        timeout_seconds: 30,
+        parallel: n.is_multiple_of(2),
+        secrets: vec![
+            SealedSecret { sealed: vec![n; 60].into(), until: None },
+            SealedSecret { sealed: vec![1; 60].into(), until: Some(at(9)) },
+        ],
+        created_at: at(1),
+        updated_at: at(i64::from(n)),
+        after: Seq::new(5),
+    }
+}
+
+fn end(outcome: JobOutcome, result: &str) -> JobEnd {
+    let progress =
+        JobProgress { current: 4, total: Some(9), failed: 1, chunks: 8, through: Seq::new(3) };
+    let started_at = Some(at(2));
+    JobEnd { outcome, started_at, progress, result: Some(result.into()), error: None }
+}
+
+/// Any command about few ids, so that they meet.
+fn command() -> impl Strategy<Value = WorkCommand> {
+    let job = 0_u8..6;
+    let id = (0_u8..6).prop_map(|n| JobId::from_bytes([n; 16]));
+    let change = prop_oneof![
+        Just(JobChange::Started),
+        (0_u64..9).prop_map(|current| JobChange::Progressed(JobProgress {
+            current,
+            total: None,
+            failed: 0,
+            chunks: 0,
+            through: Seq::new(current)
+        })),
+        (0_i64..9).prop_map(|time| JobChange::Retried {
+            not_before: at(time),
+            error: "it rains".into(),
+            counted: true
+        }),
+        Just(JobChange::CancelRequested),
+        "[a-z]{0,5}".prop_map(|result| JobChange::Finished(end(JobOutcome::Completed, &result))),
+    ];
+    prop_oneof![
+        3 => job.prop_map(|n| WorkCommand::Submit(spec(n))),
+        6 => (id.clone(), change).prop_map(|(id, change)| WorkCommand::Change(id, change)),
+        1 => (0_u64..2, id).prop_map(|(n, id)| WorkCommand::Cancel(TenantId::new(n), id)),
+        1 => (0_usize..3, 0_u64..20, 0_i64..50).prop_map(|(keep, keep_bytes, since)| {
+            WorkCommand::Forget { keep, keep_bytes, ended_since: at(since) }
+        }),
+        1 => (0_u8..4).prop_map(|n| WorkCommand::PutWebhook(webhook(n))),
+        1 => (0_u64..2, 0_u8..4).prop_map(|(tenant, n)| {
+            WorkCommand::DeleteWebhook(TenantId::new(tenant), WebhookId::from_bytes([n; 16]))
+        }),
+    ]
+}
+
+/// What the counts of `work` must be, counted anew.
+fn check(work: &Work) {
+    let over = |job: &&Arc<Job>| matches!(job.state, JobState::Finished { .. });
+    let bytes: u64 = work.jobs().filter(over).map(|job| said(job)).sum();
+    assert_eq!(work.finished(), (work.jobs().filter(over).count(), bytes));
+    let unfinished: Vec<_> = work.unfinished_since(Seq::START).collect();
+    assert_eq!(unfinished.len() + work.finished().0, work.jobs().count());
+    assert!(unfinished.is_sorted_by_key(|job| job.changed));
+    let bytes: u64 = unfinished.iter().map(|job| job.spec.bytes()).sum();
+    assert_eq!(bytes, work.unfinished_bytes);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn s4_a_snapshot_and_what_came_after_is_the_fold(
+        commands in prop::collection::vec(command(), 0..60),
+        cut in 0_usize..60,
+    ) {
+        let (mut work, mut snapshot) = (Work::default(), Work::default().write());
+        let mut after = Vec::new();
+        for (n, command) in commands.into_iter().enumerate() {
+            if n == cut {
+                snapshot = work.write();
+                after.clear();
+            }
+            let before = work.clone();
+            let Ok(entry) = work.decide(command, at(i64::try_from(n).unwrap())) else { continue };
+            let entry = WorkEntry::decode(&entry.encode()).unwrap();
+            let seq = Seq::new(work.applied().get() + 2);
+            work.apply(seq, &entry);
+            prop_assert_ne!(&before, &work);
+            check(&work);
+            after.push((seq, entry));
+        }
+        let mut read = Work::read(&snapshot).unwrap();
+        for (seq, entry) in &after {
+            read.apply(*seq, entry);
+        }
+        prop_assert_eq!(read, work);
+    }
+
+    #[test]
+    fn any_bytes_are_an_entry_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(entry) = WorkEntry::decode(&bytes) {
+            prop_assert_eq!(entry.encode(), bytes.clone());
+        }
+        drop(Work::read(&bytes));
+    }
+}
+
+#[test]
+fn a_job_goes_only_where_it_may() {
+    let mut work = Work::default();
+    let id = spec(1).head.id;
+    let mut seq = 0;
+    let mut step = |work: &mut Work, command: WorkCommand| -> Result<&'static str, WorkRejection> {
+        let entry = work.decide(command, at(50))?;
+        seq += 1;
+        work.apply(Seq::new(seq), &entry);
+        Ok(work.jobs.get(&id).map_or("none", |job| job.state.name()))
+    };
+    let change = |change| WorkCommand::Change(id, change);
+    let finish = |outcome| change(JobChange::Finished(end(outcome, "{}")));
+    let retry = JobChange::Retried { not_before: at(60), error: "it rains".into(), counted: true };
+    assert_eq!(
+        step(&mut work, change(JobChange::Started)),
+        Err(WorkRejection::JobNotFound(id)),
+        "nothing is done that was not asked for"
+    );
+    assert_eq!(step(&mut work, WorkCommand::Submit(spec(1))), Ok("pending"));
+    assert_eq!(step(&mut work, WorkCommand::Submit(spec(1))), Err(WorkRejection::JobExists(id)));
+    assert!(step(&mut work, finish(JobOutcome::Completed)).is_err());
+    assert_eq!(step(&mut work, change(JobChange::Started)), Ok("running"));
+    assert_eq!(work.needed_after(), Some(Seq::new(1)));
+    assert!(step(&mut work, change(JobChange::Started)).is_err());
+    assert_eq!(step(&mut work, change(retry)), Ok("pending"));
+    assert_eq!(work.jobs.get(&id).unwrap().retries, 1);
+    assert_eq!(step(&mut work, change(JobChange::Started)), Ok("running"));
+    let elsewhere = WorkCommand::Cancel(TenantId::new(9), id);
+    assert_eq!(step(&mut work, elsewhere), Err(WorkRejection::JobNotFound(id)));
+    let cancel = || WorkCommand::Cancel(spec(1).head.tenant, id);
+    assert_eq!(step(&mut work, cancel()), Ok("running"));
+    assert_eq!(step(&mut work, cancel()), Err(WorkRejection::Nothing));
+    assert_eq!(step(&mut work, finish(JobOutcome::Cancelled)), Ok("cancelled"));
+    assert_eq!(
+        step(&mut work, cancel()).unwrap_err().to_string(),
+        format!("Job {id} cannot be cancelled (status: cancelled)")
+    );
+    assert_eq!(work.jobs.get(&id).unwrap().spec.parameters.len(), 0);
+    let forget = WorkCommand::Forget { keep: 0, keep_bytes: 0, ended_since: at(0) };
+    assert_eq!(step(&mut work, forget), Ok("none"));
+}
+
+#[test]
+fn a_job_that_waits_is_cancelled_at_once() {
+    let mut work = Work::default();
+    work.apply(Seq::new(1), &WorkEntry::JobSubmitted(spec(2)));
+    let cancel = WorkCommand::Cancel(spec(2).head.tenant, spec(2).head.id);
+    let entry = work.decide(cancel, at(5)).unwrap();
+    work.apply(Seq::new(2), &entry);
+    assert_eq!(work.jobs().next().unwrap().state.name(), "cancelled");
+    assert_eq!(work.unfinished(), 0);
+}
+
+#[test]
+fn no_more_jobs_wait_than_may() {
+    let mut work = Work::default();
+    let large: Arc<str> =
+        "x".repeat(usize::try_from(JOBS_UNFINISHED_BYTES_MAX / 4).unwrap()).into();
+    let spec = |n| JobSpec { parameters: large.clone(), ..spec(n) };
+    for n in 0..4 {
+        let entry = work.decide(WorkCommand::Submit(spec(n)), at(0)).unwrap();
+        work.apply(Seq::new(u64::from(n) + 1), &entry);
+    }
+    let more = work.decide(WorkCommand::Submit(spec(4)), at(0));
+    assert_eq!(more, Err(WorkRejection::JobsFull));
+}
+
+#[test]
+fn a_damaged_snapshot_is_refused() {
+    let mut work = Work::default();
+    work.apply(Seq::new(1), &WorkEntry::JobSubmitted(spec(2)));
+    work.apply(Seq::new(2), &WorkEntry::WebhookPut(webhook(2)));
+    let bytes = work.write();
+    for place in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 1;
+        assert!(Work::read(&damaged).is_err(), "byte {place}");
+    }
+}
