@@ -5,6 +5,7 @@ that they use for it, what the guides show, and JavaScript where Node has WebSoc
 """
 
 import asyncio
+import faulthandler
 import json
 import pathlib
 import shutil
@@ -102,6 +103,7 @@ def accepts(node, flag):
 
 
 def main():
+    faulthandler.dump_traceback_later(10 * LONGEST, exit=True)
     url, scripts = sys.argv[1], pathlib.Path(sys.argv[2])
     library_id = library(url)
     asyncio.run(asyncio.wait_for(requests_over_websocket(url, library_id), LONGEST))

@@ -12,7 +12,7 @@ import { createRequire } from "node:module";
 import { documentation } from "./documentation.mjs";
 import { feed } from "./feed.mjs";
 import { guides } from "./guides.mjs";
-import { Server } from "./server.mjs";
+import { LONGEST, Server } from "./server.mjs";
 
 const [binary, site, program] = process.argv.slice(2);
 const { chromium } = createRequire(`${site}/node_modules/`)("playwright-core");
@@ -26,6 +26,12 @@ other.listen(0, "127.0.0.1");
 await once(other, "listening");
 
 const server = new Server(binary, site);
+process.on("exit", () => server.child?.kill("SIGKILL"));
+const late = () => {
+    console.error("it did not come to an end");
+    process.exit(1);
+};
+setTimeout(late, 10 * LONGEST).unref();
 const browser = await chromium.launch({
     executablePath: program,
     // No name is known but the server's own address.
