@@ -1,10 +1,11 @@
 """Clients as people write them, against a server: WebSocket and server-sent events, with the packages
-that they use for it, and in JavaScript where Node has WebSocket and EventSource.
+that they use for it, what the guides show, and JavaScript where Node has WebSocket and EventSource.
 
     clients.py <url of the server> <folder of the scripts>
 """
 
 import asyncio
+import faulthandler
 import json
 import pathlib
 import shutil
@@ -15,6 +16,8 @@ import threading
 import requests
 import sseclient
 import websockets
+
+import guides
 
 TEXTS = ["artificial intelligence is broad", "cats sleep", "dogs bark"]
 # Seconds that anything may take.
@@ -100,12 +103,14 @@ def accepts(node, flag):
 
 
 def main():
+    faulthandler.dump_traceback_later(10 * LONGEST, exit=True)
     url, scripts = sys.argv[1], pathlib.Path(sys.argv[2])
     library_id = library(url)
     asyncio.run(asyncio.wait_for(requests_over_websocket(url, library_id), LONGEST))
     events_over_sse(url, library_id)
+    examples = guides.run(url, scripts / "fixtures")
     ran = javascript(url, library_id, scripts)
-    print("clients: Python" + (" and JavaScript" if ran else "; Node was not there for JavaScript"))
+    print(f"clients: Python, {examples} examples of the guides" + (" and JavaScript" if ran else "; Node was not there for JavaScript"))
 
 
 main()

@@ -22,10 +22,13 @@ const SIM: &str = "arrwdb-sim";
 /// Crashes of `sim` where nothing is asked for.
 const SIM_CRASHES: &str = "10000";
 
+/// The tests that kill the server: what is stored, and what is seen by those who follow.
+pub(crate) const KILL9_TESTS: [&str; 2] = ["kill9", "kill9_feed"];
+
 /// Rounds of `kill9` where none are asked for.
 pub(crate) const KILL9_ROUNDS: u32 = 20;
 
-/// How the kill test learns how many rounds to run.
+/// How the kill tests learn how many rounds to run.
 const KILL9_ROUNDS_VARIABLE: &str = "ARRWDB_KILL9_ROUNDS";
 
 /// Whether a missing test runner is compiled and installed first.
@@ -84,20 +87,15 @@ pub(crate) fn goldens(workspace: &Workspace) -> Result<(), Error> {
     steps.finish()
 }
 
-/// Kills and restarts the real binary under load, many times over.
-pub(crate) fn kill9(workspace: &Workspace, rounds: u32) -> Result<(), Error> {
+/// Kills and restarts the real binary under load, many times over, in each of these tests.
+pub(crate) fn kill9(workspace: &Workspace, tests: &[&str], rounds: u32) -> Result<(), Error> {
     let mut steps = Steps::default();
-    let mut command = workspace.cargo(&[
-        "test",
-        "--package",
-        SERVER.0,
-        "--test",
-        "kill9",
-        "--test",
-        "kill9_feed",
-    ]);
-    command.args(["--", "--nocapture"]).env(KILL9_ROUNDS_VARIABLE, rounds.to_string());
-    steps.run("kill9", &mut command);
+    let rounds = rounds.to_string();
+    for test in tests {
+        let mut command = workspace.cargo(&["test", "--package", SERVER.0, "--test", test]);
+        command.args(["--", "--nocapture"]).env(KILL9_ROUNDS_VARIABLE, &rounds);
+        steps.run(test, &mut command);
+    }
     steps.finish()
 }
 

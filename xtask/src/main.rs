@@ -4,16 +4,18 @@
 //! if something did not, 2 if the command line makes no sense.
 #![expect(clippy::print_stdout, reason = "a command line tool answers on standard output")]
 
+mod clients;
 mod commands;
 mod error;
 mod fuzz;
+mod serving;
 mod steps;
 mod tidy;
 mod workspace;
 
 use std::process::ExitCode;
 
-use commands::Runner;
+use commands::{KILL9_ROUNDS, KILL9_TESTS, Runner, kill9};
 use error::Error;
 use workspace::Workspace;
 
@@ -26,12 +28,17 @@ usage: cargo xtask <command>
   tidy                   the style rules that no other tool knows, and the rules of deny.toml
   deny                   cargo-deny without its advisories, where it is installed
   goldens                write the golden files anew and show what changed
-  kill9 [--rounds <n>]   kill and restart the server under load, 20 rounds unless told
+  kill9 [--rounds <n>]   kill and restart the server under load, 20 rounds unless told: what is
+                         stored, then what those who follow the change feed see
+  kill9-feed [--rounds <n>]
+                         only the second of these
   schemathesis [--examples <n>]
                          ask the server what its OpenAPI document makes one ask, right and wrong;
                          50 requests for each operation unless told; brings its own Python packages
-  clients                talk to the server as clients do: WebSocket and events from Python, and from
-                         Node where it is; brings its own Python packages
+  clients                talk to the server as clients do: WebSocket and events from Python, curl, and
+                         from Node where it is; brings its own Python packages
+  browser                load the documentation and follow the events and sockets in Chromium, over
+                         restarts; needs Chromium (or CHROMIUM=<path>), Node and npm
   sim [<options>]        10,000 crashes of the simulated engine; other options as of arrwdb-sim --help
   bench [<name> [...]]   build and run a bench with the given arguments; without a name, list them
 ";
@@ -65,13 +72,20 @@ fn run(arguments: &[String]) -> Result<(), Error> {
         ["tidy"] => commands::tidy(&workspace),
         ["deny"] => commands::deny(&workspace),
         ["goldens"] => commands::goldens(&workspace),
-        ["kill9"] => commands::kill9(&workspace, commands::KILL9_ROUNDS),
-        ["kill9", "--rounds", count] => commands::kill9(&workspace, positive("--rounds", count)?),
+        ["kill9"] => kill9(&workspace, &KILL9_TESTS, KILL9_ROUNDS),
+        ["kill9", "--rounds", count] => {
+            kill9(&workspace, &KILL9_TESTS, positive("--rounds", count)?)
+        }
+        ["kill9-feed"] => kill9(&workspace, &KILL9_TESTS[1..], KILL9_ROUNDS),
+        ["kill9-feed", "--rounds", count] => {
+            kill9(&workspace, &KILL9_TESTS[1..], positive("--rounds", count)?)
+        }
         ["schemathesis"] => fuzz::schemathesis(&workspace, fuzz::EXAMPLES),
         ["schemathesis", "--examples", count] => {
             fuzz::schemathesis(&workspace, positive("--examples", count)?)
         }
-        ["clients"] => fuzz::clients(&workspace),
+        ["clients"] => clients::clients(&workspace),
+        ["browser"] => clients::browser(&workspace),
         ["sim", ..] => commands::sim(&workspace, &arguments[1..]),
         ["bench"] => commands::bench(&workspace, None, &[]),
         ["bench", name, ..] => commands::bench(&workspace, Some(name), &arguments[2..]),
@@ -99,7 +113,9 @@ mod tests {
             "test --fast",
             "kill9 --rounds",
             "kill9 --rounds 0",
+            "kill9-feed --rounds",
             "schemathesis --examples x",
+            "browser now",
             "ci now",
         ] {
             let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();

@@ -11,6 +11,8 @@ mod check;
 mod commands;
 mod documents;
 mod errors;
+mod event_limits;
+mod event_snapshots;
 mod events;
 mod full_disk;
 mod index;
