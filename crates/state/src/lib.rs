@@ -53,6 +53,7 @@ pub use entry::{
 };
 pub use filter::{FilterFault, MetadataFilter};
 pub use ids::{ChunkId, DocumentId, LibraryId, ParseIdError, QueryId, Seq, TenantId, Timestamp};
+pub use layout::MemoryMerge;
 pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
 pub use listing::{Cursor, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};
