@@ -210,7 +210,7 @@ async fn latency(seconds: f64) -> Outcome<()> {
     }
     let began = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_millis(1));
-    let mut written = 0;
+    let mut written = 0_u32;
     while began.elapsed().as_secs_f64() < seconds {
         ticks.tick().await;
         let documents = (0..10).map(document).collect();
