@@ -26,6 +26,10 @@ use crate::system::new_uuid;
 /// nothing, small enough that others' records fit between.
 const RECORD_BYTES: usize = 4 << 20;
 
+/// Records of about so many bytes together are made where they are asked for: that takes less time than
+/// to wake a thread of the CPU pool, which looks for more work before it sleeps again.
+const RECORDS_AT_ONCE_BYTES: usize = 32 << 10;
+
 /// What became of each document of a request.
 pub(crate) type Outcomes = Vec<Result<PutReceipt, EngineError>>;
 
@@ -44,10 +48,10 @@ impl Inner {
             documents.into_iter().map(|document| Draft::new(self, document, at)).collect();
         self.embed(&spec, &mut drafts).await?;
         let dimension = spec.dimension;
-        let records = self
-            .pool
-            .run(move || drafts.into_iter().map(|draft| draft?.record(dimension)).collect())
-            .await?;
+        let bytes: usize = drafts.iter().flatten().map(Draft::bytes).sum();
+        let make = move || drafts.into_iter().map(|draft| draft?.record(dimension)).collect();
+        let records =
+            if bytes <= RECORDS_AT_ONCE_BYTES { make() } else { self.pool.run(make).await? };
         turn.await;
         self.log_records((library, unit), records).await
     }
@@ -226,6 +230,18 @@ impl Draft {
         Ok(Self(Document { id, metadata, chunks }))
     }
 
+    /// About how many bytes its record takes.
+    fn bytes(&self) -> usize {
+        let of_custom = |custom: &Custom| custom.values().map(json_bytes).sum::<usize>();
+        let of_chunk = |chunk: &Chunk| {
+            chunk.text.len() + size_of_val(chunk.embedding.as_slice()) + of_custom(&chunk.custom)
+        };
+        let chunks = &self.0.chunks;
+        let fixed = size_of::<Document>() + size_of_val(chunks.as_slice());
+        let metadata = of_custom(&self.0.metadata.custom) + self.0.metadata.tags.len() * 32;
+        fixed + metadata + chunks.iter().map(of_chunk).sum::<usize>()
+    }
+
     fn record(self, dimension: u32) -> Result<(DocumentRecord, String), EngineError> {
         let document = self.0;
         let record = DocumentRecord::new(&document, dimension).map_err(|error| {
@@ -246,6 +262,19 @@ impl Draft {
         })?;
         Ok((record, document.metadata.title))
     }
+}
+
+/// About how many bytes a value takes.
+fn json_bytes(value: &Value) -> usize {
+    let inside = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(json_bytes).sum(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| name.len() + json_bytes(value)).sum()
+        }
+    };
+    size_of::<Value>() + inside
 }
 
 fn invalid(field: impl Into<String>, detail: String) -> EngineError {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrwdb_log::{Log, LogError, Stream};
-use arrwdb_state::{Command, LibraryEntry, Rejection, Seq, View};
+use arrwdb_state::{Command, Damage, LibraryEntry, Rejection, Seq, View};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Clock;
@@ -26,6 +26,14 @@ const IN_FLIGHT_MAX: usize = 256;
 /// Checkpoints' worth of unwritten segments that a library may hold in memory. Beyond, the disk does
 /// not keep up (or is full), and writes wait for it instead of filling the memory.
 const BACKLOG_MAX: u64 = 16;
+
+/// Segments in memory of so many bytes together are merged while the record that calls for it is on
+/// its way to the disk, which takes longer. A larger merge would hold the record back when it is
+/// durable: it waits until nothing is in flight.
+const MERGE_AT_ONCE_BYTES: u64 = 256 << 10;
+
+/// Records that a large merge waits for at most: each leaves one more segment to search.
+const MERGE_WAITS_MAX: u32 = 32;
 
 /// What a library with search structures holds in memory before it is written to a file: every
 /// search scans it, which shall take no longer than the rest of the search.
@@ -80,6 +88,8 @@ struct Guess {
     broken: bool,
     /// Segments with rows up to here are left as they are.
     frozen: Seq,
+    /// Records since a merge in memory is due that is too large to be made at once.
+    merge_waits: u32,
     /// A record that is in the log and could not be applied: nothing is written after it, and the
     /// log keeps it for the next start, which applies it or says what is damaged.
     stopped: Option<(Seq, EngineError)>,
@@ -101,6 +111,7 @@ impl Writer {
             in_flight: VecDeque::new(),
             broken: false,
             frozen: Seq::START,
+            merge_waits: 0,
             stopped: None,
         };
         // Waits until nothing is in flight; meanwhile nothing else is listened to.
@@ -126,6 +137,11 @@ impl Writer {
                     self.between_records(&mut guess, request);
                     continue;
                 }
+            }
+            if guess.in_flight.is_empty() && guess.merge_waits > 0 {
+                // Who was told of the last record goes first.
+                tokio::task::yield_now().await;
+                self.merge_late(&mut guess);
             }
             let listening =
                 open && between.is_none() && !guess.broken && guess.in_flight.len() < IN_FLIGHT_MAX;
@@ -266,14 +282,46 @@ impl Writer {
         let seq = Seq::new(self.log.append_after(depends, stream, entry.encode(), done)?);
         // Only a damaged file can stop this, and `decide` has just read what it reads.
         let applied = guess.view.apply(seq, entry);
-        match applied.and_then(|next| next.with_memory_merged(guess.frozen, self.upkeep.horizon()))
-        {
+        match applied.and_then(|next| self.merge_soon(guess, next)) {
             Ok(view) => Ok(Record { seq, view, durable }),
             Err(damage) => {
                 let error = EngineError::from(damage);
                 guess.stopped = Some((seq, error.clone()));
                 self.handle.stopped.store(true, Ordering::SeqCst);
                 Err(error)
+            }
+        }
+    }
+
+    /// Merges the newest segments of the next view, unless that is better done later.
+    fn merge_soon(&self, guess: &mut Guess, next: View) -> Result<View, Damage> {
+        let Some(due) = next.memory_merge(guess.frozen)? else { return Ok(next) };
+        // It would not be whole any more if it waited for longer.
+        let waits_left = u64::from(MERGE_WAITS_MAX - guess.merge_waits).min(due.segments_left);
+        if due.bytes > MERGE_AT_ONCE_BYTES && waits_left > 0 {
+            guess.merge_waits += 1;
+            return Ok(next);
+        }
+        guess.merge_waits = 0;
+        next.with_memory_merged(guess.frozen, self.upkeep.horizon())
+    }
+
+    /// Makes the merge that waited until nothing was in flight.
+    fn merge_late(&self, guess: &mut Guess) {
+        assert!(guess.in_flight.is_empty(), "nothing is in flight");
+        guess.merge_waits = 0;
+        if guess.stopped.is_some() {
+            return;
+        }
+        match guess.view.with_memory_merged(guess.frozen, self.upkeep.horizon()) {
+            Ok(view) => {
+                assert_eq!(view.digest(), guess.view.digest(), "S5: a merge keeps the digest");
+                guess.view = view.clone();
+                self.handle.publish(&self.open, view);
+            }
+            // What is there serves as it is.
+            Err(damage) => {
+                tracing::error!(library = %self.handle.id, %damage, "segments in memory were not merged");
             }
         }
     }

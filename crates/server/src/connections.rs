@@ -1,8 +1,13 @@
 //! Connections: accepted up to a bound, closed gracefully.
+//!
+//! There may be many that say nothing for hours, so what one holds is kept small: the state of the
+//! protocol that it speaks and of no other, and what answers a request only while it does.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -10,12 +15,12 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 
 use crate::config::LoadLimits;
@@ -45,8 +50,10 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) -> bool {
     let slots = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
-    let graceful = GracefulShutdown::new();
     let patience = Patience { head: limits.header_timeout, idle: limits.stream_idle_timeout };
+    let protocols = Arc::new(Protocols::new(patience));
+    // Every open connection has a receiver.
+    let (closing, open) = watch::channel(());
     let mut stop = std::pin::pin!(stop);
     loop {
         // Sockets keep their slots for as long as they like: full is no reason not to hear of the end.
@@ -62,7 +69,8 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let caller = Caller { peer, slot: ConnectionSlot(Arc::new(slot)) };
-                tokio::spawn(answer(stream, caller, router.clone(), (&graceful, patience)));
+                let answers = answer(stream, caller, router.clone(), (&protocols, &open));
+                tokio::spawn(answers);
             }
             Err(error) => {
                 tracing::warn!("a connection was not accepted: {error}");
@@ -70,8 +78,74 @@ pub(crate) async fn serve(
             }
         }
     }
-    drop(listener);
-    tokio::time::timeout(limits.shutdown_timeout, graceful.shutdown()).await.is_ok()
+    drop((listener, open));
+    closing.send_replace(());
+    tokio::time::timeout(limits.shutdown_timeout, closing.closed()).await.is_ok()
+}
+
+/// How each protocol is spoken.
+struct Protocols {
+    patience: Patience,
+    http1: http1::Builder,
+    /// Tells the two apart by itself.
+    either: auto::Builder<TokioExecutor>,
+}
+
+impl Protocols {
+    fn new(patience: Patience) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .max_buf_size(READ_BUFFER_BYTES_MAX)
+            .header_read_timeout(patience.head);
+        let mut either = auto::Builder::new(TokioExecutor::new());
+        either
+            .http1()
+            .timer(TokioTimer::new())
+            .max_buf_size(READ_BUFFER_BYTES_MAX)
+            .header_read_timeout(patience.head);
+        either
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(HTTP2_STREAMS_MAX)
+            .max_header_list_size(HEADER_BYTES_MAX)
+            .keep_alive_interval(patience.head);
+        Self { patience, http1, either }
+    }
+
+    /// Answers requests until the connection ends; once `closing` says so, no more of them.
+    async fn speak<S>(
+        &self,
+        mut stream: Guarded,
+        service: S,
+        mut closing: watch::Receiver<()>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>>
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+        S::Future: Send + 'static,
+    {
+        let may_be_http2 = tokio::select! {
+            may_be = stream.may_begin_http2() => may_be?,
+            _closing = closing.changed() => return Ok(()),
+        };
+        let stream = TokioIo::new(stream);
+        if may_be_http2 {
+            let connection = self.either.serve_connection_with_upgrades(stream, service);
+            let mut connection = Box::pin(connection);
+            tokio::select! {
+                ended = &mut connection => return ended,
+                _closing = closing.changed() => connection.as_mut().graceful_shutdown(),
+            }
+            return connection.await;
+        }
+        // Of this there are thousands.
+        let mut connection = Box::pin(self.http1.serve_connection(stream, service).with_upgrades());
+        tokio::select! {
+            ended = &mut connection => return Ok(ended?),
+            _closing = closing.changed() => connection.as_mut().graceful_shutdown(),
+        }
+        Ok(connection.await?)
+    }
 }
 
 /// One connection. Begins to be watched for the shutdown at once, before it first runs.
@@ -79,12 +153,14 @@ fn answer(
     stream: TcpStream,
     caller: Caller,
     router: Router,
-    (graceful, patience): (&GracefulShutdown, Patience),
+    (protocols, open): (&Arc<Protocols>, &watch::Receiver<()>),
 ) -> impl Future<Output = ()> + Send + use<> {
     let peer = caller.peer;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, "no TCP_NODELAY: {error}");
     }
+    let (protocols, closing) = (protocols.clone(), open.clone());
+    let patience = protocols.patience;
     let stream = Guarded::new(stream, patience);
     let received = stream.received();
     let watch = Watch::new();
@@ -93,26 +169,14 @@ fn answer(
         let (router, caller) = (router.clone(), caller.clone());
         request.extensions_mut().insert(received.clone());
         let exchange = Arc::new(watched.begin());
-        async move {
+        // Boxed, since the connection keeps room for it between requests and while it sends.
+        let response: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
             Ok::<Response<Body>, Infallible>(respond(router, request, (caller, exchange)).await)
-        }
+        });
+        response
     });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .max_buf_size(READ_BUFFER_BYTES_MAX)
-        .header_read_timeout(patience.head);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(HTTP2_STREAMS_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX)
-        .keep_alive_interval(patience.head);
-    let stream = TokioIo::new(stream);
-    let connection = builder.serve_connection_with_upgrades(stream, service).into_owned();
-    let connection = graceful.watch(connection);
     async move {
+        let connection = async move { protocols.speak(stream, service, closing).await };
         tokio::select! {
             ended = connection => if let Err(error) = ended {
                 tracing::debug!(%peer, "a connection ended: {error}");
@@ -136,5 +200,34 @@ async fn respond(
     match router.oneshot(request).await {
         Ok(response) => response.map(|body| Body::new(Leaving::new(body, exchange))),
         Err(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_for_every_connection_is_small() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let slots = Arc::new(Semaphore::new(1));
+        let slot = ConnectionSlot(Arc::new(slots.clone().acquire_owned().await.unwrap()));
+        let patience = Patience { head: Duration::from_mins(1), idle: Duration::from_mins(1) };
+        let protocols = Arc::new(Protocols::new(patience));
+        let (closing, open) = watch::channel(());
+        let caller = Caller { peer, slot };
+        let answers = answer(stream, caller, Router::new(), (&protocols, &open));
+        let bytes = size_of_val(&answers);
+        assert!(bytes <= 2048, "{bytes} bytes for each of thousands that say nothing");
+        // One that has sent nothing is not waited for.
+        drop(open);
+        closing.send_replace(());
+        answers.await;
+        assert_eq!(slots.available_permits(), 1);
+        drop(client);
     }
 }

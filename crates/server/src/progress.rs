@@ -241,14 +241,21 @@ impl Received {
     }
 }
 
+/// The time until it is known what a client speaks.
+#[derive(Debug)]
+struct Opening {
+    /// How much of the preface has come.
+    matched: usize,
+    timer: Pin<Box<Sleep>>,
+}
+
 /// A socket that fails when its client stands still.
 #[derive(Debug)]
 pub(crate) struct Guarded {
     stream: TcpStream,
     patience: Patience,
-    /// How much of the preface has come; `None` once it is told apart.
-    preface: Option<usize>,
-    opening: Pin<Box<Sleep>>,
+    /// Until it is told apart.
+    opening: Option<Opening>,
     /// When something came.
     read_at: Instant,
     received: Received,
@@ -258,10 +265,23 @@ pub(crate) struct Guarded {
 
 impl Guarded {
     pub(crate) fn new(stream: TcpStream, patience: Patience) -> Self {
-        let opening = Box::pin(tokio::time::sleep(patience.head));
+        let timer = Box::pin(tokio::time::sleep(patience.head));
+        let opening = Some(Opening { matched: 0, timer });
         let read_at = Instant::now();
         let received = Received::default();
-        Self { stream, patience, preface: Some(0), opening, read_at, received, writing: None }
+        Self { stream, patience, opening, read_at, received, writing: None }
+    }
+
+    /// Waits until something has come, and looks at it without taking it: false if it is not how
+    /// HTTP/2 begins. So whoever reads first reads all that is there at once.
+    pub(crate) async fn may_begin_http2(&mut self) -> io::Result<bool> {
+        let Some(Opening { matched: 0, timer }) = &mut self.opening else { return Ok(true) };
+        let mut first = [0; PREFACE.len()];
+        let length = tokio::select! {
+            length = self.stream.peek(&mut first) => length?,
+            () = timer => return Err(cut_off("it asks for nothing")),
+        };
+        Ok(PREFACE.starts_with(&first[..length]))
     }
 
     /// How much has come.
@@ -272,12 +292,12 @@ impl Guarded {
     fn has_read(&mut self, bytes: &[u8]) {
         self.read_at = Instant::now();
         self.received.add(bytes.len());
-        if let Some(matched) = self.preface {
-            let expected = &PREFACE[matched..];
+        self.opening.take_if(|opening| {
+            let expected = &PREFACE[opening.matched..];
             let length = bytes.len().min(expected.len());
-            let goes_on = bytes.len() < expected.len() && bytes[..length] == expected[..length];
-            self.preface = goes_on.then_some(matched + length);
-        }
+            opening.matched += length;
+            bytes.len() >= expected.len() || bytes[..length] != expected[..length]
+        });
     }
 
     /// Nothing could be written: fails if that has gone on for too long.
@@ -327,11 +347,11 @@ impl AsyncRead for Guarded {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending if self.preface.is_some() => {
-                ready!(self.opening.as_mut().poll(cx));
+            Poll::Pending => {
+                let Some(opening) = &mut self.opening else { return Poll::Pending };
+                ready!(opening.timer.as_mut().poll(cx));
                 Poll::Ready(Err(cut_off("it asks for nothing")))
             }
-            Poll::Pending => Poll::Pending,
         }
     }
 }

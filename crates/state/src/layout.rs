@@ -34,6 +34,15 @@ const DROPPABLE_ROWS_DIVISOR: u32 = 4;
 /// merges, what is written meanwhile stays in memory.
 const FILE_MERGE_BYTES_MAX: u64 = 512 << 20;
 
+/// A merge of the newest segments in memory that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryMerge {
+    /// Bytes that the segments hold together.
+    pub bytes: u64,
+    /// So many segments as large as the newest may come before it is more than one merge takes.
+    pub segments_left: u64,
+}
+
 impl View {
     /// The view with its newest small segments merged geometrically: each segment in memory is
     /// then larger than all those after it together, so there are at most log2 of the rows.
@@ -46,6 +55,15 @@ impl View {
         let merge = Merge::plan(self.dimension, &self.segments[range], horizon)?;
         let output = merge.in_memory()?.map(Arc::new);
         Ok(self.with_merged(merge.map(), output).unwrap_or_else(|| self.clone()))
+    }
+
+    /// What [`View::with_memory_merged`] would merge, if anything.
+    pub fn memory_merge(&self, frozen: Seq) -> Result<Option<MemoryMerge>, Damage> {
+        let Some(range) = self.choose_memory_merge(frozen)? else { return Ok(None) };
+        let newest = self.segments.last().map_or(0, |view| view.segment.memory_bytes());
+        let bytes = self.segments[range].iter().map(|view| view.segment.memory_bytes()).sum();
+        let segments_left = MEMORY_MERGE_BYTES_MAX.saturating_sub(bytes) / newest.max(1);
+        Ok(Some(MemoryMerge { bytes, segments_left }))
     }
 
     fn choose_memory_merge(&self, frozen: Seq) -> Result<Option<Range<usize>>, Damage> {

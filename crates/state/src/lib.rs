@@ -57,6 +57,7 @@ pub use ids::{
     ChunkId, DocumentId, JobId, LibraryId, ParseIdError, QueryId, Seq, TenantId, Timestamp,
     WebhookId,
 };
+pub use layout::MemoryMerge;
 pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
 pub use listing::{Cursor, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};

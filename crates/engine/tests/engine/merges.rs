@@ -29,7 +29,7 @@ async fn add(engine: &Engine, library: LibraryId, rows: std::ops::Range<u32>) {
 }
 
 /// Waits until it is so, for a minute at most.
-async fn until(so: impl AsyncFn() -> bool) {
+pub(crate) async fn until(so: impl AsyncFn() -> bool) {
     let waiting = async {
         while !so().await {
             tokio::task::yield_now().await;

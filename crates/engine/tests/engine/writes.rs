@@ -5,10 +5,12 @@ use std::time::Duration;
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{LibraryId, Seq, Tuning};
 use arrwdb_engine::{
-    Content, Embeddings, EngineError, LibraryPatch, PutChunk, Query, SearchRequest,
+    Content, Embeddings, EngineConfig, EngineError, LibraryPatch, PutChunk, PutDocument, Query,
+    SearchRequest,
 };
 use futures_util::future::join_all;
 
+use crate::merges::until;
 use crate::subject::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,5 +205,42 @@ async fn libraries_come_change_and_go() {
     let left = engine.libraries(TENANT, None).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!((left[0].spec.id, left[0].spec.name.as_str()), (second, "renamed"));
+    engine.close().await.unwrap();
+}
+
+/// A document of 40 KB: of a few, one after the other, the segments are too large to be merged while
+/// a record is on its way to the disk.
+fn large(n: u8) -> PutDocument {
+    let chunk = |part| PutChunk {
+        text: "x".repeat(10_000),
+        embedding: Some(vector(n, 0, part)),
+        ..PutChunk::default()
+    };
+    PutDocument { content: Content::Chunks((0..4).map(chunk).collect()), ..document(n, 0) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_segments_in_memory_are_merged_once_nothing_is_in_flight() {
+    let disk = MemoryDisk::new();
+    let config = EngineConfig { checkpoint_bytes: 1 << 30, ..config() };
+    let engine = open_with(&disk, config).await.unwrap();
+    let library = library(&engine).await;
+    let stats = async || engine.library(TENANT, library, None).await.unwrap().stats();
+    for n in 0..31 {
+        engine.put_documents(TENANT, library, vec![large(n)]).await.unwrap();
+    }
+    // Each larger than those after it together.
+    until(async || stats().await.segments <= 5).await;
+    let together = (31..127).map(|n| engine.put_documents(TENANT, library, vec![large(n)]));
+    for written in join_all(together).await {
+        written.unwrap();
+    }
+    until(async || stats().await.segments <= 7).await;
+    let stats = stats().await;
+    assert_eq!((stats.documents, stats.chunks, stats.segments_mapped), (127, 4 * 127, 0));
+    engine.close().await.unwrap();
+    let engine = open(&disk).await;
+    let stats = engine.library(TENANT, library, None).await.unwrap().stats();
+    assert_eq!((stats.documents, stats.chunks), (127, 4 * 127));
     engine.close().await.unwrap();
 }
