@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::state::{Job, JobChange, JobId, JobProgress, JobState, Seq};
-use arrwdb_engine::{Engine, JobCounts};
+use arrwdb_engine::{Engine, EngineError, JobCounts, Written};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -329,34 +329,51 @@ impl Shared {
         }
     }
 
-    /// Hands a change to the log. Who cannot be heard now is heard later: until then the job is as
-    /// it was, and so it is after a restart.
+    /// Hands a change to the log and goes on; until it is there the job is as it was, and so it is
+    /// after a restart. What is noted of one job is in the log in the order of these calls.
     async fn note(self: &Arc<Self>, id: JobId, change: JobChange) {
         let answer = self.engine.change_job(id, change.clone());
         // Bounded: with too many on their way this waits.
         let Ok(permit) = self.settling.clone().acquire_owned().await else { return };
         let shared = self.clone();
-        let ends = !matches!(change, JobChange::Started | JobChange::Progressed(_));
         tokio::spawn(async move {
-            let mut answer = answer.await;
-            let mut stopping = shared.stopping.subscribe();
-            while let Err(error) = answer {
-                use arrwdb_engine::EngineError::{Busy, DiskFull, Storage};
-                if !matches!(error, Busy { .. } | DiskFull { .. } | Storage { .. }) {
-                    tracing::warn!(job = %id, %error, "what became of it is not noted");
-                    break;
-                }
-                let wait = tokio::time::sleep(AGAIN);
-                tokio::select! {
-                    () = wait => {}
-                    _stopping = stopping.wait_for(|stopping| *stopping) => break,
-                }
-                answer = shared.engine.change_job(id, change.clone()).await;
-            }
+            let ends = !matches!(change, JobChange::Started | JobChange::Progressed(_));
+            shared.noted(id, change, answer).await;
             if ends {
                 shared.let_go(id);
             }
             drop(permit);
         });
+    }
+
+    /// Has the log say what became of a job; whether it does.
+    async fn change(&self, id: JobId, change: JobChange) -> bool {
+        let answer = self.engine.change_job(id, change.clone());
+        self.noted(id, change, answer).await
+    }
+
+    /// Waits until a change is in the log; whether it is. What cannot be written now is written
+    /// later, unless the server stops.
+    async fn noted(
+        &self,
+        id: JobId,
+        change: JobChange,
+        answer: impl Future<Output = Result<Written<()>, EngineError>>,
+    ) -> bool {
+        use EngineError::{Busy, DiskFull, Storage};
+        let mut stopping = self.stopping.subscribe();
+        let mut answer = answer.await;
+        while let Err(error) = answer {
+            if !matches!(error, Busy { .. } | DiskFull { .. } | Storage { .. }) {
+                tracing::info!(job = %id, %error, "what became of it is not noted");
+                return false;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
+                _stopping = stopping.wait_for(|stopping| *stopping) => return false,
+            }
+            answer = self.engine.change_job(id, change.clone()).await;
+        }
+        true
     }
 }

@@ -147,8 +147,12 @@ impl Shared {
             began: (job.progress.current, Instant::now()),
         });
         self.running.lock().insert(id, live.clone());
-        if matches!(job.state, JobState::Pending { .. }) {
-            self.note(id, JobChange::Started).await;
+        // Nothing is done before the log says that it is begun: it may be cancelled just now.
+        if matches!(job.state, JobState::Pending { .. })
+            && !self.change(id, JobChange::Started).await
+        {
+            self.let_go(id);
+            return;
         }
         // It may have been cancelled before it was to be found here.
         let now = self.engine.job_of_any(id).map(|job| job.state.clone());
