@@ -37,7 +37,7 @@ const MERGE_WAITS_MAX: u32 = 32;
 
 /// What a library with search structures holds in memory before it is written to a file: every
 /// search scans it, which shall take no longer than the rest of the search.
-const INDEXED_TAIL_BYTES: u64 = 2 << 20;
+const INDEXED_TAIL_BYTES: u64 = 4 << 20;
 
 /// The writer of one library.
 pub(crate) struct Writer {

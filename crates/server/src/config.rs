@@ -11,6 +11,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -317,8 +318,21 @@ pub struct Config {
     pub events: EventConfig,
     /// Background jobs.
     pub jobs: JobConfig,
+    /// Backups as jobs.
+    pub backup: BackupConfig,
     /// WebSockets.
     pub sockets: SocketConfig,
+}
+
+/// Backups as jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupConfig {
+    /// Where restore points go: a folder or `s3://BUCKET/PREFIX`. Without it there are no such jobs.
+    pub target: Option<String>,
+    /// How many restore points are kept; all, without it.
+    pub keep: Option<usize>,
+    /// What tells of a store and its credentials: `AWS_*` of the environment.
+    pub aws: BTreeMap<String, Secret>,
 }
 
 /// Background jobs.
@@ -374,6 +388,8 @@ impl Config {
         let mut config = Self::check(&Values::read(sources)?)?;
         let files = &mut config.embedding.files;
         files.dir = files.dir.take().or_else(|| default_model_dir(sources));
+        config.backup.aws =
+            sources.aws().into_iter().map(|(name, value)| (name, Secret(value))).collect();
         Ok(config)
     }
 
@@ -484,6 +500,11 @@ impl Check<'_> {
                 retries_max: u32::try_from(self.whole("JOB_QUEUE_MAX_RETRIES")).unwrap_or(3),
                 retention: self.seconds("JOB_RETENTION_SECONDS"),
                 export_retention: self.seconds("EXPORT_RETENTION_SECONDS"),
+            },
+            backup: BackupConfig {
+                target: self.text_opt("BACKUP_TARGET"),
+                keep: Some(self.size("BACKUP_KEEP")).filter(|keep| *keep > 0),
+                aws: BTreeMap::new(),
             },
             sockets: self.sockets(),
         }

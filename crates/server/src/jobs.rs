@@ -3,6 +3,7 @@
 //! When jobs are taken, tried again and ended is [`arrwdb_feed::Jobs`]'; a file here for each kind
 //! says what is done, unit by unit, from where the log says it is.
 
+mod backup;
 mod delete;
 mod export;
 mod files;
@@ -10,6 +11,7 @@ mod import;
 mod index;
 mod purge;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use arrwdb_feed::{FeedError, Halt, JobRun, Perform, Performed, Performing};
 
 pub(crate) use self::export::Format;
 pub(crate) use self::files::{Input, InputWriter, JobFiles, Unsubmitted};
-use crate::config::RequestLimits;
+use crate::config::{BackupConfig, Config, RequestLimits};
 use crate::metrics::Metrics;
 
 /// How long a job waits that has to wait for something else.
@@ -36,11 +38,14 @@ pub(crate) struct Performer {
     files: JobFiles,
     limits: RequestLimits,
     metrics: Arc<Metrics>,
+    backup: BackupConfig,
+    data_dir: PathBuf,
 }
 
 impl Performer {
-    pub(crate) fn new(files: JobFiles, limits: RequestLimits, metrics: Arc<Metrics>) -> Self {
-        Self { files, limits, metrics }
+    pub(crate) fn new(files: JobFiles, config: &Config, metrics: Arc<Metrics>) -> Self {
+        let (limits, backup) = (config.limits.clone(), config.backup.clone());
+        Self { files, limits, metrics, backup, data_dir: config.storage.data_dir.clone() }
     }
 }
 
@@ -60,8 +65,9 @@ impl Perform for Performer {
                 JobKind::IndexRebuild => self.rebuild(&run).await,
                 JobKind::IndexOptimize => self.optimize(&run).await,
                 JobKind::Purge => purge::purge(&run).await,
-                kind @ (JobKind::RegenerateEmbeddings | JobKind::Backup) => {
-                    Err(Unable::Failed(format!("this release does no {} jobs", kind.name())))
+                JobKind::Backup => self.backup(&run).await,
+                JobKind::RegenerateEmbeddings => {
+                    Err(Unable::Failed("this release does no such jobs".to_owned()))
                 }
             };
             done.unwrap_or_else(Performed::from)

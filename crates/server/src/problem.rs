@@ -79,6 +79,8 @@ kinds! {
         "There are as many webhooks as there may be. Delete one first.";
     JOBS_DISABLED = "jobs-disabled", 503, "Jobs are turned off", "JobsDisabledError",
         "The server does no background jobs: JOB_QUEUE_ENABLED is false.";
+    NO_BACKUP_TARGET = "no-backup-target", 409, "No place for backups", "BackupTargetError",
+        "The server does not know where to put restore points. Set BACKUP_TARGET and start it again.";
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, "Method Not Allowed", "MethodNotAllowedError",
         "The path exists, but not for this method; the header Allow lists those that it has.";
     BODY_TIMEOUT = "body-timeout", 408, "Request body timed out", "RequestTimeoutError",

@@ -314,6 +314,19 @@ pub const VARIABLES: &[Variable] = &[
         "86400",
         "Time for which what an export wrote can be downloaded",
     ),
+    used(
+        "BACKUP_TARGET",
+        Form::Text,
+        "",
+        "Where backup jobs put restore points: a folder or s3://BUCKET/PREFIX, with credentials in \
+         AWS_* of the environment",
+    ),
+    used(
+        "BACKUP_KEEP",
+        count(0, 1_000_000),
+        "0",
+        "Restore points that are kept after a backup job; 0 keeps all",
+    ),
     used("WEBSOCKET_ENABLED", Form::Switch, "true", "Serve WebSockets"),
     used(
         "WEBSOCKET_MAX_CONNECTIONS",

@@ -111,10 +111,10 @@ pub(super) struct BatchDelete {
     max_retries: Option<u32>,
 }
 
-/// When to purge.
+/// When to do it.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
-pub(super) struct Purge {
+pub(super) struct WithoutLibrary {
     #[schema(default = "normal")]
     priority: Option<String>,
     #[schema(format = "date-time")]
@@ -241,7 +241,7 @@ pub(super) fn index_optimize(r: &mut Reader<'_>) -> Read<Asked> {
     read(r, true, |_r, _key| Ok(()))
 }
 
-pub(super) fn purge(r: &mut Reader<'_>) -> Read<Asked> {
+pub(super) fn without_library(r: &mut Reader<'_>) -> Read<Asked> {
     let mut asked = read(r, false, |_r, _key| Ok(()))?;
     asked.library = None;
     Ok(asked)

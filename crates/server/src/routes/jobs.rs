@@ -39,6 +39,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(batch_export))
         .routes(routes!(batch_delete))
         .routes(routes!(purge))
+        .routes(routes!(backup))
         .routes(routes!(list))
         .routes(routes!(cancel))
         .routes(routes!(queue))
@@ -81,7 +82,7 @@ struct JobAnswer {
     /// The same.
     #[schema(format = "uuid")]
     id: String,
-    /// `batch_import`, `batch_delete`, `batch_export`, `index_rebuild`, `index_optimize`, `purge`.
+    /// `batch_import`, `batch_delete`, `batch_export`, `index_rebuild`, `index_optimize`, `purge`, `backup`.
     job_type: &'static str,
     /// `pending`, `running`, `completed`, `failed` or `cancelled`.
     status: &'static str,
@@ -346,7 +347,7 @@ async fn batch_delete(
 
 /// Removes for good what was deleted, in the background; as `admin/purge`.
 #[utoipa::path(post, operation_id = "submit_purge", path = "/jobs/purge", tag = "jobs",
-    request_body(content = Option<job_requests::Purge>),
+    request_body(content = Option<job_requests::WithoutLibrary>),
     responses((status = 200, description = "Submitted: durable", body = Submitted), WriteErrors))]
 async fn purge(
     principal: Principal,
@@ -354,16 +355,35 @@ async fn purge(
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let body = if body.trim_ascii().is_empty() { &b"{}"[..] } else { &body };
-    let asked = read_json(body, job_requests::purge)?;
+    let asked = read_json(body, job_requests::without_library)?;
     let id = app.engine().new_job_id();
     submit((&app, principal), (JobKind::Purge, id), asked, None).await
+}
+
+/// Makes a restore point where `BACKUP_TARGET` says, in the background; as `arrwdb backup`.
+#[utoipa::path(post, operation_id = "submit_backup", path = "/jobs/backup", tag = "jobs",
+    request_body(content = Option<job_requests::WithoutLibrary>),
+    responses((status = 200, description = "Submitted: durable", body = Submitted), WriteErrors))]
+async fn backup(
+    principal: Principal,
+    State(app): State<App>,
+    WholeBody(body, _room): WholeBody,
+) -> Result<Response, Problem> {
+    let body = if body.trim_ascii().is_empty() { &b"{}"[..] } else { &body };
+    let asked = read_json(body, job_requests::without_library)?;
+    if app.config().backup.target.is_none() {
+        let detail = "the server does not know where to: set BACKUP_TARGET and start it again";
+        return Err(Problem::new(&problem::NO_BACKUP_TARGET, detail));
+    }
+    let id = app.engine().new_job_id();
+    submit((&app, principal), (JobKind::Backup, id), asked, None).await
 }
 
 /// The jobs, the newest first.
 #[utoipa::path(get, operation_id = "list_jobs", path = "/jobs", tag = "jobs",
     params(
         ("status" = Option<String>, Query, description = "pending, running, completed, failed or cancelled"),
-        ("type" = Option<String>, Query, description = "batch_import, batch_delete, batch_export, index_rebuild, index_optimize or purge"),
+        ("type" = Option<String>, Query, description = "batch_import, batch_delete, batch_export, index_rebuild, index_optimize, purge or backup"),
         ("library_id" = Option<String>, Query, format = "uuid", description = "Those about this library"),
         ("limit" = Option<u64>, Query, description = "1 to 1000 [100]"),
         ("before" = Option<String>, Query, format = "uuid", description = "Those older than this job"),
