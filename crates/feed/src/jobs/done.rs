@@ -27,6 +27,11 @@ impl DoneUnits {
         self.units.get(&unit)?.get(&document).copied()
     }
 
+    /// The last unit of which something is here.
+    pub fn last_unit(&self) -> Option<u64> {
+        self.units.keys().copied().max()
+    }
+
     /// The last record that the job wrote.
     pub fn through(&self) -> Seq {
         self.through

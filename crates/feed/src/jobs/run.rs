@@ -209,7 +209,13 @@ impl Shared {
                 Some(JobChange::Retried { not_before, error: error.into(), counted: true })
             }
             Performed::Later { error, after } => {
-                let not_before = self.in_future(self.jittered(id, after));
+                // The longer it has waited, the more seldom it asks, so that many that wait for one
+                // thing do not fill the log.
+                let since = job.started_at.unwrap_or(job.spec.submitted_at).micros();
+                let waited = self.engine.now().micros().saturating_sub(since);
+                let waited = Duration::from_micros(u64::try_from(waited).unwrap_or(0));
+                let delay = (waited / 4).min(self.config.retry_delay_max).max(after);
+                let not_before = self.in_future(self.jittered(id, delay));
                 Some(JobChange::Retried { not_before, error: error.into(), counted: false })
             }
             Performed::Again { error } => {

@@ -347,12 +347,16 @@ pub(super) async fn place(
         return Ok((asked, None));
     }
     "{}".clone_into(&mut asked.parameters);
-    let mut writer = app.job_files().create_input(id).map_err(|error| unwritten(&error))?;
-    for text in documents {
-        // As one line; what stands in strings has no ends of lines in JSON.
-        let line: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-        writer.line(line.as_bytes()).map_err(|error| unwritten(&error))?;
-    }
+    let written = tokio::task::block_in_place(|| {
+        let mut writer = app.job_files().create_input(id)?;
+        for text in documents {
+            // As one line; what stands in strings has no ends of lines in JSON.
+            let line: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
+            writer.line(line.as_bytes())?;
+        }
+        Ok(writer)
+    });
+    let writer = written.map_err(|error| unwritten(&error))?;
     let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
     let finished = finished.map_err(|error| {
         Problem::hidden(&problem::INTERNAL, format!("an input was not finished: {error}"))
