@@ -222,6 +222,11 @@ impl Engine {
         self.0.work.look(|work| work.unfinished_since(after).cloned().collect())
     }
 
+    /// How many jobs of all tenants are not over.
+    pub fn unfinished_count(&self) -> usize {
+        self.0.work.look(arrwdb_state::Work::unfinished)
+    }
+
     /// How many jobs of all tenants there are. O(jobs).
     pub fn job_counts(&self) -> JobCounts {
         let mut counts = JobCounts::default();

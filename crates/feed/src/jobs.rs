@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::state::{Job, JobChange, JobId, JobProgress, JobState, Seq};
-use arrwdb_engine::{Engine, JobCounts};
+use arrwdb_engine::{Engine, EngineError, JobCounts};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::done::DoneUnits;
 use self::queue::Queue;
@@ -27,6 +27,8 @@ pub use self::run::{Halt, JobRun};
 
 /// Changes of jobs that are handed to the log and not durable yet, at most.
 const SETTLING_MAX: usize = 1024;
+/// Jobs in the queue that are over, beyond as many as are not.
+const CANCELLED_MAX: usize = 1024;
 /// How long a change that could not be written waits before it is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -230,9 +232,10 @@ impl Jobs {
     /// Figures. O(jobs).
     pub fn stats(&self) -> JobsStats {
         let shared = &self.0;
+        let counts = shared.engine.job_counts();
         JobsStats {
-            counts: shared.engine.job_counts(),
-            queued: shared.queue.lock().len() as u64,
+            counts,
+            queued: counts.pending,
             workers: shared.config.workers.max(1) as u64,
             running: shared.is_running.load(Ordering::SeqCst) && !*shared.stopping.borrow(),
             taken: shared.taken.load(Ordering::Relaxed),
@@ -254,6 +257,7 @@ impl Shared {
                 after = job.changed;
                 self.take_in(&job);
             }
+            self.forget_cancelled();
             let due = self.queue.lock().next_due();
             let due = async {
                 match due.map(|due| self.until(due)) {
@@ -267,6 +271,19 @@ impl Shared {
                 () = self.due.notified() => {}
                 _stopping = stopping.wait_for(|stopping| *stopping) => return,
             }
+        }
+    }
+
+    /// Jobs that were cancelled while they waited are still in the queue, where they are found to be
+    /// over when their turn comes. For those whose time is far off, that would be late.
+    fn forget_cancelled(&self) {
+        let queued = self.queue.lock().len();
+        if queued > 2 * self.engine.unfinished_count() + CANCELLED_MAX {
+            let is_unfinished = |id| {
+                let job = self.engine.job_of_any(id);
+                job.is_some_and(|job| !matches!(job.state, JobState::Finished { .. }))
+            };
+            self.queue.lock().retain(is_unfinished);
         }
     }
 
@@ -329,21 +346,21 @@ impl Shared {
         }
     }
 
-    /// Hands a change to the log. Who cannot be heard now is heard later: until then the job is as
-    /// it was, and so it is after a restart.
-    async fn note(self: &Arc<Self>, id: JobId, change: JobChange) {
+    /// Hands a change to the log; the task that is returned ends when it is there. Who cannot be
+    /// heard now is heard later: until then the job is as it was, and so it is after a restart.
+    async fn note(self: &Arc<Self>, id: JobId, change: JobChange) -> Option<JoinHandle<()>> {
         let answer = self.engine.change_job(id, change.clone());
         // Bounded: with too many on their way this waits.
-        let Ok(permit) = self.settling.clone().acquire_owned().await else { return };
+        let permit = self.settling.clone().acquire_owned().await.ok()?;
         let shared = self.clone();
         let ends = !matches!(change, JobChange::Started | JobChange::Progressed(_));
-        tokio::spawn(async move {
+        Some(tokio::spawn(async move {
             let mut answer = answer.await;
             let mut stopping = shared.stopping.subscribe();
             while let Err(error) = answer {
-                use arrwdb_engine::EngineError::{Busy, DiskFull, Storage};
+                use EngineError::{Busy, DiskFull, Storage};
                 if !matches!(error, Busy { .. } | DiskFull { .. } | Storage { .. }) {
-                    tracing::warn!(job = %id, %error, "what became of it is not noted");
+                    shared.unnoted(id, &change, &error);
                     break;
                 }
                 let wait = tokio::time::sleep(AGAIN);
@@ -357,6 +374,18 @@ impl Shared {
                 shared.let_go(id);
             }
             drop(permit);
-        });
+        }))
+    }
+
+    /// The log does not take a change of a job.
+    fn unnoted(&self, id: JobId, change: &JobChange, error: &EngineError) {
+        if matches!((change, error), (JobChange::Started, EngineError::JobState(_))) {
+            // It was cancelled while it was taken: nobody wants what is done for it.
+            if let Some(live) = self.running.lock().get(&id) {
+                live.cancelled.send_replace(true);
+            }
+            return;
+        }
+        tracing::warn!(job = %id, %error, "what became of it is not noted");
     }
 }

@@ -74,7 +74,8 @@ impl Perform for Performer {
 enum Unable {
     Failed(String),
     Again(String),
-    Later(String),
+    /// Not before so long.
+    Later(String, Duration),
     Halted(Halt),
 }
 
@@ -89,7 +90,7 @@ impl From<Unable> for Performed {
         match unable {
             Unable::Failed(error) => Self::Failed { error, result: None },
             Unable::Again(error) => Self::Again { error },
-            Unable::Later(error) => Self::Later { error, after: LATER },
+            Unable::Later(error, after) => Self::Later { error, after },
             Unable::Halted(halt) => halt.into(),
         }
     }
@@ -99,16 +100,19 @@ impl From<EngineError> for Unable {
     fn from(error: EngineError) -> Self {
         let text = error.to_string();
         match error {
+            EngineError::Embedding(EmbedError::RateLimited { retry_after }) => {
+                Self::Later(text, retry_after.max(LATER))
+            }
             // What it needs is not there just now.
             EngineError::DiskFull { .. }
             | EngineError::Busy { .. }
             | EngineError::Embedding(
                 EmbedError::Busy { .. }
-                | EmbedError::RateLimited { .. }
                 | EmbedError::NotConfigured { .. }
                 | EmbedError::Provider { .. }
+                | EmbedError::WrongDimension { .. }
                 | EmbedError::Deadline { .. },
-            ) => Self::Later(text),
+            ) => Self::Later(text, LATER),
             EngineError::Storage { .. }
             | EngineError::SeqNotReached { .. }
             | EngineError::Embedding(_) => Self::Again(text),

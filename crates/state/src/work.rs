@@ -152,12 +152,12 @@ impl Work {
         self.finished.first().map(|(at, _id)| *at)
     }
 
-    /// The first record that has to be kept of the log so that jobs that are worked on can go on:
-    /// what they wrote after this is not counted yet.
+    /// The first record that has to be kept of the log so that jobs that were begun can go on,
+    /// those that were put off included: what they wrote after this is not counted yet.
     pub fn needed_after(&self) -> Option<Seq> {
-        let running = self.unfinished.values().filter_map(|id| self.jobs.get(id));
-        let running = running.filter(|job| matches!(job.state, JobState::Running { .. }));
-        running.map(|job| job.progress.through.max(job.submitted)).min()
+        let unfinished = self.unfinished.values().filter_map(|id| self.jobs.get(id));
+        let begun = unfinished.filter(|job| job.started_at.is_some());
+        begun.map(|job| job.progress.through.max(job.submitted)).min()
     }
 
     /// A webhook, whosever it is.

@@ -110,6 +110,19 @@ impl Queue {
         self.delayed.keys().next().map(|(time, _id)| *time)
     }
 
+    /// Forgets jobs that are not wanted any more.
+    pub(super) fn retain(&mut self, is_wanted: impl Fn(JobId) -> bool) {
+        self.waiting.retain(|id, _time| is_wanted(*id));
+        self.delayed.retain(|(_time, id), _place| self.waiting.contains_key(id));
+        for class in self.classes.values_mut() {
+            for jobs in class.tenants.values_mut() {
+                jobs.retain(|id| self.waiting.contains_key(id));
+            }
+            class.tenants.retain(|_tenant, jobs| !jobs.is_empty());
+            class.turns.retain(|tenant| class.tenants.contains_key(tenant));
+        }
+    }
+
     /// How many jobs wait, those that are delayed included.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
@@ -211,6 +224,21 @@ mod tests {
         }
         queue.offer(&job(20, 3, JobPriority::Normal, None), now);
         assert_eq!(all(&mut queue, 0), [0, 10, 20, 1, 11, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_forgotten_and_the_others_keep_their_turns() {
+        let mut queue = Queue::default();
+        let now = Timestamp::from_micros(0);
+        for n in 0..9 {
+            queue.offer(&job(n, u64::from(n % 3), JobPriority::Normal, None), now);
+            queue.offer(&job(10 + n, 0, JobPriority::High, Some(50)), now);
+        }
+        queue.retain(|id| matches!(id.to_bytes()[0], 0..=3 | 6 | 14));
+        assert_eq!((queue.len(), queue.next_due()), (6, Some(Timestamp::from_micros(50))));
+        assert_eq!(all(&mut queue, 0), [0, 1, 2, 3, 6]);
+        assert_eq!(all(&mut queue, 50), [14]);
+        assert_eq!((queue.len(), queue.next_due()), (0, None));
     }
 
     #[test]

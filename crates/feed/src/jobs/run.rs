@@ -109,7 +109,7 @@ impl JobRun {
             due
         };
         if due {
-            self.shared.note(self.head().id, JobChange::Progressed(progress)).await;
+            drop(self.shared.note(self.head().id, JobChange::Progressed(progress)).await);
         }
     }
 
@@ -148,7 +148,13 @@ impl Shared {
         });
         self.running.lock().insert(id, live.clone());
         if matches!(job.state, JobState::Pending { .. }) {
-            self.note(id, JobChange::Started).await;
+            let noted = self.note(id, JobChange::Started).await;
+            // What one did of whose beginning the log knows nothing is looked for from its
+            // submission on. Where the log has that no more, it must know of the beginning first.
+            let is_unknown = job.started_at.is_none() && self.engine.oldest() > job.submitted;
+            if let Some(noted) = noted.filter(|_noted| is_unknown) {
+                drop(noted.await);
+            }
         }
         // It may have been cancelled before it was to be found here.
         let now = self.engine.job_of_any(id).map(|job| job.state.clone());
@@ -166,7 +172,11 @@ impl Shared {
         let performed = self.perform_safely(run).await;
         let progress = *live.progress.lock();
         if let Some(change) = self.became(&job, performed, progress) {
-            self.note(id, change).await;
+            if matches!(change, JobChange::Retried { .. }) && progress != job.progress {
+                // It goes on from here: the log need not be kept any longer than that.
+                drop(self.note(id, JobChange::Progressed(progress)).await);
+            }
+            drop(self.note(id, change).await);
         }
     }
 

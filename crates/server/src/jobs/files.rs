@@ -54,8 +54,7 @@ impl JobFiles {
     pub(crate) fn expire(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.exports)? {
             let entry = entry?;
-            let age = SystemTime::now().duration_since(entry.metadata()?.modified()?);
-            if age.is_ok_and(|age| age >= self.kept) {
+            if self.is_expired(&entry.metadata()?)? {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -112,9 +111,19 @@ impl JobFiles {
         }
     }
 
-    /// Where an export is, once it is finished.
-    pub(crate) fn export_path(&self, id: JobId, ending: &str) -> PathBuf {
-        self.exports.join(format!("{id}.{ending}"))
+    /// Opens an export that has not expired, whether or not its file is removed yet. Blocks.
+    pub(crate) fn open_export(&self, id: JobId, ending: &str) -> io::Result<(File, u64)> {
+        let file = File::open(self.exports.join(format!("{id}.{ending}")))?;
+        let metadata = file.metadata()?;
+        if self.is_expired(&metadata)? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok((file, metadata.len()))
+    }
+
+    fn is_expired(&self, export: &fs::Metadata) -> io::Result<bool> {
+        let age = SystemTime::now().duration_since(export.modified()?);
+        Ok(age.is_ok_and(|age| age >= self.kept))
     }
 
     /// Begins an export: the file, and what to call it while it is written.
@@ -307,9 +316,10 @@ mod tests {
         files.finish_export(&file, &part).unwrap();
         files.open(|id| id == job(4)).unwrap();
         assert!(!files.input_path(job(3)).exists() && files.input_path(job(4)).exists());
-        assert!(files.export_path(job(5), "csv").exists());
+        assert_eq!(files.open_export(job(5), "csv").unwrap().1, 0);
         assert_eq!(fs::read_dir(&files.exports).unwrap().count(), 1);
         let none = JobFiles::new(dir.path(), Duration::ZERO);
+        assert!(none.open_export(job(5), "csv").is_err(), "it has expired, removed or not");
         none.expire().unwrap();
         assert_eq!(fs::read_dir(&files.exports).unwrap().count(), 0);
     }

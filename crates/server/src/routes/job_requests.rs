@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::index_settings::IndexSettings;
+use super::ingest::is_end_of_export;
 use super::requests::{AddDocument, read_time};
 use crate::app::App;
 use crate::extract::{Pace, QueryPairs, next_data, query_fault};
@@ -97,7 +98,7 @@ pub(super) struct BatchExport {
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct BatchDelete {
-    /// Ids of documents; about 400 fit into one job. What is no id fails alone.
+    /// Ids of documents; about 1,600 fit into one job. What is no id fails alone.
     #[schema(min_items = 1)]
     document_ids: Vec<String>,
     /// Look in this library only.
@@ -417,6 +418,8 @@ pub(super) async fn spool(
     let mut pace = Pace::begin(idle);
     let mut stopping = std::pin::pin!(app.stopping());
     let taken = |writer: &mut crate::jobs::InputWriter, line: Line| match line.text {
+        // What an export wrote can be sent as it is.
+        LineText::Whole(text) if is_end_of_export(&text) => Ok(()),
         LineText::Whole(text) => writer.line(&text).map_err(|error| unwritten(&error)),
         LineText::TooLong => {
             let detail = format!("line {} has more than {LINE_BYTES_MAX} bytes", line.number);

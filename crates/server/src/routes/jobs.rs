@@ -533,9 +533,10 @@ async fn download(
         end.result.as_deref().and_then(|result| serde_json::from_str(result).ok());
     let format = result.as_ref().and_then(|result| result.get("format")?.as_str());
     let format = format.and_then(Format::from_name).ok_or_else(absent)?;
-    let path = app.job_files().export_path(id, format.name());
-    let file = tokio::fs::File::open(&path).await.map_err(|_gone| absent())?;
-    let length = file.metadata().await.map_err(|_gone| absent())?.len();
+    let files = app.job_files().clone();
+    let opened = tokio::task::spawn_blocking(move || files.open_export(id, format.name())).await;
+    let (file, length) = opened.map_err(|_stopped| absent())?.map_err(|_gone| absent())?;
+    let file = tokio::fs::File::from_std(file);
     let pieces = futures_util::stream::unfold(file, |mut file| async move {
         let mut piece = bytes::BytesMut::with_capacity(ANSWER_PIECE_BYTES);
         match file.read_buf(&mut piece).await {

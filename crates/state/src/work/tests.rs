@@ -170,6 +170,7 @@ fn a_job_goes_only_where_it_may() {
     assert!(step(&mut work, change(JobChange::Started)).is_err());
     assert_eq!(step(&mut work, change(retry)), Ok("pending"));
     assert_eq!(work.jobs.get(&id).unwrap().retries, 1);
+    assert_eq!(work.needed_after(), Some(Seq::new(1)), "what it did is not counted yet");
     assert_eq!(step(&mut work, change(JobChange::Started)), Ok("running"));
     let elsewhere = WorkCommand::Cancel(TenantId::new(9), id);
     assert_eq!(step(&mut work, elsewhere), Err(WorkRejection::JobNotFound(id)));
