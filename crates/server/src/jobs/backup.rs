@@ -9,7 +9,7 @@ use arrwdb_engine::backup::{self, BackupError, Progress, Site, Target};
 use arrwdb_feed::{JobRun, Performed};
 use serde_json::json;
 
-use super::{Performer, Unable};
+use super::{LATER, Performer, Unable};
 use crate::backups::open_target;
 use crate::config::BackupConfig;
 
@@ -38,7 +38,7 @@ impl From<BackupError> for Unable {
         let text = error.to_string();
         match error {
             // Another one runs, the store is away, or files went while they were read.
-            BackupError::Running { .. } => Self::Later(text),
+            BackupError::Running { .. } => Self::Later(text, LATER),
             BackupError::NoData { .. }
             | BackupError::Damaged { .. }
             | BackupError::Newer { .. }

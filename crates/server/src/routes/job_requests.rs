@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::index_settings::IndexSettings;
+use super::ingest::is_end_of_export;
 use super::requests::{AddDocument, read_time};
 use crate::app::App;
 use crate::extract::{Pace, QueryPairs, next_data, query_fault};
@@ -97,7 +98,7 @@ pub(super) struct BatchExport {
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct BatchDelete {
-    /// Ids of documents; about 400 fit into one job. What is no id fails alone.
+    /// Ids of documents; about 1,600 fit into one job. What is no id fails alone.
     #[schema(min_items = 1)]
     document_ids: Vec<String>,
     /// Look in this library only.
@@ -347,6 +348,7 @@ pub(super) async fn place(
         return Ok((asked, None));
     }
     "{}".clone_into(&mut asked.parameters);
+    app.engine().check_disk(true)?;
     let written = tokio::task::block_in_place(|| {
         let mut writer = app.job_files().create_input(id)?;
         for text in documents {
@@ -409,6 +411,9 @@ pub(super) fn of_query(query: &QueryPairs) -> Result<Asked, Problem> {
     Ok(Asked { library: Some(library), parameters: "{}".to_owned(), common })
 }
 
+/// Bytes of a body after which the disk is looked at again.
+const LOOK_BYTES: usize = 64 << 20;
+
 /// Stores a body of lines, however long it is, as it comes.
 pub(super) async fn spool(
     app: &App,
@@ -419,8 +424,11 @@ pub(super) async fn spool(
     let mut writer = app.job_files().create_input(id).map_err(|error| unwritten(&error))?;
     let mut splitter = LineSplitter::new(LINE_BYTES_MAX);
     let mut pace = Pace::begin(idle);
+    let mut looked = LOOK_BYTES;
     let mut stopping = std::pin::pin!(app.stopping());
     let taken = |writer: &mut crate::jobs::InputWriter, line: Line| match line.text {
+        // What an export wrote can be sent as it is.
+        LineText::Whole(text) if is_end_of_export(&text) => Ok(()),
         LineText::Whole(text) => writer.line(&text).map_err(|error| unwritten(&error)),
         LineText::TooLong => {
             let detail = format!("line {} has more than {LINE_BYTES_MAX} bytes", line.number);
@@ -433,6 +441,10 @@ pub(super) async fn spool(
             () = &mut stopping => return Err(arrwdb_engine::EngineError::Closed.into()),
         };
         let Some(data) = data else { break };
+        looked += data.len();
+        let look = looked >= LOOK_BYTES;
+        app.engine().check_disk(look)?;
+        looked = if look { 0 } else { looked };
         splitter.push(&data);
         let before = writer.lines();
         while let Some(line) = splitter.next_line() {

@@ -3,8 +3,10 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use arrwdb_engine::state::{Job, JobId, JobInput, JobKind, JobState, LibraryId, Timestamp};
-use arrwdb_engine::{JobFilter, NewJob};
+use arrwdb_engine::state::{
+    Job, JobId, JobInput, JobKind, JobOutcome, JobState, LibraryId, Timestamp,
+};
+use arrwdb_engine::{EngineError, JobFilter, NewJob};
 use arrwdb_feed::LiveProgress;
 use axum::Json;
 use axum::body::Body;
@@ -132,7 +134,11 @@ impl ProgressAnswer {
         let total = progress.total;
         #[expect(clippy::cast_precision_loss, reason = "a percentage with two decimals")]
         let percentage = match (&job.state, total) {
-            (JobState::Finished { end, .. }, None | Some(0)) if end.error.is_none() => 100.0,
+            (JobState::Finished { end, .. }, None | Some(0))
+                if end.outcome == JobOutcome::Completed =>
+            {
+                100.0
+            }
             (_, None | Some(0)) => 0.0,
             (_, Some(total)) => percent(progress.current as f64 / total as f64),
         };
@@ -200,6 +206,15 @@ struct JobList {
     next_before: Option<String>,
 }
 
+/// Refuses where jobs are turned off, before anything is stored for one.
+fn check_enabled(app: &App) -> Result<(), Problem> {
+    if app.jobs().is_some() {
+        return Ok(());
+    }
+    let detail = "background jobs are turned off (JOB_QUEUE_ENABLED)";
+    Err(Problem::new(&problem::JOBS_DISABLED, detail))
+}
+
 /// Hands a job to the log.
 async fn submit(
     (app, principal): (&App, Principal),
@@ -207,10 +222,7 @@ async fn submit(
     asked: Asked,
     input: Option<(JobInput, Unsubmitted)>,
 ) -> Result<Response, Problem> {
-    if app.jobs().is_none() {
-        let detail = "background jobs are turned off (JOB_QUEUE_ENABLED)";
-        return Err(Problem::new(&problem::JOBS_DISABLED, detail));
-    }
+    check_enabled(app)?;
     let Asked { library, parameters, common: Common { priority, run_at, retries_max } } = asked;
     let (input, unsubmitted) = input.unzip();
     let new = NewJob {
@@ -223,10 +235,19 @@ async fn submit(
         retries_max: retries_max.unwrap_or(app.config().jobs.retries_max),
         run_at,
     };
-    let written = app.engine().submit_job(principal.tenant, new).await?;
-    if let Some(unsubmitted) = unsubmitted {
-        unsubmitted.submitted();
-    }
+    let engine = app.engine().clone();
+    // To its end, whether or not the client waits for it: what the job works on stays exactly if
+    // the job comes to be.
+    let submitting = tokio::spawn(async move {
+        let written = engine.submit_job(principal.tenant, new).await?;
+        if let Some(unsubmitted) = unsubmitted {
+            unsubmitted.submitted();
+        }
+        Ok::<_, EngineError>(written)
+    });
+    let written = submitting.await.map_err(|ended| {
+        Problem::hidden(&problem::INTERNAL, format!("a submission stopped: {ended}"))
+    })??;
     let answer = Submitted {
         job_id: id.to_string(),
         id: id.to_string(),
@@ -254,6 +275,7 @@ async fn batch_import(
     query: QueryPairs,
     request: Request,
 ) -> Result<Response, Problem> {
+    check_enabled(&app)?;
     let id = app.engine().new_job_id();
     let kind = JobKind::BatchImport;
     if job_requests::is_lines(request.headers()) {
@@ -504,6 +526,9 @@ async fn cancel(
     let id = job_id(&id)?;
     let written = app.engine().cancel_job(principal.tenant, id).await?;
     let (job, _seq) = app.engine().job(principal.tenant, id, None).await?;
+    if let (JobState::Finished { .. }, Some(jobs)) = (&job.state, app.jobs()) {
+        jobs.forget(&job);
+    }
     let answer = json!({
         "message": format!("Job {id} cancelled"),
         "job_id": id.to_string(),
@@ -553,9 +578,10 @@ async fn download(
         end.result.as_deref().and_then(|result| serde_json::from_str(result).ok());
     let format = result.as_ref().and_then(|result| result.get("format")?.as_str());
     let format = format.and_then(Format::from_name).ok_or_else(absent)?;
-    let path = app.job_files().export_path(id, format.name());
-    let file = tokio::fs::File::open(&path).await.map_err(|_gone| absent())?;
-    let length = file.metadata().await.map_err(|_gone| absent())?.len();
+    let files = app.job_files().clone();
+    let opened = tokio::task::spawn_blocking(move || files.open_export(id, format.name())).await;
+    let (file, length) = opened.map_err(|_stopped| absent())?.map_err(|_gone| absent())?;
+    let file = tokio::fs::File::from_std(file);
     let pieces = futures_util::stream::unfold(file, |mut file| async move {
         let mut piece = bytes::BytesMut::with_capacity(ANSWER_PIECE_BYTES);
         match file.read_buf(&mut piece).await {
