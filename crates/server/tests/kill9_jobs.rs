@@ -16,7 +16,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use harness::vectors::Seeded;
-use harness::{Answer, Client, Site, until};
+use harness::{Answer, Client, Server, Site, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -25,6 +25,8 @@ use uuid::Uuid;
 const CLIENTS: u64 = 4;
 /// The longest time that passes from the start to the kill.
 const LIFE_MILLIS: usize = 700;
+/// Rounds after which everything is looked at.
+const ROUNDS_AT_ONCE: u64 = 10;
 
 /// What an import was asked for.
 #[derive(Debug)]
@@ -66,11 +68,11 @@ async fn submitted(client: &Client, request: reqwest::RequestBuilder) -> Option<
 /// Submits jobs until the server is gone.
 async fn submit(client: Client, library: String, mut random: Seeded, mut asked: Asked) -> Asked {
     loop {
-        let alive = match random.below(10) {
-            0..=3 => import(&client, &library, &mut random, &mut asked).await,
-            4..=5 => delete(&client, &mut random, &mut asked).await,
-            6 => add(&client, &library, &mut random, &mut asked).await,
-            kind => other(&client, &library, kind, &mut random, &mut asked).await,
+        let alive = match random.below(20) {
+            kind @ 0..3 => other(&client, &library, kind, &mut random, &mut asked).await,
+            3..7 => delete(&client, &mut random, &mut asked).await,
+            7..9 => add(&client, &library, &mut random, &mut asked).await,
+            _ => import(&client, &library, &mut random, &mut asked).await,
         };
         if alive.is_none() && client.try_get("/health").await.is_none() {
             return asked;
@@ -180,11 +182,11 @@ async fn other(
     asked: &mut Asked,
 ) -> Option<()> {
     let (kind, body) = match kind {
-        7 => {
+        0 => {
             let format = ["json", "ndjson", "csv"][random.below(3)];
             ("batch-export", json!({"library_id": library, "format": format}))
         }
-        8 => {
+        1 => {
             let index = ["brute_force", "kd_tree"][random.below(2)];
             ("index-rebuild", json!({"library_id": library, "index_type": index}))
         }
@@ -288,46 +290,74 @@ async fn every_job_ends_and_does_its_work_once_over_kill_9() {
     let mut site = Site::new().await;
     site.set("CHECKPOINT_BYTES", "1048576");
     let mut server = site.start().await;
-    let libraries = [server.vector_library(3).await, server.vector_library(3).await];
-    let mut clients: Vec<Asked> = (0..CLIENTS).map(|_| Asked::default()).collect();
-    for round in 0..rounds {
-        let mut random = Seeded::new(seed.wrapping_mul(1_000_003).wrapping_add(round));
-        let submitting: Vec<_> = clients
-            .drain(..)
-            .enumerate()
-            .map(|(n, asked)| {
-                let (client, library) = (server.client.clone(), libraries[n % 2].clone());
-                tokio::spawn(submit(client, library, Seeded::new(random.bits()), asked))
-            })
-            .collect();
-        // A random moment: there is no condition to wait for.
-        tokio::time::sleep(Duration::from_millis(random.below(LIFE_MILLIS) as u64)).await;
-        assert!(server.exited().is_none(), "it lives until it is killed:\n{}", server.log());
-        server.kill();
-        for client in submitting {
-            clients.push(client.await.expect("a client"));
-        }
-        drop(server);
-        server = site.start().await;
-    }
-    until("nothing is left to do", async || {
-        let stats = server.get("/v1/jobs/stats/queue").await.expect(200);
-        (stats["pending_jobs"] == 0 && stats["running_jobs"] == 0).then_some(())
-    })
-    .await;
-    let told = Told::of(&server).await;
-    let mut there = BTreeMap::new();
-    for library in libraries {
-        let found = documents(&server, &library).await;
-        there.insert(library, found);
-    }
+    let mut random = Seeded::new(seed);
     let (mut jobs, mut lines) = (0, 0);
-    for asked in &clients {
-        verify(&server, asked, &told, &there).await;
-        jobs += asked.imports.len() + asked.deletes.len() + asked.others.len();
-        lines += asked.imports.values().map(|import| import.lines.len()).sum::<usize>();
+    let mut left = rounds;
+    while left > 0 {
+        // What was asked for is looked at now and then, with libraries that stay small.
+        let libraries = [server.vector_library(3).await, server.vector_library(3).await];
+        let mut clients: Vec<Asked> = (0..CLIENTS).map(|_| Asked::default()).collect();
+        for _round in 0..left.min(ROUNDS_AT_ONCE) {
+            clients = live(&server, &libraries, clients, &mut random).await;
+            drop(server);
+            server = site.start().await;
+            left -= 1;
+        }
+        until_idle(&server).await;
+        let told = Told::of(&server).await;
+        let mut there = BTreeMap::new();
+        for library in libraries {
+            let found = documents(&server, &library).await;
+            there.insert(library, found);
+        }
+        for asked in &clients {
+            verify(&server, asked, &told, &there).await;
+            jobs += asked.imports.len() + asked.deletes.len() + asked.others.len();
+            lines += asked.imports.values().map(|import| import.lines.len()).sum::<usize>();
+        }
+        until("what jobs worked on is removed", async || {
+            let inputs = std::fs::read_dir(site.data_dir.join("work").join("jobs"));
+            (inputs.expect("a folder").count() == 0).then_some(())
+        })
+        .await;
+        println!("{} rounds: {jobs} jobs acknowledged, {lines} documents to add", rounds - left);
     }
-    let inputs = std::fs::read_dir(site.data_dir.join("work").join("jobs")).expect("a folder");
-    assert_eq!(inputs.count(), 0, "what jobs worked on is removed");
-    println!("{rounds} rounds: {jobs} jobs were acknowledged, with {lines} documents to add");
+}
+
+/// Clients submit until the server is killed, at a random moment.
+async fn live(
+    server: &Server,
+    libraries: &[String],
+    clients: Vec<Asked>,
+    random: &mut Seeded,
+) -> Vec<Asked> {
+    let mut submitting = Vec::new();
+    for (n, asked) in clients.into_iter().enumerate() {
+        let (client, library) = (server.client.clone(), libraries[n % libraries.len()].clone());
+        let random = Seeded::new(random.bits());
+        submitting.push(tokio::spawn(submit(client, library, random, asked)));
+    }
+    // A random moment: there is no condition to wait for.
+    tokio::time::sleep(Duration::from_millis(random.below(LIFE_MILLIS) as u64)).await;
+    assert!(server.exited().is_none(), "it lives until it is killed:\n{}", server.log());
+    server.kill();
+    let mut clients = Vec::new();
+    for client in submitting {
+        clients.push(client.await.expect("a client"));
+    }
+    clients
+}
+
+/// Waits until no job is left, as long as they become fewer.
+async fn until_idle(client: &Client) {
+    let mut least = u64::MAX;
+    while least > 0 {
+        least = until("another job is over", async || {
+            let stats = client.get("/v1/jobs/stats/queue").await.expect(200);
+            let number = |name: &str| stats[name].as_u64().expect("a number");
+            let left = number("pending_jobs") + number("running_jobs");
+            (left < least).then_some(left)
+        })
+        .await;
+    }
 }

@@ -186,7 +186,7 @@ fn read(
         if common.read(r, key)? { Ok(()) } else { field(r, key) }
     })?;
     if needs_library {
-        r.require("library_id", library.is_some());
+        r.require("library_id", library.is_some() || r.has_fault_at("library_id"));
     }
     Ok(Asked { library, parameters: "{}".to_owned(), common })
 }
@@ -304,7 +304,7 @@ pub(super) fn batch_delete(r: &mut Reader<'_>) -> Read<Asked> {
         ids = read.map(|()| given);
         Ok(())
     })?;
-    r.require("document_ids", ids.is_some());
+    r.require("document_ids", ids.is_some() || r.has_fault_at("document_ids"));
     asked.parameters = json!({"document_ids": ids.unwrap_or_default()}).to_string();
     Ok(asked)
 }
@@ -328,8 +328,8 @@ pub(super) fn batch_import<'a>(r: &mut Reader<'a>) -> Read<(Asked, Vec<&'a str>)
         }
         Ok(())
     })?;
-    r.require("library_id", library.is_some());
-    r.require("documents", documents.is_some());
+    r.require("library_id", library.is_some() || r.has_fault_at("library_id"));
+    r.require("documents", documents.is_some() || r.has_fault_at("documents"));
     let asked = Asked { library, parameters: String::new(), common };
     Ok((asked, documents.unwrap_or_default()))
 }
