@@ -128,7 +128,7 @@ async fn import(
 
 /// Adds a document that a later job may delete.
 async fn add(client: &Client, library: &str, random: &mut Seeded, asked: &mut Asked) -> Option<()> {
-    let documents: Vec<Value> = (0..1 + random.below(60))
+    let documents: Vec<Value> = (0..=random.below(60))
         .map(|_| {
             let id = Uuid::from_u64_pair(random.bits(), random.bits());
             json!({"id": id, "title": "to go", "chunks": [{"text": "x", "embedding": [3, 2, 1]}]})

@@ -169,11 +169,9 @@ fn a_job_goes_only_where_it_may() {
     assert_eq!(step(&mut work, WorkCommand::Submit(spec(1))), Err(WorkRejection::JobExists(id)));
     assert!(step(&mut work, finish(JobOutcome::Completed)).is_err());
     assert_eq!(step(&mut work, change(JobChange::Started)), Ok("running"));
-    assert_eq!(work.needed_after(), Some(Seq::new(1)));
     assert!(step(&mut work, change(JobChange::Started)).is_err());
     assert_eq!(step(&mut work, change(retry)), Ok("pending"));
     assert_eq!(work.jobs.get(&id).unwrap().retries, 1);
-    assert_eq!(work.needed_after(), Some(Seq::new(1)), "what it did is not counted yet");
     assert_eq!(step(&mut work, change(JobChange::Started)), Ok("running"));
     let elsewhere = WorkCommand::Cancel(TenantId::new(9), id);
     assert_eq!(step(&mut work, elsewhere), Err(WorkRejection::JobNotFound(id)));
@@ -226,4 +224,27 @@ fn a_damaged_snapshot_is_refused() {
         damaged[place] ^= 1;
         assert!(Work::read(&damaged).is_err(), "byte {place}");
     }
+}
+
+#[test]
+fn the_log_is_kept_for_jobs_that_were_begun_and_write() {
+    let mut work = Work::default();
+    let (import, rebuild) = (spec(8).head, spec(1).head);
+    assert_eq!((import.kind, rebuild.kind), (JobKind::BatchImport, JobKind::IndexRebuild));
+    let change = |head, change| WorkEntry::JobChanged { at: at(3), head, change };
+    work.apply(Seq::new(1), &WorkEntry::JobSubmitted(spec(1)));
+    work.apply(Seq::new(2), &change(rebuild, JobChange::Started));
+    work.apply(Seq::new(3), &WorkEntry::JobSubmitted(spec(8)));
+    assert_eq!(work.needed_after(), None, "nothing was written");
+    work.apply(Seq::new(5), &change(import, JobChange::Started));
+    assert_eq!(work.needed_after(), Some(Seq::new(3)));
+    let progress = JobProgress { through: Seq::new(9), ..JobProgress::default() };
+    work.apply(Seq::new(10), &change(import, JobChange::Progressed(progress)));
+    let put_off = JobChange::Retried { not_before: at(9), error: "it rains".into(), counted: true };
+    work.apply(Seq::new(11), &change(import, put_off));
+    assert_eq!(work.needed_after(), Some(Seq::new(9)), "it goes on from there");
+    work.apply(Seq::new(12), &change(import, JobChange::Started));
+    let end = end(JobOutcome::Completed, "{}");
+    work.apply(Seq::new(13), &change(import, JobChange::Finished(end)));
+    assert_eq!(work.needed_after(), None);
 }
