@@ -369,7 +369,7 @@ impl Turn {
         async move {
             let stopped = halted.wait_for(|halted| *halted).await.is_ok();
             if !stopped || came.load(Ordering::SeqCst) {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }
