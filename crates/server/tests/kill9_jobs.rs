@@ -114,16 +114,12 @@ async fn import(
         let body = json!({"library_id": library, "documents": texts});
         client.request(Method::POST, "/v1/jobs/batch-import").json(&body)
     };
-    match submitted(client, request).await {
-        Some(id) => {
-            asked.imports.insert(id, import);
-            Some(())
-        }
-        None => {
-            asked.unanswered.push(import);
-            None
-        }
-    }
+    let Some(id) = submitted(client, request).await else {
+        asked.unanswered.push(import);
+        return None;
+    };
+    asked.imports.insert(id, import);
+    Some(())
 }
 
 /// Adds a document that a later job may delete.
@@ -162,16 +158,12 @@ async fn delete(client: &Client, random: &mut Seeded, asked: &mut Asked) -> Opti
         return Some(());
     }
     let request = client.request(Method::POST, "/v1/jobs/batch-delete");
-    match submitted(client, request.json(&json!({"document_ids": ids}))).await {
-        Some(id) => {
-            asked.deletes.insert(id, (there, absent));
-            Some(())
-        }
-        None => {
-            asked.unsure.extend(there);
-            None
-        }
-    }
+    let Some(id) = submitted(client, request.json(&json!({"document_ids": ids}))).await else {
+        asked.unsure.extend(there);
+        return None;
+    };
+    asked.deletes.insert(id, (there, absent));
+    Some(())
 }
 
 async fn other(

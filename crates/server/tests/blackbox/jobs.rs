@@ -84,27 +84,7 @@ async fn every_kind_of_job_does_what_it_says_and_everybody_is_told() {
     }
     assert_eq!(titles(&server, &library).await.len(), 2);
 
-    let (_job, text) = export(&server, &library, "json").await;
-    assert_eq!(text.json()["total_documents"], 2);
-    assert_eq!(text.json()["documents"][0]["metadata"]["color"], "red");
-    let (_job, text) = export(&server, &library, "csv").await;
-    let text = text.text();
-    assert_eq!(text.lines().count(), 3, "{text}");
-    assert!(text.starts_with("document_id,title,author,"), "{text}");
-
-    let body = json!({"library_id": library, "index_type": "kd_tree"});
-    let job = server.job_over(&server.submit("index-rebuild", &body).await).await;
-    assert_eq!(job["result"]["new_index_type"], "kd_tree", "{job}");
-    assert_eq!(job["result"]["vectors_reindexed"], 2);
-    let body = json!({"library_id": library});
-    let job = server.job_over(&server.submit("index-optimize", &body).await).await;
-    assert!(job["result"]["vectors_compacted"].is_u64(), "{job}");
-    let gone: Vec<String> = titles(&server, &library).await.into_keys().collect();
-    let body = json!({"document_ids": [gone[0], gone[0], NO_JOB, "no id"]});
-    let job = server.job_over(&server.submit("batch-delete", &body).await).await;
-    assert_eq!((&job["result"]["deleted"], &job["result"]["failed"]), (&json!(1), &json!(3)));
-    assert_eq!(titles(&server, &library).await.len(), 1);
-
+    the_others(&server, &library).await;
     let schema = server.get("/v1/events/schema").await.expect(200);
     let events = server.events("job.*,batch.*").await;
     for event in &events {
@@ -118,6 +98,30 @@ async fn every_kind_of_job_does_what_it_says_and_everybody_is_told() {
     let job = server.job_over(&server.submit("purge", &json!({})).await).await;
     assert_eq!((&job["status"], &job["library_id"]), (&json!("completed"), &Value::Null), "{job}");
     assert!(job["result"]["log_files_removed"].as_u64() > Some(0), "{job}");
+}
+
+/// Jobs of the kinds that come after an import of two documents.
+async fn the_others(server: &Client, library: &str) {
+    let (_job, text) = export(server, library, "json").await;
+    assert_eq!(text.json()["total_documents"], 2);
+    assert_eq!(text.json()["documents"][0]["metadata"]["color"], "red");
+    let (_job, text) = export(server, library, "csv").await;
+    let text = text.text();
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(text.starts_with("document_id,title,author,"), "{text}");
+
+    let body = json!({"library_id": library, "index_type": "kd_tree"});
+    let job = server.job_over(&server.submit("index-rebuild", &body).await).await;
+    assert_eq!(job["result"]["new_index_type"], "kd_tree", "{job}");
+    assert_eq!(job["result"]["vectors_reindexed"], 2);
+    let body = json!({"library_id": library});
+    let job = server.job_over(&server.submit("index-optimize", &body).await).await;
+    assert!(job["result"]["vectors_compacted"].is_u64(), "{job}");
+    let gone: Vec<String> = titles(server, library).await.into_keys().collect();
+    let body = json!({"document_ids": [gone[0], gone[0], NO_JOB, "no id"]});
+    let job = server.job_over(&server.submit("batch-delete", &body).await).await;
+    assert_eq!((&job["result"]["deleted"], &job["result"]["failed"]), (&json!(1), &json!(3)));
+    assert_eq!(titles(server, library).await.len(), 1);
 }
 
 /// What is wrong where, in a body of a job.
@@ -215,6 +219,28 @@ async fn jobs_are_found_and_refused_in_the_words_that_clients_know() {
     let last = server.get(&format!("/v1/jobs?limit=2&before={}", ids[3])).await.expect(200);
     assert_eq!((&last["total"], &last["next_before"]), (&json!(1), &Value::Null));
 
+    refusals(&server, &ids).await;
+    let path = format!("/v1/jobs/{}/cancel", ids[0]);
+    let cancelled = server.post(&path, &json!({})).await;
+    assert_eq!(cancelled.expect(200)["message"], format!("Job {} cancelled", ids[0]));
+    assert!(cancelled.seq() > 0);
+    let job = server.job(&ids[0]).await;
+    assert_eq!((&job["status"], &job["started_at"]), (&json!("cancelled"), &Value::Null));
+    let stats = server.get("/v1/jobs/stats/queue").await.expect(200);
+    assert_eq!(
+        [
+            &stats["total_jobs"],
+            &stats["completed_jobs"],
+            &stats["queue_size"],
+            &stats["num_workers"]
+        ],
+        [5, 4, 0, 4]
+    );
+    assert_eq!((&stats["running"], &stats["failed_jobs"]), (&json!(true), &json!(0)));
+}
+
+/// Of these jobs the first waits; the others are completed.
+async fn refusals(server: &Client, ids: &[String]) {
     let detail = async |path: &str, status: u16| -> String {
         let answer = server.get(path).await.expect(status);
         answer["detail"].as_str().expect("detail").to_owned()
@@ -239,23 +265,6 @@ async fn jobs_are_found_and_refused_in_the_words_that_clients_know() {
         format!("Job {} cannot be cancelled (status: completed)", ids[1])
     );
     server.delete("/v1/jobs/abc").await.problem(404, "JobNotFoundError");
-    let path = format!("/v1/jobs/{}/cancel", ids[0]);
-    let cancelled = server.post(&path, &json!({})).await;
-    assert_eq!(cancelled.expect(200)["message"], format!("Job {} cancelled", ids[0]));
-    assert!(cancelled.seq() > 0);
-    let job = server.job(&ids[0]).await;
-    assert_eq!((&job["status"], &job["started_at"]), (&json!("cancelled"), &Value::Null));
-    let stats = server.get("/v1/jobs/stats/queue").await.expect(200);
-    assert_eq!(
-        [
-            &stats["total_jobs"],
-            &stats["completed_jobs"],
-            &stats["queue_size"],
-            &stats["num_workers"]
-        ],
-        [5, 4, 0, 4]
-    );
-    assert_eq!((&stats["running"], &stats["failed_jobs"]), (&json!(true), &json!(0)));
 }
 
 /// Occupies a worker until the provider is let go; the job.

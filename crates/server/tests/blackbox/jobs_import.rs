@@ -251,6 +251,11 @@ async fn a_purge_takes_the_log_from_an_import_that_was_put_off_and_nothing_else(
         (job["status"] == "pending" && job["progress"]["current"] == 256).then_some(())
     })
     .await;
+    // One that never began did nothing: it needs nothing of the log.
+    let at = jiff::Timestamp::now() + std::time::Duration::from_secs(5);
+    let documents = json!([{"title": "later", "text": "free"}]);
+    let body = json!({"library_id": library, "documents": documents, "run_at": at.to_string()});
+    let later = server.submit("batch-import", &body).await;
     let path = format!("/v1/libraries/{library}/documents");
     let body = json!({"title": "another", "text": "after that"});
     server.post(&path, &body).await.expect(201);
@@ -263,5 +268,7 @@ async fn a_purge_takes_the_log_from_an_import_that_was_put_off_and_nothing_else(
     assert_eq!(job["status"], "completed", "{job}");
     assert_eq!((&job["result"]["imported"], &job["result"]["failed"]), (&json!(768), &json!(0)));
     assert_eq!(job["result"]["total_chunks"], 768);
-    assert_eq!(titles(&server, &library).await.len(), 769);
+    let job = server.job_over(&later).await;
+    assert_eq!((&job["status"], &job["result"]["imported"]), (&json!("completed"), &json!(1)));
+    assert_eq!(titles(&server, &library).await.len(), 770);
 }
