@@ -1,4 +1,4 @@
-//! Jobs: work that is asked for now and done in the background, as the log knows it.
+//! Jobs: work that is asked for and then done in the background, as the log knows it.
 
 use std::sync::Arc;
 
