@@ -77,6 +77,8 @@ kinds! {
         "There is no webhook of this id.";
     TOO_MANY_WEBHOOKS = "too-many-webhooks", 409, "Too many webhooks", "TooManyWebhooksError",
         "There are as many webhooks as there may be. Delete one first.";
+    WEBHOOK_STATE = "webhook-state", 409, "Webhook state", "WebhookStateError",
+        "The webhook is not in a state in which that can be done; detail says what is in the way.";
     JOBS_DISABLED = "jobs-disabled", 503, "Jobs are turned off", "JobsDisabledError",
         "The server does no background jobs: JOB_QUEUE_ENABLED is false.";
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, "Method Not Allowed", "MethodNotAllowedError",
