@@ -9,7 +9,7 @@
 //! dead letter. Libraries do not wait for each other, as far as the window reaches. With `parallel`,
 //! every event is a lane of its own.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,7 +128,7 @@ pub(super) struct Courier {
     /// Lanes of which the next may be sent.
     ready: VecDeque<Key>,
     /// Lanes that wait.
-    later: BTreeMap<(Instant, Key), ()>,
+    later: BTreeSet<(Instant, Key)>,
     trips: FuturesUnordered<Trip>,
 }
 
@@ -151,7 +151,7 @@ impl Courier {
             window: Window::default(),
             lanes: HashMap::new(),
             ready: VecDeque::new(),
-            later: BTreeMap::new(),
+            later: BTreeSet::new(),
             trips: FuturesUnordered::new(),
         }
     }
@@ -185,7 +185,7 @@ impl Courier {
             self.send();
         }
         let wants_more = !self.ended && self.given.is_none() && self.has_room();
-        let due = self.later.first_key_value().map(|((due, _key), ())| *due);
+        let due = self.later.first().map(|(due, _key)| *due);
         let due = if clogged { Some(Instant::now() + CLOGGED) } else { due };
         let due = async {
             match due {
@@ -201,8 +201,9 @@ impl Courier {
             () = due => {}
         }
         let now = Instant::now();
-        while let Some(entry) = self.later.first_entry().filter(|entry| entry.key().0 <= now) {
-            let ((_due, key), ()) = entry.remove_entry();
+        while self.later.first().is_some_and(|(due, _key)| *due <= now)
+            && let Some((_due, key)) = self.later.pop_first()
+        {
             self.ready.push_back(key);
         }
         None
@@ -336,7 +337,7 @@ impl Courier {
                 let bits = self.shared.vault.random_bits();
                 let delay = delay(&webhook, number, bits[0]);
                 let delay = delay.max(attempt.retry_after.unwrap_or_default());
-                self.later.insert((Instant::now() + delay, key), ());
+                self.later.insert((Instant::now() + delay, key));
                 self.shared.attempted(&webhook, &parcel.message, attempt, (number, Some(delay)));
             }
         }

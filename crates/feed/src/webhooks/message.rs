@@ -44,10 +44,9 @@ impl Message {
     /// An event, as this webhook is told of it.
     pub(super) fn of(webhook: WebhookId, event: Event<'_>, created: bool) -> Self {
         let position = event.position();
-        let event_type = match event.event_type() {
-            EventType::DocumentAdded if created => "document.created",
-            other => other.name(),
-        };
+        let event_type = event.event_type();
+        let as_created = created && event_type == EventType::DocumentAdded;
+        let event_type = if as_created { "document.created" } else { event_type.name() };
         let id = event_id(webhook, position, event.at());
         let mut body = String::with_capacity(256);
         json::delivered(event, (&id, event_type), &mut body);

@@ -135,7 +135,14 @@ impl Store {
             std::fs::create_dir_all(dir).map_err(failed("made"))?;
         }
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(path);
-        let database = database.map_err(failed("opened"))?;
+        let database = database.map_err(|error| StoreError::Failed {
+            doing: "opened",
+            detail: format!(
+                "{error}; where {} is damaged, move it away: webhooks go on from here, and what was \
+                 known of their deliveries is lost",
+                path.display()
+            ),
+        })?;
         let transaction = database.begin_write().map_err(failed("opened"))?;
         let made_at = {
             let mut meta = transaction.open_table(META).map_err(failed("opened"))?;

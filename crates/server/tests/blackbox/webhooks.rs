@@ -54,6 +54,12 @@ fn verify(hook: &Value, delivery: &Received) {
     verifier.verify(&delivery.body, &delivery.headers).expect("a valid signature");
 }
 
+fn verify_all(hook: &Value, deliveries: &[Received]) {
+    for delivery in deliveries {
+        verify(hook, delivery);
+    }
+}
+
 fn documents(deliveries: &[Received]) -> Vec<String> {
     let id =
         |delivery: &Received| delivery.json()["data"]["document_id"].as_str().map(str::to_owned);
@@ -118,6 +124,33 @@ async fn a_webhook_is_made_shown_changed_and_deleted_under_every_path() {
     }
 }
 
+/// The body byte for byte, and the headers beside those of the specification.
+fn check_as_original(made: &Value, delivery: &Received) {
+    let body = delivery.json();
+    let text = std::str::from_utf8(&delivery.body).expect("UTF-8");
+    let of = |name: &str| body[name].to_string();
+    let whole = format!(
+        "{{\"id\":{},\"type\":{},\"created_at\":{},\"data\":{},\"tenant_id\":null}}",
+        of("id"),
+        of("type"),
+        of("created_at"),
+        text.split_once("\"data\":")
+            .and_then(|(_, rest)| rest.strip_suffix(",\"tenant_id\":null}"))
+            .expect("data"),
+    );
+    assert_eq!(text, whole);
+    assert!(
+        !text.contains(": ") && body["created_at"].as_str().is_some_and(|at| at.ends_with('Z'))
+    );
+    assert_eq!(delivery.header("x-event-id"), body["id"]);
+    assert_eq!(delivery.header("webhook-id"), body["id"]);
+    assert_eq!(delivery.header("x-event-type"), body["type"]);
+    assert_eq!(delivery.header("x-webhook-id"), made["id"]);
+    assert_eq!(delivery.header("user-agent"), "arrwDB-Webhooks/1.0");
+    assert_eq!(delivery.header("content-type"), "application/json");
+    assert!(delivery.header("x-webhook-signature").starts_with("sha256="));
+}
+
 #[tokio::test]
 async fn events_arrive_signed_in_order_and_as_the_original_sends_them() {
     let site = site().await;
@@ -137,30 +170,8 @@ async fn events_arrive_signed_in_order_and_as_the_original_sends_them() {
     assert_eq!(ids.len(), 21);
     for delivery in &came {
         verify(&made, delivery);
-        let body = delivery.json();
-        let text = std::str::from_utf8(&delivery.body).expect("UTF-8");
-        let of = |name: &str| body[name].to_string();
-        let whole = format!(
-            "{{\"id\":{},\"type\":{},\"created_at\":{},\"data\":{},\"tenant_id\":null}}",
-            of("id"),
-            of("type"),
-            of("created_at"),
-            text.split_once("\"data\":")
-                .and_then(|(_, rest)| rest.strip_suffix(",\"tenant_id\":null}"))
-                .expect("data"),
-        );
-        assert_eq!(text, whole);
-        assert!(
-            !text.contains(": ") && body["created_at"].as_str().is_some_and(|at| at.ends_with('Z'))
-        );
-        assert_eq!(body["data"]["library_id"], *library);
-        assert_eq!(delivery.header("x-event-id"), body["id"]);
-        assert_eq!(delivery.header("webhook-id"), body["id"]);
-        assert_eq!(delivery.header("x-event-type"), body["type"]);
-        assert_eq!(delivery.header("x-webhook-id"), made["id"]);
-        assert_eq!(delivery.header("user-agent"), "arrwDB-Webhooks/1.0");
-        assert_eq!(delivery.header("content-type"), "application/json");
-        assert!(delivery.header("x-webhook-signature").starts_with("sha256="));
+        check_as_original(&made, delivery);
+        assert_eq!(delivery.json()["data"]["library_id"], *library);
     }
     assert_eq!(came[0].json()["type"], "document.created");
     assert_eq!(came[20].json()["type"], "document.deleted");
@@ -209,7 +220,7 @@ async fn a_failed_delivery_is_sent_again_as_it_was_when_the_receiver_says_so() {
     assert_eq!(came[0].body, came[2].body);
     assert_eq!(came[0].header("webhook-id"), came[2].header("webhook-id"));
     assert_ne!(came[0].header("webhook-timestamp"), came[2].header("webhook-timestamp"));
-    came.iter().for_each(|delivery| verify(&made, delivery));
+    verify_all(&made, &came);
     attempts(&server, &made, 4).await;
     let page = server.get(&path(&made, "/deliveries")).await.expect(200);
     let of = |at: usize, name: &str| page["deliveries"][at][name].clone();
@@ -262,7 +273,7 @@ async fn what_cannot_be_delivered_is_kept_and_can_be_sent_again() {
     let came = received(&receiver, 10).await;
     assert_eq!(documents(&came[7..]), [1, 2, 3].map(id));
     assert_eq!(came[7].body, came[0].body);
-    came.iter().for_each(|delivery| verify(&made, delivery));
+    verify_all(&made, &came);
     until("the replay is over", async || {
         let shown = server.get(&path(&made, "")).await.expect(200);
         shown["replay"].is_null().then_some(())
@@ -424,5 +435,83 @@ async fn every_event_arrives_though_the_server_is_killed_again_and_again() {
     assert_eq!(first.len(), 100, "an event has one id");
     let order: Vec<String> = documents(&first.into_iter().cloned().collect::<Vec<_>>());
     assert_eq!(order, (0..100).map(id).collect::<Vec<_>>());
-    came.iter().for_each(|delivery| verify(&made, delivery));
+    verify_all(&made, &came);
+}
+
+#[tokio::test]
+async fn without_its_key_a_webhook_waits_until_its_secret_is_rotated() {
+    let site = site().await;
+    let receiver = Receiver::start().await;
+    let server = site.start().await;
+    let library = server.vector_library(3).await;
+    let made = hook(&server, &receiver, json!({})).await;
+    put(&server, &library, 1, 1).await;
+    received(&receiver, 1).await;
+    attempts(&server, &made, 1).await;
+    server.terminate();
+    server.ended().await;
+    std::fs::remove_file(site.data_dir.join("keys/webhooks.key")).expect("the key is there");
+    let server = site.start().await;
+    put(&server, &library, 2, 1).await;
+    let shown = server.get(&path(&made, "")).await.expect(200);
+    let problem = shown["problem"].as_str().expect("a problem");
+    assert!(problem.contains("rotate the secret"), "{problem}");
+    server.post(&path(&made, "/test"), &json!({})).await.expect(409);
+    let rotated = server.post(&path(&made, "/rotate-secret"), &json!({})).await.expect(200);
+    assert_eq!(rotated["problem"], Value::Null);
+    let came = received(&receiver, 2).await;
+    assert_eq!(documents(&came), [1, 2].map(id));
+    verify(&rotated, &came[1]);
+    assert_eq!(came[1].header("webhook-signature").split(' ').count(), 1);
+}
+
+#[tokio::test]
+async fn libraries_do_not_wait_for_each_other_and_each_is_in_order() {
+    let site = site().await;
+    let server = site.start().await;
+    let receiver = Receiver::start().await;
+    let (first, second) = (server.vector_library(3).await, server.vector_library(3).await);
+    // The first delivery fails and is tried again after a long time; its library waits for it.
+    receiver.next(&[Reply::With(503, "Retry-After", "4")]);
+    let made = hook(&server, &receiver, json!({"retry_delay_seconds": 1})).await;
+    put(&server, &first, 1, 1).await;
+    received(&receiver, 1).await;
+    put(&server, &first, 2, 1).await;
+    put(&server, &second, 3, 1).await;
+    put(&server, &second, 4, 1).await;
+    let came = received(&receiver, 5).await;
+    assert_eq!(documents(&came), [1, 3, 4, 1, 2].map(id));
+    verify_all(&made, &came);
+}
+
+#[tokio::test]
+async fn events_that_are_no_longer_kept_are_one_dead_letter() {
+    let mut site = site().await;
+    site.set("EVENT_RETENTION_SECONDS", "0");
+    let server = site.start().await;
+    let receiver = Receiver::start().await;
+    let library = server.vector_library(3).await;
+    let made = hook(&server, &receiver, json!({"events": ["document.added"]})).await;
+    let status = |status: &str| json!({"status": status}).to_string();
+    server.raw(Method::PATCH, &path(&made, ""), status("paused")).await.expect(200);
+    put(&server, &library, 1, 1).await;
+    server.delete(&format!("/v1/libraries/{library}/documents/{}", id(1))).await.expect(204);
+    // A purge leaves nothing of the log that was before it.
+    server.post("/v1/admin/purge", &json!({})).await.expect(200);
+    let last = put(&server, &library, 2, 1).await;
+    server.raw(Method::PATCH, &path(&made, ""), status("active")).await.expect(200);
+    let came = received(&receiver, 1).await;
+    assert_eq!(documents(&came), [id(2)]);
+    let letters = server.get(&path(&made, "/dead-letters")).await.expect(200);
+    assert_eq!(letters["total"], 1);
+    let letter = &letters["dead_letters"][0];
+    let before = letter["missing"]["before_seq"].as_u64().expect("before_seq");
+    assert!(before > 1 && before <= last, "{letter}");
+    assert_eq!((&letter["payload"], &letter["event_id"]), (&Value::Null, &Value::Null));
+    let again = path(&made, &format!("/dead-letters/{}/redeliver", letter["id"]));
+    server.post(&again, &json!({})).await.expect(410);
+    let gone = server.post(&path(&made, "/replay"), &json!({"from_seq": 1, "to_seq": last})).await;
+    assert_eq!(gone.expect(410)["oldest_seq"], before);
+    server.delete(&path(&made, &format!("/dead-letters/{}", letter["id"]))).await.expect(204);
+    assert_eq!(server.get(&path(&made, "/stats")).await.expect(200)["dead_letters"], 0);
 }
