@@ -20,6 +20,7 @@ mod search;
 mod search_requests;
 mod socket;
 mod standing_queries;
+mod webhook_answers;
 mod webhook_requests;
 mod webhooks;
 
