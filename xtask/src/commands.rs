@@ -22,8 +22,9 @@ const SIM: &str = "arrwdb-sim";
 /// Crashes of `sim` where nothing is asked for.
 const SIM_CRASHES: &str = "10000";
 
-/// The tests that kill the server: what is stored, and what is seen by those who follow.
-pub(crate) const KILL9_TESTS: [&str; 2] = ["kill9", "kill9_feed"];
+/// The tests that kill the server: what is stored, what is seen by those who follow, and what
+/// becomes of jobs.
+pub(crate) const KILL9_TESTS: [&str; 3] = ["kill9", "kill9_feed", "kill9_jobs"];
 
 /// Rounds of `kill9` where none are asked for.
 pub(crate) const KILL9_ROUNDS: u32 = 20;

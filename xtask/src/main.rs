@@ -29,9 +29,12 @@ usage: cargo xtask <command>
   deny                   cargo-deny without its advisories, where it is installed
   goldens                write the golden files anew and show what changed
   kill9 [--rounds <n>]   kill and restart the server under load, 20 rounds unless told: what is
-                         stored, then what those who follow the change feed see
+                         stored, then what those who follow the change feed see, then what becomes
+                         of background jobs
   kill9-feed [--rounds <n>]
                          only the second of these
+  kill9-jobs [--rounds <n>]
+                         only the third
   schemathesis [--examples <n>]
                          ask the server what its OpenAPI document makes one ask, right and wrong;
                          50 requests for each operation unless told; brings its own Python packages
@@ -76,9 +79,13 @@ fn run(arguments: &[String]) -> Result<(), Error> {
         ["kill9", "--rounds", count] => {
             kill9(&workspace, &KILL9_TESTS, positive("--rounds", count)?)
         }
-        ["kill9-feed"] => kill9(&workspace, &KILL9_TESTS[1..], KILL9_ROUNDS),
+        ["kill9-feed"] => kill9(&workspace, &KILL9_TESTS[1..2], KILL9_ROUNDS),
         ["kill9-feed", "--rounds", count] => {
-            kill9(&workspace, &KILL9_TESTS[1..], positive("--rounds", count)?)
+            kill9(&workspace, &KILL9_TESTS[1..2], positive("--rounds", count)?)
+        }
+        ["kill9-jobs"] => kill9(&workspace, &KILL9_TESTS[2..], KILL9_ROUNDS),
+        ["kill9-jobs", "--rounds", count] => {
+            kill9(&workspace, &KILL9_TESTS[2..], positive("--rounds", count)?)
         }
         ["schemathesis"] => fuzz::schemathesis(&workspace, fuzz::EXAMPLES),
         ["schemathesis", "--examples", count] => {
@@ -114,6 +121,7 @@ mod tests {
             "kill9 --rounds",
             "kill9 --rounds 0",
             "kill9-feed --rounds",
+            "kill9-jobs --rounds x",
             "schemathesis --examples x",
             "browser now",
             "ci now",

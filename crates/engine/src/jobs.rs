@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use arrwdb_state::limits::{JOB_PARAMETERS_BYTES_MAX, JOB_RESULT_BYTES_MAX};
 use arrwdb_state::{
-    DocumentId, Job, JobChange, JobHead, JobId, JobInput, JobKind, JobOutcome, JobPriority,
-    JobSpec, JobState, JobUnit, LibraryId, Seq, TenantId, Timestamp, Webhook, WebhookId,
-    WorkCommand,
+    DocumentId, Job, JobChange, JobCounts, JobHead, JobId, JobInput, JobKind, JobPriority, JobSpec,
+    JobUnit, LibraryId, Seq, TenantId, Timestamp, Webhook, WebhookId, WorkCommand,
 };
 use tokio::sync::watch;
 
@@ -48,28 +47,6 @@ pub struct JobFilter {
     pub library: Option<LibraryId>,
     /// Older than this one.
     pub before: Option<JobId>,
-}
-
-/// How many jobs there are in which state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct JobCounts {
-    /// Waiting.
-    pub pending: u64,
-    /// Worked on.
-    pub running: u64,
-    /// Over and done.
-    pub completed: u64,
-    /// Over and not done.
-    pub failed: u64,
-    /// Not wanted any more.
-    pub cancelled: u64,
-}
-
-impl JobCounts {
-    /// All of them.
-    pub fn total(self) -> u64 {
-        self.pending + self.running + self.completed + self.failed + self.cancelled
-    }
 }
 
 impl Engine {
@@ -189,6 +166,17 @@ impl Engine {
         self.0.work.look(|work| work.job_of_any(id).cloned())
     }
 
+    /// Refuses while the disk is nearly full, as writes do; looks at it first, if asked to.
+    ///
+    /// # Errors
+    /// [`EngineError::DiskFull`]
+    pub fn check_disk(&self, look: bool) -> Result<(), EngineError> {
+        if look {
+            self.0.look_at_disk();
+        }
+        self.0.check_disk()
+    }
+
     /// Now, by the engine's clock.
     pub fn now(&self) -> Timestamp {
         self.0.parts.clock.now()
@@ -222,24 +210,9 @@ impl Engine {
         self.0.work.look(|work| work.unfinished_since(after).cloned().collect())
     }
 
-    /// How many jobs of all tenants there are. O(jobs).
+    /// How many jobs of all tenants there are.
     pub fn job_counts(&self) -> JobCounts {
-        let mut counts = JobCounts::default();
-        self.0.work.look(|work| {
-            for job in work.jobs() {
-                let count = match &job.state {
-                    JobState::Pending { .. } => &mut counts.pending,
-                    JobState::Running { .. } => &mut counts.running,
-                    JobState::Finished { end, .. } => match end.outcome {
-                        JobOutcome::Completed => &mut counts.completed,
-                        JobOutcome::Failed => &mut counts.failed,
-                        JobOutcome::Cancelled => &mut counts.cancelled,
-                    },
-                };
-                *count += 1;
-            }
-        });
-        counts
+        self.0.work.look(arrwdb_state::Work::counts)
     }
 
     /// The last record of jobs and webhooks that is published, as it changes.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! the matcher of standing queries notes what matched -> the log begins a new file -> a Purged record is durable in it -> every library with dead rows is
-//! checkpointed and its files with dead rows written anew -> the files of deleted libraries and the
-//! cache of embeddings are removed -> the log before the record is removed
+//! checkpointed and its files with dead rows written anew -> the files of deleted libraries, what
+//! exports wrote, and the cache of embeddings are removed -> the log before the record is removed
 //! ```
 
 use std::collections::BTreeSet;
@@ -84,6 +84,7 @@ pub(crate) async fn run(engine: &Arc<Inner>) -> Result<PurgeReceipt, EngineError
     let shared = engine.clone();
     let (trimmed, set_aside) = blocking(move || {
         remove_orphans(&shared.store, &shared.catalog.load())?;
+        shared.store.remove_exports()?;
         let trimmed = snapshot_and_trim(&shared, Keep::Nothing)?;
         Ok((trimmed, shared.store.set_aside()?))
     })

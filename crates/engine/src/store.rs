@@ -496,6 +496,15 @@ impl Store {
         Ok(newest.map(|name| dir.join(name)))
     }
 
+    /// Removes what exports wrote: it may hold what was deleted since.
+    pub(crate) fn remove_exports(&self) -> Result<(), EngineError> {
+        let dir = self.root.join("exports");
+        for name in self.names(&dir)? {
+            self.remove(&dir.join(name))?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn remove(&self, path: &Path) -> Result<(), EngineError> {
         self.disk.remove(path).map_err(failed("remove", path))
     }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::Clock;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::handle::{Frozen, Handle, Layout, Open, Request, Room, WriteDone};
-use crate::maintenance::Upkeep;
+use crate::maintenance::{Upkeep, blocking};
 use crate::memory::Gauge;
 
 /// Records of one library that may wait for their sync. More would only wait longer: the log
@@ -141,7 +141,7 @@ impl Writer {
             if guess.in_flight.is_empty() && guess.merge_waits > 0 {
                 // Who was told of the last record goes first.
                 tokio::task::yield_now().await;
-                self.merge_late(&mut guess);
+                self.merge_late(&mut guess).await;
             }
             let listening =
                 open && between.is_none() && !guess.broken && guess.in_flight.len() < IN_FLIGHT_MAX;
@@ -306,22 +306,25 @@ impl Writer {
         next.with_memory_merged(guess.frozen, self.upkeep.horizon())
     }
 
-    /// Makes the merge that waited until nothing was in flight.
-    fn merge_late(&self, guess: &mut Guess) {
+    /// Makes the merge that waited until nothing was in flight, on a thread where nobody's request
+    /// waits behind it.
+    async fn merge_late(&self, guess: &mut Guess) {
         assert!(guess.in_flight.is_empty(), "nothing is in flight");
         guess.merge_waits = 0;
         if guess.stopped.is_some() {
             return;
         }
-        match guess.view.with_memory_merged(guess.frozen, self.upkeep.horizon()) {
+        let (view, frozen, horizon) = (guess.view.clone(), guess.frozen, self.upkeep.horizon());
+        let merged = move || Ok(view.with_memory_merged(frozen, horizon)?);
+        match blocking(merged).await {
             Ok(view) => {
                 assert_eq!(view.digest(), guess.view.digest(), "S5: a merge keeps the digest");
                 guess.view = view.clone();
                 self.handle.publish(&self.open, view);
             }
             // What is there serves as it is.
-            Err(damage) => {
-                tracing::error!(library = %self.handle.id, %damage, "segments in memory were not merged");
+            Err(error) => {
+                tracing::error!(library = %self.handle.id, %error, "segments in memory were not merged");
             }
         }
     }

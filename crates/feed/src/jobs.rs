@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::state::{Job, JobChange, JobId, JobProgress, JobState, Seq};
-use arrwdb_engine::{Engine, JobCounts};
+use arrwdb_engine::{Engine, EngineError, JobCounts, Written};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -140,8 +140,6 @@ struct Shared {
     /// Told when a job may be due sooner than was known.
     due: Notify,
     running: Mutex<HashMap<JobId, Arc<Live>>>,
-    /// The last record when this began: jobs submitted by then may have been worked on before.
-    began: Seq,
     /// Changes that are handed to the log.
     settling: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
@@ -167,10 +165,9 @@ struct Live {
 }
 
 impl Jobs {
-    /// Begins to work: first on what was worked on when the server stopped.
+    /// Begins to work, also on what was worked on when the server stopped.
     pub async fn start(engine: Engine, perform: Arc<dyn Perform>, config: JobsConfig) -> Self {
         let jobs = Self(Arc::new(Shared {
-            began: engine.durable(),
             engine,
             config,
             perform,
@@ -227,14 +224,29 @@ impl Jobs {
         Some(LiveProgress { progress, rate, remaining })
     }
 
-    /// Figures. O(jobs).
+    /// Whether jobs are worked on.
+    pub fn is_running(&self) -> bool {
+        let shared = &self.0;
+        shared.is_running.load(Ordering::SeqCst) && !*shared.stopping.borrow()
+    }
+
+    /// Said by who cancelled a job that waited: what was kept for it is not needed any more.
+    pub fn forget(&self, job: &Job) {
+        let id = job.spec.head.id;
+        if !self.0.running.lock().contains_key(&id) {
+            self.0.queue.lock().remove(id);
+            self.0.over(job);
+        }
+    }
+
+    /// Figures.
     pub fn stats(&self) -> JobsStats {
         let shared = &self.0;
         JobsStats {
             counts: shared.engine.job_counts(),
             queued: shared.queue.lock().len() as u64,
             workers: shared.config.workers.max(1) as u64,
-            running: shared.is_running.load(Ordering::SeqCst) && !*shared.stopping.borrow(),
+            running: self.is_running(),
             taken: shared.taken.load(Ordering::Relaxed),
             retried: shared.retried.load(Ordering::Relaxed),
         }
@@ -254,7 +266,13 @@ impl Shared {
                 after = job.changed;
                 self.take_in(&job);
             }
-            let due = self.queue.lock().next_due();
+            let (ripe, due) = {
+                let mut queue = self.queue.lock();
+                (queue.ripen(self.engine.now()), queue.next_due())
+            };
+            if ripe {
+                self.offered.notify_one();
+            }
             let due = async {
                 match due.map(|due| self.until(due)) {
                     Some(wait) => tokio::time::sleep(wait).await,
@@ -263,7 +281,7 @@ impl Shared {
             };
             tokio::select! {
                 changed = applied.changed() => if changed.is_err() { return },
-                () = due => self.offered.notify_one(),
+                () = due => {}
                 () = self.due.notified() => {}
                 _stopping = stopping.wait_for(|stopping| *stopping) => return,
             }
@@ -287,14 +305,24 @@ impl Shared {
 
     /// What became of a job is in the log: nobody works on it any more. Until then it must not be
     /// taken again, though the log may just have said that it was begun.
-    fn let_go(&self, id: JobId) {
-        self.running.lock().remove(&id);
+    fn let_go(&self, id: JobId, live: &Arc<Live>) {
+        {
+            let mut running = self.running.lock();
+            if running.get(&id).is_some_and(|now| Arc::ptr_eq(now, live)) {
+                running.remove(&id);
+            }
+        }
         // It may have been put off, which was told while it was still in hand.
         if let Some(job) = self.engine.job_of_any(id) {
-            if matches!(job.state, JobState::Finished { .. }) {
-                self.perform.over(&job);
-            }
+            self.over(&job);
             self.take_in(&job);
+        }
+    }
+
+    /// Says that a job is over, if it is.
+    fn over(&self, job: &Job) {
+        if matches!(job.state, JobState::Finished { .. }) {
+            self.perform.over(job);
         }
     }
 
@@ -322,41 +350,72 @@ impl Shared {
             };
             // There may be more than one; another worker looks.
             self.offered.notify_one();
-            if let Some(job) = self.engine.job_of_any(id) {
-                self.taken.fetch_add(1, Ordering::Relaxed);
-                self.run(job).await;
-            }
+            self.run(id).await;
         }
     }
 
-    /// Hands a change to the log. Who cannot be heard now is heard later: until then the job is as
-    /// it was, and so it is after a restart.
-    async fn note(self: &Arc<Self>, id: JobId, change: JobChange) {
+    /// Hands a change to the log and goes on; until it is there the job is as it was, and so it is
+    /// after a restart. What is noted of one job is in the log in the order of these calls. With the
+    /// last of them the job is let go.
+    async fn note(self: &Arc<Self>, id: JobId, change: JobChange, last_of: Option<Arc<Live>>) {
         let answer = self.engine.change_job(id, change.clone());
         // Bounded: with too many on their way this waits.
         let Ok(permit) = self.settling.clone().acquire_owned().await else { return };
         let shared = self.clone();
-        let ends = !matches!(change, JobChange::Started | JobChange::Progressed(_));
         tokio::spawn(async move {
-            let mut answer = answer.await;
-            let mut stopping = shared.stopping.subscribe();
-            while let Err(error) = answer {
-                use arrwdb_engine::EngineError::{Busy, DiskFull, Storage};
-                if !matches!(error, Busy { .. } | DiskFull { .. } | Storage { .. }) {
-                    tracing::warn!(job = %id, %error, "what became of it is not noted");
-                    break;
-                }
-                let wait = tokio::time::sleep(AGAIN);
-                tokio::select! {
-                    () = wait => {}
-                    _stopping = stopping.wait_for(|stopping| *stopping) => break,
-                }
-                answer = shared.engine.change_job(id, change.clone()).await;
-            }
-            if ends {
-                shared.let_go(id);
+            let noted = shared.noted(id, change, answer).await;
+            if let (Some(live), true) = (last_of, noted != Noted::Never) {
+                shared.let_go(id, &live);
             }
             drop(permit);
         });
     }
+
+    /// Has the log say what became of a job.
+    async fn change(&self, id: JobId, change: JobChange) -> Noted {
+        let answer = self.engine.change_job(id, change.clone());
+        self.noted(id, change, answer).await
+    }
+
+    /// Waits until a change is in the log. What cannot be written now is written later, unless the
+    /// server stops. A log that takes nothing any more ends the work on jobs: what is done could
+    /// not be noted, and would be done again.
+    async fn noted(
+        &self,
+        id: JobId,
+        change: JobChange,
+        answer: impl Future<Output = Result<Written<()>, EngineError>>,
+    ) -> Noted {
+        use EngineError::{Busy, DiskFull, JobNotFound, JobState, Storage};
+        let mut stopping = self.stopping.subscribe();
+        let mut answer = answer.await;
+        while let Err(error) = answer {
+            if matches!(error, JobState(_) | JobNotFound(_)) {
+                return Noted::Refused;
+            }
+            if !matches!(error, Busy { .. } | DiskFull { .. } | Storage { .. }) {
+                if !self.stopping.send_replace(true) {
+                    tracing::error!(job = %id, %error, "jobs are not worked on any more");
+                }
+                return Noted::Never;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
+                _stopping = stopping.wait_for(|stopping| *stopping) => return Noted::Never,
+            }
+            answer = self.engine.change_job(id, change.clone()).await;
+        }
+        Noted::Written
+    }
+}
+
+/// What came of noting a change of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Noted {
+    /// It is in the log.
+    Written,
+    /// Something else became of the job before.
+    Refused,
+    /// Not while this process runs.
+    Never,
 }

@@ -433,3 +433,26 @@ async fn a_stopped_job_goes_on_after_the_next_start_without_being_begun_anew() {
     jobs.close().await;
     engine.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_cancelled_as_it_is_taken_does_nothing() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let obedient = Obedient::new();
+    let jobs = Jobs::start(engine.clone(), obedient.clone(), quick()).await;
+    for _job in 0..200 {
+        let begun = obedient.begun.load(Ordering::SeqCst);
+        let id = submit(&engine, JobKind::Purge, "something").await;
+        let cancelled = engine.cancel_job(TENANT, id).await;
+        let job = over(&engine, id).await;
+        // Whichever was first: who is told that it was cancelled before it began can rely on that.
+        let never_begun = job.started_at.is_none();
+        assert!(cancelled.is_ok() || job.state.name() == "completed");
+        if never_begun {
+            assert_eq!(job.state.name(), "cancelled");
+            assert_eq!(obedient.begun.load(Ordering::SeqCst), begun);
+        }
+    }
+    jobs.close().await;
+    engine.close().await.unwrap();
+}

@@ -188,10 +188,9 @@ impl App {
 
     /// Begins to work on jobs.
     pub(crate) async fn start_jobs(&self) {
-        let config = &self.config().jobs;
-        let (limits, metrics) = (self.config().limits.clone(), self.0.metrics.clone());
-        let performer = Performer::new(self.0.job_files.clone(), limits, metrics);
-        let settings = JobsConfig { workers: config.workers, ..JobsConfig::default() };
+        let (config, metrics) = (self.config(), self.0.metrics.clone());
+        let performer = Performer::new(self.0.job_files.clone(), config, metrics);
+        let settings = JobsConfig { workers: config.jobs.workers, ..JobsConfig::default() };
         let jobs = Jobs::start(self.0.engine.clone(), Arc::new(performer), settings).await;
         // They are begun once.
         drop(self.0.jobs.set(jobs));

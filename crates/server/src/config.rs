@@ -11,6 +11,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -319,6 +320,8 @@ pub struct Config {
     pub jobs: JobConfig,
     /// Webhooks.
     pub webhooks: WebhookConfig,
+    /// Backups as jobs.
+    pub backup: BackupConfig,
     /// WebSockets.
     pub sockets: SocketConfig,
 }
@@ -330,6 +333,17 @@ pub struct WebhookConfig {
     pub allow_private: Switch,
     /// The file of the key that secrets are kept under; one in the data directory when absent.
     pub key_file: Option<PathBuf>,
+}
+
+/// Backups as jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupConfig {
+    /// Where restore points go: a folder or `s3://BUCKET/PREFIX`. Without it there are no such jobs.
+    pub target: Option<String>,
+    /// How many restore points are kept; all, without it.
+    pub keep: Option<usize>,
+    /// What tells of a store and its credentials: `AWS_*` of the environment.
+    pub aws: BTreeMap<String, Secret>,
 }
 
 /// Background jobs.
@@ -385,6 +399,8 @@ impl Config {
         let mut config = Self::check(&Values::read(sources)?)?;
         let files = &mut config.embedding.files;
         files.dir = files.dir.take().or_else(|| default_model_dir(sources));
+        config.backup.aws =
+            sources.aws().into_iter().map(|(name, value)| (name, Secret(value))).collect();
         Ok(config)
     }
 
@@ -499,6 +515,11 @@ impl Check<'_> {
             webhooks: WebhookConfig {
                 allow_private: self.switch("WEBHOOK_ALLOW_PRIVATE"),
                 key_file: self.text_opt("WEBHOOK_KEY_FILE").map(PathBuf::from),
+            },
+            backup: BackupConfig {
+                target: self.text_opt("BACKUP_TARGET"),
+                keep: Some(self.size("BACKUP_KEEP")).filter(|keep| *keep > 0),
+                aws: BTreeMap::new(),
             },
             sockets: self.sockets(),
         }

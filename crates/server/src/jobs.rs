@@ -3,6 +3,7 @@
 //! When jobs are taken, tried again and ended is [`arrwdb_feed::Jobs`]'; a file here for each kind
 //! says what is done, unit by unit, from where the log says it is.
 
+mod backup;
 mod delete;
 mod export;
 mod files;
@@ -10,18 +11,22 @@ mod import;
 mod index;
 mod purge;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrwdb_engine::EngineError;
 use arrwdb_engine::embed::EmbedError;
+use arrwdb_engine::state::limits::JOB_RESULT_BYTES_MAX;
 use arrwdb_engine::state::{Job, JobKind};
 use arrwdb_feed::{FeedError, Halt, JobRun, Perform, Performed, Performing};
+use serde_json::Value;
 
 pub(crate) use self::export::Format;
 pub(crate) use self::files::{Input, InputWriter, JobFiles, Unsubmitted};
-use crate::config::RequestLimits;
+use crate::config::{BackupConfig, Config, RequestLimits};
 use crate::metrics::Metrics;
+use crate::problem::Problem;
 
 /// How long a job waits that has to wait for something else.
 const LATER: Duration = Duration::from_secs(5);
@@ -36,11 +41,14 @@ pub(crate) struct Performer {
     files: JobFiles,
     limits: RequestLimits,
     metrics: Arc<Metrics>,
+    backup: BackupConfig,
+    data_dir: PathBuf,
 }
 
 impl Performer {
-    pub(crate) fn new(files: JobFiles, limits: RequestLimits, metrics: Arc<Metrics>) -> Self {
-        Self { files, limits, metrics }
+    pub(crate) fn new(files: JobFiles, config: &Config, metrics: Arc<Metrics>) -> Self {
+        let (limits, backup) = (config.limits.clone(), config.backup.clone());
+        Self { files, limits, metrics, backup, data_dir: config.storage.data_dir.clone() }
     }
 }
 
@@ -60,8 +68,9 @@ impl Perform for Performer {
                 JobKind::IndexRebuild => self.rebuild(&run).await,
                 JobKind::IndexOptimize => self.optimize(&run).await,
                 JobKind::Purge => purge::purge(&run).await,
-                kind @ (JobKind::RegenerateEmbeddings | JobKind::Backup) => {
-                    Err(Unable::Failed(format!("this release does no {} jobs", kind.name())))
+                JobKind::Backup => self.backup(&run).await,
+                JobKind::RegenerateEmbeddings => {
+                    Err(Unable::Failed("this release does no such jobs".to_owned()))
                 }
             };
             done.unwrap_or_else(Performed::from)
@@ -74,7 +83,8 @@ impl Perform for Performer {
 enum Unable {
     Failed(String),
     Again(String),
-    Later(String),
+    /// Not before so long.
+    Later(String, Duration),
     Halted(Halt),
 }
 
@@ -89,7 +99,7 @@ impl From<Unable> for Performed {
         match unable {
             Unable::Failed(error) => Self::Failed { error, result: None },
             Unable::Again(error) => Self::Again { error },
-            Unable::Later(error) => Self::Later { error, after: LATER },
+            Unable::Later(error, after) => Self::Later { error, after },
             Unable::Halted(halt) => halt.into(),
         }
     }
@@ -97,18 +107,28 @@ impl From<Unable> for Performed {
 
 impl From<EngineError> for Unable {
     fn from(error: EngineError) -> Self {
-        let text = error.to_string();
+        // As a caller would be told: paths and offsets go to the server's log.
+        let text = Problem::from(error.clone()).detail().to_owned();
         match error {
+            // What the provider says will not change by itself.
+            EngineError::Embedding(EmbedError::Provider { status: Some(status), .. })
+                if (400..500).contains(&status) && ![408, 409, 425, 429].contains(&status) =>
+            {
+                Self::Again(text)
+            }
+            EngineError::Embedding(EmbedError::RateLimited { retry_after }) => {
+                Self::Later(text, retry_after.max(LATER))
+            }
             // What it needs is not there just now.
             EngineError::DiskFull { .. }
             | EngineError::Busy { .. }
             | EngineError::Embedding(
                 EmbedError::Busy { .. }
-                | EmbedError::RateLimited { .. }
                 | EmbedError::NotConfigured { .. }
                 | EmbedError::Provider { .. }
+                | EmbedError::WrongDimension { .. }
                 | EmbedError::Deadline { .. },
-            ) => Self::Later(text),
+            ) => Self::Later(text, LATER),
             EngineError::Storage { .. }
             | EngineError::SeqNotReached { .. }
             | EngineError::Embedding(_) => Self::Again(text),
@@ -150,6 +170,21 @@ impl From<FeedError> for Unable {
 /// The library of a job that has to be about one.
 fn library_of(run: &JobRun) -> Result<arrwdb_engine::state::LibraryId, Unable> {
     run.head().library.ok_or_else(|| Unable::Failed("the job names no library".to_owned()))
+}
+
+/// A result with as many of its errors as fit.
+fn with_errors(mut result: Value, errors: &[Value]) -> String {
+    let mut shown = errors.len();
+    loop {
+        if let Value::Object(members) = &mut result {
+            members.insert("errors".to_owned(), errors[..shown].into());
+        }
+        let text = result.to_string();
+        if text.len() <= JOB_RESULT_BYTES_MAX || shown == 0 {
+            return text;
+        }
+        shown -= 1;
+    }
 }
 
 /// An error as a result shows it.

@@ -9,6 +9,7 @@
 
 mod admission;
 pub mod app;
+mod backups;
 pub mod cli;
 pub mod config;
 mod connections;

@@ -139,12 +139,7 @@ fn run_command(command: Command, sources: &Sources) -> Result<ExitCode, String> 
         cargo_home: variable("CARGO_HOME").or_else(|| Some(variable("HOME")?.join(".cargo"))),
         working_dir: sources.working_dir.clone().unwrap_or_default(),
         temp_dir: std::env::temp_dir(),
-        aws: sources
-            .environment
-            .iter()
-            .filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty())
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect(),
+        aws: sources.aws(),
     };
     let server = demo_server(sources.clone());
     let outcome = runtime(None)?.block_on(cli::run(command, surroundings, server));

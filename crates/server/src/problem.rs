@@ -91,6 +91,8 @@ kinds! {
         "There are as many webhooks as there may be. Delete one first.";
     WEBHOOK_STATE = "webhook-state", 409, "Webhook state", "WebhookStateError",
         "The webhook is not in a state in which that can be done; detail says what is in the way.";
+    NO_BACKUP_TARGET = "no-backup-target", 409, "No place for backups", "BackupTargetError",
+        "The server does not know where to put restore points. Set BACKUP_TARGET and start it again.";
     SEQ_NOT_REACHED = "sequence-not-reached", 409, "Sequence not reached", "SeqNotReachedError",
         "The read asked for a state that is not there yet (min_seq, as_of); current_seq says how far it is. Try again shortly.";
     HISTORY_GONE = "history-gone", 410, "Past not kept", "HistoryGoneError",

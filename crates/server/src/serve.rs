@@ -145,7 +145,13 @@ pub async fn serve_with(
     }
     expiring.abort();
     if let Some(jobs) = app.jobs() {
-        jobs.close().await;
+        // What is not done by then is found undone in the log.
+        let closed = tokio::time::timeout(load.shutdown_timeout, jobs.close()).await;
+        if closed.is_err() {
+            tracing::warn!(
+                "jobs that were still worked on are cut off; they go on at the next start"
+            );
+        }
     }
     app.webhooks().close().await;
     if let Some(matcher) = app.take_matcher() {

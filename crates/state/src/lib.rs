@@ -76,7 +76,7 @@ pub use transition::{Command, Decision, Fate, Rejection};
 pub use verify::Inconsistency;
 pub use view::{SegmentView, View};
 pub use work::{
-    Job, JobChange, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority, JobProgress,
-    JobSpec, JobState, JobUnit, SealedSecret, Webhook, WebhookStatus, Work, WorkCommand, WorkEntry,
-    WorkRejection,
+    Job, JobChange, JobCounts, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority,
+    JobProgress, JobSpec, JobState, JobUnit, SealedSecret, Webhook, WebhookStatus, Work,
+    WorkCommand, WorkEntry, WorkRejection,
 };

@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 pub use self::entry::WorkEntry;
 pub use self::job::{
-    Job, JobChange, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority, JobProgress,
-    JobSpec, JobState, JobUnit,
+    Job, JobChange, JobCounts, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority,
+    JobProgress, JobSpec, JobState, JobUnit,
 };
 use self::job::{read_time_option, write_time_option};
 pub use self::webhook::{SealedSecret, Webhook, WebhookStatus};
@@ -43,6 +43,7 @@ pub struct Work {
     /// Jobs that are over, those that ended longest ago first.
     finished: BTreeSet<(Timestamp, JobId)>,
     finished_bytes: u64,
+    counts: JobCounts,
     webhooks: BTreeMap<WebhookId, Arc<Webhook>>,
 }
 
@@ -142,6 +143,11 @@ impl Work {
         self.unfinished.len()
     }
 
+    /// How many jobs there are in which state.
+    pub fn counts(&self) -> JobCounts {
+        self.counts
+    }
+
     /// How many jobs are over and remembered, and the bytes of what they said.
     pub fn finished(&self) -> (usize, u64) {
         (self.finished.len(), self.finished_bytes)
@@ -152,12 +158,16 @@ impl Work {
         self.finished.first().map(|(at, _id)| *at)
     }
 
-    /// The first record that has to be kept of the log so that jobs that are worked on can go on:
-    /// what they wrote after this is not counted yet.
+    /// Records after this one have to be kept so that jobs that were begun can go on, those that
+    /// were put off included: what they wrote after it is not counted yet.
     pub fn needed_after(&self) -> Option<Seq> {
-        let running = self.unfinished.values().filter_map(|id| self.jobs.get(id));
-        let running = running.filter(|job| matches!(job.state, JobState::Running { .. }));
-        running.map(|job| job.progress.through.max(job.submitted)).min()
+        let unfinished = self.unfinished.values().filter_map(|id| self.jobs.get(id));
+        // The others begin anew.
+        let writes = |job: &&Arc<Job>| {
+            matches!(job.spec.head.kind, JobKind::BatchImport | JobKind::BatchDelete)
+        };
+        let begun = unfinished.filter(|job| job.started_at.is_some()).filter(writes);
+        begun.map(|job| job.progress.through.max(job.submitted)).min()
     }
 
     /// A webhook, whosever it is.
@@ -236,7 +246,11 @@ impl Work {
             JobChange::Started => (pending, "started"),
             JobChange::CancelRequested => (running, "cancelled"),
             JobChange::Progressed(_) => (running, "worked on"),
-            JobChange::Retried { .. } => (running, "tried again"),
+            // Who does not want it any more does not want it to be tried again.
+            JobChange::Retried { .. } => {
+                let wanted = matches!(job.state, JobState::Running { cancelling: false });
+                (wanted, "tried again")
+            }
             JobChange::Finished(_) => (running, "ended"),
         };
         if !may {
@@ -312,6 +326,7 @@ impl Work {
 
     fn insert(&mut self, job: Job) {
         let id = job.spec.head.id;
+        *self.counts.of(&job.state) += 1;
         match &job.state {
             JobState::Finished { at, .. } => {
                 self.finished.insert((*at, id));
@@ -327,6 +342,7 @@ impl Work {
 
     fn remove(&mut self, id: JobId) -> Option<Arc<Job>> {
         let job = self.jobs.remove(&id)?;
+        *self.counts.of(&job.state) -= 1;
         match &job.state {
             JobState::Finished { at, .. } => {
                 self.finished.remove(&(*at, id));

@@ -19,12 +19,22 @@ pub struct DoneUnits {
     through: Seq,
     /// Records of the job may be missing here: the log does not go back to where it began.
     is_cut: bool,
+    /// What was said of the batch that the job is: that it began, that it ended.
+    batch: (bool, bool),
 }
+
+/// A record without a unit that takes more is no note of a batch.
+const NOTE_BYTES_MAX: usize = 256;
 
 impl DoneUnits {
     /// The chunks of a document that a unit wrote or deleted, if it did.
     pub fn chunks(&self, unit: u64, document: DocumentId) -> Option<u32> {
         self.units.get(&unit)?.get(&document).copied()
+    }
+
+    /// The last unit of which something is here.
+    pub fn last_unit(&self) -> Option<u64> {
+        self.units.keys().copied().max()
     }
 
     /// The last record that the job wrote.
@@ -38,6 +48,11 @@ impl DoneUnits {
         self.is_cut
     }
 
+    /// Whether it was said that the batch began which the job is, and that it ended.
+    pub fn batch(&self) -> (bool, bool) {
+        self.batch
+    }
+
     fn note(&mut self, seq: Seq, unit: u64, documents: impl Iterator<Item = (DocumentId, u32)>) {
         self.units.entry(unit).or_default().extend(documents);
         self.through = seq;
@@ -49,11 +64,15 @@ pub(super) async fn done_units(engine: &Engine, job: &Job) -> Result<DoneUnits, 
     let wanted = job.spec.head.library.map_or(WantedRecords::All, WantedRecords::Library);
     let (id, engine) = (job.spec.head.id, engine.clone());
     let after = job.progress.through.max(job.submitted);
+    let (begun, progress) = (job.started_at.is_some(), job.progress);
     let read = move || -> Result<DoneUnits, FollowError> {
-        let mut done = DoneUnits::default();
+        // What is counted came after the beginning.
+        let batch = (progress.through > Seq::START, false);
+        let mut done = DoneUnits { batch, ..DoneUnits::default() };
         let records = match engine.read_records(after, wanted) {
             Err(FollowError::Trimmed { first }) => {
-                done.is_cut = true;
+                // One that never began did nothing.
+                done.is_cut = begun;
                 let before = Seq::new(first.get().saturating_sub(1));
                 engine.read_records(before, wanted)?
             }
@@ -66,11 +85,20 @@ pub(super) async fn done_units(engine: &Engine, job: &Job) -> Result<DoneUnits, 
             }
             let Some(part) = record.parts.first() else { continue };
             let of = LibraryEntry::unit(part).map_err(|error| undecodable(record.seq, &error))?;
-            let Some(JobUnit { job, unit }) = of else { continue };
-            if job == id {
-                let outline = LibraryOutline::read(&record.parts)
-                    .map_err(|error| undecodable(record.seq, &error))?;
-                note(&mut done, (record.seq, unit), outline.change);
+            let unit = match of {
+                Some(JobUnit { job, unit }) if job == id => Some(unit),
+                None if part.len() <= NOTE_BYTES_MAX => None,
+                Some(_) | None => continue,
+            };
+            let outline = LibraryOutline::read(&record.parts)
+                .map_err(|error| undecodable(record.seq, &error))?;
+            match (unit, outline.change) {
+                (Some(unit), change) => note(&mut done, (record.seq, unit), change),
+                (None, OutlineChange::Batch(note)) if note.id.to_bytes() == id.to_bytes() => {
+                    done.batch.0 |= note.end.is_none();
+                    done.batch.1 |= note.end.is_some();
+                }
+                (None, _) => {}
             }
         }
         Ok(done)

@@ -80,13 +80,21 @@ impl Queue {
         jobs.insert(id);
     }
 
-    /// Takes the next job.
-    pub(super) fn take(&mut self, now: Timestamp) -> Option<JobId> {
+    /// Has jobs wait in their classes whose time has come; whether there were any.
+    pub(super) fn ripen(&mut self, now: Timestamp) -> bool {
+        let mut ripe = false;
         while let Some(entry) = self.delayed.first_entry().filter(|it| it.key().0 <= now) {
             let ((_time, id), place) = entry.remove_entry();
             self.waiting.insert(id, None);
             self.enter(id, place);
+            ripe = true;
         }
+        ripe
+    }
+
+    /// Takes the next job.
+    pub(super) fn take(&mut self, now: Timestamp) -> Option<JobId> {
+        self.ripen(now);
         let busy = self.classes.iter_mut().filter(|(_priority, class)| !class.turns.is_empty());
         // Of classes with the same pass, the higher goes first.
         let (priority, class) =
@@ -108,6 +116,26 @@ impl Queue {
     /// When the next job that is delayed can be taken.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.delayed.keys().next().map(|(time, _id)| *time)
+    }
+
+    /// Forgets a job that is not wanted any more. O(tenants) at worst.
+    pub(super) fn remove(&mut self, id: JobId) {
+        match self.waiting.remove(&id) {
+            None => {}
+            Some(Some(time)) => drop(self.delayed.remove(&(time, id))),
+            Some(None) => {
+                for class in self.classes.values_mut() {
+                    let Class { pass: _, tenants, turns } = class;
+                    tenants.retain(|tenant, jobs| {
+                        let last = jobs.remove(&id) && jobs.is_empty();
+                        if last {
+                            turns.retain(|turn| turn != tenant);
+                        }
+                        !last
+                    });
+                }
+            }
+        }
     }
 
     /// How many jobs wait, those that are delayed included.
@@ -211,6 +239,23 @@ mod tests {
         }
         queue.offer(&job(20, 3, JobPriority::Normal, None), now);
         assert_eq!(all(&mut queue, 0), [0, 10, 20, 1, 11, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_forgotten_and_the_others_keep_their_turns() {
+        let mut queue = Queue::default();
+        let now = Timestamp::from_micros(0);
+        for n in 0..9 {
+            queue.offer(&job(n, u64::from(n % 3), JobPriority::Normal, None), now);
+            queue.offer(&job(10 + n, 0, JobPriority::High, Some(50)), now);
+        }
+        for n in [4, 5, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18, 99] {
+            queue.remove(JobId::from_bytes([n; 16]));
+        }
+        assert_eq!((queue.len(), queue.next_due()), (6, Some(Timestamp::from_micros(50))));
+        assert_eq!(all(&mut queue, 0), [0, 1, 2, 3, 6]);
+        assert_eq!(all(&mut queue, 50), [14]);
+        assert_eq!((queue.len(), queue.next_due()), (0, None));
     }
 
     #[test]

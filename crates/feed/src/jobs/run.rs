@@ -1,10 +1,12 @@
 //! One job on its way: taken, performed, ended.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::Engine;
+use arrwdb_engine::state::limits::JOB_RESULT_BYTES_MAX;
 use arrwdb_engine::state::{
     Job, JobChange, JobEnd, JobHead, JobId, JobOutcome, JobProgress, JobState, JobUnit, Timestamp,
 };
@@ -12,8 +14,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::done::{DoneUnits, done_units};
-use super::{Live, Performed, Shared};
+use super::{Live, Noted, Performed, Shared};
 use crate::error::FeedError;
+
+/// Characters of an error that a job remembers.
+const ERROR_CHARS_MAX: usize = 1000;
 
 /// A job that is performed: what it asks for, and what it is to tell and to hear.
 #[derive(Debug)]
@@ -50,9 +55,10 @@ impl JobRun {
         &self.job
     }
 
-    /// Whether some of it may be in the log already.
+    /// Whether some of it may be in the log already: nothing is done before it is noted that it
+    /// begins.
     pub fn is_resumed(&self) -> bool {
-        self.job.started_at.is_some() || self.job.submitted <= self.shared.began
+        self.job.started_at.is_some()
     }
 
     /// Which job, whose, about what.
@@ -91,6 +97,13 @@ impl JobRun {
         }
     }
 
+    /// Resolves when the server stops: for what cannot be stopped halfway for anything less.
+    pub async fn stopped(&self) {
+        let mut stopping = self.stopping.clone();
+        // The sender is not dropped while this is here.
+        drop(stopping.wait_for(|stopping| *stopping).await);
+    }
+
     /// How far it is.
     pub fn progress(&self) -> JobProgress {
         *self.live.progress.lock()
@@ -109,7 +122,7 @@ impl JobRun {
             due
         };
         if due {
-            self.shared.note(self.head().id, JobChange::Progressed(progress)).await;
+            self.shared.note(self.head().id, JobChange::Progressed(progress), None).await;
         }
     }
 
@@ -124,35 +137,20 @@ impl JobRun {
 }
 
 impl Shared {
-    pub(super) async fn run(self: &Arc<Self>, job: Arc<Job>) {
-        let id = job.spec.head.id;
-        let cancelling = match job.state {
-            JobState::Finished { .. } => return,
-            // Another worker has it.
-            _ if self.running.lock().contains_key(&id) => return,
-            JobState::Pending { not_before } => {
-                let now = self.engine.now();
-                if not_before.is_some_and(|time| time > now) {
-                    // It was put off since it was offered.
-                    self.offer(&job);
-                    return;
-                }
-                false
-            }
-            JobState::Running { cancelling } => cancelling,
-        };
-        let live = Arc::new(Live {
-            cancelled: watch::Sender::new(cancelling),
-            progress: Mutex::new(job.progress),
-            began: (job.progress.current, Instant::now()),
-        });
-        self.running.lock().insert(id, live.clone());
+    pub(super) async fn run(self: &Arc<Self>, id: JobId) {
+        let Some((job, live)) = self.take(id) else { return };
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        // Nothing is done before the log says that it is begun: it may be cancelled just now.
         if matches!(job.state, JobState::Pending { .. }) {
-            self.note(id, JobChange::Started).await;
+            match self.change(id, JobChange::Started).await {
+                Noted::Written => {}
+                Noted::Refused => return self.let_go(id, &live),
+                Noted::Never => return,
+            }
         }
         // It may have been cancelled before it was to be found here.
-        let now = self.engine.job_of_any(id).map(|job| job.state.clone());
-        if now == Some(JobState::Running { cancelling: true }) {
+        let now = self.engine.job_of_any(id);
+        if now.is_some_and(|now| now.state == JobState::Running { cancelling: true }) {
             live.cancelled.send_replace(true);
         }
         let run = JobRun {
@@ -165,9 +163,44 @@ impl Shared {
         };
         let performed = self.perform_safely(run).await;
         let progress = *live.progress.lock();
-        if let Some(change) = self.became(&job, performed, progress) {
-            self.note(id, change).await;
+        let cancelled = *live.cancelled.borrow();
+        let Some(change) = self.became(&job, performed, (progress, cancelled)) else { return };
+        if matches!(change, JobChange::Retried { .. }) && progress != job.progress {
+            // It goes on from here: the log need not be kept any longer than that.
+            self.note(id, JobChange::Progressed(progress), None).await;
         }
+        self.note(id, change, Some(live)).await;
+    }
+
+    /// The job, in this worker's hands; `None` if another has it, or it is not to be taken now.
+    fn take(&self, id: JobId) -> Option<(Arc<Job>, Arc<Live>)> {
+        let mut running = self.running.lock();
+        let Entry::Vacant(place) = running.entry(id) else { return None };
+        let job = self.engine.job_of_any(id)?;
+        let cancelling = match job.state {
+            JobState::Finished { .. } => {
+                drop(running);
+                self.over(&job);
+                return None;
+            }
+            JobState::Pending { not_before } => {
+                if not_before.is_some_and(|time| time > self.engine.now()) {
+                    // It was put off since it was offered.
+                    drop(running);
+                    self.offer(&job);
+                    return None;
+                }
+                false
+            }
+            JobState::Running { cancelling } => cancelling,
+        };
+        let live = Arc::new(Live {
+            cancelled: watch::Sender::new(cancelling),
+            progress: Mutex::new(job.progress),
+            began: (job.progress.current, Instant::now()),
+        });
+        place.insert(live.clone());
+        Some((job, live))
     }
 
     /// A panic of what a job does fails the job and nothing else.
@@ -182,38 +215,61 @@ impl Shared {
         })
     }
 
-    fn became(&self, job: &Job, performed: Performed, progress: JobProgress) -> Option<JobChange> {
+    fn became(
+        &self,
+        job: &Job,
+        performed: Performed,
+        (progress, cancelled): (JobProgress, bool),
+    ) -> Option<JobChange> {
         let id = job.spec.head.id;
+        // As the log has it, which was told when it began.
+        let started_at = self.engine.job_of_any(id).and_then(|job| job.started_at);
         let end = |outcome, result: Option<String>, error: Option<String>| {
+            let fits = |text: &String| text.len() <= JOB_RESULT_BYTES_MAX;
             Some(JobChange::Finished(JobEnd {
                 outcome,
-                started_at: job.started_at.or(Some(self.engine.now())),
+                started_at,
                 progress,
-                result: result.map(Into::into),
-                error: error.map(Into::into),
+                result: result.filter(fits).map(Into::into),
+                error: error
+                    .map(|error| error.chars().take(ERROR_CHARS_MAX).collect::<String>().into()),
             }))
         };
         match performed {
             Performed::Completed(result) => end(JobOutcome::Completed, Some(result), None),
             Performed::Failed { error, result } => end(JobOutcome::Failed, result, Some(error)),
             Performed::Cancelled(result) => end(JobOutcome::Cancelled, result, None),
+            Performed::Stopped => None,
+            // Who does not want it any more does not want it to be tried again.
+            Performed::Again { error } | Performed::Later { error, after: _ } if cancelled => {
+                end(JobOutcome::Cancelled, None, Some(error))
+            }
             Performed::Again { error } if job.retries < job.spec.retries_max => {
                 self.retried.fetch_add(1, Ordering::Relaxed);
                 let doubled = self.config.retry_delay.saturating_mul(1_u32 << job.retries.min(16));
                 let delay = doubled.min(self.config.retry_delay_max);
-                let not_before = self.in_future(self.jittered(id, delay));
-                Some(JobChange::Retried { not_before, error: error.into(), counted: true })
-            }
-            Performed::Later { error, after } => {
-                let not_before = self.in_future(self.jittered(id, after));
-                Some(JobChange::Retried { not_before, error: error.into(), counted: false })
+                Some(self.put_off(id, delay, (error, true)))
             }
             Performed::Again { error } => {
                 let error = format!("{error} (tried {} times)", job.retries + 1);
                 end(JobOutcome::Failed, None, Some(error))
             }
-            Performed::Stopped => None,
+            Performed::Later { error, after } => {
+                // The longer it has waited, the more seldom it asks, so that many that wait for one
+                // thing do not fill the log.
+                let since = job.started_at.unwrap_or(job.spec.submitted_at).micros();
+                let waited = self.engine.now().micros().saturating_sub(since);
+                let waited = Duration::from_micros(u64::try_from(waited).unwrap_or(0));
+                let delay = (waited / 4).min(self.config.retry_delay_max).max(after);
+                Some(self.put_off(id, delay, (error, false)))
+            }
         }
+    }
+
+    fn put_off(&self, id: JobId, delay: Duration, (error, counted): (String, bool)) -> JobChange {
+        let not_before = self.in_future(self.jittered(id, delay));
+        let error: String = error.chars().take(ERROR_CHARS_MAX).collect();
+        JobChange::Retried { not_before, error: error.into(), counted }
     }
 
     /// No two jobs that failed together come back together.

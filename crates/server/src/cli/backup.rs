@@ -1,16 +1,14 @@
 //! `arrwdb backup` and `arrwdb restore`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrwdb_engine::backup::{
-    self, BackupError, FolderTarget, Forgotten, Progress, RestoreTo, S3Target, Site, Taken, Target,
+    self, BackupError, Forgotten, Progress, RestoreTo, Site, Taken, Target,
 };
 use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
-use arrwdb_engine::log::disk::OsDisk;
 use arrwdb_engine::state::Timestamp;
 use arrwdb_engine::{EngineConfig, EngineParts};
 use parking_lot::Mutex;
@@ -20,6 +18,7 @@ use super::args::{BackupArgs, RestoreArgs};
 use super::error::CliError;
 use super::progress::{Bars, ByteBar};
 use super::terminal::{Terminal, counted, grouped};
+use crate::backups::open_target;
 
 /// Runs `arrwdb backup`.
 pub(crate) async fn run(args: BackupArgs, around: &mut Surroundings) -> Result<(), CliError> {
@@ -165,24 +164,7 @@ fn is_empty(dir: &Path) -> bool {
 }
 
 fn open(target: &str, around: &Surroundings) -> Result<Arc<dyn Target>, CliError> {
-    if target.starts_with("s3://") {
-        return open_s3(target, &around.aws);
-    }
-    if let Some((scheme, _)) = target.split_once("://") {
-        return Err(CliError::Backup(format!(
-            "{scheme}:// is not a place for backups: name a folder or s3://BUCKET/PREFIX"
-        )));
-    }
-    let dir = std::path::absolute(target).map_err(|error| CliError::file(target, error))?;
-    Ok(Arc::new(FolderTarget::new(Arc::new(OsDisk), dir)))
-}
-
-fn open_s3(url: &str, aws: &BTreeMap<String, String>) -> Result<Arc<dyn Target>, CliError> {
-    let runtime = tokio::runtime::Handle::current();
-    let opened = S3Target::open(url, aws, runtime);
-    opened
-        .map(|target| Arc::new(target) as Arc<dyn Target>)
-        .map_err(|error| CliError::Backup(error.to_string()))
+    open_target(target, &around.aws).map_err(CliError::Backup)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -46,6 +46,16 @@ pub struct Sources {
     pub flags: BTreeMap<&'static str, String>,
 }
 
+impl Sources {
+    /// The variables of the environment that tell AWS tools of a store and its credentials.
+    pub fn aws(&self) -> BTreeMap<String, String> {
+        let of_aws =
+            |(name, value): &(&String, &String)| name.starts_with("AWS_") && !value.is_empty();
+        let found = self.environment.iter().filter(of_aws);
+        found.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+}
+
 /// Values as written, with where.
 #[derive(Debug, Clone)]
 pub struct Values(BTreeMap<&'static str, (String, Origin)>);

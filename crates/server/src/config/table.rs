@@ -327,6 +327,19 @@ pub const VARIABLES: &[Variable] = &[
         "File of the key under which secrets of webhooks are kept; made if it is not there \
          [keys/webhooks.key in the data directory]",
     ),
+    used(
+        "BACKUP_TARGET",
+        Form::Text,
+        "",
+        "Where backup jobs put restore points: a folder or s3://BUCKET/PREFIX, with credentials in \
+         AWS_* of the environment",
+    ),
+    used(
+        "BACKUP_KEEP",
+        count(0, 1_000_000),
+        "0",
+        "Restore points that are kept after a backup job; 0 keeps all",
+    ),
     used("WEBSOCKET_ENABLED", Form::Switch, "true", "Serve WebSockets"),
     used(
         "WEBSOCKET_MAX_CONNECTIONS",

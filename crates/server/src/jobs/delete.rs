@@ -8,7 +8,7 @@ use arrwdb_engine::state::{DocumentId, LibraryId};
 use arrwdb_feed::{DoneUnits, Halt, JobRun, Performed};
 use serde_json::json;
 
-use super::{ERRORS_SHOWN, Performer, Unable};
+use super::{ERRORS_SHOWN, Performer, Unable, with_errors};
 
 /// What a job was asked to delete.
 #[derive(serde::Deserialize)]
@@ -49,9 +49,8 @@ impl Performer {
         let result = json!({
             "deleted": progress.current - progress.failed,
             "failed": progress.failed,
-            "errors": errors,
-        })
-        .to_string();
+        });
+        let result = with_errors(result, &errors);
         match halted {
             None => Ok(Performed::Completed(result)),
             Some(Halt::Cancelled) => Ok(Performed::Cancelled(Some(result))),
@@ -68,11 +67,15 @@ impl Performer {
     ) -> Result<Gone, Unable> {
         let tenant = run.head().tenant;
         let ids: Vec<Option<DocumentId>> = unit.iter().map(|id| id.parse().ok()).collect();
-        // What the log says was deleted for this unit before is not looked for again.
-        let before = |id: &DocumentId| done.chunks(number, *id);
+        // What the log says was deleted for this unit before is not looked for again. One that is
+        // named twice is deleted once, then and now.
+        let mut deleted = BTreeMap::new();
+        for id in ids.iter().flatten() {
+            deleted.extend(done.chunks(number, *id).map(|chunks| (*id, chunks)));
+        }
         let mut gone = Gone::default();
         let wanted: Vec<DocumentId> =
-            ids.iter().flatten().filter(|id| before(id).is_none()).copied().collect();
+            ids.iter().flatten().filter(|id| !deleted.contains_key(id)).copied().collect();
         let found = match run.head().library {
             Some(library) => vec![Some(library); wanted.len()],
             None => run.engine().locate_documents(tenant, wanted.clone(), None).await?,
@@ -83,7 +86,6 @@ impl Performer {
                 by_library.entry(library).or_default().push(*id);
             }
         }
-        let mut deleted = BTreeMap::new();
         for (library, ids) in by_library {
             let unit = run.unit(number);
             let outcome =
@@ -103,7 +105,7 @@ impl Performer {
             }
         }
         for (text, id) in unit.iter().zip(&ids) {
-            let chunks = id.as_ref().and_then(|id| before(id).or_else(|| deleted.remove(id)));
+            let chunks = id.as_ref().and_then(|id| deleted.remove(id));
             match (chunks, id) {
                 (Some(chunks), _) => {
                     gone.documents += 1;

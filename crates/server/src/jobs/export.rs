@@ -142,7 +142,7 @@ fn expiry(run: &JobRun, kept: std::time::Duration) -> String {
 fn unwritten(error: &io::Error) -> Unable {
     let text = format!("the export cannot be written: {error}");
     if error.kind() == io::ErrorKind::StorageFull {
-        Unable::Later(text)
+        Unable::Later(text, super::LATER)
     } else {
         Unable::Again(text)
     }

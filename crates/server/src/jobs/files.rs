@@ -35,16 +35,22 @@ impl JobFiles {
     pub(crate) fn open(&self, is_wanted: impl Fn(JobId) -> bool) -> io::Result<()> {
         fs::create_dir_all(&self.inputs)?;
         fs::create_dir_all(&self.exports)?;
+        // An input is as durable as the names above it.
+        for dir in [Some(&*self.inputs), self.inputs.parent(), self.exports.parent()] {
+            File::open(dir.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
         for entry in fs::read_dir(&self.inputs)? {
             let path = entry?.path();
-            if !named(&path).is_some_and(&is_wanted) {
-                fs::remove_file(&path)?;
+            // What is not ours is left alone.
+            if named(&path).is_some_and(|id| !is_wanted(id)) {
+                discard(&path);
             }
         }
         for entry in fs::read_dir(&self.exports)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|ending| ending == "part") {
-                fs::remove_file(&path)?;
+            let is_part = path.extension().is_some_and(|ending| ending == "part");
+            if is_part && named(&path.with_extension("")).is_some() {
+                discard(&path);
             }
         }
         self.expire()
@@ -54,9 +60,10 @@ impl JobFiles {
     pub(crate) fn expire(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.exports)? {
             let entry = entry?;
-            let age = SystemTime::now().duration_since(entry.metadata()?.modified()?);
-            if age.is_ok_and(|age| age >= self.kept) {
-                fs::remove_file(entry.path())?;
+            let path = entry.path();
+            let expired = entry.metadata().and_then(|metadata| self.is_expired(&metadata));
+            if named(&path).is_some() && expired.unwrap_or(false) {
+                discard(&path);
             }
         }
         Ok(())
@@ -94,7 +101,8 @@ impl JobFiles {
             bytes += read as u64;
         }
         if (bytes, crc) != (input.bytes, input.crc) {
-            let error = format!("{} is not what was submitted", path.display());
+            tracing::error!(path = %path.display(), "a job's input is not what was submitted");
+            let error = "it is not what was submitted";
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
         drop(file);
@@ -103,18 +111,22 @@ impl JobFiles {
 
     /// Removes a job's input.
     pub(crate) fn remove_input(&self, id: JobId) {
-        let path = self.input_path(id);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "a job's input is left behind");
-            }
-            Ok(()) | Err(_) => {}
-        }
+        discard(&self.input_path(id));
     }
 
-    /// Where an export is, once it is finished.
-    pub(crate) fn export_path(&self, id: JobId, ending: &str) -> PathBuf {
-        self.exports.join(format!("{id}.{ending}"))
+    /// Opens an export that has not expired, whether or not its file is removed yet. Blocks.
+    pub(crate) fn open_export(&self, id: JobId, ending: &str) -> io::Result<(File, u64)> {
+        let file = File::open(self.exports.join(format!("{id}.{ending}")))?;
+        let metadata = file.metadata()?;
+        if self.is_expired(&metadata)? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok((file, metadata.len()))
+    }
+
+    fn is_expired(&self, export: &fs::Metadata) -> io::Result<bool> {
+        let age = SystemTime::now().duration_since(export.modified()?);
+        Ok(age.is_ok_and(|age| age >= self.kept))
     }
 
     /// Begins an export: the file, and what to call it while it is written.
@@ -128,6 +140,16 @@ impl JobFiles {
         file.sync_all()?;
         fs::rename(part, part.with_extension(""))?;
         File::open(&self.exports)?.sync_all()
+    }
+}
+
+/// Removes a file that nobody needs; one that stays is no reason to stop.
+fn discard(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "left behind");
+        }
+        Ok(()) | Err(_) => {}
     }
 }
 
@@ -177,7 +199,7 @@ impl InputWriter {
 impl Drop for InputWriter {
     fn drop(&mut self) {
         if self.file.take().is_some() {
-            drop(fs::remove_file(&self.path));
+            discard(&self.path);
         }
     }
 }
@@ -196,7 +218,7 @@ impl Unsubmitted {
 impl Drop for Unsubmitted {
     fn drop(&mut self) {
         if let Some(path) = self.0.take() {
-            drop(fs::remove_file(path));
+            discard(&path);
         }
     }
 }
@@ -307,9 +329,10 @@ mod tests {
         files.finish_export(&file, &part).unwrap();
         files.open(|id| id == job(4)).unwrap();
         assert!(!files.input_path(job(3)).exists() && files.input_path(job(4)).exists());
-        assert!(files.export_path(job(5), "csv").exists());
+        assert_eq!(files.open_export(job(5), "csv").unwrap().1, 0);
         assert_eq!(fs::read_dir(&files.exports).unwrap().count(), 1);
         let none = JobFiles::new(dir.path(), Duration::ZERO);
+        assert!(none.open_export(job(5), "csv").is_err(), "it has expired, removed or not");
         none.expire().unwrap();
         assert_eq!(fs::read_dir(&files.exports).unwrap().count(), 0);
     }

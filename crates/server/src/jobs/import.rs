@@ -7,23 +7,26 @@
 //! again writes what is missing and nothing twice.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use arrwdb_engine::embed::EmbedError;
 use arrwdb_engine::state::{
     BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome, DocumentId, JobId, JobProgress,
-    LibraryId, Seq,
+    JobUnit, LibraryId, Seq,
 };
-use arrwdb_engine::{Engine, EngineError, PutDocument, PutReceipt, Written};
-use arrwdb_feed::{DoneUnits, JobRun, Performed};
+use arrwdb_engine::{Embeddings, Engine, EngineError, PutDocument, PutReceipt, Snapshot, Written};
+use arrwdb_feed::{DoneUnits, Halt, JobRun, Performed};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use uuid::Builder;
 
-use super::{ERRORS_SHOWN, Input, Performer, Unable, library_of, shown};
+use super::{ERRORS_SHOWN, Input, Performer, Unable, library_of, shown, with_errors};
 use crate::extract::read_json;
 use crate::limits::{
     IMPORT_BATCH_BYTES, IMPORT_BATCH_DOCUMENTS, IMPORT_BATCHES_IN_FLIGHT, IMPORT_BUSY_WAIT_MAX,
@@ -45,11 +48,12 @@ enum Item {
 /// A unit that came back.
 struct Landed {
     items: Vec<Item>,
-    outcome: Result<Written<Vec<Result<PutReceipt, EngineError>>>, EngineError>,
+    /// `None` where it was not its turn any more.
+    outcome: Option<Outcome>,
 }
 
-/// Ends, without a value, when the unit before is written.
-type Turn = oneshot::Receiver<Infallible>;
+type Receipts = Vec<Result<PutReceipt, EngineError>>;
+type Outcome = Result<Written<Receipts>, EngineError>;
 
 /// An import on its way.
 struct Import<'a> {
@@ -58,10 +62,14 @@ struct Import<'a> {
     library: LibraryId,
     index: &'static str,
     done: DoneUnits,
+    /// The library as it was found, where the log does not go back to where this began.
+    found: Option<Snapshot>,
     progress: JobProgress,
     errors: Vec<Value>,
     flight: FuturesOrdered<BoxFuture<'static, Landed>>,
-    last_turn: Option<Turn>,
+    last_turn: Option<oneshot::Receiver<Infallible>>,
+    /// No unit is to be written any more that is not being written.
+    halted: watch::Sender<bool>,
 }
 
 impl Performer {
@@ -70,28 +78,29 @@ impl Performer {
         let tenant = run.head().tenant;
         let snapshot = run.engine().library(tenant, library, None).await?;
         let index = snapshot.spec().index.name();
-        drop(snapshot);
         let done = if run.is_resumed() { run.done_units().await? } else { DoneUnits::default() };
-        if done.is_cut() {
-            let error = "it was interrupted so long ago that the log does not tell any more what it \
-                         had added: look, and submit what is missing";
-            return Err(Unable::Failed(error.to_owned()));
-        }
+        let found = done.is_cut().then_some(snapshot);
         let input = self.input(run).await?;
-        if !run.is_resumed() {
-            note(run, library, None).await?;
-        }
-        let import = Import {
+        let mut import = Import {
             performer: self,
             run,
             library,
             index,
             done,
+            found,
             progress: run.progress(),
             errors: Vec::new(),
             flight: FuturesOrdered::new(),
             last_turn: None,
+            halted: watch::Sender::new(false),
         };
+        import.progress.total = run.job().spec.input.map(|input| input.units).or(match &input {
+            Input::Lines(lines) => Some(lines.len() as u64),
+            Input::File(_) => None,
+        });
+        if !import.done.batch().0 {
+            import.note(None).await?;
+        }
         import.run(input).await
     }
 
@@ -127,15 +136,15 @@ struct Parameters<'a> {
 
 impl Import<'_> {
     async fn run(mut self, mut input: Input) -> Result<Performed, Unable> {
-        let total = self.run.job().spec.input.map(|input| input.units).or(match &input {
-            Input::Lines(lines) => Some(lines.len() as u64),
-            Input::File(_) => None,
-        });
-        self.progress.total = total;
-        let outcome = self.units(&mut input).await;
-        // What is on its way is in the log, or will be: it is counted, whatever stops this.
-        while let Some(landed) = self.flight.next().await {
-            self.land(landed).await?;
+        let mut outcome = self.units(&mut input).await;
+        // What is being written will be in the log: it is counted, whatever stops this.
+        while !self.flight.is_empty() {
+            if outcome.is_err() {
+                self.halted.send_replace(true);
+            }
+            let landed = self.next_landed(outcome.is_ok()).await;
+            // The first that went wrong is why it stops.
+            outcome = outcome.and(landed);
         }
         self.run.advance(self.progress).await;
         let result = self.result();
@@ -144,7 +153,7 @@ impl Import<'_> {
                 self.note_end(true).await;
                 Ok(Performed::Completed(result))
             }
-            Err(Unable::Halted(arrwdb_feed::Halt::Cancelled)) => {
+            Err(Unable::Halted(Halt::Cancelled)) => {
                 self.note_end(false).await;
                 Ok(Performed::Cancelled(Some(result)))
             }
@@ -161,9 +170,7 @@ impl Import<'_> {
         loop {
             self.run.check()?;
             while self.flight.len() >= IMPORT_BATCHES_IN_FLIGHT {
-                if let Some(landed) = self.flight.next().await {
-                    self.land(landed).await?;
-                }
+                self.next_landed(true).await?;
             }
             let unit = next_unit(input)?;
             if unit.is_empty() {
@@ -172,7 +179,7 @@ impl Import<'_> {
             let first = line;
             line += unit.len() as u64;
             if line > settled {
-                self.send(number, first, unit);
+                self.send(number, first, unit)?;
             }
             number += 1;
             // Reading and parsing take their turns with what else the runtime does.
@@ -180,8 +187,20 @@ impl Import<'_> {
         }
     }
 
+    /// Waits for the oldest unit on its way; where it `may_halt`, no longer than until it is to stop.
+    async fn next_landed(&mut self, may_halt: bool) -> Result<(), Unable> {
+        let landed = tokio::select! {
+            landed = self.flight.next() => landed,
+            halt = self.run.halted(), if may_halt => return Err(halt.into()),
+        };
+        match landed {
+            Some(landed) => self.land(landed).await,
+            None => Ok(()),
+        }
+    }
+
     /// Sends a unit on its way, after those it must not overtake.
-    fn send(&mut self, number: u64, first: u64, unit: Vec<Bytes>) {
+    fn send(&mut self, number: u64, first: u64, unit: Vec<Bytes>) -> Result<(), Unable> {
         let job = self.run.head().id;
         let limits = &self.performer.limits;
         let (mut items, mut documents) = (Vec::with_capacity(unit.len()), Vec::new());
@@ -190,8 +209,10 @@ impl Import<'_> {
             items.push(match read {
                 Err(problem) => Item::Refused { line, error: problem.full_detail() },
                 Ok(mut document) => {
+                    let is_own = document.id.is_none();
                     let id = *document.id.get_or_insert_with(|| document_id(job, line));
-                    if let Some(chunks) = self.done.chunks(number, id) {
+                    let found = if is_own { self.found(id)? } else { None };
+                    if let Some(chunks) = self.done.chunks(number, id).or(found) {
                         Item::Done(chunks)
                     } else {
                         documents.push(document);
@@ -203,25 +224,32 @@ impl Import<'_> {
         let place = (self.run.head().tenant, self.library);
         let (engine, unit) = (self.run.engine().clone(), self.run.unit(number));
         let (done, next_turn) = oneshot::channel::<Infallible>();
-        let turn = self.last_turn.replace(next_turn);
+        let before = self.last_turn.replace(next_turn);
+        let turn = Turn { before, halted: self.halted.clone(), came: Arc::default() };
         self.flight.push_back(Box::pin(async move {
             let outcome = put(&engine, (place, unit), documents, turn).await;
-            // However it went: the next one's turn has come.
+            // However it went: the next one looks whether its turn has come.
             drop(done);
             Landed { items, outcome }
         }));
+        Ok(())
+    }
+
+    /// The chunks of a document of this job's own making, where only its being there tells that it
+    /// was written. Documents of the callers' ids are written again in that case, as they are.
+    fn found(&self, id: DocumentId) -> Result<Option<u32>, Unable> {
+        let Some(library) = &self.found else { return Ok(None) };
+        let found = tokio::task::block_in_place(|| library.document(id, Embeddings::Omitted))?;
+        Ok(found.map(|document| u32::try_from(document.chunks.len()).unwrap_or(u32::MAX)))
     }
 
     async fn land(&mut self, landed: Landed) -> Result<(), Unable> {
         let Landed { items, outcome } = landed;
-        let mut receipts = match outcome {
-            Ok(written) => {
-                self.progress.through = self.progress.through.max(written.seq);
-                written.value.into_iter()
-            }
-            // Nothing of the unit was written, nor is anything after it counted.
-            Err(error) => return Err(error.into()),
-        };
+        let Some(outcome) = outcome else { return Ok(()) };
+        // Nothing of the unit was written, or not all: it is not counted, nor is anything after it.
+        let written = outcome?;
+        self.progress.through = self.progress.through.max(written.seq);
+        let mut receipts = written.value.into_iter();
         let mut added = Added::default();
         for item in items {
             self.progress.current += 1;
@@ -254,36 +282,38 @@ impl Import<'_> {
 
     fn result(&self) -> String {
         let JobProgress { current, failed, chunks, .. } = self.progress;
-        json!({
+        let result = json!({
             "imported": current.saturating_sub(failed),
             "failed": failed,
             "total_chunks": chunks,
             "library_id": self.library.to_string(),
-            "errors": self.errors,
-        })
-        .to_string()
+        });
+        with_errors(result, &self.errors)
     }
 
     async fn note_end(&mut self, completed: bool) {
+        if self.done.batch().1 {
+            return;
+        }
         let JobProgress { current, failed, .. } = self.progress;
         let outcome = if completed { BatchOutcome::Completed } else { BatchOutcome::Failed };
         let end = BatchEnd { successful: current.saturating_sub(failed), failed, outcome };
-        if let Err(Unable::Failed(error) | Unable::Again(error) | Unable::Later(error)) =
-            note(self.run, self.library, Some(end)).await
+        if let Err(Unable::Failed(error) | Unable::Again(error) | Unable::Later(error, _)) =
+            self.note(Some(end)).await
         {
             tracing::warn!(job = %self.run.head().id, error, "the end of its batch is not noted");
         }
     }
-}
 
-/// Notes that the batch, which is the job, begins or ends.
-async fn note(run: &JobRun, library: LibraryId, end: Option<BatchEnd>) -> Result<(), Unable> {
-    let head = run.head();
-    let id = BatchId::from_bytes(head.id.to_bytes());
-    let total = run.job().spec.input.map(|input| input.units);
-    let note = BatchNote { id, operation: BatchOperation::Import, total, end };
-    run.engine().note_batch(head.tenant, library, note).await?;
-    Ok(())
+    /// Notes that the batch, which is the job, begins or ends.
+    async fn note(&mut self, end: Option<BatchEnd>) -> Result<(), Unable> {
+        let head = self.run.head();
+        let id = BatchId::from_bytes(head.id.to_bytes());
+        let total = self.progress.total;
+        let note = BatchNote { id, operation: BatchOperation::Import, total, end };
+        self.run.engine().note_batch(head.tenant, self.library, note).await?;
+        Ok(())
+    }
 }
 
 fn next_unit(input: &mut Input) -> Result<Vec<Bytes>, Unable> {
@@ -310,29 +340,144 @@ fn document_id(job: JobId, line: u64) -> DocumentId {
 
 type Place = (arrwdb_engine::state::TenantId, LibraryId);
 
-/// Writes a unit; a full queue is asked again until it takes it.
+/// When a unit may be written: once the one before is, and while nothing has stopped the import. A
+/// unit after one that could not be written is not written either, or a document that is in both
+/// would end up as the earlier one has it.
+struct Turn {
+    /// Ends, without a value, when the unit before is done.
+    before: Option<oneshot::Receiver<Infallible>>,
+    halted: watch::Sender<bool>,
+    came: Arc<AtomicBool>,
+}
+
+impl Turn {
+    async fn come(&mut self) {
+        if let Some(before) = &mut self.before {
+            before.await.map_or_else(|_done| (), |never| match never {});
+        }
+        self.before = None;
+        if !self.came.load(Ordering::SeqCst) && *self.halted.borrow() {
+            return std::future::pending().await;
+        }
+        self.came.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends when the turn will not come any more.
+    fn lost(&self) -> impl Future<Output = ()> + use<> {
+        let (mut halted, came) = (self.halted.subscribe(), self.came.clone());
+        async move {
+            let stopped = halted.wait_for(|halted| *halted).await.is_ok();
+            if !stopped || came.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// Writes a unit; `None` if its turn did not come.
 async fn put(
     engine: &Engine,
-    (place, unit): (Place, arrwdb_engine::state::JobUnit),
+    place: (Place, JobUnit),
     documents: Vec<PutDocument>,
-    mut turn: Option<Turn>,
-) -> Result<Written<Vec<Result<PutReceipt, EngineError>>>, EngineError> {
+    mut turn: Turn,
+) -> Option<Outcome> {
+    let (lost, halted) = (turn.lost(), turn.halted.clone());
+    let write = async {
+        let outcome = put_unit(engine, place, &documents, &mut turn).await;
+        match outcome {
+            Err(EngineError::Embedding(error)) if is_of_a_text(&error) => {
+                put_one_by_one(engine, place, documents, &mut turn).await
+            }
+            other => other,
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = write => outcome.and_then(whole),
+        () = lost => return None,
+    };
+    if outcome.is_err() {
+        halted.send_replace(true);
+    }
+    Some(outcome)
+}
+
+/// What could not be written for no fault of a document's own fails the unit, which is tried again.
+fn whole(written: Written<Receipts>) -> Outcome {
+    let passing = |error: &&EngineError| {
+        !matches!(
+            error,
+            EngineError::TooManyDocuments(_)
+                | EngineError::Invalid { .. }
+                | EngineError::Blank { .. }
+                | EngineError::Vector { .. }
+                | EngineError::Embedding(_)
+        )
+    };
+    let failed = written.value.iter().filter_map(|it| it.as_ref().err()).find(passing);
+    failed.cloned().map_or(Ok(written), Err)
+}
+
+/// Whether a text is at fault, so that others may fare better without it.
+fn is_of_a_text(error: &EmbedError) -> bool {
+    match error {
+        EmbedError::BlankText { .. }
+        | EmbedError::TextTooLong { .. }
+        | EmbedError::NotFinite { .. } => true,
+        // Too large, and what providers say of texts that they will not look at.
+        EmbedError::Provider { status, detail: _ } => matches!(status, Some(413 | 422 | 498)),
+        EmbedError::UnknownModel { .. }
+        | EmbedError::DimensionUnsupported { .. }
+        | EmbedError::DimensionUnknown { .. }
+        | EmbedError::NotConfigured { .. }
+        | EmbedError::Busy { .. }
+        | EmbedError::RateLimited { .. }
+        | EmbedError::Deadline { .. }
+        | EmbedError::WrongDimension { .. }
+        | EmbedError::Closed => false,
+    }
+}
+
+async fn put_one_by_one(
+    engine: &Engine,
+    place: (Place, JobUnit),
+    documents: Vec<PutDocument>,
+    turn: &mut Turn,
+) -> Outcome {
+    let mut all = Written { seq: Seq::START, value: Vec::with_capacity(documents.len()) };
+    for document in documents {
+        match put_unit(engine, place, &[document], turn).await {
+            Ok(written) => {
+                all.seq = all.seq.max(written.seq);
+                all.value.extend(written.value);
+            }
+            Err(EngineError::Embedding(error)) if is_of_a_text(&error) => {
+                all.value.push(Err(error.into()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+/// Writes documents; a full queue is asked again until it takes them.
+async fn put_unit(
+    engine: &Engine,
+    (place, unit): (Place, JobUnit),
+    documents: &[PutDocument],
+    turn: &mut Turn,
+) -> Outcome {
     let started = Instant::now();
     loop {
-        let turn = async {
-            if let Some(turn) = turn.take() {
-                // Nothing is ever sent: the unit before is done when its end is dropped.
-                turn.await.map_or_else(|_done| (), |never| match never {});
-            }
-        };
         if documents.is_empty() {
-            turn.await;
+            turn.come().await;
             return Ok(Written { seq: Seq::START, value: Vec::new() });
         }
-        let outcome = engine.put_documents_of_job(place, unit, documents.clone(), turn).await;
+        let documents = documents.to_vec();
+        let outcome = engine.put_documents_of_job(place, unit, documents, turn.come()).await;
         let wait: Option<Duration> = match &outcome {
+            // The embedder has waited for that already, as long as it may.
+            Ok(_) | Err(EngineError::Embedding(EmbedError::RateLimited { .. })) => None,
             Err(error) => busy_for(error),
-            Ok(_) => None,
         };
         match wait {
             Some(wait) if started.elapsed() + wait < IMPORT_BUSY_WAIT_MAX => {

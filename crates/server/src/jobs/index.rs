@@ -1,6 +1,7 @@
-//! `index_rebuild` and `index_optimize`: as the requests of the same names, in the background.
+//! `index_rebuild` and `index_optimize`: as the requests of the same names, in the background. Once
+//! begun they are done: who cancels one finds it completed.
 
-use arrwdb_feed::{JobRun, Performed};
+use arrwdb_feed::{Halt, JobRun, Performed};
 use serde_json::json;
 
 use super::{Performer, Unable, library_of};
@@ -22,7 +23,7 @@ impl Performer {
         let work = run.engine().rebuild_index(tenant, library, change);
         let written = tokio::select! {
             written = work => written?,
-            halt = run.halted() => return Err(halt.into()),
+            () = run.stopped() => return Err(Halt::Stopping.into()),
         };
         let rebuilt = written.value;
         let names = (rebuilt.old.name(), rebuilt.new.name());
@@ -42,7 +43,7 @@ impl Performer {
         let work = run.engine().optimize_index(tenant, library);
         let optimized = tokio::select! {
             optimized = work => optimized?,
-            halt = run.halted() => return Err(halt.into()),
+            () = run.stopped() => return Err(Halt::Stopping.into()),
         };
         self.metrics.index_optimized(library, optimized.index.name());
         let result = json!({

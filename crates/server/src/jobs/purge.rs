@@ -1,6 +1,6 @@
 //! `purge`: what was deleted is removed for good, as the request of the same name does it.
 
-use arrwdb_feed::{JobRun, Performed};
+use arrwdb_feed::{Halt, JobRun, Performed};
 
 use super::Unable;
 use super::index::finish;
@@ -10,7 +10,7 @@ pub(super) async fn purge(run: &JobRun) -> Result<Performed, Unable> {
     run.check()?;
     let receipt = tokio::select! {
         receipt = run.engine().purge() => receipt?,
-        halt = run.halted() => return Err(halt.into()),
+        () = run.stopped() => return Err(Halt::Stopping.into()),
     };
     let result = serde_json::to_string(&PurgeAnswer::of(&receipt))
         .map_err(|error| Unable::Failed(error.to_string()))?;

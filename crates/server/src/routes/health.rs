@@ -252,7 +252,7 @@ fn components(app: &App, health: &Health) -> Value {
 
 /// Whether jobs are worked on. Where that is turned off, nobody waits for it.
 fn job_queue_check(app: &App) -> Value {
-    match app.jobs().map(|jobs| jobs.stats().running) {
+    match app.jobs().map(arrwdb_feed::Jobs::is_running) {
         None => json!({"status": "disabled", "healthy": true}),
         Some(true) => json!({"status": "ready", "healthy": true}),
         Some(false) => json!({"status": "not_running", "healthy": false}),

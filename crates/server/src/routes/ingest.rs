@@ -488,7 +488,7 @@ fn read_line(
     Some((number, document))
 }
 
-fn is_end_of_export(text: &[u8]) -> bool {
+pub(super) fn is_end_of_export(text: &[u8]) -> bool {
     if text.len() > EXPORT_END_BYTES_MAX {
         return false;
     }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::index_settings::IndexSettings;
+use super::ingest::is_end_of_export;
 use super::requests::{AddDocument, read_time};
 use crate::app::App;
 use crate::extract::{Pace, QueryPairs, next_data, query_fault};
@@ -97,7 +98,7 @@ pub(super) struct BatchExport {
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct BatchDelete {
-    /// Ids of documents; about 400 fit into one job. What is no id fails alone.
+    /// Ids of documents; about 1,600 fit into one job. What is no id fails alone.
     #[schema(min_items = 1)]
     document_ids: Vec<String>,
     /// Look in this library only.
@@ -111,10 +112,10 @@ pub(super) struct BatchDelete {
     max_retries: Option<u32>,
 }
 
-/// When to purge.
+/// When to do it.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
-pub(super) struct Purge {
+pub(super) struct WithoutLibrary {
     #[schema(default = "normal")]
     priority: Option<String>,
     #[schema(format = "date-time")]
@@ -185,7 +186,7 @@ fn read(
         if common.read(r, key)? { Ok(()) } else { field(r, key) }
     })?;
     if needs_library {
-        r.require("library_id", library.is_some());
+        r.require("library_id", library.is_some() || r.has_fault_at("library_id"));
     }
     Ok(Asked { library, parameters: "{}".to_owned(), common })
 }
@@ -241,7 +242,7 @@ pub(super) fn index_optimize(r: &mut Reader<'_>) -> Read<Asked> {
     read(r, true, |_r, _key| Ok(()))
 }
 
-pub(super) fn purge(r: &mut Reader<'_>) -> Read<Asked> {
+pub(super) fn without_library(r: &mut Reader<'_>) -> Read<Asked> {
     let mut asked = read(r, false, |_r, _key| Ok(()))?;
     asked.library = None;
     Ok(asked)
@@ -303,7 +304,7 @@ pub(super) fn batch_delete(r: &mut Reader<'_>) -> Read<Asked> {
         ids = read.map(|()| given);
         Ok(())
     })?;
-    r.require("document_ids", ids.is_some());
+    r.require("document_ids", ids.is_some() || r.has_fault_at("document_ids"));
     asked.parameters = json!({"document_ids": ids.unwrap_or_default()}).to_string();
     Ok(asked)
 }
@@ -327,8 +328,8 @@ pub(super) fn batch_import<'a>(r: &mut Reader<'a>) -> Read<(Asked, Vec<&'a str>)
         }
         Ok(())
     })?;
-    r.require("library_id", library.is_some());
-    r.require("documents", documents.is_some());
+    r.require("library_id", library.is_some() || r.has_fault_at("library_id"));
+    r.require("documents", documents.is_some() || r.has_fault_at("documents"));
     let asked = Asked { library, parameters: String::new(), common };
     Ok((asked, documents.unwrap_or_default()))
 }
@@ -347,12 +348,17 @@ pub(super) async fn place(
         return Ok((asked, None));
     }
     "{}".clone_into(&mut asked.parameters);
-    let mut writer = app.job_files().create_input(id).map_err(|error| unwritten(&error))?;
-    for text in documents {
-        // As one line; what stands in strings has no ends of lines in JSON.
-        let line: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-        writer.line(line.as_bytes()).map_err(|error| unwritten(&error))?;
-    }
+    app.engine().check_disk(true)?;
+    let written = tokio::task::block_in_place(|| {
+        let mut writer = app.job_files().create_input(id)?;
+        for text in documents {
+            // As one line; what stands in strings has no ends of lines in JSON.
+            let line: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
+            writer.line(line.as_bytes())?;
+        }
+        Ok(writer)
+    });
+    let writer = written.map_err(|error| unwritten(&error))?;
     let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
     let finished = finished.map_err(|error| {
         Problem::hidden(&problem::INTERNAL, format!("an input was not finished: {error}"))
@@ -405,6 +411,9 @@ pub(super) fn of_query(query: &QueryPairs) -> Result<Asked, Problem> {
     Ok(Asked { library: Some(library), parameters: "{}".to_owned(), common })
 }
 
+/// Bytes of a body after which the disk is looked at again.
+const LOOK_BYTES: usize = 64 << 20;
+
 /// Stores a body of lines, however long it is, as it comes.
 pub(super) async fn spool(
     app: &App,
@@ -415,8 +424,11 @@ pub(super) async fn spool(
     let mut writer = app.job_files().create_input(id).map_err(|error| unwritten(&error))?;
     let mut splitter = LineSplitter::new(LINE_BYTES_MAX);
     let mut pace = Pace::begin(idle);
+    let mut looked = LOOK_BYTES;
     let mut stopping = std::pin::pin!(app.stopping());
     let taken = |writer: &mut crate::jobs::InputWriter, line: Line| match line.text {
+        // What an export wrote can be sent as it is.
+        LineText::Whole(text) if is_end_of_export(&text) => Ok(()),
         LineText::Whole(text) => writer.line(&text).map_err(|error| unwritten(&error)),
         LineText::TooLong => {
             let detail = format!("line {} has more than {LINE_BYTES_MAX} bytes", line.number);
@@ -429,6 +441,10 @@ pub(super) async fn spool(
             () = &mut stopping => return Err(arrwdb_engine::EngineError::Closed.into()),
         };
         let Some(data) = data else { break };
+        looked += data.len();
+        let look = looked >= LOOK_BYTES;
+        app.engine().check_disk(look)?;
+        looked = if look { 0 } else { looked };
         splitter.push(&data);
         let before = writer.lines();
         while let Some(line) = splitter.next_line() {

@@ -3,8 +3,10 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use arrwdb_engine::state::{Job, JobId, JobInput, JobKind, JobState, LibraryId, Timestamp};
-use arrwdb_engine::{JobFilter, NewJob};
+use arrwdb_engine::state::{
+    Job, JobId, JobInput, JobKind, JobOutcome, JobState, LibraryId, Timestamp,
+};
+use arrwdb_engine::{EngineError, JobFilter, NewJob};
 use arrwdb_feed::LiveProgress;
 use axum::Json;
 use axum::body::Body;
@@ -39,6 +41,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(batch_export))
         .routes(routes!(batch_delete))
         .routes(routes!(purge))
+        .routes(routes!(backup))
         .routes(routes!(list))
         .routes(routes!(cancel))
         .routes(routes!(queue))
@@ -81,7 +84,7 @@ struct JobAnswer {
     /// The same.
     #[schema(format = "uuid")]
     id: String,
-    /// `batch_import`, `batch_delete`, `batch_export`, `index_rebuild`, `index_optimize`, `purge`.
+    /// `batch_import`, `batch_delete`, `batch_export`, `index_rebuild`, `index_optimize`, `purge`, `backup`.
     job_type: &'static str,
     /// `pending`, `running`, `completed`, `failed` or `cancelled`.
     status: &'static str,
@@ -131,7 +134,11 @@ impl ProgressAnswer {
         let total = progress.total;
         #[expect(clippy::cast_precision_loss, reason = "a percentage with two decimals")]
         let percentage = match (&job.state, total) {
-            (JobState::Finished { end, .. }, None | Some(0)) if end.error.is_none() => 100.0,
+            (JobState::Finished { end, .. }, None | Some(0))
+                if end.outcome == JobOutcome::Completed =>
+            {
+                100.0
+            }
             (_, None | Some(0)) => 0.0,
             (_, Some(total)) => percent(progress.current as f64 / total as f64),
         };
@@ -199,6 +206,15 @@ struct JobList {
     next_before: Option<String>,
 }
 
+/// Refuses where jobs are turned off, before anything is stored for one.
+fn check_enabled(app: &App) -> Result<(), Problem> {
+    if app.jobs().is_some() {
+        return Ok(());
+    }
+    let detail = "background jobs are turned off (JOB_QUEUE_ENABLED)";
+    Err(Problem::new(&problem::JOBS_DISABLED, detail))
+}
+
 /// Hands a job to the log.
 async fn submit(
     (app, principal): (&App, Principal),
@@ -206,10 +222,7 @@ async fn submit(
     asked: Asked,
     input: Option<(JobInput, Unsubmitted)>,
 ) -> Result<Response, Problem> {
-    if app.jobs().is_none() {
-        let detail = "background jobs are turned off (JOB_QUEUE_ENABLED)";
-        return Err(Problem::new(&problem::JOBS_DISABLED, detail));
-    }
+    check_enabled(app)?;
     let Asked { library, parameters, common: Common { priority, run_at, retries_max } } = asked;
     let (input, unsubmitted) = input.unzip();
     let new = NewJob {
@@ -222,10 +235,19 @@ async fn submit(
         retries_max: retries_max.unwrap_or(app.config().jobs.retries_max),
         run_at,
     };
-    let written = app.engine().submit_job(principal.tenant, new).await?;
-    if let Some(unsubmitted) = unsubmitted {
-        unsubmitted.submitted();
-    }
+    let engine = app.engine().clone();
+    // To its end, whether or not the client waits for it: what the job works on stays exactly if
+    // the job comes to be.
+    let submitting = tokio::spawn(async move {
+        let written = engine.submit_job(principal.tenant, new).await?;
+        if let Some(unsubmitted) = unsubmitted {
+            unsubmitted.submitted();
+        }
+        Ok::<_, EngineError>(written)
+    });
+    let written = submitting.await.map_err(|ended| {
+        Problem::hidden(&problem::INTERNAL, format!("a submission stopped: {ended}"))
+    })??;
     let answer = Submitted {
         job_id: id.to_string(),
         id: id.to_string(),
@@ -253,6 +275,7 @@ async fn batch_import(
     query: QueryPairs,
     request: Request,
 ) -> Result<Response, Problem> {
+    check_enabled(&app)?;
     let id = app.engine().new_job_id();
     let kind = JobKind::BatchImport;
     if job_requests::is_lines(request.headers()) {
@@ -346,7 +369,7 @@ async fn batch_delete(
 
 /// Removes for good what was deleted, in the background; as `admin/purge`.
 #[utoipa::path(post, operation_id = "submit_purge", path = "/jobs/purge", tag = "jobs",
-    request_body(content = Option<job_requests::Purge>),
+    request_body(content = Option<job_requests::WithoutLibrary>),
     responses((status = 200, description = "Submitted: durable", body = Submitted), WriteErrors))]
 async fn purge(
     principal: Principal,
@@ -354,16 +377,35 @@ async fn purge(
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let body = if body.trim_ascii().is_empty() { &b"{}"[..] } else { &body };
-    let asked = read_json(body, job_requests::purge)?;
+    let asked = read_json(body, job_requests::without_library)?;
     let id = app.engine().new_job_id();
     submit((&app, principal), (JobKind::Purge, id), asked, None).await
+}
+
+/// Makes a restore point where `BACKUP_TARGET` says, in the background; as `arrwdb backup`.
+#[utoipa::path(post, operation_id = "submit_backup", path = "/jobs/backup", tag = "jobs",
+    request_body(content = Option<job_requests::WithoutLibrary>),
+    responses((status = 200, description = "Submitted: durable", body = Submitted), WriteErrors))]
+async fn backup(
+    principal: Principal,
+    State(app): State<App>,
+    WholeBody(body, _room): WholeBody,
+) -> Result<Response, Problem> {
+    let body = if body.trim_ascii().is_empty() { &b"{}"[..] } else { &body };
+    let asked = read_json(body, job_requests::without_library)?;
+    if app.config().backup.target.is_none() {
+        let detail = "the server does not know where to: set BACKUP_TARGET and start it again";
+        return Err(Problem::new(&problem::NO_BACKUP_TARGET, detail));
+    }
+    let id = app.engine().new_job_id();
+    submit((&app, principal), (JobKind::Backup, id), asked, None).await
 }
 
 /// The jobs, the newest first.
 #[utoipa::path(get, operation_id = "list_jobs", path = "/jobs", tag = "jobs",
     params(
         ("status" = Option<String>, Query, description = "pending, running, completed, failed or cancelled"),
-        ("type" = Option<String>, Query, description = "batch_import, batch_delete, batch_export, index_rebuild, index_optimize or purge"),
+        ("type" = Option<String>, Query, description = "batch_import, batch_delete, batch_export, index_rebuild, index_optimize, purge or backup"),
         ("library_id" = Option<String>, Query, format = "uuid", description = "Those about this library"),
         ("limit" = Option<u64>, Query, description = "1 to 1000 [100]"),
         ("before" = Option<String>, Query, format = "uuid", description = "Those older than this job"),
@@ -484,6 +526,9 @@ async fn cancel(
     let id = job_id(&id)?;
     let written = app.engine().cancel_job(principal.tenant, id).await?;
     let (job, _seq) = app.engine().job(principal.tenant, id, None).await?;
+    if let (JobState::Finished { .. }, Some(jobs)) = (&job.state, app.jobs()) {
+        jobs.forget(&job);
+    }
     let answer = json!({
         "message": format!("Job {id} cancelled"),
         "job_id": id.to_string(),
@@ -533,9 +578,10 @@ async fn download(
         end.result.as_deref().and_then(|result| serde_json::from_str(result).ok());
     let format = result.as_ref().and_then(|result| result.get("format")?.as_str());
     let format = format.and_then(Format::from_name).ok_or_else(absent)?;
-    let path = app.job_files().export_path(id, format.name());
-    let file = tokio::fs::File::open(&path).await.map_err(|_gone| absent())?;
-    let length = file.metadata().await.map_err(|_gone| absent())?.len();
+    let files = app.job_files().clone();
+    let opened = tokio::task::spawn_blocking(move || files.open_export(id, format.name())).await;
+    let (file, length) = opened.map_err(|_stopped| absent())?.map_err(|_gone| absent())?;
+    let file = tokio::fs::File::from_std(file);
     let pieces = futures_util::stream::unfold(file, |mut file| async move {
         let mut piece = bytes::BytesMut::with_capacity(ANSWER_PIECE_BYTES);
         match file.read_buf(&mut piece).await {

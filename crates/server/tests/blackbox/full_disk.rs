@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::jobs::occupy;
 use crate::harness::{Server, Site, until};
 
 /// A file system of its own, in memory; unmounted when dropped.
@@ -125,6 +126,47 @@ async fn rehearse(disk_free_bytes_min: &str, kib_left: u64) {
     let server = site.start().await;
     writes.check(&server).await;
     assert_eq!(writes.write(&server).await, 201);
+    server.terminate();
+    assert!(server.ended().await.success(), "{}", server.log());
+    drop(server);
+    drop(mount);
+}
+
+/// A job that was submitted while there was room waits until there is room again.
+#[tokio::test]
+async fn a_job_waits_for_room_on_a_full_disk() {
+    let mut site = Site::new().await;
+    let data_dir = site.data_dir.clone();
+    let Some(mount) = Mount::new(&data_dir, 96) else { return };
+    site.set("DISK_FREE_BYTES_MIN", "33554432");
+    site.set("JOB_QUEUE_MAX_WORKERS", "1");
+    let server = site.start().await;
+    let library = server.library().await;
+    let provider = site.provider.as_ref().expect("provider");
+    provider.set_stuck(true);
+    occupy(&server, &library).await;
+    let text = |n: usize| json!({"title": format!("{n}"), "text": format!("text {n}")});
+    let documents: Vec<Value> = (0..100).map(text).collect();
+    let body = json!({"library_id": library, "documents": documents, "max_retries": 0});
+    let id = server.submit("batch-import", &body).await;
+    mount.fill(16 << 10);
+    until("jobs are refused", async || {
+        let body = json!({"document_ids": ["x"], "run_at": "2999-01-01T00:00:00Z"});
+        let answer = server.post("/v1/jobs/batch-delete", &body).await;
+        (answer.status == 507).then(|| answer.problem(507, "DiskFullError"))
+    })
+    .await;
+    provider.set_stuck(false);
+    until("it waits for room", async || {
+        let job = server.job(&id).await;
+        assert!(job["completed_at"].is_null(), "it is not over: {job}");
+        (job["status"] == "pending" && job["error"].is_string()).then_some(())
+    })
+    .await;
+    mount.free();
+    let job = server.job_over(&id).await;
+    assert_eq!((&job["result"]["imported"], &job["result"]["failed"]), (&json!(100), &json!(0)));
+    assert_eq!(server.events("document.added").await.len(), 101);
     server.terminate();
     assert!(server.ended().await.success(), "{}", server.log());
     drop(server);

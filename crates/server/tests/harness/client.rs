@@ -113,6 +113,48 @@ impl Client {
         answer.expect(201)["id"].as_str().expect("id").to_owned()
     }
 
+    /// Submits a job; its id.
+    pub(crate) async fn submit(&self, kind: &str, body: &Value) -> String {
+        let answer = self.post(&format!("/v1/jobs/{kind}"), body).await.expect(200);
+        answer["job_id"].as_str().expect("job_id").to_owned()
+    }
+
+    /// Submits an import of these lines; its id.
+    pub(crate) async fn submit_lines(&self, query: &str, lines: &str) -> String {
+        let request = self.request(Method::POST, &format!("/v1/jobs/batch-import?{query}"));
+        let request = request.header("Content-Type", "application/x-ndjson");
+        let answer = self.send(request.body(lines.to_owned())).await.expect(200);
+        answer["job_id"].as_str().expect("job_id").to_owned()
+    }
+
+    /// A job as it is.
+    pub(crate) async fn job(&self, id: &str) -> Value {
+        self.get(&format!("/v1/jobs/{id}")).await.expect(200)
+    }
+
+    /// A job, once it is over.
+    pub(crate) async fn job_over(&self, id: &str) -> Value {
+        let job = self.get(&format!("/v1/jobs/{id}?wait_seconds=60")).await.expect(200);
+        let status = job["status"].as_str().expect("status");
+        assert!(["completed", "failed", "cancelled"].contains(&status), "it is over: {job}");
+        job
+    }
+
+    /// Every event of these types.
+    pub(crate) async fn events(&self, types: &str) -> Vec<Value> {
+        let (mut events, mut after) = (Vec::new(), "0".to_owned());
+        loop {
+            let path = format!("/v1/events?after={after}&limit=1000&event_types={types}");
+            let page = self.get(&path).await.expect(200);
+            let found = page["events"].as_array().expect("events");
+            if found.is_empty() {
+                return events;
+            }
+            events.extend(found.iter().cloned());
+            page["next"].as_str().expect("next").clone_into(&mut after);
+        }
+    }
+
     /// Adds a document with vectors; the answer's JSON.
     pub(crate) async fn add_vectors(
         &self,
@@ -131,6 +173,12 @@ impl Answer {
     /// An answer that came otherwise.
     pub(crate) fn new(status: u16, headers: HeaderMap, body: Vec<u8>, request: &str) -> Answer {
         Answer { status, headers, body, path: String::new(), request: request.to_owned() }
+    }
+
+    /// Checks the status of an answer that is not JSON.
+    #[track_caller]
+    pub(crate) fn expect_status(&self, status: u16) {
+        assert_eq!(self.status, status, "{}: {}", self.request, self.text());
     }
 
     /// The body as JSON, after checking the status.

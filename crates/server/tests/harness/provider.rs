@@ -2,7 +2,7 @@
 //! texts, so that a text is found by itself and by texts that share its words.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::{Json, State};
 use axum::http::StatusCode;
@@ -23,11 +23,25 @@ pub(crate) struct Provider {
     state: Arc<Behaviour>,
 }
 
+/// What is wrong with the stand-in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    #[default]
+    None,
+    /// Every call is answered with this status.
+    Status(u16),
+    /// Every answer is something else than vectors.
+    Malformed,
+    /// Every vector has one number.
+    Short,
+}
+
 #[derive(Debug, Default)]
 struct Behaviour {
-    failing: AtomicBool,
+    trouble: watch::Sender<Trouble>,
     texts: AtomicUsize,
     holding: watch::Sender<bool>,
+    stuck: watch::Sender<bool>,
 }
 
 impl Drop for Provider {
@@ -55,12 +69,22 @@ impl Provider {
 
     /// Makes every call fail with a 400, which no client repeats, or lets it work again.
     pub(crate) fn set_failing(&self, failing: bool) {
-        self.state.failing.store(failing, Ordering::SeqCst);
+        self.set_trouble(if failing { Trouble::Status(400) } else { Trouble::None });
+    }
+
+    /// Makes every call fail like this.
+    pub(crate) fn set_trouble(&self, trouble: Trouble) {
+        self.state.trouble.send_replace(trouble);
     }
 
     /// Makes every call wait, or lets those that wait go on.
     pub(crate) fn set_holding(&self, holding: bool) {
         self.state.holding.send_replace(holding);
+    }
+
+    /// Makes every call wait that has a text with the word "stuck" in it, or lets those go on.
+    pub(crate) fn set_stuck(&self, stuck: bool) {
+        self.state.stuck.send_replace(stuck);
     }
 
     /// Texts embedded so far.
@@ -70,13 +94,30 @@ impl Provider {
 }
 
 async fn embed(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) -> Response {
-    if state.failing.load(Ordering::SeqCst) {
-        let body = Json(json!({ "message": "told to fail" }));
-        return (StatusCode::BAD_REQUEST, body).into_response();
+    let trouble = *state.trouble.borrow();
+    match trouble {
+        Trouble::None | Trouble::Short => {}
+        Trouble::Status(status) => {
+            let body = Json(json!({ "message": "told to fail" }));
+            return (StatusCode::from_u16(status).expect("a status"), body).into_response();
+        }
+        Trouble::Malformed => return "<html>told to fail</html>".into_response(),
     }
-    let mut holding = state.holding.subscribe();
-    holding.wait_for(|holding| !*holding).await.expect("the sender is in the state");
     let texts = request["texts"].as_array().expect("texts");
+    if texts.iter().any(|text| text.as_str().expect("text").contains("blocked")) {
+        // Cohere's own status for a text that it will not look at.
+        let body = Json(json!({ "message": "blocked" }));
+        return (StatusCode::from_u16(498).expect("a status"), body).into_response();
+    }
+    let is_stuck = texts.iter().any(|text| text.as_str().expect("text").contains("stuck"));
+    for waiting in [Some(&state.holding), is_stuck.then_some(&state.stuck)].into_iter().flatten() {
+        let mut waiting = waiting.subscribe();
+        waiting.wait_for(|waiting| !*waiting).await.expect("the sender is in the state");
+    }
+    if trouble == Trouble::Short {
+        let short: Vec<[f32; 1]> = texts.iter().map(|_text| [1.0]).collect();
+        return Json(json!({ "embeddings": short })).into_response();
+    }
     state.texts.fetch_add(texts.len(), Ordering::SeqCst);
     let vectors: Vec<Vec<f32>> =
         texts.iter().map(|text| vector(text.as_str().expect("text"))).collect();

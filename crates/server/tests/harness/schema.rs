@@ -46,6 +46,7 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
                     .as_object()
                     .is_none_or(|members| members.keys().all(|name| known.contains_key(name)))
             }
+            "anyOf" => list(wanted)?.iter().any(|one| check(root, one, value).is_ok()),
             "oneOf" => {
                 let fits = list(wanted)?.iter().filter(|one| check(root, one, value).is_ok());
                 fits.count() == 1

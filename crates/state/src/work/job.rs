@@ -264,6 +264,40 @@ impl JobState {
     }
 }
 
+/// How many jobs there are in which state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobCounts {
+    /// Waiting.
+    pub pending: u64,
+    /// Worked on.
+    pub running: u64,
+    /// Over and done.
+    pub completed: u64,
+    /// Over and not done.
+    pub failed: u64,
+    /// Not wanted any more.
+    pub cancelled: u64,
+}
+
+impl JobCounts {
+    /// All of them.
+    pub fn total(self) -> u64 {
+        self.pending + self.running + self.completed + self.failed + self.cancelled
+    }
+
+    pub(super) fn of(&mut self, state: &JobState) -> &mut u64 {
+        match state {
+            JobState::Pending { .. } => &mut self.pending,
+            JobState::Running { .. } => &mut self.running,
+            JobState::Finished { end, .. } => match end.outcome {
+                JobOutcome::Completed => &mut self.completed,
+                JobOutcome::Failed => &mut self.failed,
+                JobOutcome::Cancelled => &mut self.cancelled,
+            },
+        }
+    }
+}
+
 /// A job at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {

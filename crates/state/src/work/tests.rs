@@ -98,6 +98,9 @@ fn check(work: &Work) {
     assert_eq!(work.finished(), (work.jobs().filter(over).count(), bytes));
     let unfinished: Vec<_> = work.unfinished_since(Seq::START).collect();
     assert_eq!(unfinished.len() + work.finished().0, work.jobs().count());
+    assert_eq!(work.counts().total(), work.jobs().count() as u64);
+    let running = |job: &&Arc<Job>| matches!(job.state, JobState::Running { .. });
+    assert_eq!(work.counts().running, work.jobs().filter(running).count() as u64);
     assert!(unfinished.is_sorted_by_key(|job| job.changed));
     let bytes: u64 = unfinished.iter().map(|job| job.spec.bytes()).sum();
     assert_eq!(bytes, work.unfinished_bytes);
@@ -170,6 +173,7 @@ fn a_job_goes_only_where_it_may() {
     assert!(step(&mut work, change(JobChange::Started)).is_err());
     assert_eq!(step(&mut work, change(retry)), Ok("pending"));
     assert_eq!(work.jobs.get(&id).unwrap().retries, 1);
+    assert_eq!(work.needed_after(), Some(Seq::new(1)), "what it did is not counted yet");
     assert_eq!(step(&mut work, change(JobChange::Started)), Ok("running"));
     let elsewhere = WorkCommand::Cancel(TenantId::new(9), id);
     assert_eq!(step(&mut work, elsewhere), Err(WorkRejection::JobNotFound(id)));
