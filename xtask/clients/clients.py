@@ -1,7 +1,7 @@
 """Clients as people write them, against a server: WebSocket and server-sent events, with the packages
 that they use for it, what the guides show, and JavaScript where Node has WebSocket and EventSource.
 
-    clients.py <url of the server> <folder of the scripts>
+    clients.py <url of the server> <folder of the scripts> <folder of Node's packages>
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import sseclient
 import websockets
 
 import guides
+import webhooks
 
 TEXTS = ["artificial intelligence is broad", "cats sleep", "dogs bark"]
 # Seconds that anything may take.
@@ -110,7 +111,9 @@ def main():
     events_over_sse(url, library_id)
     examples = guides.run(url, scripts / "fixtures")
     ran = javascript(url, library_id, scripts)
-    print(f"clients: Python, {examples} examples of the guides" + (" and JavaScript" if ran else "; Node was not there for JavaScript"))
+    document = scripts.parent.parent / "docs" / "webhooks.md"
+    receivers = webhooks.run(url, document, pathlib.Path(sys.argv[3]))
+    print(f"clients: Python, {examples} examples of the guides, {receivers} receivers of webhooks" + (" and JavaScript" if ran else "; Node was not there for JavaScript"))
 
 
 main()

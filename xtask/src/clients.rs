@@ -11,7 +11,11 @@ use crate::steps::Steps;
 use crate::workspace::Workspace;
 
 /// What programs use: WebSocket, HTTP, server-sent events.
-const PYTHON_PACKAGES: [&str; 3] = ["websockets==17.4", "requests==2.34.2", "sseclient-py==1.9.0"];
+const PYTHON_PACKAGES: [&str; 4] =
+    ["websockets==17.4", "requests==2.34.2", "sseclient-py==1.9.0", "standardwebhooks==1.1.0"];
+
+/// The reference verifier of webhooks, for the receiver in JavaScript.
+const VERIFIER: (&str, &str) = ("standardwebhooks", "1.1.1");
 
 /// What drives the browser; it brings none.
 const DRIVER: (&str, &str) = ("playwright-core", "1.65.1");
@@ -30,11 +34,17 @@ const BROWSERS: [&str; 7] = [
 /// Builds the server, installs what programs use below `target/`, runs those and reports.
 pub(crate) fn clients(workspace: &Workspace) -> Result<(), Error> {
     let scripts = scripts(workspace);
+    let site = workspace.target_dir()?.join("clients");
+    std::fs::create_dir_all(&site).map_err(|source| Error::io(&site, source))?;
+    let has_node = Command::new("node").arg("--version").output().is_ok();
+    if has_node && !has_package(&site, VERIFIER) {
+        passes("npm", &mut install(&site, VERIFIER))?;
+    }
     let ask = |plan: &Plan, port: u16| {
         let mut command = Command::new(&plan.python);
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         command.arg(scripts.join("clients.py")).arg(format!("http://127.0.0.1:{port}"));
-        passes("clients.py", command.arg(&scripts))
+        passes("clients.py", command.arg(&scripts).arg(&plan.site))
     };
     against_server(workspace, ("clients", &PYTHON_PACKAGES), ask)
 }
@@ -45,7 +55,8 @@ pub(crate) fn browser(workspace: &Workspace) -> Result<(), Error> {
     let browser = find_browser(env::var_os("CHROMIUM").map(PathBuf::from), &BROWSERS)?;
     let mut steps = Steps::default();
     if let Some(plan) = Plan::prepare(workspace, &mut steps, ("browser", &[]))?
-        && (has_driver(&plan.site) || steps.run("install driver", &mut install(&plan.site)))
+        && (has_package(&plan.site, DRIVER)
+            || steps.run("install driver", &mut install(&plan.site, DRIVER)))
     {
         let script = scripts(workspace).join("browser").join("main.mjs");
         steps.call("browser", None, || drive(&plan, &script, &browser));
@@ -72,17 +83,17 @@ fn find_browser(named: Option<PathBuf>, known: &[&str]) -> Result<PathBuf, Error
     })
 }
 
-/// Whether the right release of the driver is there from an earlier run.
-fn has_driver(site: &Path) -> bool {
-    let package = site.join("node_modules").join(DRIVER.0).join("package.json");
+/// Whether the right release of a package is there from an earlier run.
+fn has_package(site: &Path, (name, version): (&str, &str)) -> bool {
+    let package = site.join("node_modules").join(name).join("package.json");
     let read = std::fs::read_to_string(package);
-    read.is_ok_and(|text| text.contains(&format!("\"version\": \"{}\"", DRIVER.1)))
+    read.is_ok_and(|text| text.contains(&format!("\"version\": \"{version}\"")))
 }
 
-fn install(site: &Path) -> Command {
+fn install(site: &Path, (name, version): (&str, &str)) -> Command {
     let mut install = Command::new("npm");
     install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
-    install.arg(site).arg(format!("{}@{}", DRIVER.0, DRIVER.1));
+    install.arg(site).arg(format!("{name}@{version}"));
     install
 }
 

@@ -78,7 +78,8 @@ pub fn http_client(options: &HttpOptions) -> Result<reqwest::Client, HttpError> 
     Ok(builder.build()?)
 }
 
-fn tls_config() -> Result<ClientConfig, rustls::Error> {
+/// How every client of the process speaks TLS, for those that are made in another way.
+pub fn tls_config() -> Result<ClientConfig, rustls::Error> {
     let crypto = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&crypto))
         .with_safe_default_protocol_versions()?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use arrwdb_engine::state::Timestamp;
+use arrwdb_engine::state::{TenantId, Timestamp};
 
 use crate::event::{Event, Value};
 
@@ -35,6 +35,38 @@ pub(crate) fn data(event: Event<'_>, out: &mut String) {
         member(out, "library_id", Value::Id(&library));
     }
     event.data().visit(&mut |name, value| member(out, name, value));
+    out.push('}');
+}
+
+/// The body of a delivery to a webhook: `id`, `type`, `created_at`, `data`, `tenant_id`, in this
+/// order and without a space, which receivers of the original rely on.
+pub(crate) fn delivered(event: Event<'_>, (id, name): (&uuid::Uuid, &str), out: &mut String) {
+    let mut data = String::from("{");
+    if let Some(library) = event.library() {
+        member(&mut data, "library_id", Value::Id(&library));
+    }
+    event.data().visit(&mut |name, value| member(&mut data, name, value));
+    data.push('}');
+    let tenant = Some(event.tenant()).filter(|tenant| *tenant != TenantId::DEFAULT);
+    delivered_as((id, name), event.at(), (&data, tenant), out);
+}
+
+/// As [`delivered`], of what is no event of the log.
+pub(crate) fn delivered_as(
+    (id, name): (&uuid::Uuid, &str),
+    at: Timestamp,
+    (data, tenant): (&str, Option<TenantId>),
+    out: &mut String,
+) {
+    out.push('{');
+    member(out, "id", Value::Id(id));
+    member(out, "type", Value::Text(name));
+    member(out, "created_at", Value::Time(at));
+    member(out, "data", Value::Json(data));
+    match &tenant {
+        Some(tenant) => member(out, "tenant_id", Value::Id(tenant)),
+        None => member(out, "tenant_id", Value::Null),
+    }
     out.push('}');
 }
 

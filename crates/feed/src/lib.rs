@@ -2,7 +2,7 @@
 //!
 //! The cursor that every follower is made of, the matcher of standing queries ([`Matcher`]), and the
 //! change feed: [`Feed`] projects the log to [`Event`]s once and hands them to any number of
-//! [`Subscription`]s. Webhooks and jobs are built on these.
+//! [`Subscription`]s. [`Webhooks`] and [`Jobs`] are built on these.
 //!
 //! ```text
 //! log --> one task: durable and applied? --> project --> ring (bounded, in memory) --> Subscription
@@ -36,6 +36,7 @@ mod ring;
 mod standing;
 mod stats;
 mod subscription;
+mod webhooks;
 
 pub use cursor::Cursor;
 pub use error::FeedError;
@@ -54,3 +55,8 @@ pub use jobs::{
 pub use standing::{Matcher, MatcherStats};
 pub use stats::FeedStats;
 pub use subscription::{Delivery, Subscription};
+pub use webhooks::{
+    DeadLetter, DeliveryStatus, Reach, Redelivered, Replay, Secret, StoreError, TargetError, Vault,
+    VaultError, WebhookDelivery, WebhookFigures, Webhooks, WebhooksConfig, WebhooksError,
+    WebhooksStats,
+};

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::Engine;
-use arrwdb_feed::{Feed, Jobs, JobsConfig, Matcher, MatcherStats};
+use arrwdb_feed::{Feed, Jobs, JobsConfig, Matcher, MatcherStats, Webhooks};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
@@ -44,6 +44,7 @@ pub struct App(Arc<Parts>);
 struct Parts {
     engine: Engine,
     feed: Feed,
+    webhooks: Webhooks,
     /// Until the server stops.
     matcher: Mutex<Option<Matcher>>,
     /// A permit for each client that may follow the feed.
@@ -75,7 +76,7 @@ impl App {
     /// Puts the parts together.
     pub fn new(
         engine: Engine,
-        (feed, matcher): (Feed, Matcher),
+        (feed, matcher, webhooks): (Feed, Matcher, Webhooks),
         config: Config,
         metrics: Metrics,
     ) -> Self {
@@ -95,6 +96,7 @@ impl App {
         Self(Arc::new(Parts {
             engine,
             feed,
+            webhooks,
             matcher,
             followers,
             streams,
@@ -141,6 +143,11 @@ impl App {
     /// The change feed.
     pub fn feed(&self) -> &Feed {
         &self.0.feed
+    }
+
+    /// Who sends events to webhooks.
+    pub(crate) fn webhooks(&self) -> &Webhooks {
+        &self.0.webhooks
     }
 
     /// What the matcher of standing queries has done, and whether it runs.
@@ -217,9 +224,12 @@ pub fn router(app: &App) -> Router {
     let config = app.config();
     let requests_max = config.load.requests_max;
     let timeout = config.load.request_timeout;
-    let plain = api(config, routes::plain).layer(from_fn_with_state(timeout, admission::in_time));
+    // The path of the seeds is outside `/v1`, and the original's own client puts that before it.
+    let plain = api(config, routes::plain).merge(routes::webhook_aliases());
+    let plain = plain.layer(from_fn_with_state(timeout, admission::in_time));
     let plain = plain.layer(from_fn_with_state(Admission::new(requests_max), admission::admit));
     let streams = api(config, routes::streams)
+        .merge(routes::long_webhook_aliases())
         .layer(from_fn_with_state(app.streams().clone(), admission::admit_stream));
     let follow = api(config, routes::follow);
     let mut router = routes::open(config).merge(plain).merge(streams).merge(follow);

@@ -318,10 +318,21 @@ pub struct Config {
     pub events: EventConfig,
     /// Background jobs.
     pub jobs: JobConfig,
+    /// Webhooks.
+    pub webhooks: WebhookConfig,
     /// Backups as jobs.
     pub backup: BackupConfig,
     /// WebSockets.
     pub sockets: SocketConfig,
+}
+
+/// Webhooks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookConfig {
+    /// Whether they may lead to private networks and to this machine.
+    pub allow_private: Switch,
+    /// The file of the key that secrets are kept under; one in the data directory when absent.
+    pub key_file: Option<PathBuf>,
 }
 
 /// Backups as jobs.
@@ -500,6 +511,10 @@ impl Check<'_> {
                 retries_max: u32::try_from(self.whole("JOB_QUEUE_MAX_RETRIES")).unwrap_or(3),
                 retention: self.seconds("JOB_RETENTION_SECONDS"),
                 export_retention: self.seconds("EXPORT_RETENTION_SECONDS"),
+            },
+            webhooks: WebhookConfig {
+                allow_private: self.switch("WEBHOOK_ALLOW_PRIVATE"),
+                key_file: self.text_opt("WEBHOOK_KEY_FILE").map(PathBuf::from),
             },
             backup: BackupConfig {
                 target: self.text_opt("BACKUP_TARGET"),

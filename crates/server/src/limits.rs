@@ -186,3 +186,24 @@ pub(crate) const JOB_WAIT_SECONDS_MAX: u64 = 60;
 pub(crate) const JOB_RETRIES_MAX: u32 = 10;
 /// How often exports that have expired are looked for.
 pub(crate) const EXPORTS_LOOK: Duration = Duration::from_mins(10);
+
+/// Webhooks, deliveries or dead letters of one page.
+pub(crate) const WEBHOOK_PAGE_MAX: u64 = 100;
+/// The same where none is asked for.
+pub(crate) const WEBHOOK_PAGE_DEFAULT: u64 = 50;
+/// Names of events that one webhook may list.
+pub(crate) const WEBHOOK_EVENTS_MAX: usize = 64;
+/// Characters of the description of a webhook.
+pub(crate) const WEBHOOK_DESCRIPTION_CHARS_MAX: usize = 500;
+/// Attempts that a webhook may ask for.
+pub(crate) const WEBHOOK_RETRIES_MAX: u64 = 10;
+/// The longest first delay of a webhook, in seconds.
+pub(crate) const WEBHOOK_DELAY_SECONDS_MAX: u64 = 3600;
+/// The longest that a webhook may wait for its receiver, in seconds.
+pub(crate) const WEBHOOK_TIMEOUT_SECONDS_MAX: u64 = 120;
+/// How long a secret that was rotated out may stay valid, in seconds.
+pub(crate) const WEBHOOK_GRACE_SECONDS_MAX: u64 = 30 * 24 * 3600;
+/// The same where nothing else is asked for.
+pub(crate) const WEBHOOK_GRACE_SECONDS: u64 = 24 * 3600;
+/// Secrets of one webhook that are valid at the same time.
+pub(crate) const WEBHOOK_SECRETS_MAX: usize = 4;

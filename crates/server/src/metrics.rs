@@ -172,6 +172,7 @@ impl Metrics {
             event_gauges(app);
             matching_gauges(app);
             socket_gauges(app);
+            webhook_gauges(app);
             embedding_gauges(app);
             for overview in libraries.iter().take(LIBRARY_LABELS_MAX) {
                 library_gauges(overview);
@@ -305,6 +306,17 @@ fn matching_gauges(app: &App) {
     metrics::counter!("arrwdb_standing_query_passages_total").absolute(stats.passages);
     metrics::counter!("arrwdb_standing_query_matches_total").absolute(stats.matches);
     metrics::counter!("arrwdb_standing_query_lost_total").absolute(stats.lost);
+}
+
+/// What webhooks do.
+fn webhook_gauges(app: &App) {
+    let stats = app.webhooks().stats();
+    gauge("arrwdb_webhook_couriers", stats.couriers);
+    gauge("arrwdb_webhooks_ok", u64::from(stats.running));
+    for (outcome, count) in [("success", stats.delivered), ("failed", stats.failed)] {
+        let labels = vec![Label::new("outcome", outcome)];
+        metrics::counter!("arrwdb_webhook_deliveries_total", labels).absolute(count);
+    }
 }
 
 /// What WebSockets do.

@@ -59,6 +59,8 @@ kinds! {
         "A vector has the wrong number of elements, an element that is not finite, or no direction. Send vectors of the library's embedding_dimension.";
     INVALID_HOST = "invalid-host", 400, "Invalid host", "InvalidHostError",
         "The request is addressed to a host name that is not in ALLOWED_HOSTS.";
+    JOB_STATE = "job-state", 400, "Job state", "JobStateError",
+        "The job is not in a state in which that can be done; it may be over already.";
     FORBIDDEN_ORIGIN = "forbidden-origin", 403, "Forbidden origin", "OriginError",
         "A page of another origin asked for a WebSocket, and CORS_ORIGINS does not name that origin.";
     NOT_FOUND = "not-found", 404, "Not Found", "NotFoundError",
@@ -71,16 +73,8 @@ kinds! {
         "The library has no standing query of this id.";
     JOB_NOT_FOUND = "job-not-found", 404, "Job not found", "JobNotFoundError",
         "There is no job of this id: it never was, or it was over so long ago that it is forgotten (JOB_RETENTION_SECONDS).";
-    JOB_STATE = "job-state", 400, "Job state", "JobStateError",
-        "The job is not in a state in which that can be done; it may be over already.";
     WEBHOOK_NOT_FOUND = "webhook-not-found", 404, "Webhook not found", "WebhookNotFoundError",
         "There is no webhook of this id.";
-    TOO_MANY_WEBHOOKS = "too-many-webhooks", 409, "Too many webhooks", "TooManyWebhooksError",
-        "There are as many webhooks as there may be. Delete one first.";
-    JOBS_DISABLED = "jobs-disabled", 503, "Jobs are turned off", "JobsDisabledError",
-        "The server does no background jobs: JOB_QUEUE_ENABLED is false.";
-    NO_BACKUP_TARGET = "no-backup-target", 409, "No place for backups", "BackupTargetError",
-        "The server does not know where to put restore points. Set BACKUP_TARGET and start it again.";
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, "Method Not Allowed", "MethodNotAllowedError",
         "The path exists, but not for this method; the header Allow lists those that it has.";
     BODY_TIMEOUT = "body-timeout", 408, "Request body timed out", "RequestTimeoutError",
@@ -93,6 +87,12 @@ kinds! {
         "The library holds MAX_DOCUMENTS_PER_LIBRARY documents. Delete some first; a document that is there can still be replaced.";
     TOO_MANY_STANDING_QUERIES = "too-many-standing-queries", 409, "Too many standing queries", "TooManyStandingQueriesError",
         "The library has MAX_STANDING_QUERIES_PER_LIBRARY standing queries. Delete some first.";
+    TOO_MANY_WEBHOOKS = "too-many-webhooks", 409, "Too many webhooks", "TooManyWebhooksError",
+        "There are as many webhooks as there may be. Delete one first.";
+    WEBHOOK_STATE = "webhook-state", 409, "Webhook state", "WebhookStateError",
+        "The webhook is not in a state in which that can be done; detail says what is in the way.";
+    NO_BACKUP_TARGET = "no-backup-target", 409, "No place for backups", "BackupTargetError",
+        "The server does not know where to put restore points. Set BACKUP_TARGET and start it again.";
     SEQ_NOT_REACHED = "sequence-not-reached", 409, "Sequence not reached", "SeqNotReachedError",
         "The read asked for a state that is not there yet (min_seq, as_of); current_seq says how far it is. Try again shortly.";
     HISTORY_GONE = "history-gone", 410, "Past not kept", "HistoryGoneError",
@@ -123,6 +123,8 @@ kinds! {
         "Texts could not be turned into vectors: the model or provider is not ready, refused or failed. Nothing was written.";
     BUSY = "busy", 503, "Busy", "BusyError",
         "A queue is full and nothing was done. Try again as Retry-After says.";
+    JOBS_DISABLED = "jobs-disabled", 503, "Jobs are turned off", "JobsDisabledError",
+        "The server does no background jobs: JOB_QUEUE_ENABLED is false.";
     TIMEOUT = "timeout", 503, "Request timed out", "TimeoutError",
         "The request took longer than REQUEST_TIMEOUT_SECONDS. A write may have happened all the same.";
     READ_ONLY = "log-failed", 503, "Writes refused", "StorageUnavailableError",

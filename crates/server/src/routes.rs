@@ -20,6 +20,9 @@ mod search;
 mod search_requests;
 mod socket;
 mod standing_queries;
+mod webhook_answers;
+mod webhook_requests;
+mod webhooks;
 
 pub(crate) use admin::PurgeAnswer;
 pub(crate) use answers::{ExportLine, rfc3339};
@@ -54,7 +57,19 @@ pub(crate) fn open(config: &Config) -> Router<App> {
 
 /// Routes below `/v1` whose bodies are bounded.
 pub(crate) fn plain() -> Router<App> {
-    plain_api().into()
+    plain_api().merge(webhooks::routes()).into()
+}
+
+/// Webhooks where the original has them.
+pub(crate) fn webhook_aliases() -> Router<App> {
+    let routes = || Router::from(webhooks::routes());
+    Router::new().nest("/api/v1", routes()).nest("/v1/api/v1", routes())
+}
+
+/// The same of routes that wait for a receiver.
+pub(crate) fn long_webhook_aliases() -> Router<App> {
+    let routes = || Router::from(webhooks::long_routes());
+    Router::new().nest("/api/v1", routes()).nest("/v1/api/v1", routes())
 }
 
 /// Routes below `/v1` that clients follow for as long as they like, idle for most of the time.
@@ -64,7 +79,7 @@ pub(crate) fn follow() -> Router<App> {
 
 /// Routes below `/v1` whose bodies, or whose time, are not.
 pub(crate) fn streams() -> Router<App> {
-    streams_api().into()
+    streams_api().merge(webhooks::long_routes()).into()
 }
 
 fn plain_api() -> OpenApiRouter<App> {
@@ -88,13 +103,13 @@ fn streams_api() -> OpenApiRouter<App> {
 
 /// All of them, for the OpenAPI document.
 pub(crate) fn described() -> OpenApiRouter<App> {
-    root::routes().merge(health::routes()).merge(metrics::routes()).nest(
-        "/v1",
-        plain_api()
-            .merge(streams_api())
-            .merge(events::follow_routes())
-            .merge(socket::follow_routes()),
-    )
+    let api = plain_api()
+        .merge(streams_api())
+        .merge(events::follow_routes())
+        .merge(socket::follow_routes());
+    let hooks = webhooks::routes().merge(webhooks::long_routes());
+    let open = root::routes().merge(health::routes()).merge(metrics::routes());
+    open.nest("/v1", api).nest("/api/v1", hooks)
 }
 
 /// The header that names the sequence number of a write.

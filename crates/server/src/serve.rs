@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use arrwdb_engine::embed::Embedder;
 use arrwdb_engine::state::Seq;
 use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts, FollowError};
-use arrwdb_feed::{Feed, FeedConfig, FeedError, Matcher};
+use arrwdb_feed::{
+    Feed, FeedConfig, FeedError, Matcher, Reach, Webhooks, WebhooksConfig, WebhooksError,
+};
 
 use crate::app::{App, router};
 use crate::config::Config;
@@ -52,6 +54,9 @@ pub enum ServeError {
     /// What standing queries are there cannot be read.
     #[error("cannot match standing queries: {0}")]
     Matcher(FollowError),
+    /// Webhooks cannot be served.
+    #[error("cannot deliver to webhooks: {0}")]
+    Webhooks(#[from] WebhooksError),
     /// What jobs work on cannot be looked through.
     #[error("cannot open the files of jobs: {0}")]
     Jobs(std::io::Error),
@@ -113,7 +118,9 @@ pub async fn serve_with(
     let fetching = local.fetch_in_background();
     let load = config.load.clone();
     let feed = open_feed(&config, engine.clone()).await?;
-    let app = App::new(engine.clone(), (feed.clone(), matcher), config, metrics);
+    let webhooks = open_webhooks(&config, &feed, engine.clone()).await?;
+    let followers = (feed.clone(), matcher, webhooks);
+    let app = App::new(engine.clone(), followers, config, metrics);
     let expiring = open_jobs(&app).await?;
     announce(&app, address);
     let stopped = OnceLock::new();
@@ -146,6 +153,7 @@ pub async fn serve_with(
             );
         }
     }
+    app.webhooks().close().await;
     if let Some(matcher) = app.take_matcher() {
         matcher.close().await;
     }
@@ -203,6 +211,21 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
 async fn open_feed(config: &Config, engine: Engine) -> Result<Feed, ServeError> {
     let sizes = FeedConfig { bytes_max: config.events.buffer_bytes, ..FeedConfig::default() };
     Feed::start(engine, sizes).await.map_err(ServeError::Feed)
+}
+
+async fn open_webhooks(
+    config: &Config,
+    feed: &Feed,
+    engine: Engine,
+) -> Result<Webhooks, ServeError> {
+    let (dir, settings) = (&config.storage.data_dir, &config.webhooks);
+    let everywhere = settings.allow_private.is_on();
+    let settings = WebhooksConfig {
+        key: settings.key_file.clone().unwrap_or_else(|| dir.join("keys").join("webhooks.key")),
+        store: dir.join("work").join("deliveries.redb"),
+        reach: if everywhere { Reach::Everywhere } else { Reach::Public },
+    };
+    Ok(Webhooks::start(feed.clone(), engine, settings).await?)
 }
 
 /// Begins to work on jobs, and to remove what exports wrote once it has expired.

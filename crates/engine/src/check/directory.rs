@@ -92,7 +92,8 @@ impl Check<'_> {
         for name in names {
             let path = root.join(&name);
             match name.as_str() {
-                "LOCK" | "log" | "catalog" | "libraries" | "cache" | "work" | "exports" => {}
+                "LOCK" | "log" | "catalog" | "libraries" | "cache" | "keys" | "work"
+                | "exports" => {}
                 "VERSION" => self.version(&path)?,
                 _ if name.ends_with(TEMPORARY) => {
                     self.findings().of(Remedy::Remove, &path, UNFINISHED);

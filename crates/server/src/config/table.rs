@@ -315,6 +315,19 @@ pub const VARIABLES: &[Variable] = &[
         "Time for which what an export wrote can be downloaded",
     ),
     used(
+        "WEBHOOK_ALLOW_PRIVATE",
+        Form::Switch,
+        "false",
+        "Deliver to webhooks on private networks and on this machine, too",
+    ),
+    used(
+        "WEBHOOK_KEY_FILE",
+        Form::Path,
+        "",
+        "File of the key under which secrets of webhooks are kept; made if it is not there \
+         [keys/webhooks.key in the data directory]",
+    ),
+    used(
         "BACKUP_TARGET",
         Form::Text,
         "",
@@ -492,7 +505,6 @@ pub const VARIABLES: &[Variable] = &[
     ),
     accepted("TENANTS_DB_PATH", Form::Path, "./data/tenants.json", "Keys of tenants"),
     accepted("ADMIN_API_KEY", Form::Secret, "", "Key of the administrator"),
-    accepted("WEBHOOK_ALLOW_PRIVATE", Form::Switch, "false", "Webhooks to private addresses"),
     accepted("EVENT_BUS_ENABLED", Form::Switch, "true", "The change feed is always there"),
     accepted("ENABLE_MMAP", Form::Switch, "true", "Segments are always mapped"),
     accepted("INDEX_REBUILD_THRESHOLD", count(0, u64::MAX), "100", "Merges decide by themselves"),

@@ -72,6 +72,7 @@ async fn ready(_principal: Principal, State(app): State<App>) -> (StatusCode, Js
             "event_bus": event_bus_check(&app),
             "standing_queries": matcher_check(&app),
             "job_queue": job_queue_check(&app),
+            "webhooks": webhooks_check(&app),
         },
     });
     (ready_status(ready), Json(body))
@@ -241,6 +242,7 @@ fn components(app: &App, health: &Health) -> Value {
             "lost": matching.stats.lost,
         },
         "job_queue": job_queue_component(app),
+        "webhooks": webhooks_component(app),
         "websocket_manager": {
             "status": if app.config().sockets.enabled.is_on() { "available" } else { "disabled" },
             "total_connections": app.sockets().count(),
@@ -255,6 +257,23 @@ fn job_queue_check(app: &App) -> Value {
         Some(true) => json!({"status": "ready", "healthy": true}),
         Some(false) => json!({"status": "not_running", "healthy": false}),
     }
+}
+
+/// Whether events are delivered to webhooks.
+fn webhooks_check(app: &App) -> Value {
+    let running = app.webhooks().stats().running;
+    json!({"status": if running { "ready" } else { "not_running" }, "healthy": running})
+}
+
+fn webhooks_component(app: &App) -> Value {
+    let stats = app.webhooks().stats();
+    json!({
+        "status": if stats.running { "running" } else { "not_running" },
+        "running": stats.running,
+        "couriers": stats.couriers,
+        "delivered_since_start": stats.delivered,
+        "failed_since_start": stats.failed,
+    })
 }
 
 fn job_queue_component(app: &App) -> Value {

@@ -29,6 +29,7 @@ mod search;
 mod standing;
 mod streams;
 mod surface;
+mod webhooks;
 mod websocket;
 mod websocket_examples;
 mod websocket_limits;

@@ -6,6 +6,7 @@
 pub(crate) mod client;
 pub(crate) mod provider;
 pub(crate) mod raw;
+pub(crate) mod receiver;
 pub(crate) mod schema;
 pub(crate) mod sse;
 pub(crate) mod store;

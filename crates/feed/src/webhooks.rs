@@ -1,0 +1,632 @@
+//! Webhooks: followers of the feed that send what they see to somebody else.
+//!
+//! ```text
+//! log: which there are --> one task --> a courier for each that is active --> HTTP
+//!                                          |  position, attempts, dead letters
+//!                                          +--> store (work/deliveries.redb)
+//! ```
+//!
+//! Each is a cursor of its own with a queue of its own, so that a receiver that is dead or slow delays
+//! nobody else. A position is noted after what is before it was taken, or given up and kept as a dead
+//! letter: every event is delivered at least once, and always by the same id.
+
+mod courier;
+mod guard;
+mod message;
+mod records;
+mod store;
+mod vault;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arrwdb_engine::state::{Seq, TenantId, Timestamp, Webhook, WebhookId, WebhookStatus};
+use arrwdb_engine::{Engine, EngineError, Written};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use self::courier::{Courier, End, Route};
+pub use self::guard::{Reach, TargetError};
+use self::message::{Attempt, Message, Target, Verdict, id_of};
+pub use self::records::{
+    DeadLetter, DeliveryStatus, Redelivered, Replay, WebhookDelivery, WebhookFigures,
+    WebhooksConfig, WebhooksError, WebhooksStats,
+};
+pub use self::store::StoreError;
+use self::store::{Source, Store};
+pub use self::vault::{Secret, Vault, VaultError};
+use crate::error::FeedError;
+use crate::event::Position;
+use crate::event_type::{EventType, EventTypes, UnknownEventType};
+use crate::feed::Feed;
+use crate::filter::Filter;
+use crate::json;
+
+/// What came of deliveries is written this often.
+const FLUSH: Duration = Duration::from_millis(100);
+/// Positions that moved though nothing was sent are written this often.
+const FLUSH_IDLE: Duration = Duration::from_secs(10);
+/// How long couriers are waited for at the end.
+const CLOSE: Duration = Duration::from_secs(3);
+/// Dead letters that one request delivers again.
+const REDELIVER_MAX: usize = 100;
+/// How long one request goes on with that.
+const REDELIVER_TIME: Duration = Duration::from_mins(1);
+
+/// Everything that sends events to webhooks. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Webhooks(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    feed: Feed,
+    engine: Engine,
+    vault: Vault,
+    reach: Reach,
+    client: reqwest::Client,
+    store: Store,
+    /// Held while one is changed, so that no change is lost.
+    changing: tokio::sync::Mutex<()>,
+    /// Told when the couriers may have to be others.
+    changed: Notify,
+    couriers: Mutex<HashMap<(WebhookId, Kind), Running>>,
+    stopping: watch::Sender<bool>,
+    is_running: AtomicBool,
+    delivered: AtomicU64,
+    failed: AtomicU64,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a courier works off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Live,
+    Replay,
+}
+
+/// A courier on its way.
+#[derive(Debug)]
+struct Running {
+    webhook: Arc<Webhook>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Webhooks {
+    /// Begins to deliver.
+    ///
+    /// # Errors
+    /// The key or the store cannot be opened.
+    pub async fn start(
+        feed: Feed,
+        engine: Engine,
+        config: WebhooksConfig,
+    ) -> Result<Self, WebhooksError> {
+        let client = guard::client(config.reach).map_err(WebhooksError::Client)?;
+        let durable = engine.durable();
+        let (key, path) = (config.key, config.store);
+        let opened = tokio::task::spawn_blocking(move || {
+            Ok::<_, WebhooksError>((Vault::open(&key)?, Store::open(&path, durable)?))
+        });
+        let opened = opened.await.map_err(|error| WebhooksError::Client(error.to_string()))?;
+        let (vault, store) = opened?;
+        let shared = Arc::new(Shared {
+            feed,
+            engine,
+            vault,
+            reach: config.reach,
+            client,
+            store,
+            changing: tokio::sync::Mutex::new(()),
+            changed: Notify::new(),
+            couriers: Mutex::default(),
+            stopping: watch::Sender::new(false),
+            is_running: AtomicBool::new(true),
+            delivered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            tasks: Mutex::default(),
+        });
+        let tasks = [tokio::spawn(shared.clone().follow()), tokio::spawn(shared.clone().write())];
+        shared.tasks.lock().extend(tasks);
+        Ok(Self(shared))
+    }
+
+    /// Stops delivering; what is under way may arrive for a moment. Returns when what is known is
+    /// written.
+    pub async fn close(&self) {
+        let shared = &self.0;
+        shared.stopping.send_replace(true);
+        let tasks = std::mem::take(&mut *shared.tasks.lock());
+        for task in tasks {
+            // One that panicked has said so.
+            task.await.unwrap_or_default();
+        }
+        let couriers = std::mem::take(&mut *shared.couriers.lock());
+        for running in couriers.values() {
+            running.stop.send_replace(true);
+        }
+        let ended = async {
+            for running in couriers.into_values() {
+                running.task.await.unwrap_or_default();
+            }
+        };
+        if tokio::time::timeout(CLOSE, ended).await.is_err() {
+            tracing::warn!("deliveries that were under way are cut off; they are sent again");
+        }
+        shared.is_running.store(false, Ordering::SeqCst);
+        if let Err(error) = self.blocking(|shared| shared.store.flush(true)).await {
+            tracing::warn!(%error, "what came of the last deliveries is lost; they are sent again");
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, WebhooksError> {
+        let shared = self.0.clone();
+        let done = tokio::task::spawn_blocking(move || what(&shared)).await;
+        let done =
+            done.map_err(|error| StoreError::Failed { doing: "used", detail: error.to_string() });
+        Ok(done.flatten()?)
+    }
+
+    /// Refuses a name that no event has, nor a family.
+    ///
+    /// # Errors
+    /// It is one.
+    pub fn check_name(name: &str) -> Result<(), UnknownEventType> {
+        types_of([name]).map(drop)
+    }
+
+    /// What may be connected to.
+    pub fn reach(&self) -> Reach {
+        self.0.reach
+    }
+
+    /// What keeps the secrets.
+    pub fn vault(&self) -> &Vault {
+        &self.0.vault
+    }
+
+    /// Changes a webhook of a tenant; one change at a time. What `change` leaves as it was is written
+    /// all the same.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be written.
+    pub async fn change<E: From<EngineError>>(
+        &self,
+        (tenant, id): (TenantId, WebhookId),
+        change: impl FnOnce(&mut Webhook) -> Result<(), E>,
+    ) -> Result<Written<Arc<Webhook>>, E> {
+        let shared = &self.0;
+        let _turn = shared.changing.lock().await;
+        let (webhooks, _seq) = shared.engine.webhooks(None).await?;
+        let found = webhooks.iter().find(|found| found.id == id && found.tenant == tenant);
+        let mut webhook = Webhook::clone(found.ok_or(EngineError::WebhookNotFound(id))?);
+        change(&mut webhook)?;
+        webhook.updated_at = shared.engine.now();
+        let written = shared.engine.put_webhook(webhook.clone()).await?;
+        Ok(Written { seq: written.seq, value: Arc::new(webhook) })
+    }
+
+    /// What is known of a webhook's deliveries.
+    pub fn figures(&self, id: WebhookId) -> WebhookFigures {
+        self.0.store.figures(id)
+    }
+
+    /// What is sent again of a webhook.
+    pub fn replaying(&self, id: WebhookId) -> Option<Replay> {
+        self.0.store.replay(id)
+    }
+
+    /// How far a webhook is: all before is dealt with.
+    pub fn position(&self, webhook: &Webhook) -> Position {
+        self.0.begin(webhook)
+    }
+
+    /// What keeps a webhook from being sent anything, if something does but its status.
+    pub fn obstacle(&self, webhook: &Webhook) -> Option<String> {
+        self.0.target(webhook).err().map(|error| error.to_string())
+    }
+
+    /// Attempts, the newest first: so many after so many, and how many there are.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn deliveries(
+        &self,
+        id: WebhookId,
+        page: (usize, usize),
+        status: Option<DeliveryStatus>,
+    ) -> Result<(Vec<WebhookDelivery>, usize), WebhooksError> {
+        let wanted =
+            move |delivery: &WebhookDelivery| status.is_none_or(|status| delivery.status == status);
+        self.blocking(move |shared| shared.store.deliveries(id, page, wanted)).await
+    }
+
+    /// Dead letters, the newest first: so many after so many, and how many there are.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn dead_letters(
+        &self,
+        id: WebhookId,
+        page: (usize, usize),
+    ) -> Result<(Vec<DeadLetter>, usize), WebhooksError> {
+        self.blocking(move |shared| shared.store.dead_letters(id, page)).await
+    }
+
+    /// Sends a dead letter once more, whatever the status of the webhook; one that is taken is one no
+    /// more.
+    ///
+    /// # Errors
+    /// There is none, or there is nothing of it to send.
+    pub async fn redeliver(
+        &self,
+        webhook: &Webhook,
+        n: u64,
+    ) -> Result<WebhookDelivery, WebhooksError> {
+        let id = webhook.id;
+        let letter = self.blocking(move |shared| shared.store.dead_letter(id, n)).await?;
+        let letter = letter.ok_or(WebhooksError::NoDeadLetter(n))?;
+        let message = letter.message().ok_or(WebhooksError::Nothing(n))?;
+        let delivery = self.0.send_once(webhook, &message, letter.attempts + 1).await?;
+        if delivery.status == DeliveryStatus::Success {
+            self.0.store.raise(id, n);
+        }
+        Ok(delivery)
+    }
+
+    /// Sends dead letters once more, the oldest first, until one fails or it has taken long.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn redeliver_all(&self, webhook: &Webhook) -> Result<Redelivered, WebhooksError> {
+        let began = tokio::time::Instant::now();
+        let (mut letters, _total) = self.dead_letters(webhook.id, (0, store::DEAD_MAX)).await?;
+        let mut done = Redelivered { delivered: 0, failed: 0, remaining: 0 };
+        let sendable = |letter: &DeadLetter| letter.body.is_some();
+        letters.retain(sendable);
+        for letter in letters.iter().rev().take(REDELIVER_MAX) {
+            if done.failed > 0 || began.elapsed() > REDELIVER_TIME {
+                break;
+            }
+            match self.redeliver(webhook, letter.n).await {
+                Ok(delivery) if delivery.status == DeliveryStatus::Success => done.delivered += 1,
+                Ok(_not_taken) => done.failed += 1,
+                // Somebody else did it meanwhile.
+                Err(WebhooksError::NoDeadLetter(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        done.remaining = self.figures(webhook.id).dead_letters;
+        Ok(done)
+    }
+
+    /// Removes a dead letter.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn remove_dead_letter(&self, id: WebhookId, n: u64) -> Result<(), WebhooksError> {
+        let letter = self.blocking(move |shared| shared.store.dead_letter(id, n)).await?;
+        letter.ok_or(WebhooksError::NoDeadLetter(n))?;
+        self.0.store.raise(id, n);
+        self.blocking(|shared| shared.store.flush(false)).await
+    }
+
+    /// Sends the events of some records again, beside what happens.
+    ///
+    /// # Errors
+    /// A replay is under way, or it cannot be written down.
+    pub async fn replay(
+        &self,
+        webhook: &Webhook,
+        (from, to): (Seq, Seq),
+    ) -> Result<Replay, WebhooksError> {
+        let shared = &self.0;
+        let turn = shared.changing.lock().await;
+        if let Some(Replay { from, to, .. }) = shared.store.replay(webhook.id) {
+            return Err(WebhooksError::Replaying { from, to });
+        }
+        let replay = Replay { from: from.get(), to: to.get(), position: None };
+        shared.store.set_replay(webhook.id, Some(replay.clone()));
+        drop(turn);
+        self.blocking(|shared| shared.store.flush(false)).await?;
+        shared.changed.notify_one();
+        Ok(replay)
+    }
+
+    /// Sends an event that says it is a test, whatever the status of the webhook.
+    ///
+    /// # Errors
+    /// The secret cannot be read.
+    pub async fn test(&self, webhook: &Webhook) -> Result<WebhookDelivery, WebhooksError> {
+        let shared = &self.0;
+        let now = shared.engine.now();
+        let id = id_of(now, &shared.vault.random_bits());
+        let event_type = EventType::JobCompleted.name();
+        let data = format!(
+            "{{\"test\":true,\"message\":\"This is a test of the webhook\",\"webhook_id\":\"{}\"}}",
+            webhook.id
+        );
+        let tenant = Some(webhook.tenant).filter(|tenant| *tenant != TenantId::DEFAULT);
+        let mut body = String::new();
+        json::delivered_as((&id, event_type), now, (&data, tenant), &mut body);
+        let message = Message { id, event_type, body: body.into(), position: None, library: None };
+        shared.send_once(webhook, &message, 1).await
+    }
+
+    /// Figures of all.
+    pub fn stats(&self) -> WebhooksStats {
+        let shared = &self.0;
+        let couriers = shared.couriers.lock();
+        let couriers = couriers.values().filter(|running| !running.task.is_finished()).count();
+        WebhooksStats {
+            couriers: couriers as u64,
+            delivered: shared.delivered.load(Ordering::Relaxed),
+            failed: shared.failed.load(Ordering::Relaxed),
+            running: shared.is_running.load(Ordering::SeqCst) && !*shared.stopping.borrow(),
+        }
+    }
+}
+
+impl Shared {
+    /// Has a courier under way for every webhook that is to have one.
+    async fn follow(self: Arc<Self>) {
+        let mut applied = self.engine.work_applied();
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            applied.borrow_and_update();
+            match self.engine.webhooks(None).await {
+                Ok((webhooks, _seq)) => self.arrange(&webhooks).await,
+                Err(error) => tracing::error!(%error, "webhooks cannot be read"),
+            }
+            tokio::select! {
+                changed = applied.changed() => if changed.is_err() { return },
+                () = self.changed.notified() => {}
+                _stopping = stopping.wait_for(|stopping| *stopping) => return,
+            }
+        }
+    }
+
+    async fn arrange(self: &Arc<Self>, webhooks: &[Arc<Webhook>]) {
+        let ids: HashSet<WebhookId> = webhooks.iter().map(|webhook| webhook.id).collect();
+        let stale: Vec<Running> = {
+            let mut couriers = self.couriers.lock();
+            let now: HashMap<WebhookId, &Arc<Webhook>> =
+                webhooks.iter().map(|webhook| (webhook.id, webhook)).collect();
+            // One that ended with an error is not tried again before its webhook is another.
+            let is_stale = |id: &WebhookId, running: &Running| {
+                now.get(id).is_none_or(|webhook| ***webhook != *running.webhook)
+            };
+            let stale = couriers.extract_if(|(id, _kind), running| is_stale(id, running));
+            stale.map(|(_key, running)| running).collect()
+        };
+        // Two of one webhook must not be under way.
+        for running in &stale {
+            running.stop.send_replace(true);
+        }
+        for running in stale {
+            running.task.await.unwrap_or_default();
+        }
+        for id in self.store.known() {
+            if !ids.contains(&id) {
+                self.store.forget(id);
+            }
+        }
+        for webhook in webhooks.iter().filter(|it| it.status == WebhookStatus::Active) {
+            self.set_out(webhook, Kind::Live);
+            if self.store.replay(webhook.id).is_some() {
+                self.set_out(webhook, Kind::Replay);
+            }
+        }
+    }
+
+    fn set_out(self: &Arc<Self>, webhook: &Arc<Webhook>, kind: Kind) {
+        let mut couriers = self.couriers.lock();
+        if couriers.contains_key(&(webhook.id, kind)) || *self.stopping.borrow() {
+            return;
+        }
+        let (stop, stopping) = watch::channel(false);
+        let task = tokio::spawn(self.clone().travel((webhook.clone(), kind), stopping));
+        let running = Running { webhook: webhook.clone(), stop, task };
+        couriers.insert((webhook.id, kind), running);
+    }
+
+    /// One courier from its beginning to its end.
+    async fn travel(
+        self: Arc<Self>,
+        (webhook, kind): (Arc<Webhook>, Kind),
+        stopping: watch::Receiver<bool>,
+    ) {
+        let id = webhook.id;
+        let courier = match self.courier(&webhook, kind).await {
+            Ok(courier) => courier,
+            Err(error) => {
+                tracing::warn!(webhook = %id, %error, "nothing is delivered to it");
+                return;
+            }
+        };
+        match courier.run(stopping).await {
+            End::Stopped => {}
+            End::Done => {
+                self.store.set_replay(id, None);
+                tracing::info!(webhook = %id, "a replay is done");
+                // Where another was asked for meanwhile, it begins now.
+                self.couriers.lock().remove(&(id, kind));
+                self.changed.notify_one();
+            }
+            End::Gone => self.disable(&webhook).await,
+            End::Feed(error) => tracing::error!(webhook = %id, %error, "deliveries to it end"),
+        }
+    }
+
+    async fn courier(
+        self: &Arc<Self>,
+        webhook: &Arc<Webhook>,
+        kind: Kind,
+    ) -> Result<Courier, WebhooksError> {
+        let target = self.target(webhook)?;
+        let live = (Source::Live, self.begin(webhook), None);
+        let (source, after, through) = match (kind, self.store.replay(webhook.id)) {
+            (Kind::Replay, Some(replay)) => {
+                let through = Seq::new(replay.to).min(self.engine.durable());
+                // What was durable when it was asked for is told of.
+                self.feed.reached(through).await;
+                let begin = Position::after(Seq::new(replay.from.saturating_sub(1)));
+                let reached = replay.position.and_then(|position| position.parse().ok());
+                (Source::Replay, reached.unwrap_or(begin), Some(through))
+            }
+            // One that is over has nothing to bring.
+            (Kind::Replay, None) => (Source::Replay, live.1, Some(Seq::START)),
+            (Kind::Live, _) => live,
+        };
+        // A name that a newer release knew is of no event here.
+        let known = webhook.events.iter().filter_map(|name| types_of([&**name]).ok());
+        let known: Vec<EventTypes> = known.collect();
+        let wanted = |event: &EventType| known.iter().any(|types| types.contains(*event));
+        let types = EventType::ALL.into_iter().filter(wanted).collect();
+        let filter = Filter { types, ..Filter::of(webhook.tenant) };
+        let subscription = self.feed.subscribe(filter, Some(after)).map_err(engine_error)?;
+        let route = Route { webhook: webhook.clone(), source, through };
+        Ok(Courier::new(self.clone(), route, target, subscription))
+    }
+
+    /// Where a webhook goes on.
+    fn begin(&self, webhook: &Webhook) -> Position {
+        let durable = Position::after(self.engine.durable());
+        // A store that is newer than the webhook knows nothing of what it was sent before.
+        let first = Position::after(webhook.after.max(self.store.made_at));
+        self.store.position(webhook.id).unwrap_or(first).min(durable)
+    }
+
+    fn target(&self, webhook: &Webhook) -> Result<Target, WebhooksError> {
+        let signer = self.vault.signer(webhook.id, &webhook.secrets);
+        let signer = signer.ok_or(WebhooksError::Unreadable)?;
+        let url = self.reach.read_target(&webhook.url)?;
+        let timeout = Duration::from_secs(u64::from(webhook.timeout_seconds.max(1)));
+        Ok(Target { webhook: webhook.id, url, timeout, signer, client: self.client.clone() })
+    }
+
+    async fn send_once(
+        &self,
+        webhook: &Webhook,
+        message: &Message,
+        number: u32,
+    ) -> Result<WebhookDelivery, WebhooksError> {
+        let target = self.target(webhook)?;
+        let attempt = target.send(message, self.engine.now()).await;
+        Ok(self.attempted(webhook, message, &attempt, (number, None)))
+    }
+
+    /// Notes an attempt.
+    fn attempted(
+        &self,
+        webhook: &Webhook,
+        message: &Message,
+        attempt: &Attempt,
+        (number, next): (u32, Option<Duration>),
+    ) -> WebhookDelivery {
+        let worked = attempt.verdict == Verdict::Delivered;
+        let counter = if worked { &self.delivered } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let status = match (worked, next) {
+            (true, _) => DeliveryStatus::Success,
+            (false, Some(_)) => DeliveryStatus::Retrying,
+            (false, None) => DeliveryStatus::Failed,
+        };
+        let now = self.engine.now();
+        let delivery = WebhookDelivery {
+            n: 0,
+            id: id_of(attempt.at, &self.vault.random_bits()).to_string(),
+            event_id: message.id.to_string(),
+            event_type: message.event_type.to_owned(),
+            position: message.position.map(|position| position.to_string()),
+            status,
+            attempt_number: number,
+            attempted_at: attempt.at.micros(),
+            status_code: attempt.status,
+            response_body: attempt.answer.clone(),
+            error_message: attempt.error.clone(),
+            duration_ms: (attempt.took.as_secs_f64() * 1e5).round() / 100.0,
+            next_retry_at: next.map(|delay| after(now, delay)),
+        };
+        self.store.attempted(webhook.id, delivery.clone(), worked);
+        delivery
+    }
+
+    /// The receiver has said that it wants nothing more.
+    async fn disable(&self, webhook: &Webhook) {
+        let id = webhook.id;
+        let _turn = self.changing.lock().await;
+        let Ok((webhooks, _seq)) = self.engine.webhooks(None).await else { return };
+        // One that was changed meanwhile may lead elsewhere.
+        let Some(now) = webhooks.iter().find(|found| ***found == *webhook) else { return };
+        let mut disabled = Webhook::clone(now);
+        disabled.status = WebhookStatus::Disabled;
+        disabled.updated_at = self.engine.now();
+        match self.engine.put_webhook(disabled).await {
+            Ok(_written) => tracing::warn!(webhook = %id, "it is disabled: the receiver said 410"),
+            Err(error) => tracing::error!(webhook = %id, %error, "it cannot be disabled"),
+        }
+    }
+
+    /// Writes what came of deliveries, now and then.
+    async fn write(self: Arc<Self>) {
+        let mut stopping = self.stopping.subscribe();
+        let mut idle = tokio::time::interval(FLUSH_IDLE);
+        loop {
+            let all = tokio::select! {
+                () = self.store.told.notified() => false,
+                _tick = idle.tick() => true,
+                _stopping = stopping.wait_for(|stopping| *stopping) => return,
+            };
+            let shared = self.clone();
+            let written = tokio::task::spawn_blocking(move || shared.store.flush(all)).await;
+            let written = written.map_err(|error| error.to_string());
+            let written = written.and_then(|done| done.map_err(|error| error.to_string()));
+            if let Err(error) = written {
+                tracing::warn!(%error, "what came of deliveries is not written; tried again");
+                self.store.told.notify_one();
+            }
+            tokio::select! {
+                () = tokio::time::sleep(FLUSH) => {}
+                _stopping = stopping.wait_for(|stopping| *stopping) => return,
+            }
+        }
+    }
+}
+
+/// Names that are subscribed to in vain: of what the original's list has and nothing tells of.
+const SILENT: [&str; 6] = [
+    "cost.*",
+    "cost.threshold_reached",
+    "cost.budget_exceeded",
+    "search.*",
+    "search.completed",
+    "search.performed",
+];
+
+/// What names mean, those included that nothing happens of.
+fn types_of<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<EventTypes, UnknownEventType> {
+    let names: Vec<&str> = names.into_iter().filter(|name| !SILENT.contains(name)).collect();
+    if names.is_empty() { Ok(EventTypes::NONE) } else { EventTypes::of(names) }
+}
+
+fn engine_error(error: FeedError) -> WebhooksError {
+    match error {
+        FeedError::Engine(error) => error.into(),
+        FeedError::Closed => EngineError::Closed.into(),
+        error @ (FeedError::Trimmed { .. } | FeedError::LibraryNotFound(_)) => {
+            WebhooksError::Client(error.to_string())
+        }
+    }
+}
+
+fn after(now: Timestamp, delay: Duration) -> i64 {
+    let micros = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+    now.micros().saturating_add(micros)
+}

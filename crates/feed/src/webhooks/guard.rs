@@ -1,0 +1,240 @@
+//! Where deliveries may go: to addresses of the public network, unless the settings say otherwise.
+//!
+//! A host's name is resolved here and nowhere else, and only addresses that pass are handed to
+//! whoever connects, so that a name that means something else a moment later is of no use. Redirects
+//! are not followed and no proxy is asked, which would resolve names by itself.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrwdb_engine::embed::http::tls_config;
+use reqwest::Url;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// How long a connection and its handshake may take; an attempt may have less.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection is kept that nothing is sent over.
+const IDLE: Duration = Duration::from_secs(90);
+/// Connections to one host that are kept.
+const IDLE_MAX: usize = 32;
+/// Characters of a target.
+const URL_CHARS_MAX: usize = 2048;
+
+/// Why something cannot be the target of a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// It is no URL.
+    #[error("must be a URL such as https://example.com/hook")]
+    Shape,
+    /// It is not HTTP.
+    #[error("must begin with http:// or https://")]
+    Scheme,
+    /// It is too long.
+    #[error("must have at most {URL_CHARS_MAX} characters")]
+    Long,
+    /// It is an address that is not of the public network.
+    #[error(
+        "{0} is not an address of the public network; WEBHOOK_ALLOW_PRIVATE=true allows targets on \
+         private networks and on this machine"
+    )]
+    Private(String),
+}
+
+/// What may be connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Addresses of the public network.
+    Public,
+    /// Everything: private networks and this machine, too.
+    Everywhere,
+}
+
+impl Reach {
+    fn allows(self, ip: IpAddr) -> bool {
+        self == Self::Everywhere || is_public(ip)
+    }
+
+    /// Reads the target of a webhook, as far as that can be judged without asking who it is.
+    ///
+    /// # Errors
+    /// It cannot be one.
+    pub fn read_target(self, text: &str) -> Result<Url, TargetError> {
+        if text.len() > URL_CHARS_MAX {
+            return Err(TargetError::Long);
+        }
+        let url = Url::parse(text).map_err(|_not_a_url| TargetError::Shape)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(TargetError::Scheme);
+        }
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(TargetError::Shape)?;
+        // An address is connected to without anybody who resolves it.
+        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let local = matches!(host.trim_end_matches('.'), "localhost")
+            || host.trim_end_matches('.').ends_with(".localhost");
+        let refused = literal.map_or(local && self == Self::Public, |ip| !self.allows(ip));
+        if refused {
+            return Err(TargetError::Private(host.chars().take(64).collect()));
+        }
+        Ok(url)
+    }
+}
+
+/// The client of all deliveries.
+pub(super) fn client(reach: Reach) -> Result<reqwest::Client, String> {
+    let tls = tls_config().map_err(|error| error.to_string())?;
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .user_agent("arrwDB-Webhooks/1.0")
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .dns_resolver(Arc::new(Guard(reach)))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_MAX)
+        .tcp_nodelay(true)
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+/// Resolves names to what may be connected to.
+struct Guard(Reach);
+
+impl Resolve for Guard {
+    fn resolve(&self, name: Name) -> Resolving {
+        let reach = self.0;
+        Box::pin(async move {
+            // The port is the URL's; it is set by whoever connects.
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let allowed: Vec<SocketAddr> = found.filter(|at| reach.allows(at.ip())).collect();
+            if allowed.is_empty() {
+                return Err(Box::new(TargetError::Private(name.as_str().to_owned())).into());
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Whether an address is one of the public network, whatever form it is written in.
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _d] = ip.octets();
+    let special = match (a, b, c) {
+        // This network, private networks, loopback, multicast and what is reserved.
+        (0 | 10 | 127 | 224..=255, _, _)
+        | (172, 16..=31, _)
+        | (192, 168, _)
+        // Link-local, where clouds keep what a machine knows of itself.
+        | (169, 254, _)
+        // Between a provider and its customers.
+        | (100, 64..=127, _)
+        // Protocol assignments, documentation, the old relays of 6to4, benchmarks.
+        | (192, 0, 0 | 2)
+        | (192, 88, 99)
+        | (198, 18..=19, _)
+        | (198, 51, 100)
+        | (203, 0, 113) => true,
+        _ => false,
+    };
+    !special
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let v4 = |high: u16, low: u16| {
+        let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match ip.segments() {
+        // An IPv4 address in other clothes: mapped, translated, translated by a network of its own
+        // (whatever is behind that), 6to4.
+        [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => v4(high, low),
+        // Teredo and other protocol assignments, ORCHID, documentation, segment routing.
+        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
+        // All that is given out to the public network; the rest is local, multicast or nobody's.
+        [first, ..] => first & 0xe000 == 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOT_PUBLIC: &str = "0.0.0.0 10.1.2.3 100.64.0.1 100.127.255.255 127.0.0.1 127.255.0.1 \
+        169.254.169.254 172.16.0.1 172.31.255.255 192.0.0.1 192.0.2.1 192.168.1.1 198.18.0.1 \
+        198.19.255.255 198.51.100.7 203.0.113.9 224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255 :: ::1 \
+        ::127.0.0.1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 64:ff9b::10.0.0.1 \
+        64:ff9b::7f00:1 64:ff9b:1::8.8.8.8 2002:7f00:1:: 2002:a00:1::1 fe80::1 fec0::1 fc00::1 \
+        fd00:ec2::254 ff02::1 2001:db8::1 2001::1 2001:10::1 100::1 3fff::1 5f00::1";
+    const PUBLIC: &str = "1.1.1.1 8.8.8.8 100.63.255.255 100.128.0.1 172.15.0.1 172.32.0.1 \
+        169.253.1.1 192.0.1.1 198.17.0.1 223.255.255.255 2606:4700::1111 2a00:1450::1 \
+        ::ffff:8.8.8.8 64:ff9b::8.8.8.8 2002:808:808::1";
+
+    #[test]
+    fn only_addresses_of_the_public_network_are_public() {
+        for (texts, public) in [(NOT_PUBLIC, false), (PUBLIC, true)] {
+            for ip in texts.split_ascii_whitespace() {
+                assert_eq!(is_public(ip.parse().unwrap()), public, "{ip}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_public_url() {
+        let public = Reach::Public;
+        for text in ["https://example.com/a?b=c", "http://8.8.8.8:8080/", "http://[2606:4700::1]/"]
+        {
+            assert_eq!(public.read_target(text).unwrap().as_str(), text);
+        }
+        assert_eq!(
+            public.read_target("http://example.com").unwrap().as_str(),
+            "http://example.com/"
+        );
+        for text in ["", "example.com", "//example.com", "http://", "http://[::1", "nonsense"] {
+            assert_eq!(public.read_target(text), Err(TargetError::Shape), "{text}");
+        }
+        for text in ["ftp://example.com/", "file:///etc/passwd", "unix:/run/docker.sock"] {
+            assert_eq!(public.read_target(text), Err(TargetError::Scheme), "{text}");
+        }
+        let long = format!("http://example.com/{}", "a".repeat(2048));
+        assert_eq!(public.read_target(&long), Err(TargetError::Long));
+        // The many ways to write one address.
+        for text in [
+            "http://127.0.0.1/",
+            "http://127.1/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0177.0.0.1/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://localhost:8000/",
+            "http://LOCALHOST./",
+            "http://a.localhost/",
+            "http://169.254.169.254/latest/meta-data/",
+            "http://user@10.0.0.1/",
+            "http://[fd00:ec2::254]/",
+            "http://0/",
+        ] {
+            let refused = public.read_target(text).unwrap_err();
+            assert!(matches!(refused, TargetError::Private(_)), "{text}: {refused:?}");
+            Reach::Everywhere.read_target(text).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_means_this_machine_leads_nowhere() {
+        let resolve = async |reach| {
+            let name = "localhost".parse().unwrap();
+            Guard(reach).resolve(name).await.map(Iterator::count)
+        };
+        let Err(refused) = resolve(Reach::Public).await else { panic!("it was resolved") };
+        assert!(refused.to_string().contains("WEBHOOK_ALLOW_PRIVATE"), "{refused}");
+        assert!(resolve(Reach::Everywhere).await.unwrap() > 0);
+    }
+}
