@@ -50,10 +50,11 @@ pub struct JobFilter {
 }
 
 impl Engine {
-    /// A new job's id, for who has to know it before the job is submitted. Ids ascend with time.
+    /// A new job's id, for who has to know it before the job is submitted. Ids ascend.
     pub fn new_job_id(&self) -> JobId {
         let parts = &self.0.parts;
-        JobId::new(new_uuid(parts.clock.now(), &*parts.random))
+        let id = JobId::new(new_uuid(parts.clock.now(), &*parts.random));
+        self.0.work.ascending(id)
     }
 
     /// Submits a job; durable when this returns, and then done sooner or later, whatever happens.

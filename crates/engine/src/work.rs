@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use arrwdb_log::{LogError, Stream};
 use arrwdb_state::limits::{JOBS_FINISHED_BYTES_MAX, JOBS_FINISHED_MAX};
-use arrwdb_state::{Seq, Timestamp, Work, WorkCommand, WorkEntry, WorkRejection};
+use arrwdb_state::{JobId, Seq, Timestamp, Work, WorkCommand, WorkEntry, WorkRejection};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -47,6 +47,8 @@ pub(crate) struct Published {
     work: Mutex<Work>,
     pub(crate) unapplied: Unapplied,
     applied: watch::Sender<Seq>,
+    /// The last id that was given to a job.
+    last_job: Mutex<u128>,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
 }
 
@@ -57,6 +59,7 @@ impl Published {
             applied: watch::Sender::new(work.applied()),
             work: Mutex::new(work),
             unapplied: Unapplied::nothing(),
+            last_job: Mutex::new(0),
             requests: Mutex::new(Some(sender)),
         };
         (published, requests)
@@ -65,6 +68,14 @@ impl Published {
     /// Looks at it; briefly, as the writer waits meanwhile.
     pub(crate) fn look<T>(&self, at: impl FnOnce(&Work) -> T) -> T {
         at(&self.work.lock())
+    }
+
+    /// An id for a job, above all that were given before: `id`, if it is, else the next one. Ids
+    /// of one millisecond would be in no order.
+    pub(crate) fn ascending(&self, id: JobId) -> JobId {
+        let mut last = self.last_job.lock();
+        *last = u128::from_be_bytes(id.to_bytes()).max(last.saturating_add(1));
+        JobId::from_bytes(last.to_be_bytes())
     }
 
     /// The last record applied, as it changes.

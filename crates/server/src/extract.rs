@@ -15,6 +15,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::App;
@@ -78,6 +79,20 @@ impl<S: Send + Sync> FromRequestParts<S> for DocumentInLibrary {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let library = path_id(parts, state, "library_id").await?;
         Ok(Self { library, id: path_id(parts, state, "document_id").await? })
+    }
+}
+
+/// What stands in a path, as text; what is not UTF-8 once its percent signs are read is refused.
+#[derive(Debug, Clone)]
+pub(crate) struct TextPath<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for TextPath<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path(text)| Self(text))
+            .map_err(|error| Problem::new(&problem::INVALID_REQUEST, error.body_text()))
     }
 }
 

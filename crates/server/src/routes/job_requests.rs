@@ -23,6 +23,7 @@ use crate::problem::{self, Problem};
 
 /// Documents to add in the background.
 #[derive(Debug, ToSchema)]
+#[schema(example = json!({"library_id": "0191f4a2-7c3e-7abc-8def-0123456789ab", "documents": [{"title": "A title", "texts": ["Some words."]}]}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct BatchImport {
     #[schema(format = "uuid")]
@@ -63,6 +64,7 @@ pub(super) struct IndexRebuild {
 
 /// What to merge in the background.
 #[derive(Debug, ToSchema)]
+#[schema(example = json!({"library_id": "0191f4a2-7c3e-7abc-8def-0123456789ab"}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct IndexOptimize {
     #[schema(format = "uuid")]
@@ -77,6 +79,7 @@ pub(super) struct IndexOptimize {
 
 /// What to write to a file in the background.
 #[derive(Debug, ToSchema)]
+#[schema(example = json!({"library_id": "0191f4a2-7c3e-7abc-8def-0123456789ab", "format": "csv"}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct BatchExport {
     #[schema(format = "uuid")]
@@ -96,6 +99,7 @@ pub(super) struct BatchExport {
 
 /// What to delete in the background.
 #[derive(Debug, ToSchema)]
+#[schema(example = json!({"document_ids": ["0191f4a2-7c3e-7abc-8def-0123456789ab"]}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct BatchDelete {
     /// Ids of documents; about 1,600 fit into one job. What is no id fails alone.
@@ -114,6 +118,7 @@ pub(super) struct BatchDelete {
 
 /// When to do it.
 #[derive(Debug, ToSchema)]
+#[schema(example = json!({"priority": "low"}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct WithoutLibrary {
     #[schema(default = "normal")]

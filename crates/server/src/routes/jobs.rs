@@ -10,7 +10,7 @@ use arrwdb_engine::{EngineError, JobFilter, NewJob};
 use arrwdb_feed::LiveProgress;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header;
@@ -25,7 +25,7 @@ use super::answers::{as_time, percent, rfc3339};
 use super::job_requests::{self, Asked, Common};
 use super::seq_header;
 use crate::app::App;
-use crate::extract::{QueryPairs, WholeBody, check_encoding, query_fault, read_json};
+use crate::extract::{QueryPairs, TextPath, WholeBody, check_encoding, query_fault, read_json};
 use crate::jobs::{Format, Unsubmitted};
 use crate::limits::{ANSWER_PIECE_BYTES, JOB_PAGE_DEFAULT, JOB_PAGE_MAX, JOB_WAIT_SECONDS_MAX};
 use crate::moment::MinSeq;
@@ -479,7 +479,7 @@ fn job_id(text: &str) -> Result<JobId, Problem> {
 async fn one(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
     MinSeq(min_seq): MinSeq,
     query: QueryPairs,
 ) -> Result<Response, Problem> {
@@ -521,7 +521,7 @@ async fn one(
 async fn cancel(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
 ) -> Result<Response, Problem> {
     let id = job_id(&id)?;
     let written = app.engine().cancel_job(principal.tenant, id).await?;
@@ -565,7 +565,7 @@ async fn queue(_principal: Principal, State(app): State<App>) -> Json<Value> {
 async fn download(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
 ) -> Result<Response, Problem> {
     let id = job_id(&id)?;
     let (job, _seq) = app.engine().job(principal.tenant, id, None).await?;

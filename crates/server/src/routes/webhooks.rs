@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrwdb_engine::state::{SealedSecret, Seq, Timestamp, Webhook, WebhookId, WebhookStatus};
 use arrwdb_feed::{DeliveryStatus, Secret, WebhooksError};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use super::webhook_answers::{
 };
 use super::webhook_requests::{self as requests, Asked};
 use crate::app::App;
-use crate::extract::{QueryPairs, WholeBody, query_fault, read_json};
+use crate::extract::{QueryPairs, TextPath, WholeBody, query_fault, read_json};
 use crate::limits::{WEBHOOK_PAGE_DEFAULT, WEBHOOK_PAGE_MAX, WEBHOOK_SECRETS_MAX};
 use crate::moment::MinSeq;
 use crate::openapi::{ReadErrors, WriteErrors};
@@ -197,7 +197,7 @@ async fn list(
 async fn one(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
     MinSeq(min_seq): MinSeq,
 ) -> Result<Response, Problem> {
     let (webhook, seq) = find((&app, principal), &id, min_seq).await?;
@@ -212,7 +212,7 @@ async fn one(
 async fn change(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let id = webhook_id(&id)?;
@@ -234,7 +234,7 @@ async fn change(
 async fn delete(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
 ) -> Result<Response, Problem> {
     let id = webhook_id(&id)?;
     let written = app.engine().delete_webhook(principal.tenant, id).await?;
@@ -251,7 +251,7 @@ async fn delete(
 async fn rotate(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let id = webhook_id(&id)?;
@@ -294,7 +294,7 @@ async fn rotate(
 async fn deliveries(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
     query: QueryPairs,
 ) -> Result<Json<DeliveryList>, Problem> {
     let (webhook, _seq) = find((&app, principal), &id, None).await?;
@@ -325,7 +325,7 @@ async fn deliveries(
 async fn stats(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
 ) -> Result<Json<Value>, Problem> {
     let (webhook, _seq) = find((&app, principal), &id, None).await?;
     let figures = app.webhooks().figures(webhook.id);
@@ -353,7 +353,7 @@ async fn stats(
 async fn test(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
 ) -> Result<Json<Sent>, Problem> {
     let (webhook, _seq) = find((&app, principal), &id, None).await?;
     let delivery = app.webhooks().test(&webhook).await?;
@@ -371,7 +371,7 @@ async fn test(
 async fn dead_letters(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
     query: QueryPairs,
 ) -> Result<Json<DeadLetterList>, Problem> {
     let (webhook, _seq) = find((&app, principal), &id, None).await?;
@@ -399,7 +399,7 @@ fn letter_number(text: &str) -> Result<u64, Problem> {
 async fn redeliver(
     principal: Principal,
     State(app): State<App>,
-    Path((id, letter)): Path<(String, String)>,
+    TextPath((id, letter)): TextPath<(String, String)>,
 ) -> Result<Json<Sent>, Problem> {
     let (webhook, _seq) = find((&app, principal), &id, None).await?;
     let delivery = app.webhooks().redeliver(&webhook, letter_number(&letter)?).await?;
@@ -415,7 +415,7 @@ async fn redeliver(
 async fn redeliver_all(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
 ) -> Result<Json<Value>, Problem> {
     let (webhook, _seq) = find((&app, principal), &id, None).await?;
     let done = app.webhooks().redeliver_all(&webhook).await?;
@@ -433,7 +433,7 @@ async fn redeliver_all(
 async fn remove_dead_letter(
     principal: Principal,
     State(app): State<App>,
-    Path((id, letter)): Path<(String, String)>,
+    TextPath((id, letter)): TextPath<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let (webhook, _seq) = find((&app, principal), &id, None).await?;
     app.webhooks().remove_dead_letter(webhook.id, letter_number(&letter)?).await?;
@@ -450,7 +450,7 @@ async fn remove_dead_letter(
 async fn replay(
     principal: Principal,
     State(app): State<App>,
-    Path(id): Path<String>,
+    TextPath(id): TextPath<String>,
     WholeBody(body, _room): WholeBody,
 ) -> Result<Json<Value>, Problem> {
     let (webhook, _seq) = find((&app, principal), &id, None).await?;

@@ -301,14 +301,29 @@ struct Target {
     libraries: BTreeMap<&'static str, String>,
     document: String,
     query: String,
+    job: String,
+    webhook: String,
 }
+
+/// The library of examples.
+const EXAMPLE: &str = "0191f4a2-7c3e-7abc-8def-0123456789ab";
 
 impl Target {
     fn path(&self, operation: &Operation, library: &str) -> String {
-        let library = &self.libraries[library];
-        let path = operation.path.replace("{library_id}", library);
-        let path = path.replace("{document_id}", &self.document).replace("{slug}", "not-found");
-        path.replace("{query_id}", &self.query)
+        self.fill(&operation.path, library).replace("{slug}", "not-found")
+    }
+
+    /// A path with what is there in the places that are left.
+    fn fill(&self, path: &str, library: &str) -> String {
+        let path = path.replace("{library_id}", &self.libraries[library]);
+        let path = path.replace("{document_id}", &self.document);
+        let path = path.replace("{query_id}", &self.query).replace("{job_id}", &self.job);
+        path.replace("{webhook_id}", &self.webhook).replace("{letter_id}", NONE)
+    }
+
+    /// A body of a library that is there.
+    fn body(&self, body: &str, library: &str) -> String {
+        body.replace(EXAMPLE, &self.libraries[library])
     }
 }
 
@@ -326,12 +341,12 @@ fn body_cases(document: &Document, operation: &Operation, target: &Target) -> Ve
     };
     let mut cases = Vec::new();
     for (text, expected) in wrong_fields(document, body) {
-        cases.push(case("field", text.into_bytes(), expected));
+        cases.push(case("field", target.body(&text, "vectors").into_bytes(), expected));
     }
     for (text, expected) in wrong_bodies(body) {
         cases.push(case("body", text, expected));
     }
-    let example = body.example.to_string().into_bytes();
+    let example = target.body(&body.example.to_string(), "vectors").into_bytes();
     if !body.is_lines {
         for kind in ["text/plain", "multipart/form-data; boundary=x", "application/xml", "\u{e9}"] {
             let mut case = case("media type", example.clone(), Expected::Status(415));
@@ -349,7 +364,8 @@ fn body_cases(document: &Document, operation: &Operation, target: &Target) -> Ve
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn url_cases(operation: &Operation, target: &Target) -> Vec<Case> {
-    let example = operation.body.as_ref().map(|body| body.example.to_string());
+    let example = operation.body.as_ref();
+    let example = example.map(|body| target.body(&body.example.to_string(), "vectors"));
     let path = target.path(operation, "vectors");
     let case = |name: &str, path: String, expected| Case {
         name: name.to_owned(),
@@ -398,15 +414,13 @@ fn url_cases(operation: &Operation, target: &Target) -> Vec<Case> {
             NONE,
         ] {
             let path = operation.path.replace(&format!("{{{name}}}"), value);
-            let path = path.replace("{library_id}", &target.libraries["vectors"]);
-            let path = path.replace("{document_id}", &target.document);
-            let path = path.replace("{query_id}", &target.query);
+            let path = target.fill(&path, "vectors");
+            // Any text may be asked for: there is no such job.
+            let is_text = ["slug", "job_id", "webhook_id", "letter_id"].contains(&&**name);
             let expected = match value {
                 NONE if name != "slug" && operation.method != Method::PUT => Expected::Status(404),
                 NONE => Expected::Anything,
-                "%zz" | "%" | "x" | "{x}" if name != "slug" => {
-                    Expected::Field(format!("/path/{name}"))
-                }
+                "%zz" | "%" | "x" | "{x}" if !is_text => Expected::Field(format!("/path/{name}")),
                 _ => Expected::Refused,
             };
             cases.push(case("path", path, expected));
@@ -469,7 +483,14 @@ async fn fixture(server: &Server) -> Target {
     let query = json!({ "name": "kept", "embedding": [1.0, 0.0, 0.0], "distance_threshold": 0.1 });
     let query = server.post(&format!("/v1/libraries/{vectors}/standing-queries"), &query).await;
     let query = query.expect(201)["id"].as_str().expect("id").to_owned();
-    Target { libraries: BTreeMap::from([("vectors", vectors), ("texts", texts)]), document, query }
+    let job = json!({ "library_id": vectors, "run_at": "2100-01-01T00:00:00Z" });
+    let job = server.post("/v1/jobs/index-optimize", &job).await.expect(200);
+    let job = job["job_id"].as_str().expect("id").to_owned();
+    let webhook = json!({ "url": "http://127.0.0.1:9/hook", "events": ["job.failed"] });
+    let webhook = server.post("/v1/webhooks", &webhook).await;
+    let webhook = webhook.expect(201)["id"].as_str().expect("id").to_owned();
+    let libraries = BTreeMap::from([("vectors", vectors), ("texts", texts)]);
+    Target { libraries, document, query, job, webhook }
 }
 
 /// A library that no case touches, and what is in it.
@@ -489,7 +510,10 @@ async fn document(server: &Server) -> Document {
 
 #[tokio::test]
 async fn every_example_of_the_document_works() {
-    let site = Site::new().await;
+    let mut site = Site::new().await;
+    site.set("WEBHOOK_ALLOW_PRIVATE", "true");
+    let backups = tempfile::tempdir().expect("a folder");
+    site.set("BACKUP_TARGET", backups.path().to_str().expect("a path"));
     let server = site.start().await;
     let target = fixture(&server).await;
     for operation in document(&server).await.operations() {
@@ -497,8 +521,8 @@ async fn every_example_of_the_document_works() {
         let mut seen = Vec::new();
         for library in target.libraries.keys() {
             let path = target.path(&operation, library);
-            let answer =
-                server.raw(operation.method.clone(), &path, body.example.to_string()).await;
+            let example = target.body(&body.example.to_string(), library);
+            let answer = server.raw(operation.method.clone(), &path, example).await;
             let failures = answer.status < 300
                 && answer.json()["failed"].as_u64().unwrap_or(0) > 0
                 && operation.method != Method::DELETE;
@@ -512,6 +536,7 @@ async fn every_example_of_the_document_works() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn bad_input_is_refused_and_named_by_every_operation() {
     let mut site = Site::new().await;
+    site.set("WEBHOOK_ALLOW_PRIVATE", "true");
     site.set("MAX_REQUEST_SIZE", "65536");
     let server = site.start().await;
     let (kept, before) = canary(&server).await;
@@ -559,7 +584,8 @@ async fn run(server: &Server, case: Case) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nesting_of_any_depth_is_refused_by_every_operation() {
-    let site = Site::new().await;
+    let mut site = Site::new().await;
+    site.set("WEBHOOK_ALLOW_PRIVATE", "true");
     let server = site.start().await;
     let (kept, before) = canary(&server).await;
     let document = document(&server).await;
@@ -579,19 +605,18 @@ async fn nesting_of_any_depth_is_refused_by_every_operation() {
 #[tokio::test]
 async fn a_body_that_stops_or_dribbles_ends_at_every_operation() {
     let mut site = Site::new().await;
+    site.set("WEBHOOK_ALLOW_PRIVATE", "true");
     site.set("STREAM_IDLE_TIMEOUT_SECONDS", "1");
     let server = Arc::new(site.start().await);
     let target = fixture(&server).await;
     let mut running = Vec::new();
     for operation in document(&server).await.operations() {
         let Some(body) = operation.body else { continue };
-        let may_be_empty = ["/search/stream", "/index/rebuild"];
+        let may_be_empty =
+            ["/search/stream", "/index/rebuild", "/jobs/purge", "/jobs/backup", "/rotate-secret"];
         let may_be_empty = may_be_empty.iter().any(|end| operation.path.ends_with(end));
         assert!(body.is_required || may_be_empty);
-        let path = target.libraries["vectors"].clone();
-        let path = operation.path.replace("{library_id}", &path);
-        let path = path.replace("{document_id}", &target.document);
-        let path = path.replace("{query_id}", &target.query);
+        let path = target.fill(&operation.path, "vectors");
         let (server, method) = (Arc::clone(&server), operation.method);
         running.push(tokio::spawn(async move {
             let head = raw::head(&server, &method, &path, &[("content-length", "1000".to_owned())]);

@@ -11,17 +11,20 @@ const DIMENSION: usize = 1024;
 const FAR: u64 = 1_000_000_000;
 
 /// Reads below `/v1` of which no state of a library is asked: why `min_seq` means nothing there.
-const STATELESS: [(&str, &str); 7] = [
+const STATELESS: [(&str, &str); 9] = [
     ("event_stream", "goes on for ever from the place it is asked for"),
     ("events", "says where to go on with `next`"),
     ("event_stats", "figures of the process"),
     ("event_statistics", "figures of the process"),
     ("event_schema", "always the same"),
+    ("get_job_queue", "figures of the process"),
+    ("download_export", "is a file that does not change"),
     ("websocket", "is a connection: what is read over it says at which number"),
     ("websocket_stats", "figures of the process"),
 ];
 /// Reads of what has no past: `as_of` is refused.
-const NO_PAST: [&str; 3] = ["list_libraries", "list_standing_queries", "get_standing_query"];
+const NO_PAST: [&str; 5] =
+    ["list_libraries", "list_standing_queries", "get_standing_query", "list_jobs", "get_job"];
 /// Writes whose answer is under way before the number is known; what says it there.
 const NUMBERED_INSIDE: [(&str, &str); 0] = [];
 
@@ -64,7 +67,7 @@ fn operations(document: &Value) -> Vec<Operation> {
 }
 
 /// What an operation is sent; a new one has to be named here.
-fn body(operation: &str, document: &str) -> Value {
+fn body(operation: &str, library: &str, document: &str) -> Value {
     let vector = vec![0.5; DIMENSION];
     let with_vector = json!({ "title": "v", "chunks": [{ "text": "v", "embedding": vector }] });
     let with_text = json!({ "title": "t", "texts": ["some words"] });
@@ -76,12 +79,19 @@ fn body(operation: &str, document: &str) -> Value {
         "add_document_with_embeddings" => with_vector,
         "add_documents" => json!({ "documents": [with_text] }),
         "add_documents_with_embeddings" => json!({ "documents": [with_vector] }),
-        "delete_documents" => json!({ "document_ids": [document] }),
+        "delete_documents" | "submit_batch_delete" => json!({ "document_ids": [document] }),
         "create_standing_query" => {
             json!({ "name": "named", "embedding": vector, "distance_threshold": 0.5 })
         }
         "update_standing_query" => json!({ "name": "renamed" }),
+        "submit_batch_import" => json!({ "library_id": library, "documents": [with_text] }),
+        "submit_batch_export" | "submit_index_rebuild" | "submit_index_optimize" => {
+            json!({ "library_id": library })
+        }
         "delete_standing_query"
+        | "submit_purge"
+        | "submit_backup"
+        | "cancel_job"
         | "rebuild_index"
         | "optimize_index"
         | "purge"
@@ -97,7 +107,7 @@ fn body(operation: &str, document: &str) -> Value {
 async fn filled(server: &Server) -> (String, String, u64) {
     let library = server.library().await;
     let path = format!("/v1/libraries/{library}/standing-queries");
-    server.post(&path, &body("create_standing_query", "")).await.expect(201);
+    server.post(&path, &body("create_standing_query", &library, "")).await.expect(201);
     let path = format!("/v1/libraries/{library}/documents");
     let added = server.post(&path, &json!({ "title": "first", "texts": ["some words"] })).await;
     let id = added.expect(201)["id"].as_str().expect("id").to_owned();
@@ -106,6 +116,11 @@ async fn filled(server: &Server) -> (String, String, u64) {
 
 async fn path_of(server: &Server, operation: &Operation, library: &str, document: &str) -> String {
     let path = operation.path.replace("{library_id}", library).replace("{document_id}", document);
+    if path.contains("{job_id}") {
+        let job = json!({ "library_id": library, "run_at": "2100-01-01T00:00:00Z" });
+        let job = server.post("/v1/jobs/index-optimize", &job).await.expect(200);
+        return path.replace("{job_id}", job["job_id"].as_str().expect("id"));
+    }
     if !path.contains("{query_id}") {
         return path;
     }
@@ -114,11 +129,16 @@ async fn path_of(server: &Server, operation: &Operation, library: &str, document
     path.replace("{query_id}", &id)
 }
 
-async fn ask(server: &Server, operation: &Operation, path: &str, document: &str) -> Answer {
+async fn ask(
+    server: &Server,
+    operation: &Operation,
+    path: &str,
+    (library, document): (&str, &str),
+) -> Answer {
     if operation.method == Method::GET {
         return server.get(path).await;
     }
-    let body = body(&operation.id, document).to_string();
+    let body = body(&operation.id, library, document).to_string();
     server.raw(operation.method.clone(), path, body).await
 }
 
@@ -145,15 +165,16 @@ async fn every_read_waits_for_a_number_and_names_the_one_that_it_is_true_at() {
         assert!(read.parameters.iter().any(|name| name == "min_seq"), "{id} describes no min_seq");
         assert!(read.has_header, "{id} describes no X-Arrwdb-Seq");
         let path = path_of(&server, read, &library, &document).await;
-        let asked =
-            async |query: String| ask(&server, read, &format!("{path}?{query}"), &document).await;
+        let asked = async |query: String| {
+            ask(&server, read, &format!("{path}?{query}"), (&library, &document)).await
+        };
         let refused = asked(format!("min_seq={FAR}")).await;
         let problem = refused.problem(409, "SeqNotReachedError");
         assert!(problem["current_seq"].as_u64().expect("current_seq") > seq, "{id}");
         let request = server.request(read.method.clone(), &path).header("X-Arrwdb-Seq", FAR);
         let request = match read.method {
             Method::GET => request,
-            _ => request.json(&body(id, &document)),
+            _ => request.json(&body(id, &library, &document)),
         };
         server.send(request).await.problem(409, "SeqNotReachedError");
         let answer = asked(format!("min_seq={seq}")).await;
@@ -184,7 +205,9 @@ async fn check_past(read: &Operation, asked: &impl AsyncFn(String) -> Answer, se
 
 #[tokio::test]
 async fn every_write_names_its_number() {
-    let site = Site::new().await;
+    let mut site = Site::new().await;
+    let backups = tempfile::tempdir().expect("a folder");
+    site.set("BACKUP_TARGET", backups.path().to_str().expect("a path"));
     let server = site.start().await;
     let mut writes = 0;
     for write in described(&server).await.iter().filter(|operation| !operation.reads()) {
@@ -196,7 +219,7 @@ async fn every_write_names_its_number() {
         assert!(write.has_header, "{id} describes no X-Arrwdb-Seq");
         let (library, document, seq) = filled(&server).await;
         let path = path_of(&server, write, &library, &document).await;
-        let answer = ask(&server, write, &path, &document).await;
+        let answer = ask(&server, write, &path, (&library, &document)).await;
         assert!((200..300).contains(&answer.status), "{id}: {}", answer.text());
         assert!(answer.seq() >= seq, "{id}: {} after {seq}", answer.seq());
     }
