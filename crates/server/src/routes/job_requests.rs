@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::index_settings::IndexSettings;
 use super::ingest::is_end_of_export;
-use super::requests::{AddDocument, read_time};
+use super::requests::read_time;
 use crate::app::App;
 use crate::extract::{Pace, QueryPairs, next_data, query_fault};
 use crate::jobs::{Format, Unsubmitted};
@@ -28,8 +28,10 @@ use crate::problem::{self, Problem};
 pub(super) struct BatchImport {
     #[schema(format = "uuid")]
     library_id: String,
-    /// As the lines of `documents/stream`: unknown keys become custom metadata.
-    documents: Vec<AddDocument>,
+    /// As the lines of `documents/stream`: unknown keys become custom metadata. They are looked at
+    /// when they are imported; one that is wrong fails alone.
+    #[schema(value_type = Vec<Object>)]
+    documents: Vec<Value>,
     /// `low`, `normal` or `high`.
     #[schema(default = "normal")]
     priority: Option<String>,
@@ -383,11 +385,13 @@ pub(super) fn is_lines(headers: &HeaderMap) -> bool {
 
 /// What the query string says of an import whose body is lines.
 pub(super) fn of_query(query: &QueryPairs) -> Result<Asked, Problem> {
-    let library = query
-        .text("library_id")
-        .ok_or_else(|| query_fault("library_id", "is required"))?
-        .parse::<LibraryId>()
-        .map_err(|error| query_fault("library_id", &error.to_string()))?;
+    let library = match query.text("library_id") {
+        None => None,
+        Some(text) => {
+            let parsed = text.parse::<LibraryId>();
+            Some(parsed.map_err(|error| query_fault("library_id", &error.to_string()))?)
+        }
+    };
     let priority = match query.text("priority") {
         None => None,
         Some(name) => {
@@ -413,7 +417,7 @@ pub(super) fn of_query(query: &QueryPairs) -> Result<Asked, Problem> {
         }
     };
     let common = Common { priority, run_at, retries_max };
-    Ok(Asked { library: Some(library), parameters: "{}".to_owned(), common })
+    Ok(Asked { library, parameters: "{}".to_owned(), common })
 }
 
 /// Bytes of a body after which the disk is looked at again.

@@ -278,9 +278,12 @@ async fn batch_import(
     check_enabled(&app)?;
     let id = app.engine().new_job_id();
     let kind = JobKind::BatchImport;
+    let asked = job_requests::of_query(&query)?;
     if job_requests::is_lines(request.headers()) {
         check_encoding(request.headers())?;
-        let asked = job_requests::of_query(&query)?;
+        if asked.library.is_none() {
+            return Err(query_fault("library_id", "is required"));
+        }
         check_library(&app, principal, asked.library).await?;
         let input = job_requests::spool(&app, id, request.into_body()).await?;
         return submit((&app, principal), (kind, id), asked, Some(input)).await;
