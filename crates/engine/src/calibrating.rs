@@ -165,7 +165,7 @@ impl Inner {
         // All of the nearest are found by an exact search, whatever is measured.
         if plan.basis != RecallBasis::Measured
             && wanted < 1.0
-            && let Ok(handle) = self.handle(snapshot.spec.id)
+            && let Ok(handle) = self.active(snapshot.spec.id)
         {
             self.calibrating.want(&handle);
         }

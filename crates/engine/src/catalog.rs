@@ -72,24 +72,29 @@ async fn apply(
     };
     let seq = Seq::new(appended.inspect_err(|_failed| engine.catalog_unapplied.advance(None))?);
     let next = Catalog::clone(&catalog).apply(seq, &entry);
-    let value = subject(&entry).and_then(|id| next.get(id).or_else(|| catalog.get(id)).cloned());
+    let of = |catalog: &Catalog, id| catalog.library(id).or_else(|| catalog.get(id)).cloned();
+    let value = subject(&entry).and_then(|id| of(&next, id).or_else(|| of(&catalog, id)));
     publish(engine, next);
     match &entry {
         CatalogEntry::LibraryCreated(spec) => {
-            engine.add_library(spec.id, seq);
+            engine.add_library(spec.id, seq, spec.generation_of.is_some());
         }
         CatalogEntry::IndexChanged { id, .. } => {
-            if let Ok(handle) = engine.handle(*id) {
+            for handle in engine.generations_of(*id) {
                 engine.want_indexes(&handle);
             }
         }
+        CatalogEntry::GenerationActivated { id, .. } => engine.take_turns(*id),
         CatalogEntry::LibraryUpdated { .. }
         | CatalogEntry::IndexBuilt { .. }
+        | CatalogEntry::GenerationPrepared { .. }
         | CatalogEntry::Purged { .. } => {}
-        CatalogEntry::LibraryDeleted { id, .. } => {
-            close(engine, *id);
-            if catalog.companion(*id).is_some() {
-                close(engine, id.companion());
+        CatalogEntry::LibraryDeleted { .. } | CatalogEntry::GenerationDiscarded { .. } => {
+            for id in catalog.removed_by(&entry) {
+                close(engine, id);
+            }
+            if let CatalogEntry::LibraryDeleted { id, .. } = entry {
+                engine.carrying.forget(id);
             }
         }
     }
@@ -120,8 +125,9 @@ fn close(engine: &Inner, id: LibraryId) {
 impl Inner {
     /// Makes the library that was created at `seq` reachable; it is opened on first use, as all
     /// are. Only the catalog's writer does this.
-    fn add_library(&self, id: LibraryId, seq: Seq) {
+    fn add_library(&self, id: LibraryId, seq: Seq, passive: bool) {
         let handle = Arc::new(Handle::closed(id, Counts::nothing(), seq, &self.gauges));
+        handle.passive.store(passive, Ordering::SeqCst);
         let mut handles = self.handles.load_full();
         Arc::make_mut(&mut handles).insert(id, handle);
         self.handles.store(handles);
@@ -134,15 +140,19 @@ fn subject(entry: &CatalogEntry) -> Option<LibraryId> {
         CatalogEntry::LibraryUpdated { id, .. }
         | CatalogEntry::LibraryDeleted { id, .. }
         | CatalogEntry::IndexChanged { id, .. }
-        | CatalogEntry::IndexBuilt { id, .. } => Some(*id),
+        | CatalogEntry::IndexBuilt { id, .. }
+        | CatalogEntry::GenerationPrepared { id, .. }
+        | CatalogEntry::GenerationActivated { id, .. }
+        | CatalogEntry::GenerationDiscarded { id, .. } => Some(*id),
         CatalogEntry::Purged { .. } => None,
     }
 }
 
-fn refused(rejection: CatalogRejection) -> EngineError {
+pub(crate) fn refused(rejection: CatalogRejection) -> EngineError {
     match rejection {
         CatalogRejection::NotFound(id) => EngineError::LibraryNotFound(id),
         CatalogRejection::Exists(id) => EngineError::LibraryExists(id),
         CatalogRejection::Full => EngineError::TooManyLibraries(rejection.to_string()),
+        CatalogRejection::Generation(detail) => EngineError::Generation(detail.into()),
     }
 }

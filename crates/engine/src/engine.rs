@@ -9,8 +9,8 @@ use arrwdb_embed::{EmbedStatus, Embedder, ModelRequest};
 use arrwdb_log::{DirLock, Log, LogStats};
 use arrwdb_state::limits::{DIMENSIONS_MAX, LIBRARY_DESCRIPTION_CHARS_MAX};
 use arrwdb_state::{
-    BatchId, BatchNote, Catalog, CatalogCommand, DocumentId, LibraryId, LibrarySpec, ModelName,
-    Seq, TenantId, check_library_name,
+    BatchId, BatchNote, Catalog, CatalogCommand, DocumentId, Generations, LibraryId, LibrarySpec,
+    ModelName, Seq, TenantId, check_library_name,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -21,6 +21,7 @@ use crate::catalog::{self, change};
 use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
 use crate::error::EngineError;
+use crate::generations::Carrying;
 use crate::handle::{Counts, Handle, Handles};
 use crate::held::Held;
 use crate::indexing::check_index;
@@ -121,6 +122,8 @@ pub(crate) struct Inner {
     pub(crate) scrubbed: Mutex<ScrubReport>,
     pub(crate) lock: Mutex<Option<DirLock>>,
     pub(crate) embedding_times: EmbeddingTimes,
+    /// What is carried from active generations to others.
+    pub(crate) carrying: Carrying,
 }
 
 /// Tasks that are waited for when the engine closes.
@@ -194,8 +197,11 @@ impl Engine {
         let inner = &self.0;
         let log_stats = inner.log.stats();
         let handles = inner.handles.load();
-        // What holds standing queries is no library of anybody's.
-        let libraries = || handles.values().filter(|handle| !handle.id.is_companion());
+        // What holds standing queries, or waits beside what is read, is no library of anybody's.
+        let libraries = || {
+            let handles = handles.values().filter(|handle| !handle.id.is_companion());
+            handles.filter(|handle| !handle.passive.load(Ordering::SeqCst))
+        };
         let counts = || libraries().map(|handle| handle.counts());
         let open = libraries().filter(|handle| handle.residence().is_ok()).count();
         let poisoned = "a write or sync failed; start the server again";
@@ -259,6 +265,7 @@ impl Engine {
             model,
             dimension,
             companion_of: None,
+            generation_of: None,
         };
         inner.change_catalog(CatalogCommand::Create(spec)).await
     }
@@ -343,7 +350,7 @@ impl Engine {
     /// Has measured, in the background, what searches of a library find, unless that is known.
     pub fn want_calibration(&self, tenant: TenantId, id: LibraryId) {
         let owned = self.0.catalog.load().owned(tenant, id).is_ok();
-        if let (true, Ok(handle)) = (owned, self.0.handle(id)) {
+        if let (true, Ok(handle)) = (owned, self.0.active(id)) {
             self.0.calibrating.want(&handle);
         }
     }
@@ -447,7 +454,8 @@ impl Engine {
         self.0.search(tenant, library, request, at.into()).await
     }
 
-    /// The vector that a search for a text is a search for, for who searches for it many times.
+    /// The vector that a search for a text is a search for, for who searches for it many times, and
+    /// the model that made it.
     ///
     /// # Errors
     /// As [`Engine::search`] for the same text.
@@ -456,9 +464,9 @@ impl Engine {
         tenant: TenantId,
         library: LibraryId,
         text: String,
-    ) -> Result<Vec<f32>, EngineError> {
+    ) -> Result<(Vec<f32>, ModelName), EngineError> {
         let spec = self.0.spec(tenant, library, None).await?;
-        self.0.embedded(&spec, text).await
+        Ok((self.0.embedded(&spec, text).await?, spec.model.clone()))
     }
 }
 
@@ -483,10 +491,10 @@ impl Inner {
         let of_tenant = || {
             let (catalog, handles) = (self.catalog.load_full(), self.handles.load_full());
             let of_tenant = |spec: &&Arc<LibrarySpec>| spec.tenant == tenant;
-            let specs = catalog.iter().filter(of_tenant);
             // A library of standing queries is nobody's to see.
-            let specs = specs.filter(|spec| spec.companion_of.is_none());
-            let found = specs.map(|spec| (spec.clone(), handles.get(&spec.id).cloned()));
+            let specs = catalog.owners_libraries().filter(of_tenant);
+            let handle = |id| handles.get(&catalog.active(id)).cloned();
+            let found = specs.map(|spec| (spec.clone(), handle(spec.id)));
             found.collect::<Vec<_>>()
         };
         if let Some(wanted) = min_seq {
@@ -510,8 +518,8 @@ impl Inner {
         Ok((overviews.collect(), seq))
     }
 
-    /// The model and dimension of a new library, fixed from here on.
-    fn model_for(&self, new: &NewLibrary) -> Result<(ModelName, u32), EngineError> {
+    /// The model and dimension of a new library.
+    pub(crate) fn model_for(&self, new: &NewLibrary) -> Result<(ModelName, u32), EngineError> {
         let invalid =
             |field: &str, detail: String| EngineError::Invalid { field: field.into(), detail };
         let provider = match &new.embedding_provider {
@@ -568,6 +576,12 @@ impl Inner {
         find().ok_or(EngineError::LibraryNotFound(id))
     }
 
+    /// Where a library is read and written; of a generation or a companion, itself.
+    pub(crate) fn active(&self, id: LibraryId) -> Result<Arc<Handle>, EngineError> {
+        self.handle(self.catalog.load().active(id))
+            .map_err(|_gone| EngineError::LibraryNotFound(id))
+    }
+
     pub(crate) fn handle(&self, id: LibraryId) -> Result<Arc<Handle>, EngineError> {
         self.handles.load().get(&id).cloned().ok_or(EngineError::LibraryNotFound(id))
     }
@@ -578,15 +592,55 @@ impl Inner {
         id: LibraryId,
         at: Moment,
     ) -> Result<Snapshot, EngineError> {
-        let spec = self.spec(tenant, id, at.reached()).await?;
-        let handle = self.handle(id)?;
+        loop {
+            let (spec, handle, since) = self.placed(tenant, id, at.reached()).await?;
+            match self.snapshot_of((spec, since), &handle, at).await {
+                // A generation that was discarded meanwhile; the library has another one.
+                Err(EngineError::LibraryNotFound(_)) if self.is_moved(id, &handle) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// A library as its owner sees it, where it is read, and since which record that is there.
+    pub(crate) async fn placed(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+        min_seq: Option<Seq>,
+    ) -> Result<(Arc<LibrarySpec>, Arc<Handle>, Seq), EngineError> {
+        self.spec(tenant, id, min_seq).await?;
+        loop {
+            // One look at the catalog: what is said of the library and where it is go together.
+            let catalog = self.catalog.load_full();
+            let spec =
+                catalog.owned(tenant, id).map_err(|_gone| EngineError::LibraryNotFound(id))?;
+            let since = catalog.generations(id).map_or(Seq::START, Generations::since);
+            if let Ok(handle) = self.handle(catalog.active(id)) {
+                return Ok((spec.clone(), handle, since));
+            }
+            if self.catalog.load().active(id) == catalog.active(id) {
+                return Err(EngineError::LibraryNotFound(id));
+            }
+        }
+    }
+
+    async fn snapshot_of(
+        self: &Arc<Self>,
+        (spec, since): (Arc<LibrarySpec>, Seq),
+        handle: &Arc<Handle>,
+        at: Moment,
+    ) -> Result<Snapshot, EngineError> {
         if let Some(wanted) = at.reached() {
-            self.wait_for(&handle, wanted).await?;
+            self.wait_for(handle, wanted).await?;
+        }
+        if let Some(wanted) = at.as_of.filter(|wanted| *wanted < since) {
+            return Err(EngineError::HistoryGone { wanted, oldest: since });
         }
         // What is published is true up to here: looked at before the library is, so that whatever
         // was published by then is in the view.
         let quiet = handle.published_to(self.log.durable());
-        let view = self.opened(&handle).await?.view();
+        let view = self.opened(handle).await?.view();
         let calibrated = handle.measured.get();
         let seq = at.as_of.unwrap_or(view.applied().max(quiet));
         let view = match at.as_of {

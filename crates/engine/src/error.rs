@@ -39,6 +39,9 @@ pub enum EngineError {
     /// There are as many webhooks as there may be.
     #[error("{0}")]
     TooManyWebhooks(String),
+    /// The library's embedding models are not in a state in which that can be done.
+    #[error("{0}")]
+    Generation(String),
     /// A library with this id exists already.
     #[error("Library {0} exists already")]
     LibraryExists(LibraryId),

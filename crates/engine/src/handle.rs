@@ -65,6 +65,12 @@ pub(crate) struct Handle {
     pub(crate) measured: Measured,
     /// Set once the library is deleted.
     pub(crate) deleted: AtomicBool,
+    /// Whether it is a generation that is not active: it is written to only by who carries
+    /// documents to it from the active one.
+    pub(crate) passive: AtomicBool,
+    /// Set while another generation of the library is about to become the active one: nobody else's
+    /// writes are taken then either.
+    pub(crate) sealed: AtomicBool,
     /// Set once it takes no more requests: deleted, or the engine closes.
     shut: AtomicBool,
     /// The tick of upkeep at which it was last asked for something.
@@ -101,10 +107,15 @@ impl Open {
     }
 
     /// Hands a command to the writer, which answers when it is durable and published, or refused.
-    pub(crate) fn send(&self, command: Command, room: Option<Room>) -> Result<Answer, NotSent> {
+    pub(crate) fn send(
+        &self,
+        command: Command,
+        room: Option<Room>,
+        by: Author,
+    ) -> Result<Answer, NotSent> {
         let (reply, answer) = oneshot::channel();
         let Some(writer) = self.writer.load_full() else { return Err(NotSent::Closing(command)) };
-        match writer.try_send(Request::Write { command, room, reply }) {
+        match writer.try_send(Request::Write { command, room, by, reply }) {
             Ok(()) => Ok(answer),
             Err(mpsc::error::TrySendError::Closed(Request::Write { command, .. })) => {
                 // Whoever closes a library takes its writer away first; one that is still there
@@ -168,8 +179,11 @@ pub(crate) enum Request {
         command: Command,
         /// Kept until the command is answered, whether or not its caller waits.
         room: Option<Room>,
+        by: Author,
         reply: oneshot::Sender<Result<WriteDone, EngineError>>,
     },
+    /// Say what is applied when nothing is in flight.
+    Settle { reply: oneshot::Sender<Seq> },
     /// Give the view between two records, and keep its segments as they are until the thaw.
     Freeze { reply: oneshot::Sender<Frozen> },
     /// Put merged segments in the place of their inputs, and end the freeze.
@@ -181,6 +195,15 @@ pub(crate) enum Request {
     /// Close the library, if everything is in files when all that was asked for is done. The
     /// answer says whether it is closed.
     Close { closed: oneshot::Sender<bool> },
+}
+
+/// Who asks for a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Author {
+    /// Somebody who sees the library as one.
+    Caller,
+    /// Who carries documents from the active generation to the other one.
+    Carrier,
 }
 
 /// A view that has every record of its library up to a number.
@@ -230,6 +253,8 @@ impl Handle {
             halted: AtomicBool::new(false),
             measured: Measured::default(),
             deleted: AtomicBool::new(false),
+            passive: AtomicBool::new(false),
+            sealed: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
             memory: gauges.memory.share(),
@@ -351,6 +376,34 @@ impl Handle {
     /// What a writer answered; it is gone without an answer only with its library.
     pub(crate) async fn answer(&self, answer: Answer) -> Result<WriteDone, EngineError> {
         answer.await.unwrap_or_else(|_writer_gone| Err(self.gone()))
+    }
+
+    /// Whether it does not take what this author writes.
+    pub(crate) fn refuses(&self, by: Author) -> bool {
+        let passive = self.passive.load(Ordering::SeqCst);
+        match by {
+            Author::Caller => passive || self.sealed.load(Ordering::SeqCst),
+            Author::Carrier => !passive,
+        }
+    }
+
+    /// The last record applied, once nothing is in flight that was asked for before.
+    pub(crate) async fn settled(&self) -> Seq {
+        loop {
+            // Registered before looking, so that no opening or closing in between is missed.
+            let progress = self.progress.notified();
+            let (reply, answer) = oneshot::channel();
+            if self.ask(Request::Settle { reply }).await.is_ok()
+                && let Ok(applied) = answer.await
+            {
+                return applied;
+            }
+            // One that is closed has nothing in flight; one that closes may have.
+            if self.residence().is_err() || self.check().is_err() {
+                return self.counts().applied;
+            }
+            progress.await;
+        }
     }
 
     /// The view between two records; its segments are not merged in memory until

@@ -124,7 +124,16 @@ impl Inner {
                  the log: those of the records between will not be matched"
             );
         }
-        expired.min(held).min(jobs).max(expired_twice)
+        let carried = self.carried_from();
+        if expired_twice > carried && self.log.first() <= expired_twice {
+            tracing::error!(
+                up_to = expired_twice,
+                carried,
+                "changes were not carried to the vectors of a second embedding model in time and \
+                 are removed from the log: these can only be discarded"
+            );
+        }
+        expired.min(held).min(jobs).min(carried).max(expired_twice)
     }
 }
 

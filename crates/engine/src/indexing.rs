@@ -58,7 +58,7 @@ impl Inner {
             let command = CatalogCommand::ChangeIndex { tenant, id, index: new };
             self.change_catalog(command).await?.seq
         };
-        let handle = self.handle(id)?;
+        let handle = self.active(id)?;
         self.opened(&handle).await?;
         self.upkeep.checkpoint_now(&handle).await?;
         self.builder.reach(&handle, Target::Structures).await?;
@@ -78,7 +78,7 @@ impl Inner {
         self.check_disk()?;
         let started = Instant::now();
         let before = self.snapshot(tenant, id, Moment::default()).await?;
-        let handle = self.handle(id)?;
+        let handle = self.active(id)?;
         self.upkeep.checkpoint_now(&handle).await?;
         let rows_dropped = self.builder.reach(&handle, Target::OneFile).await?;
         // Names what was merged, so that its inputs can go.

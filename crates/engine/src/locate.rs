@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrwdb_state::{DocumentId, LibraryId, Seq, View};
+use arrwdb_state::{DocumentId, Generations, LibraryId, Seq, View};
 
 use crate::engine::Inner;
 use crate::error::EngineError;
@@ -19,7 +19,7 @@ struct Hunt {
     /// When they have to have lived, if not now.
     as_of: Option<Seq>,
     /// Libraries not looked into yet, in their order.
-    left: VecDeque<Arc<Handle>>,
+    left: VecDeque<(LibraryId, Arc<Handle>)>,
     /// What kept the first library from being looked into that could not be.
     unread: Option<EngineError>,
 }
@@ -35,18 +35,27 @@ impl Inner {
         at: Moment,
     ) -> Result<Vec<Option<LibraryId>>, EngineError> {
         let mut left = VecDeque::with_capacity(libraries.len());
+        let mut unread = None;
         for id in libraries {
             // One that is deleted since it was listed holds nothing.
-            let Ok(handle) = self.handle(id) else { continue };
+            let Ok(handle) = self.active(id) else { continue };
+            if let Some(wanted) = at.as_of {
+                let catalog = self.catalog.load();
+                let since = catalog.generations(id).map_or(Seq::START, Generations::since);
+                if wanted < since {
+                    unread = unread.or(Some(EngineError::HistoryGone { wanted, oldest: since }));
+                    continue;
+                }
+            }
             if let Some(wanted) = at.reached() {
                 self.wait_for(&handle, wanted).await?;
             }
-            left.push_back(handle);
+            left.push_back((id, handle));
         }
         let found = vec![None; ids.len()];
-        let mut hunt = Hunt { ids, found, as_of: at.as_of, left, unread: None };
+        let mut hunt = Hunt { ids, found, as_of: at.as_of, left, unread };
         while let Some(next) = hunt.next() {
-            let permit = match next.residence() {
+            let permit = match next.1.residence() {
                 Ok(_open) => None,
                 Err(_closed) => Some(self.permit_to_open().await?),
             };
@@ -87,7 +96,7 @@ impl Inner {
     fn named(&self, id: LibraryId, mut error: EngineError) -> EngineError {
         if let EngineError::Damaged { detail } | EngineError::Storage { detail } = &mut error {
             let catalog = self.catalog.load();
-            let name = catalog.get(id).map_or("", |spec| spec.name.as_str());
+            let name = catalog.library(id).map_or("", |spec| spec.name.as_str());
             *detail = format!("the library {name:?} ({id}) cannot be looked into: {detail}");
         }
         error
@@ -96,12 +105,12 @@ impl Inner {
 
 impl Hunt {
     /// The next library to be looked into, while there is something to be found.
-    fn next(&mut self) -> Option<Arc<Handle>> {
+    fn next(&mut self) -> Option<(LibraryId, Arc<Handle>)> {
         if self.found.iter().all(Option::is_some) {
             return None;
         }
         let now = self.as_of.is_none();
-        let nothing = |handle: &Arc<Handle>| match handle.residence() {
+        let nothing = |(_id, handle): &(LibraryId, Arc<Handle>)| match handle.residence() {
             // One that is empty may have held something before.
             Err(counts) => counts.applied == Seq::START || (now && counts.documents == 0),
             Ok(_open) => false,
@@ -115,26 +124,37 @@ impl Hunt {
     /// Looks into the next library, which may be closed, and into those behind it that are open.
     fn go_on(&mut self, engine: &Inner) {
         let mut may_open = true;
-        while let Some(handle) = self.next() {
+        while let Some((id, handle)) = self.next() {
             if !std::mem::take(&mut may_open) && handle.residence().is_err() {
                 return;
             }
             self.left.pop_front();
-            if let Err(error) = self.look_for(engine, &handle) {
-                self.unread.get_or_insert_with(|| engine.named(handle.id, error));
+            if let Err(error) = self.look_for(engine, (id, &handle)) {
+                self.unread.get_or_insert_with(|| engine.named(id, error));
             }
         }
     }
 
-    fn look_for(&mut self, engine: &Inner, handle: &Handle) -> Result<(), EngineError> {
-        let Some(view) = engine.look_into(handle)? else { return Ok(()) };
+    fn look_for(
+        &mut self,
+        engine: &Inner,
+        (library, handle): (LibraryId, &Handle),
+    ) -> Result<(), EngineError> {
+        let view = match engine.look_into(handle)? {
+            // A generation that was discarded meanwhile: the library has another one.
+            None if engine.is_moved(library, handle) => {
+                engine.look_into(&*engine.active(library)?)?
+            }
+            view => view,
+        };
+        let Some(view) = view else { return Ok(()) };
         for (id, place) in self.ids.iter().zip(&mut self.found) {
             let lives = || match self.as_of {
                 None => Ok(view.contains(*id)?),
                 Some(seq) => view.contained(*id, seq).map_err(|error| not_kept(seq, error)),
             };
             if place.is_none() && lives()? {
-                *place = Some(handle.id);
+                *place = Some(library);
             }
         }
         Ok(())

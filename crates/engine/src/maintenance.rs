@@ -424,7 +424,7 @@ pub(crate) fn snapshot_and_trim(engine: &Inner, keep: Keep) -> Result<TrimReport
                 engine.work.look(Work::needed_after),
             )
         }
-        Keep::Nothing => engine.held.followed_to(),
+        Keep::Nothing => engine.held.followed_to().min(engine.carried_from()),
     };
     let report = engine.log.trim(expired.min(covered))?;
     if report.files > 0 {

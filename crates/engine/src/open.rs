@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -26,6 +26,7 @@ use crate::config::{EngineConfig, EngineParts};
 use crate::embedding_times::EmbeddingTimes;
 use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, write_room_kib};
 use crate::error::EngineError;
+use crate::generations::Carrying;
 use crate::handle::{Counts, Handle, Handles};
 use crate::held::Held;
 use crate::history::Samples;
@@ -125,6 +126,7 @@ fn start(
         scrubbed: Mutex::default(),
         lock: Mutex::new(Some(lock)),
         embedding_times: EmbeddingTimes::default(),
+        carrying: Carrying::default(),
     });
     inner.look_at_disk();
     inner.take_libraries(libraries, covered);
@@ -144,6 +146,7 @@ impl Inner {
         for (id, found) in libraries {
             // The snapshot's word: what it covers is in manifests.
             let handle = Arc::new(Handle::closed(id, found.counts, covered, &self.gauges));
+            handle.passive.store(self.catalog.load().is_passive(id), Ordering::SeqCst);
             if let Some(view) = found.replayed {
                 self.start_writer(&handle, self.with_indexes(id, view));
                 self.want_indexes(&handle);

@@ -17,7 +17,8 @@ use serde_json::Value;
 use crate::config::EngineConfig;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
-use crate::handle::Room;
+use crate::generations::is_switching;
+use crate::handle::{Handle, Room, WriteDone};
 use crate::request::{Content, PutChunk, PutDocument, PutReceipt, Written};
 use crate::search::model_of;
 use crate::system::new_uuid;
@@ -33,6 +34,9 @@ const RECORDS_AT_ONCE_BYTES: usize = 32 << 10;
 /// What became of each document of a request.
 pub(crate) type Outcomes = Vec<Result<PutReceipt, EngineError>>;
 
+/// A document ready for the log, with its title, or why it is not.
+type Made = Result<(DocumentRecord, String), EngineError>;
+
 impl Inner {
     pub(crate) async fn put(
         self: &Arc<Self>,
@@ -41,7 +45,7 @@ impl Inner {
         unit: Option<JobUnit>,
         turn: impl Future<Output = ()> + Send,
     ) -> Result<Written<Outcomes>, EngineError> {
-        let spec = self.spec(tenant, library, None).await?;
+        let (spec, handle, _since) = self.placed(tenant, library, None).await?;
         self.check_disk()?;
         let at = self.parts.clock.now();
         let mut drafts: Vec<Result<Draft, EngineError>> =
@@ -50,10 +54,75 @@ impl Inner {
         let dimension = spec.dimension;
         let bytes: usize = drafts.iter().flatten().map(Draft::bytes).sum();
         let make = move || drafts.into_iter().map(|draft| draft?.record(dimension)).collect();
-        let records =
+        let mut records: Vec<Made> =
             if bytes <= RECORDS_AT_ONCE_BYTES { make() } else { self.pool.run(make).await? };
         turn.await;
-        self.log_records((library, unit), records).await
+        let (mut seq, mut fates) = self.log_records(&handle, unit, &records).await?;
+        // Those that came while another embedding model took over are made anew for that one.
+        let mut refused_by = handle.clone();
+        while fates.iter().any(|fate| self.has_moved(library, &refused_by, fate))
+            && self.after_switch(library, &refused_by).await
+        {
+            let (spec, handle, _since) = self.placed(tenant, library, None).await?;
+            let moved = fates.iter().map(|fate| self.has_moved(library, &refused_by, fate));
+            let moved: Vec<usize> =
+                moved.enumerate().filter_map(|(at, moved)| moved.then_some(at)).collect();
+            let anew = self.made_anew(&spec, moved.iter().map(|at| &records[*at])).await;
+            let (later, anew_fates) = match self.log_records(&handle, unit, &anew).await {
+                Ok(logged) => logged,
+                Err(error) => (seq, vec![Err(error); moved.len()]),
+            };
+            seq = seq.max(later);
+            for ((at, record), fate) in moved.into_iter().zip(anew).zip(anew_fates) {
+                (records[at], fates[at]) = (record, fate);
+            }
+            refused_by = handle;
+        }
+        self.receipts(&refused_by, records, (seq, fates))
+    }
+
+    /// Whether a document was refused because the library is written elsewhere by now, or soon.
+    fn has_moved(
+        &self,
+        library: LibraryId,
+        handle: &Handle,
+        fate: &Result<Fate, EngineError>,
+    ) -> bool {
+        match fate {
+            Err(EngineError::LibraryNotFound(_)) => self.is_moved(library, handle),
+            Err(error) => is_switching(error),
+            Ok(_fate) => false,
+        }
+    }
+
+    /// Records with the vectors of this model, whoever made those that they have.
+    async fn made_anew<'a>(
+        &self,
+        spec: &LibrarySpec,
+        records: impl Iterator<Item = &'a Made>,
+    ) -> Vec<Made> {
+        let mut anew = Vec::new();
+        for record in records {
+            let made = match record {
+                Err(error) => Err(error.clone()),
+                Ok((record, title)) => {
+                    self.with_model(spec, record).await.map(|it| (it, title.clone()))
+                }
+            };
+            anew.push(made);
+        }
+        anew
+    }
+
+    async fn with_model(
+        &self,
+        spec: &LibrarySpec,
+        record: &DocumentRecord,
+    ) -> Result<DocumentRecord, EngineError> {
+        let undecodable = |error| EngineError::Storage { detail: format!("a record: {error}") };
+        let mut document = record.document().map_err(undecodable)?;
+        self.embed_anew(spec, std::iter::once(&mut document)).await?;
+        Ok(Draft(document).record(spec.dimension)?.0)
     }
 
     /// Fills in the vectors that the caller did not supply, in one call to the embedder.
@@ -87,13 +156,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Logs the records in a few commands and waits for all of them.
+    /// Logs the records in a few commands and waits for all of them: what became of each, and the
+    /// last of the log's records.
     async fn log_records(
         self: &Arc<Self>,
-        (library, unit): (LibraryId, Option<JobUnit>),
-        records: Vec<Result<(DocumentRecord, String), EngineError>>,
-    ) -> Result<Written<Outcomes>, EngineError> {
-        let handle = self.handle(library)?;
+        handle: &Arc<Handle>,
+        unit: Option<JobUnit>,
+        records: &[Made],
+    ) -> Result<(Seq, Vec<Result<Fate, EngineError>>), EngineError> {
         let room = self.room(records.iter().flatten().map(|(record, _title)| record))?;
         let mut batches: Vec<Vec<DocumentRecord>> = Vec::new();
         let mut bytes = 0;
@@ -113,7 +183,7 @@ impl Inner {
         let commands = batches.into_iter().map(|batch| Command::Put(batch, unit)).collect();
         let mut seq = Seq::START;
         let mut written = Vec::new();
-        for (done, size) in self.write(&handle, commands, Some(room)).await.into_iter().zip(sizes) {
+        for (done, size) in self.write(handle, commands, Some(room)).await.into_iter().zip(sizes) {
             match done {
                 Ok(done) => {
                     seq = seq.max(done.seq);
@@ -122,31 +192,66 @@ impl Inner {
                 Err(error) => written.extend(std::iter::repeat_n(Err(error), size)),
             }
         }
+        let mut written = written.into_iter();
+        let fates = records.iter().map(|record| match record {
+            Ok(_made) => written.next().unwrap_or(Err(EngineError::Closed)),
+            Err(error) => Err(error.clone()),
+        });
+        Ok((seq, fates.collect()))
+    }
+
+    /// What is answered of documents that were logged, or refused.
+    fn receipts(
+        &self,
+        handle: &Handle,
+        records: Vec<Made>,
+        (seq, fates): (Seq, Vec<Result<Fate, EngineError>>),
+    ) -> Result<Written<Outcomes>, EngineError> {
         // Nothing at all was written, and not for any document's own fault.
-        if let (Some(Err(error)), true) = (written.first(), written.iter().all(Result::is_err)) {
+        let mut logged = records.iter().zip(&fates).filter(|(record, _fate)| record.is_ok());
+        if let Some((_record, Err(error))) = logged.next()
+            && logged.all(|(_record, fate)| fate.is_err())
+        {
             return Err(error.clone());
         }
-        let mut written = written.into_iter();
-        let outcomes = records
-            .into_iter()
-            .map(|record| {
-                let (record, title) = record?;
-                let (replaced, chunks_replaced) =
-                    match written.next().unwrap_or(Err(EngineError::Closed))? {
-                        Fate::Absent => (false, 0),
-                        Fate::Existed { chunks } => (true, chunks),
-                        Fate::NoRoom => {
-                            let max = self.config.documents_per_library_max;
-                            return Err(EngineError::TooManyDocuments(max.unwrap_or(u64::MAX)));
-                        }
-                    };
-                let (id, chunks) = (record.id(), record.chunks());
-                Ok(PutReceipt { id, title, chunks, replaced, chunks_replaced })
-            })
-            .collect();
+        let outcomes = records.into_iter().zip(fates).map(|(record, fate)| {
+            let (record, title) = record?;
+            let (replaced, chunks_replaced) = match fate? {
+                Fate::Absent => (false, 0),
+                Fate::Existed { chunks } => (true, chunks),
+                Fate::NoRoom => {
+                    let max = self.config.documents_per_library_max;
+                    return Err(EngineError::TooManyDocuments(max.unwrap_or(u64::MAX)));
+                }
+            };
+            let (id, chunks) = (record.id(), record.chunks());
+            Ok(PutReceipt { id, title, chunks, replaced, chunks_replaced })
+        });
+        let outcomes = outcomes.collect();
         // Nothing was written: what the refusals saw is what there is.
         let seq = if seq == Seq::START { handle.counts().applied } else { seq };
         Ok(Written { seq, value: outcomes })
+    }
+
+    /// Has a library's writer do something, wherever the library is written.
+    async fn write_one(
+        self: &Arc<Self>,
+        (tenant, library): (TenantId, LibraryId),
+        command: &Command,
+    ) -> Result<WriteDone, EngineError> {
+        loop {
+            let (_spec, handle, _since) = self.placed(tenant, library, None).await?;
+            let mut done = self.write(&handle, vec![command.clone()], None).await;
+            let done = done.pop().unwrap_or(Err(EngineError::Closed));
+            let moved = match &done {
+                Err(EngineError::LibraryNotFound(_)) => self.is_moved(library, &handle),
+                Err(error) => is_switching(error),
+                Ok(_done) => false,
+            };
+            if !moved || !self.after_switch(library, &handle).await {
+                return done;
+            }
+        }
     }
 
     /// The memory that these take until they are durable, or busy.
@@ -169,9 +274,7 @@ impl Inner {
     ) -> Result<Written<()>, EngineError> {
         self.spec(tenant, library, None).await?;
         self.check_disk()?;
-        let handle = self.handle(library)?;
-        let mut done = self.write(&handle, vec![Command::Note(note)], None).await;
-        let done = done.pop().unwrap_or(Err(EngineError::Closed))?;
+        let done = self.write_one((tenant, library), &Command::Note(note)).await?;
         Ok(Written { seq: done.seq, value: () })
     }
 
@@ -183,9 +286,7 @@ impl Inner {
     ) -> Result<Written<Vec<Option<u32>>>, EngineError> {
         self.spec(tenant, library, None).await?;
         self.check_disk()?;
-        let handle = self.handle(library)?;
-        let mut done = self.write(&handle, vec![Command::Delete(ids, unit)], None).await;
-        let done = done.pop().unwrap_or(Err(EngineError::Closed))?;
+        let done = self.write_one((tenant, library), &Command::Delete(ids, unit)).await?;
         let died = done.fates.into_iter().map(|fate| match fate {
             Fate::Existed { chunks } => Some(chunks),
             Fate::Absent | Fate::NoRoom => None,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use arrwdb_log::{LogError, Record, Records, Stream};
-use arrwdb_state::{LibraryId, LibrarySpec, Seq, TenantId};
+use arrwdb_state::{Catalog, LibraryId, Seq, TenantId};
 use bytes::Bytes;
 
 use crate::engine::{Engine, Inner};
@@ -49,12 +49,12 @@ pub struct RawRecord {
 }
 
 /// Which records are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WantedRecords {
     /// All.
     All,
-    /// Those of a library and of its companion, the catalog's, and those of jobs.
-    Library(LibraryId),
+    /// Those of a library's generations and of their companions, the catalog's, and those of jobs.
+    Library(Vec<LibraryId>),
     /// The catalog's.
     Catalog,
 }
@@ -88,12 +88,14 @@ impl Engine {
         let streams = match wanted {
             WantedRecords::All => vec![log.read(after.get())?],
             WantedRecords::Catalog => vec![of(Stream::CATALOG)?],
-            WantedRecords::Library(id) => vec![
-                of(Stream(id.to_bytes()))?,
-                of(Stream(id.companion().to_bytes()))?,
-                of(Stream::CATALOG)?,
-                of(Stream::WORK)?,
-            ],
+            WantedRecords::Library(generations) => {
+                let mut streams = vec![of(Stream::CATALOG)?, of(Stream::WORK)?];
+                for id in generations {
+                    streams.push(of(Stream(id.to_bytes()))?);
+                    streams.push(of(Stream(id.companion().to_bytes()))?);
+                }
+                streams
+            }
         };
         let streams = streams.into_iter().map(Iterator::peekable).collect();
         Ok(InOrder(streams).map(|record| {
@@ -121,15 +123,14 @@ impl Engine {
         Seq::new(self.0.log.first())
     }
 
-    /// All libraries there are, whosever they are, with the sequence number that this is true at.
-    pub fn all_libraries(&self) -> (Vec<Arc<LibrarySpec>>, Seq) {
-        let catalog = self.0.catalog.load();
-        (catalog.iter().cloned().collect(), catalog.applied())
+    /// All libraries there are, whosever they are.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.0.catalog.load_full()
     }
 
     /// Whose a library is.
     pub fn tenant_of(&self, library: LibraryId) -> Option<TenantId> {
-        self.0.catalog.load().get(library).map(|spec| spec.tenant)
+        self.0.catalog.load().library(library).map(|spec| spec.tenant)
     }
 
     /// Whether a durable record is applied, so that every read sees it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 pub use arrwdb_state::Cursor;
 use arrwdb_state::{
     Chunk, ChunkId, Custom, Document, DocumentId, Effort, IndexSpec, LibrarySpec, Metric,
-    Quantization, Seq, Structure, Timestamp, Tuning,
+    ModelName, Quantization, Seq, Structure, Timestamp, Tuning,
 };
 
 /// A library to create.
@@ -211,6 +211,8 @@ pub struct SearchAnswer {
     pub seq: Seq,
     /// What the library is searched by.
     pub index: IndexSpec,
+    /// The model of the vectors that were searched.
+    pub model: ModelName,
     /// What was done to find them.
     pub plan: Plan,
 }

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
-use crate::handle::{Answer, Counts, Handle, NotSent, Open, Room, WriteDone};
+use crate::handle::{Answer, Author, Counts, Handle, NotSent, Open, Room, WriteDone};
 use crate::writer::Writer;
 
 /// Libraries that may be opening at the same time; the disk does not get faster with more.
@@ -123,9 +123,20 @@ impl Inner {
         commands: Vec<Command>,
         room: Option<Room>,
     ) -> Vec<Result<WriteDone, EngineError>> {
+        self.write_as(Author::Caller, handle, commands, room).await
+    }
+
+    /// As [`Inner::write`], for this author.
+    pub(crate) async fn write_as(
+        self: &Arc<Self>,
+        by: Author,
+        handle: &Arc<Handle>,
+        commands: Vec<Command>,
+        room: Option<Room>,
+    ) -> Vec<Result<WriteDone, EngineError>> {
         let mut sent: Vec<Result<Answer, EngineError>> = Vec::with_capacity(commands.len());
         for command in commands {
-            let answer = self.send(handle, command, room.clone()).await;
+            let answer = self.send(handle, command, room.clone(), by).await;
             sent.push(answer);
         }
         let mut answers = Vec::with_capacity(sent.len());
@@ -143,13 +154,14 @@ impl Inner {
         handle: &Arc<Handle>,
         mut command: Command,
         room: Option<Room>,
+        by: Author,
     ) -> Result<Answer, EngineError> {
         loop {
             // Registered before looking, so that no opening or closing in between is missed.
             let progress = handle.progress.notified();
             handle.check()?;
             let open = self.opened(handle).await?;
-            match open.send(command, room.clone()) {
+            match open.send(command, room.clone(), by) {
                 Ok(answer) => return Ok(answer),
                 Err(NotSent::Refused(error)) => return Err(error),
                 Err(NotSent::Closing(again)) => command = again,

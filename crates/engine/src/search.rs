@@ -28,22 +28,28 @@ impl Inner {
         at: Moment,
     ) -> Result<SearchAnswer, EngineError> {
         let started = Instant::now();
-        let spec = self.spec(tenant, library, at.reached()).await?;
+        let mut spec = self.spec(tenant, library, at.reached()).await?;
         check(&request, spec.metric)?;
-        let query = self.query_numbers(&spec, request.query).await?;
+        let mut query = self.query_numbers(&spec, request.query.clone()).await?;
         let embedding = started.elapsed();
         let _permit = self.search_permits.try_acquire().map_err(|_full| EngineError::Busy {
             what: "the search queue",
             retry_after: RETRY_AFTER,
         })?;
         // The view is loaded after the query is embedded, so that it is as fresh as can be.
-        let snapshot = self.snapshot(tenant, library, at).await?;
+        let mut snapshot = self.snapshot(tenant, library, at).await?;
+        // Where another model took over meanwhile, the query is one of that model.
+        while (&snapshot.spec.model, snapshot.spec.dimension) != (&spec.model, spec.dimension) {
+            spec = snapshot.spec;
+            query = self.query_numbers(&spec, request.query.clone()).await?;
+            snapshot = self.snapshot(tenant, library, at).await?;
+        }
         let recall = request.recall.map(|wanted| self.effort_for(&snapshot, request.k, wanted));
         let tuning = recall.map_or(request.tuning, |plan| plan.tuning);
         let Snapshot { spec, view, seq, .. } = snapshot;
         let (k, vectors) = (request.k, request.include_embeddings);
         let bytes = view.rows().saturating_mul(u64::from(view.dimension()) * 4);
-        let index = spec.index;
+        let (index, model) = (spec.index, spec.model.clone());
         let search = move |view: &View, executor: &dyn Executor| {
             let wanted = Nearest {
                 query: &query,
@@ -62,7 +68,7 @@ impl Inner {
             let pool = self.pool.clone();
             self.pool.run(move || search(&view, &pool)).await??
         };
-        Ok(SearchAnswer { hits, seq, index, plan: Plan { recall, embedding, ..plan } })
+        Ok(SearchAnswer { hits, seq, index, model, plan: Plan { recall, embedding, ..plan } })
     }
 
     /// The query as a vector of the library's dimension, a unit vector for cosine.

@@ -13,7 +13,8 @@ use arrwdb_state::{
 
 use crate::engine::{Engine, Inner};
 use crate::error::{EngineError, RETRY_AFTER};
-use crate::handle::{Counts, Handle};
+use crate::generations::switching;
+use crate::handle::{Author, Counts, Handle};
 use crate::maintenance::blocking;
 use crate::request::{Cursor, Query, Written};
 use crate::search::check_threshold;
@@ -156,7 +157,7 @@ impl Engine {
         min_seq: Option<Seq>,
     ) -> Result<StandingQueryPage, EngineError> {
         let (cursor, limit) = page;
-        let spec = self.0.spec(tenant, library, min_seq).await?;
+        let spec = self.0.generation(tenant, library, min_seq).await?;
         self.0.wait_for_catalog(min_seq).await?;
         // Looked at before the companion is: had it had queries by then, it would be there.
         let seq = Seq::new(self.0.log.durable().min(self.0.catalog_unapplied.published_to()));
@@ -192,7 +193,7 @@ impl Engine {
         id: QueryId,
     ) -> Result<Written<()>, EngineError> {
         let inner = &self.0;
-        let spec = inner.spec(tenant, library, None).await?;
+        let spec = inner.generation(tenant, library, None).await?;
         inner.check_disk()?;
         let handle = inner.companion(&spec).ok_or(EngineError::StandingQueryNotFound(id))?;
         let done = inner
@@ -310,6 +311,11 @@ impl Inner {
     async fn companion_or_new(&self, spec: &LibrarySpec) -> Result<Arc<Handle>, EngineError> {
         loop {
             if let Some(handle) = self.companion(spec) {
+                // Looked at once the companion is there: a switch that began before is met here, and
+                // one that begins later finds the companion.
+                if self.handle(spec.id)?.refuses(Author::Caller) {
+                    return Err(switching());
+                }
                 return Ok(handle);
             }
             let companion = LibrarySpec {
@@ -323,6 +329,7 @@ impl Inner {
                 model: spec.model.clone(),
                 dimension: spec.dimension,
                 companion_of: Some(spec.id),
+                generation_of: None,
             };
             match self.change_catalog(CatalogCommand::Create(companion)).await {
                 // Made by another request: its handle comes right after its record.
@@ -333,6 +340,18 @@ impl Inner {
                 return Err(EngineError::LibraryNotFound(spec.id));
             }
         }
+    }
+
+    /// As what a library is read and written now: what its standing queries are matched against.
+    async fn generation(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        min_seq: Option<Seq>,
+    ) -> Result<Arc<LibrarySpec>, EngineError> {
+        let (_spec, handle, _since) = self.placed(tenant, library, min_seq).await?;
+        let spec = self.catalog.load().get(handle.id).cloned();
+        spec.ok_or(EngineError::LibraryNotFound(library))
     }
 
     /// What is published of a library's companion, as of at least `min_seq`.
@@ -347,7 +366,11 @@ impl Inner {
         }
         // Looked at before the view is, as for a snapshot.
         let quiet = handle.published_to(self.log.durable());
-        let view = self.opened(&handle).await.map_err(|error| of_library(spec.id, error))?.view();
+        let view = self
+            .opened(&handle)
+            .await
+            .map_err(|error| of_library(spec.generation_of.unwrap_or(spec.id), error))?;
+        let view = view.view();
         let seq = view.applied().max(quiet);
         Ok(Some((view, seq)))
     }
@@ -359,7 +382,7 @@ impl Inner {
         id: QueryId,
         min_seq: Option<Seq>,
     ) -> Result<FoundQuery, EngineError> {
-        let spec = self.spec(tenant, library, min_seq).await?;
+        let spec = self.generation(tenant, library, min_seq).await?;
         self.wait_for_catalog(min_seq).await?;
         let absent = move || EngineError::StandingQueryNotFound(id);
         let (view, seq) = self.companion_view(&spec, min_seq).await?.ok_or_else(absent)?;
@@ -377,7 +400,7 @@ impl Inner {
         library: LibraryId,
         new: NewStandingQuery,
     ) -> Result<Written<StandingQuery>, EngineError> {
-        let spec = self.spec(tenant, library, None).await?;
+        let spec = self.generation(tenant, library, None).await?;
         self.check_disk()?;
         check_name(&new.name)?;
         check_threshold(new.distance_threshold, spec.metric)?;
@@ -395,7 +418,8 @@ impl Inner {
             since: None,
         };
         let record = record(&spec, &query)?;
-        let handle = self.companion_or_new(&spec).await?;
+        let handle = self.companion_or_new(&spec).await;
+        let handle = handle.map_err(|error| of_library(library, error))?;
         let (seq, fate) =
             self.write_companion(&handle, library, Command::Put(vec![record], None)).await?;
         match fate {
@@ -413,7 +437,7 @@ impl Inner {
         library: LibraryId,
         (id, patch): (QueryId, StandingQueryPatch),
     ) -> Result<Written<StandingQuery>, EngineError> {
-        let spec = self.spec(tenant, library, None).await?;
+        let spec = self.generation(tenant, library, None).await?;
         self.check_disk()?;
         if let Some(name) = &patch.name {
             check_name(name)?;

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Clock;
 use crate::error::{EngineError, RETRY_AFTER};
-use crate::handle::{Frozen, Handle, Layout, Open, Request, Room, WriteDone};
+use crate::generations::switching;
+use crate::handle::{Author, Frozen, Handle, Layout, Open, Request, Room, WriteDone};
 use crate::maintenance::{Upkeep, blocking};
 use crate::memory::Gauge;
 
@@ -147,8 +148,8 @@ impl Writer {
                 open && between.is_none() && !guess.broken && guess.in_flight.len() < IN_FLIGHT_MAX;
             match next(&mut guess.in_flight, &mut requests, listening).await {
                 Event::Asked(None) => open = false,
-                Event::Asked(Some(Request::Write { command, room, reply })) => {
-                    self.decide(&mut guess, command, Reply { to: reply, _room: room });
+                Event::Asked(Some(Request::Write { command, room, by, reply })) => {
+                    self.decide(&mut guess, (command, by), Reply { to: reply, _room: room });
                 }
                 Event::Asked(Some(Request::Close { closed })) => {
                     // What slipped in before is still received; then there is no more.
@@ -166,9 +167,11 @@ impl Writer {
     fn between_records(&self, guess: &mut Guess, request: Request) {
         assert!(guess.in_flight.is_empty(), "nothing is in flight");
         match request {
-            Request::Write { command, room, reply } => {
-                self.decide(guess, command, Reply { to: reply, _room: room });
+            Request::Write { command, room, by, reply } => {
+                self.decide(guess, (command, by), Reply { to: reply, _room: room });
             }
+            // One who has gone does not mind.
+            Request::Settle { reply } => reply.send(guess.view.applied()).unwrap_or_default(),
             Request::Freeze { reply } => {
                 guess.frozen = guess.view.applied();
                 // One who has gone does not thaw either.
@@ -218,9 +221,13 @@ impl Writer {
         }
     }
 
-    fn decide(&self, guess: &mut Guess, command: Command, reply: Reply) {
+    fn decide(&self, guess: &mut Guess, (command, by): (Command, Author), reply: Reply) {
         if self.handle.deleted.load(Ordering::SeqCst) {
             drop(reply.to.send(Err(EngineError::LibraryNotFound(self.handle.id))));
+            return;
+        }
+        if self.handle.refuses(by) {
+            drop(reply.to.send(Err(switching())));
             return;
         }
         if let Some((_seq, error)) = &guess.stopped {
@@ -232,7 +239,9 @@ impl Writer {
             return;
         }
         let seen = guess.view.applied();
-        let in_flight = match guess.view.decide(command, self.clock.now(), self.documents_max) {
+        // What is carried is in the active generation, which has its limit.
+        let documents_max = self.documents_max.filter(|_max| by == Author::Caller);
+        let in_flight = match guess.view.decide(command, self.clock.now(), documents_max) {
             Err(rejection) => InFlight { answer: Err(refused(rejection)), reply, record: None },
             Ok(decision) => {
                 let fates = decision.fates;

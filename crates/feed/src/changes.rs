@@ -26,7 +26,7 @@ pub(crate) fn of_catalog(
 ) -> Option<Changes> {
     let (library, owner, data) = match entry {
         // What holds a library's standing queries is nobody's library.
-        CatalogEntry::LibraryCreated(spec) if spec.companion_of.is_some() => return None,
+        CatalogEntry::LibraryCreated(spec) if !spec.is_whole() => return None,
         CatalogEntry::LibraryCreated(spec) => {
             let data = EventData::LibraryCreated {
                 name: spec.name.as_str().into(),
@@ -37,7 +37,8 @@ pub(crate) fn of_catalog(
         }
         CatalogEntry::LibraryUpdated { id, at: _, name, description } => {
             let described = Some((name.as_str().into(), description.as_deref().map(Into::into)));
-            (*id, None, EventData::LibraryUpdated { described, index_type: None })
+            let data = EventData::LibraryUpdated { described, index_type: None, embedding: None };
+            (*id, None, data)
         }
         CatalogEntry::LibraryDeleted { id, at: _, was } => {
             let name = was.as_ref().map(|was| was.name.as_str().into());
@@ -46,10 +47,17 @@ pub(crate) fn of_catalog(
         }
         CatalogEntry::IndexChanged { id, at: _, index } => {
             let index_type = Some(index.structure.type_name());
-            (*id, None, EventData::LibraryUpdated { described: None, index_type })
+            let data = EventData::LibraryUpdated { described: None, index_type, embedding: None };
+            (*id, None, data)
         }
         CatalogEntry::IndexBuilt { id, at: _, built } => (*id, None, of_built(built)),
-        CatalogEntry::Purged { at: _ } => return None,
+        CatalogEntry::GenerationActivated { id, at: _, generation: _, model, dimension } => {
+            let embedding = Some((model.model.as_str().into(), *dimension));
+            (*id, None, EventData::LibraryUpdated { described: None, index_type: None, embedding })
+        }
+        CatalogEntry::GenerationPrepared { .. }
+        | CatalogEntry::GenerationDiscarded { .. }
+        | CatalogEntry::Purged { at: _ } => return None,
     };
     let tenant = owner.or_else(|| tenant(library))?;
     Some(changes(seq, (Some(library), tenant), entry.at(), vec![data]))
@@ -62,21 +70,28 @@ pub(crate) fn of_work(seq: Seq, entry: &WorkEntry) -> Option<Changes> {
     Some(changes(seq, place, entry.at(), vec![EventData::Job(Box::new(job))]))
 }
 
-/// The events of a record of a library; `None` if there are none.
+/// The events of a record of a generation or of a companion; `None` if there are none. `told_as` says
+/// which library a generation was at that record, if it was what the library was written to.
 pub(crate) fn of_library(
     seq: Seq,
-    (library, tenant): (LibraryId, TenantId),
+    (generation, tenant): (LibraryId, TenantId),
     outline: LibraryOutline,
+    told_as: impl FnOnce(LibraryId) -> Option<LibraryId>,
 ) -> Option<Changes> {
-    let (mut library, mut data) = (library, Vec::new());
+    let mut data = Vec::new();
+    let library = match &outline.change {
+        OutlineChange::Matched(matched) => told_as(matched.library),
+        // Standing queries that come and go: their document is no one's.
+        _ if generation.is_companion() => None,
+        OutlineChange::Put(_) | OutlineChange::Deleted(_) | OutlineChange::Batch(_) => {
+            told_as(generation)
+        }
+    }?;
     match outline.change {
         OutlineChange::Matched(matched) => {
-            library = matched.library;
             data.reserve_exact(matched.matches());
             matched.passages.into_iter().for_each(|passage| queries(passage, &mut data));
         }
-        // Standing queries that come and go: their document is no one's.
-        _ if library.is_companion() => {}
         OutlineChange::Put(documents) => {
             let events = |document: &PutOutline| {
                 1 + document.chunks.len() + document.replaced.as_ref().map_or(0, Vec::len)

@@ -209,6 +209,8 @@ pub enum EventData {
         described: Option<(Box<str>, Option<Box<str>>)>,
         /// What it asks to be searched by.
         index_type: Option<&'static str>,
+        /// The model of its vectors, and their dimension.
+        embedding: Option<(Box<str>, u32)>,
     },
     /// A library was deleted.
     LibraryDeleted {
@@ -331,8 +333,10 @@ impl EventData {
         let option = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         match self {
             Self::LibraryCreated { name, .. } => name.len(),
-            Self::LibraryUpdated { described, .. } => {
-                described.as_ref().map_or(0, |(name, description)| name.len() + option(description))
+            Self::LibraryUpdated { described, index_type: _, embedding } => {
+                let model = embedding.as_ref().map_or(0, |(model, _dimension)| model.len());
+                let described = described.as_ref();
+                described.map_or(0, |(name, description)| name.len() + option(description)) + model
             }
             Self::LibraryDeleted { name } => option(name),
             Self::DocumentAdded(document) | Self::DocumentUpdated(document) => document.title.len(),
@@ -358,13 +362,17 @@ impl EventData {
                 see("index_type", Value::Text(index_type));
                 see("embedding_dimension", Value::Number(u64::from(*embedding_dimension)));
             }
-            Self::LibraryUpdated { described, index_type } => {
+            Self::LibraryUpdated { described, index_type, embedding } => {
                 if let Some((name, description)) = described {
                     see("name", Value::Text(name));
                     see("description", Value::text(description.as_deref()));
                 }
                 if let Some(index_type) = index_type {
                     see("index_type", Value::Text(index_type));
+                }
+                if let Some((model, dimension)) = embedding {
+                    see("embedding_model", Value::Text(model));
+                    see("embedding_dimension", Value::Number(u64::from(*dimension)));
                 }
             }
             Self::LibraryDeleted { name } => see("name", Value::text(name.as_deref())),

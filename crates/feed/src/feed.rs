@@ -122,8 +122,11 @@ impl Feed {
         if library.is_companion() {
             return Err(FeedError::LibraryNotFound(library));
         }
-        if self.0.owners.read().tenant(library) == Some(tenant) {
-            return Ok(());
+        {
+            let owners = self.0.owners.read();
+            if owners.is_whole(library) && owners.tenant(library) == Some(tenant) {
+                return Ok(());
+            }
         }
         // It may be newer than what the feed has come to.
         if self.0.engine.tenant_of(library) == Some(tenant) {
@@ -300,7 +303,9 @@ impl Shared {
                 let tenant = self.owners.read().tenant_at(library, record.seq);
                 let Some(tenant) = tenant else { return Ok(None) };
                 let outline = changes::decode(&record.parts).map_err(undecodable)?;
-                changes::of_library(record.seq, (library, tenant), outline)
+                let owners = self.owners.read();
+                let told_as = |generation| owners.told_as(generation, record.seq);
+                changes::of_library(record.seq, (library, tenant), outline, told_as)
             }
             Subject::Work => {
                 let Some(part) = record.parts.first() else { return Ok(None) };
@@ -331,7 +336,9 @@ impl Shared {
         (after, through): (Seq, Seq),
         (records_max, bytes_max): (usize, usize),
     ) -> Result<(Vec<Arc<Changes>>, Seq), FeedError> {
-        let wanted = filter.library.map_or(WantedRecords::All, WantedRecords::Library);
+        let generations = |library| self.owners.read().generations(library);
+        let wanted = filter.library.map(generations);
+        let wanted = wanted.map_or(WantedRecords::All, WantedRecords::Library);
         let (mut found, mut bytes, mut seen) = (Vec::new(), 0, after);
         let mut take = |record: RawRecord| -> Result<ControlFlow<()>, FeedError> {
             if record.seq > through {

@@ -20,6 +20,8 @@
 //! - **F6** Nobody is told of another tenant's events.
 //! - **F7** Every pair of a standing query and a new version of a passage within its threshold is
 //!   noted in the log exactly once, whenever the matcher is stopped and started again.
+//! - **F8** Once everything up to a record is said to be carried to a library's other embedding model,
+//!   both have the same documents, as far as nothing was written later.
 
 mod changes;
 mod cursor;
@@ -31,6 +33,7 @@ mod filter;
 mod job_event;
 mod jobs;
 mod json;
+mod mirror;
 mod owners;
 mod ring;
 mod standing;
@@ -52,6 +55,7 @@ pub use jobs::{
     DoneUnits, Halt, JobRun, Jobs, JobsConfig, JobsStats, LiveProgress, Perform, Performed,
     Performing,
 };
+pub use mirror::Mirror;
 pub use standing::{Matcher, MatcherStats};
 pub use stats::FeedStats;
 pub use subscription::{Delivery, Subscription};

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::Engine;
-use arrwdb_feed::{Feed, Jobs, JobsConfig, Matcher, MatcherStats, Webhooks};
+use arrwdb_feed::{Feed, Jobs, JobsConfig, Matcher, MatcherStats, Mirror, Webhooks};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
@@ -47,6 +47,8 @@ struct Parts {
     webhooks: Webhooks,
     /// Until the server stops.
     matcher: Mutex<Option<Matcher>>,
+    /// Who carries documents to other embedding models, until the server stops.
+    mirror: Mutex<Option<Mirror>>,
     /// A permit for each client that may follow the feed.
     followers: Arc<Semaphore>,
     /// Slots of those who are sent a library as it is read.
@@ -83,6 +85,7 @@ impl App {
         let storage = &config.storage;
         let job_files = JobFiles::new(&storage.data_dir, config.jobs.export_retention);
         let matcher = Mutex::new(Some(matcher));
+        let mirror = Mutex::new(Some(Mirror::start(engine.clone())));
         let followers = config.events.streams_max.min(Semaphore::MAX_PERMITS);
         let followers = Arc::new(Semaphore::new(followers));
         let sockets = Arc::new(Sockets::new(SocketBounds::of(&config)));
@@ -98,6 +101,7 @@ impl App {
             feed,
             webhooks,
             matcher,
+            mirror,
             followers,
             streams,
             sockets,
@@ -166,6 +170,11 @@ impl App {
         self.0.matcher.lock().take()
     }
 
+    /// Who carries documents to other embedding models, for its end; `None` if it was taken before.
+    pub(crate) fn take_mirror(&self) -> Option<Mirror> {
+        self.0.mirror.lock().take()
+    }
+
     /// The number of clients that may still follow the feed.
     pub(crate) fn followers(&self) -> &Arc<Semaphore> {
         &self.0.followers
@@ -189,7 +198,8 @@ impl App {
     /// Begins to work on jobs.
     pub(crate) async fn start_jobs(&self) {
         let (config, metrics) = (self.config(), self.0.metrics.clone());
-        let performer = Performer::new(self.0.job_files.clone(), config, metrics);
+        let performer =
+            Performer::new(self.0.engine.clone(), self.0.job_files.clone(), config, metrics);
         let settings = JobsConfig { workers: config.jobs.workers, ..JobsConfig::default() };
         let jobs = Jobs::start(self.0.engine.clone(), Arc::new(performer), settings).await;
         // They are begun once.

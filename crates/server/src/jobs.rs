@@ -10,15 +10,16 @@ mod files;
 mod import;
 mod index;
 mod purge;
+mod regenerate;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrwdb_engine::EngineError;
 use arrwdb_engine::embed::EmbedError;
 use arrwdb_engine::state::limits::JOB_RESULT_BYTES_MAX;
 use arrwdb_engine::state::{Job, JobKind};
+use arrwdb_engine::{Engine, EngineError};
 use arrwdb_feed::{FeedError, Halt, JobRun, Perform, Performed, Performing};
 use serde_json::Value;
 
@@ -43,12 +44,19 @@ pub(crate) struct Performer {
     metrics: Arc<Metrics>,
     backup: BackupConfig,
     data_dir: PathBuf,
+    engine: Engine,
 }
 
 impl Performer {
-    pub(crate) fn new(files: JobFiles, config: &Config, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        files: JobFiles,
+        config: &Config,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (limits, backup) = (config.limits.clone(), config.backup.clone());
-        Self { files, limits, metrics, backup, data_dir: config.storage.data_dir.clone() }
+        let data_dir = config.storage.data_dir.clone();
+        Self { files, limits, metrics, backup, data_dir, engine }
     }
 }
 
@@ -56,6 +64,9 @@ impl Perform for Performer {
     fn over(&self, job: &Job) {
         if job.spec.input.is_some() {
             self.files.remove_input(job.spec.head.id);
+        }
+        if job.spec.head.kind == JobKind::RegenerateEmbeddings {
+            regenerate::over(&self.engine, job);
         }
     }
 
@@ -69,9 +80,7 @@ impl Perform for Performer {
                 JobKind::IndexOptimize => self.optimize(&run).await,
                 JobKind::Purge => purge::purge(&run).await,
                 JobKind::Backup => self.backup(&run).await,
-                JobKind::RegenerateEmbeddings => {
-                    Err(Unable::Failed("this release does no such jobs".to_owned()))
-                }
+                JobKind::RegenerateEmbeddings => self.regenerate(&run).await,
             };
             done.unwrap_or_else(Performed::from)
         })
@@ -145,6 +154,7 @@ impl From<EngineError> for Unable {
             | EngineError::WebhookNotFound(_)
             | EngineError::TooManyWebhooks(_)
             | EngineError::LibraryExists(_)
+            | EngineError::Generation(_)
             | EngineError::Invalid { .. }
             | EngineError::Blank { .. }
             | EngineError::Vector { .. }

@@ -182,6 +182,8 @@ pub(crate) const JOB_PAGE_MAX: u64 = 1000;
 pub(crate) const JOB_PAGE_DEFAULT: u64 = 100;
 /// How long a request may wait for a job to be over.
 pub(crate) const JOB_WAIT_SECONDS_MAX: u64 = 60;
+/// Queries by which a job compares embedding models.
+pub(crate) const COMPARED_QUERIES_MAX: usize = 100;
 /// How often a job may ask to be tried again.
 pub(crate) const JOB_RETRIES_MAX: u32 = 10;
 /// How often exports that have expired are looked for.

@@ -89,6 +89,8 @@ kinds! {
         "The library has MAX_STANDING_QUERIES_PER_LIBRARY standing queries. Delete some first.";
     TOO_MANY_WEBHOOKS = "too-many-webhooks", 409, "Too many webhooks", "TooManyWebhooksError",
         "There are as many webhooks as there may be. Delete one first.";
+    EMBEDDING_STATE = "embedding-state", 409, "Embedding model state", "EmbeddingStateError",
+        "The library's embedding models are not in a state in which that can be done; detail says what is in the way.";
     WEBHOOK_STATE = "webhook-state", 409, "Webhook state", "WebhookStateError",
         "The webhook is not in a state in which that can be done; detail says what is in the way.";
     NO_BACKUP_TARGET = "no-backup-target", 409, "No place for backups", "BackupTargetError",
@@ -309,6 +311,7 @@ impl From<EngineError> for Problem {
             EngineError::LibraryNotFound(_) => Self::new(&LIBRARY_NOT_FOUND, text),
             EngineError::DocumentNotFound(_) => Self::new(&DOCUMENT_NOT_FOUND, text),
             EngineError::LibraryExists(_) => Self::new(&LIBRARY_EXISTS, text),
+            EngineError::Generation(_) => Self::new(&EMBEDDING_STATE, text),
             EngineError::TooManyLibraries(_) => Self::new(&TOO_MANY_LIBRARIES, text),
             EngineError::TooManyDocuments(_) => Self::new(&TOO_MANY_DOCUMENTS, text),
             EngineError::StandingQueryNotFound(_) => Self::new(&STANDING_QUERY_NOT_FOUND, text),

@@ -4,6 +4,7 @@ mod admin;
 mod answers;
 mod batches;
 mod documents;
+mod embeddings;
 mod events;
 mod export;
 mod health;
@@ -88,6 +89,7 @@ fn plain_api() -> OpenApiRouter<App> {
         .merge(search::routes())
         .merge(standing_queries::routes())
         .merge(index::routes())
+        .merge(embeddings::routes())
         .merge(jobs::routes())
         .merge(events::routes())
         .merge(socket::routes())

@@ -157,6 +157,9 @@ pub async fn serve_with(
     if let Some(matcher) = app.take_matcher() {
         matcher.close().await;
     }
+    if let Some(mirror) = app.take_mirror() {
+        mirror.close().await;
+    }
     feed.close().await;
     let closed = engine.close().await;
     embedder.close().await;

@@ -108,6 +108,9 @@ impl Follower {
                 CatalogEntry::LibraryUpdated { .. }
                 | CatalogEntry::IndexChanged { .. }
                 | CatalogEntry::IndexBuilt { .. }
+                | CatalogEntry::GenerationPrepared { .. }
+                | CatalogEntry::GenerationActivated { .. }
+                | CatalogEntry::GenerationDiscarded { .. }
                 | CatalogEntry::Purged { .. },
             ) => {}
             ChangeEntry::Catalog(CatalogEntry::LibraryDeleted { id, .. }) => {

@@ -1,8 +1,10 @@
 //! The catalog: which libraries there are, as a fold over the catalog's stream.
 //!
-//! A snapshot of it is `text "arrwcat" | u32 version = 4 | u64 applied | u32 n | n * (spec | u64
-//! checkpointed) | u32 bytes | snapshot of work`, with a CRC32C of all of that behind it. Specs are
-//! of version 3. Older versions are their specs' versions, and end before the snapshot of work.
+//! A snapshot of it is `text "arrwcat" | u32 version | u64 applied | u32 n | n * (spec | u64
+//! checkpointed) | u32 bytes | snapshot of work`, with a CRC32C of all of that behind it. That is
+//! version 4, with specs of version 3; version 5, where a library has generations, has specs of
+//! version 4, and before the snapshot of work `u32 m | m * generations`. Versions 1 to 3 are their
+//! specs' versions, and end before the snapshot of work.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +12,11 @@ use std::sync::Arc;
 use arrwdb_index::IndexSpec;
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::entry::{CatalogEntry, DeletedLibrary, IndexBuilt, SPEC_VERSION, read_spec, write_spec};
+use crate::entry::{
+    CatalogEntry, DeletedLibrary, GENERATION_SPEC_VERSION, IndexBuilt, SPEC_VERSION, read_spec,
+    write_spec,
+};
+use crate::generations::{Generations, OtherGeneration, Stage};
 use crate::ids::{LibraryId, Seq, TenantId, Timestamp};
 use crate::library::LibrarySpec;
 use crate::limits::LIBRARIES_MAX;
@@ -19,14 +25,21 @@ use crate::work::Work;
 const MAGIC: &str = "arrwcat";
 /// The version that is written. Older ones are read.
 const VERSION: u32 = 4;
+/// The version that is written where a library has generations: earlier releases know nothing of
+/// them.
+const GENERATIONS_VERSION: u32 = 5;
 
 /// Which libraries exist. Immutable; a copy shares its specs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
     applied: Seq,
-    /// Companions too, which are told by their specs.
+    /// What there is on disk: companions and generations too, which are told by their specs. A
+    /// library's own id is not here any more once the generation that it began with is discarded.
     libraries: BTreeMap<LibraryId, Arc<LibrarySpec>>,
-    companions: usize,
+    /// Of libraries that have, or had, more than one.
+    generations: BTreeMap<LibraryId, Generations>,
+    /// Libraries that are somebody's.
+    owned: usize,
 }
 
 /// A wish of the catalog.
@@ -70,6 +83,35 @@ pub enum CatalogCommand {
         /// What was done.
         built: IndexBuilt,
     },
+    /// Note that a generation has all documents of its library.
+    PrepareGeneration {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Which library.
+        id: LibraryId,
+        /// The generation.
+        generation: LibraryId,
+    },
+    /// Read from and write to the other generation.
+    ActivateGeneration {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Which library.
+        id: LibraryId,
+        /// The generation.
+        generation: LibraryId,
+        /// What it has to be.
+        stage: Stage,
+    },
+    /// Remove the generation that is not active.
+    DiscardGeneration {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Which library.
+        id: LibraryId,
+        /// The generation.
+        generation: LibraryId,
+    },
     /// Note that what is deleted is removed from the files for good.
     Purge,
 }
@@ -86,7 +128,21 @@ pub enum CatalogRejection {
     /// There are as many libraries as there may be.
     #[error("there are {LIBRARIES_MAX} libraries, which is the limit")]
     Full,
+    /// The library's generations are not as they have to be for that.
+    #[error("{0}")]
+    Generation(&'static str),
 }
+
+const HAS_ANOTHER: &str = "the library has vectors of a second embedding model already: activate \
+    or discard them first";
+const HAS_NO_OTHER: &str = "the library has no vectors of another embedding model: make some with \
+    a job regenerate_embeddings";
+const NOT_PREPARED: &str = "the vectors of the new embedding model are not there to be activated: \
+    they are still made, or were active before, which takes a rollback";
+const NOT_PREVIOUS: &str = "the library's other embedding model was not active before: activate \
+    or discard it";
+const UNFIT: &str = "what the library is searched by does not go with the dimension of its other \
+    embedding model: choose other parameters of the index, or discard that model's vectors";
 
 impl Catalog {
     /// The last record applied.
@@ -94,14 +150,84 @@ impl Catalog {
         self.applied
     }
 
-    /// A library by its id, whosever it is, or a companion.
+    /// What is on disk under an id: the generation that a library began with, another one, or a
+    /// companion of one of these. What its owner sees of a library is [`Catalog::library`].
     pub fn get(&self, id: LibraryId) -> Option<&Arc<LibrarySpec>> {
         self.libraries.get(&id)
     }
 
-    /// All libraries with their companions, ascending by id: what there is on disk.
+    /// All generations with their companions, ascending by id: what there is on disk.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<LibrarySpec>> {
         self.libraries.values()
+    }
+
+    /// A library as its owner sees it, whosever it is.
+    pub fn library(&self, id: LibraryId) -> Option<&Arc<LibrarySpec>> {
+        match self.generations.get(&id) {
+            Some(generations) => Some(generations.spec()),
+            None => self.get(id).filter(|spec| spec.is_whole()),
+        }
+    }
+
+    /// All libraries as their owners see them.
+    pub fn owners_libraries(&self) -> impl Iterator<Item = &Arc<LibrarySpec>> {
+        let alone =
+            self.iter().filter(|it| it.is_whole() && !self.generations.contains_key(&it.id));
+        alone.chain(self.generations.values().map(Generations::spec))
+    }
+
+    /// The generations of a library, if it has, or had, more than one.
+    pub fn generations(&self, of: LibraryId) -> Option<&Generations> {
+        self.generations.get(&of)
+    }
+
+    /// The generations of all libraries that have, or had, more than one.
+    pub fn all_generations(&self) -> impl Iterator<Item = &Generations> {
+        self.generations.values()
+    }
+
+    /// Where a library is read from and written to.
+    pub fn active(&self, of: LibraryId) -> LibraryId {
+        self.generations.get(&of).map_or(of, Generations::active)
+    }
+
+    /// Whether a generation waits beside the active one: nobody but who carries documents to it
+    /// writes to it.
+    pub fn is_passive(&self, id: LibraryId) -> bool {
+        let Some(spec) = self.get(id) else { return false };
+        let of = spec.generation_of.unwrap_or(id);
+        spec.companion_of.is_none() && self.active(of) != id
+    }
+
+    /// What is on disk that an entry removes.
+    pub fn removed_by(&self, entry: &CatalogEntry) -> Vec<LibraryId> {
+        let mut removed = Vec::new();
+        match entry {
+            CatalogEntry::LibraryDeleted { id, at: _, was: _ } => match self.generations.get(id) {
+                None => removed.push(*id),
+                Some(generations) => {
+                    removed.push(generations.active);
+                    removed.extend(generations.other.map(|other| other.id));
+                }
+            },
+            CatalogEntry::GenerationDiscarded { id, at: _, generation } => {
+                let other = self.generations.get(id).and_then(Generations::other);
+                removed.extend(other.map(|other| other.id).filter(|other| other == generation));
+            }
+            CatalogEntry::LibraryCreated(_)
+            | CatalogEntry::LibraryUpdated { .. }
+            | CatalogEntry::IndexChanged { .. }
+            | CatalogEntry::IndexBuilt { .. }
+            | CatalogEntry::GenerationPrepared { .. }
+            | CatalogEntry::GenerationActivated { .. }
+            | CatalogEntry::Purged { at: _ } => {}
+        }
+        // Standing queries go with what they are matched against.
+        for of in removed.clone() {
+            removed.extend(self.companion(of).map(|companion| companion.id));
+        }
+        removed.retain(|id| self.libraries.contains_key(id));
+        removed
     }
 
     /// The companion that holds a library's standing queries, once there was one.
@@ -109,9 +235,9 @@ impl Catalog {
         self.get(of.companion()).filter(|spec| spec.companion_of == Some(of))
     }
 
-    /// How many libraries there are, without companions.
+    /// How many libraries there are that are somebody's.
     pub fn len(&self) -> usize {
-        self.libraries.len().saturating_sub(self.companions)
+        self.owned
     }
 
     /// Whether there are none.
@@ -130,8 +256,15 @@ impl Catalog {
                 if self.libraries.contains_key(&spec.id) {
                     return Err(CatalogRejection::Exists(spec.id));
                 }
+                if let Some(of) = spec.generation_of {
+                    return self.decide_generation(spec, of);
+                }
                 match spec.companion_of {
-                    Some(of) => drop(self.owned(spec.tenant, of)?),
+                    // Of one generation of a library.
+                    Some(of) => {
+                        let parent = self.get(of).filter(|parent| parent.tenant == spec.tenant);
+                        parent.ok_or(CatalogRejection::NotFound(of))?;
+                    }
                     None if self.len() >= LIBRARIES_MAX => return Err(CatalogRejection::Full),
                     None => {}
                 }
@@ -145,18 +278,94 @@ impl Catalog {
             }
             CatalogCommand::Delete { tenant, id } => {
                 let name = self.owned(tenant, id)?.name.clone();
-                let was = Some(DeletedLibrary { tenant, name });
+                let generations = self.generations.get(&id).map(Generations::history);
+                let generations = generations.unwrap_or_default();
+                let was = Some(DeletedLibrary { tenant, name, generations });
                 Ok(CatalogEntry::LibraryDeleted { id, at, was })
             }
             CatalogCommand::ChangeIndex { tenant, id, index } => {
                 self.owned(tenant, id)?;
+                let fits = |spec: &Arc<LibrarySpec>| {
+                    index.check_dimension(spec.dimension as usize).is_ok()
+                };
+                let parts = self.parts(id);
+                if !parts.iter().filter_map(|part| self.get(*part)).all(fits) {
+                    return Err(CatalogRejection::Generation(UNFIT));
+                }
                 Ok(CatalogEntry::IndexChanged { id, at, index })
             }
             CatalogCommand::NoteIndexBuilt { tenant, id, built } => {
                 self.owned(tenant, id)?;
                 Ok(CatalogEntry::IndexBuilt { id, at, built })
             }
+            CatalogCommand::PrepareGeneration { tenant, id, generation } => {
+                let other = self.other(tenant, id, generation)?;
+                match other.stage {
+                    Stage::Building => Ok(CatalogEntry::GenerationPrepared { id, at, generation }),
+                    Stage::Prepared | Stage::Previous => {
+                        Err(CatalogRejection::Generation(NOT_PREPARED))
+                    }
+                }
+            }
+            CatalogCommand::ActivateGeneration { tenant, id, generation, stage } => {
+                let other = self.other(tenant, id, generation)?;
+                if other.stage != stage || stage == Stage::Building {
+                    let detail = match stage {
+                        Stage::Building | Stage::Prepared => NOT_PREPARED,
+                        Stage::Previous => NOT_PREVIOUS,
+                    };
+                    return Err(CatalogRejection::Generation(detail));
+                }
+                let spec = self.get(generation).ok_or(CatalogRejection::NotFound(id))?;
+                let (model, dimension) = (spec.model.clone(), spec.dimension);
+                Ok(CatalogEntry::GenerationActivated { id, at, generation, model, dimension })
+            }
+            CatalogCommand::DiscardGeneration { tenant, id, generation } => {
+                self.other(tenant, id, generation)?;
+                Ok(CatalogEntry::GenerationDiscarded { id, at, generation })
+            }
             CatalogCommand::Purge => Ok(CatalogEntry::Purged { at }),
+        }
+    }
+
+    /// A new generation of a library, which is searched by what the library is searched by.
+    fn decide_generation(
+        &self,
+        mut spec: LibrarySpec,
+        of: LibraryId,
+    ) -> Result<CatalogEntry, CatalogRejection> {
+        let library = self.owned(spec.tenant, of)?;
+        if self.generations.get(&of).is_some_and(|generations| generations.other.is_some()) {
+            return Err(CatalogRejection::Generation(HAS_ANOTHER));
+        }
+        (spec.index, spec.metric) = (library.index, library.metric);
+        if spec.index.check_dimension(spec.dimension as usize).is_err() {
+            return Err(CatalogRejection::Generation(UNFIT));
+        }
+        Ok(CatalogEntry::LibraryCreated(spec))
+    }
+
+    /// The generation of a library that is not active, which has to be this one.
+    fn other(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+        generation: LibraryId,
+    ) -> Result<OtherGeneration, CatalogRejection> {
+        self.owned(tenant, id)?;
+        let other = self.generations.get(&id).and_then(Generations::other);
+        let other = other.filter(|other| other.id == generation);
+        other.ok_or(CatalogRejection::Generation(HAS_NO_OTHER))
+    }
+
+    /// The generations of a library that there are.
+    fn parts(&self, of: LibraryId) -> Vec<LibraryId> {
+        match self.generations.get(&of) {
+            None => vec![of],
+            Some(generations) => {
+                let other = generations.other.map(|other| other.id);
+                [generations.active].into_iter().chain(other).collect()
+            }
         }
     }
 
@@ -167,28 +376,42 @@ impl Catalog {
         let mut next = self;
         next.applied = seq;
         match entry {
-            CatalogEntry::LibraryCreated(spec) => {
-                next.companions += usize::from(spec.companion_of.is_some());
-                next.libraries.insert(spec.id, Arc::new(spec.clone()));
-            }
+            CatalogEntry::LibraryCreated(spec) => next.create(seq, spec),
             CatalogEntry::LibraryUpdated { id, at: _, name, description } => {
-                if let Some(spec) = next.libraries.get_mut(id) {
-                    let spec = Arc::make_mut(spec);
+                // Its other generations have none that anybody sees.
+                next.change(*id, &[*id], |spec| {
                     spec.name.clone_from(name);
                     spec.description.clone_from(description);
-                }
+                });
             }
             CatalogEntry::LibraryDeleted { id, at: _, was: _ } => {
-                next.libraries.remove(id);
-                // Its standing queries go with it.
-                if next.companion(*id).is_some() {
-                    next.libraries.remove(&id.companion());
-                    next.companions -= 1;
-                }
+                next.owned -= usize::from(next.library(*id).is_some());
+                next.remove(entry);
+                next.generations.remove(id);
             }
             CatalogEntry::IndexChanged { id, at: _, index } => {
-                if let Some(spec) = next.libraries.get_mut(id) {
-                    Arc::make_mut(spec).index = *index;
+                let parts = next.parts(*id);
+                next.change(*id, &parts, |spec| spec.index = *index);
+            }
+            CatalogEntry::GenerationPrepared { id, at: _, generation } => {
+                let other = next.generations.get_mut(id).and_then(|it| it.other.as_mut());
+                if let Some(other) = other.filter(|other| other.id == *generation) {
+                    other.stage = Stage::Prepared;
+                }
+            }
+            CatalogEntry::GenerationActivated { id, at: _, generation, .. } => {
+                let to = next.libraries.get(generation);
+                if let (Some(generations), Some(to)) = (next.generations.get_mut(id), to) {
+                    generations.switch(seq, to);
+                }
+            }
+            CatalogEntry::GenerationDiscarded { id, at: _, generation } => {
+                next.remove(entry);
+                if let Some(generations) = next.generations.get_mut(id) {
+                    generations.other.take_if(|other| other.id == *generation);
+                    if generations.is_trivial() {
+                        next.generations.remove(id);
+                    }
                 }
             }
             CatalogEntry::IndexBuilt { id: _, at: _, built: _ }
@@ -197,15 +420,43 @@ impl Catalog {
         next
     }
 
-    /// A library of this tenant. Companions are nobody's.
+    fn create(&mut self, seq: Seq, spec: &LibrarySpec) {
+        if let Some(of) = spec.generation_of {
+            let Some(library) = self.library(of).cloned() else { return };
+            let begin = || Generations::begin(library);
+            let generations = self.generations.entry(of).or_insert_with(begin);
+            let stage = Stage::Building;
+            generations.other = Some(OtherGeneration { id: spec.id, since: seq, stage });
+        }
+        let is_new = self.libraries.insert(spec.id, Arc::new(spec.clone())).is_none();
+        self.owned += usize::from(is_new && spec.is_whole());
+    }
+
+    /// Changes what its owner sees of a library, and these generations of it.
+    fn change(&mut self, id: LibraryId, parts: &[LibraryId], change: impl Fn(&mut LibrarySpec)) {
+        for part in parts {
+            if let Some(spec) = self.libraries.get_mut(part) {
+                change(Arc::make_mut(spec));
+            }
+        }
+        if let Some(generations) = self.generations.get_mut(&id) {
+            change(Arc::make_mut(&mut generations.spec));
+        }
+    }
+
+    fn remove(&mut self, entry: &CatalogEntry) {
+        for id in self.removed_by(entry) {
+            self.libraries.remove(&id);
+        }
+    }
+
+    /// A library of this tenant as it sees it. Companions and generations are nobody's.
     pub fn owned(
         &self,
         tenant: TenantId,
         id: LibraryId,
     ) -> Result<&Arc<LibrarySpec>, CatalogRejection> {
-        self.get(id)
-            .filter(|spec| spec.tenant == tenant && spec.companion_of.is_none())
-            .ok_or(CatalogRejection::NotFound(id))
+        self.library(id).filter(|spec| spec.tenant == tenant).ok_or(CatalogRejection::NotFound(id))
     }
 
     /// A snapshot's bytes, with those of what is to be done. `checkpointed` says up to where each
@@ -214,12 +465,19 @@ impl Catalog {
     pub fn write(&self, work: &Work, checkpointed: impl Fn(LibraryId) -> Seq) -> Vec<u8> {
         let mut out = Writer::with_capacity(64 + self.libraries.len() * 160);
         out.text(MAGIC);
-        out.u32(VERSION);
+        let generations = !self.generations.is_empty();
+        out.u32(if generations { GENERATIONS_VERSION } else { VERSION });
         out.u64(self.applied.get());
         out.count(self.libraries.len());
         for spec in self.libraries.values() {
             write_spec(&mut out, spec);
             out.u64(checkpointed(spec.id).get());
+        }
+        if generations {
+            out.count(self.generations.len());
+            for generations in self.generations.values() {
+                generations.write(&mut out);
+            }
         }
         let work = work.write();
         out.count(work.len());
@@ -243,26 +501,48 @@ impl Snapshot {
     /// Reads a snapshot, checksum first.
     pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut from = unseal(bytes)?;
-        let (MAGIC, version @ 1..=VERSION) = (from.text("magic")?, from.u32("version")?) else {
+        let (MAGIC, version @ 1..=GENERATIONS_VERSION) =
+            (from.text("magic")?, from.u32("version")?)
+        else {
             return Err(from.error("a catalog snapshot of a version this build knows"));
         };
-        let of_specs = u8::try_from(version).map_or(SPEC_VERSION, |it| it.min(SPEC_VERSION));
-        let applied = Seq::new(from.u64("applied sequence")?);
-        let mut libraries = BTreeMap::new();
+        let of_specs = match version {
+            1 => 1,
+            2 => 2,
+            3 | VERSION => SPEC_VERSION,
+            _ => GENERATION_SPEC_VERSION,
+        };
+        let mut catalog =
+            Catalog { applied: Seq::new(from.u64("applied sequence")?), ..Catalog::default() };
         let mut checkpointed = BTreeMap::new();
         for _library in 0..from.count(68, "libraries")? {
             let spec = read_spec(&mut from, of_specs)?;
             checkpointed.insert(spec.id, Seq::new(from.u64("checkpointed sequence")?));
-            libraries.insert(spec.id, Arc::new(spec));
+            catalog.libraries.insert(spec.id, Arc::new(spec));
+        }
+        if version >= GENERATIONS_VERSION {
+            for _library in 0..from.count(100, "generations")? {
+                let generations = Generations::read(&mut from)?;
+                let id = generations.spec.id;
+                let there = |part: LibraryId| {
+                    let spec = catalog.get(part);
+                    spec.is_some_and(|spec| spec.generation_of.unwrap_or(spec.id) == id)
+                };
+                let other = generations.other.map(|other| other.id);
+                if !there(generations.active) || !other.is_none_or(there) {
+                    return Err(from.error("the generations of a library"));
+                }
+                catalog.generations.insert(id, generations);
+            }
         }
         let mut work = Work::default();
-        if version == VERSION {
+        if version >= VERSION {
             let bytes = from.count(1, "snapshot of work")?;
             work = Work::read(from.raw(bytes, "snapshot of work")?)?;
         }
         from.end()?;
-        let companions = libraries.values().filter(|spec| spec.companion_of.is_some()).count();
-        Ok(Self { catalog: Catalog { applied, libraries, companions }, checkpointed, work })
+        catalog.owned = catalog.owners_libraries().count();
+        Ok(Self { catalog, checkpointed, work })
     }
 }
 
@@ -303,6 +583,7 @@ mod tests {
             model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
             dimension: 384,
             companion_of: None,
+            generation_of: None,
         }
     }
 

@@ -5,14 +5,19 @@
 //!
 //! ```text
 //! catalog  1 LibraryCreated   v1: spec without index and metric, which are brute_force and cosine
-//!                             v2, v3: spec
+//!                             v2 to v4: spec
 //!          2 LibraryUpdated   v1: id 16 | i64 at | text name | text? description
 //!          3 LibraryDeleted   v1: id 16 | i64 at
 //!                             v2: id 16 | i64 at | u64 tenant | text name
+//!                             v3: behind that: u32 n, n * (u64 seq | id 16 generation)
 //!          4 Purged           v1: i64 at
 //!          5 IndexChanged     v1: id 16 | i64 at | index
 //!          6 IndexBuilt       v1: id 16 | i64 at | u8 optimised | index old | index new
 //!                                 u64 vectors | u64 compacted | u64 freed bytes
+//!          7 GenerationPrepared v1: id 16 | i64 at | id 16 generation
+//!          8 GenerationActivated v1: id 16 | i64 at | id 16 generation
+//!                                 text provider | text model | u32 dimension
+//!          9 GenerationDiscarded v1: id 16 | i64 at | id 16 generation
 //! library 16 DocumentsPut     v1: i64 at | u32 dimension | u32 n
 //!                                 n * (id 16 | u32 body bytes | u32 chunks)
 //!                                 n * (body | f32 * chunks * dimension)
@@ -36,23 +41,29 @@
 //!       v1: text "brute_force" | text provider | text model | u32 dimension
 //!       v2: text provider | text model | u32 dimension | text metric | index
 //!       v3: as v2, then u8 is_companion, id 16 of the library it belongs to?
+//!       v4: of a generation only: as v2, then u8 2, id 16 of the library it belongs to
 //! index: text type | u32 n, n * (text parameter | u64 value)
 //!        text quantisation | u32 n, n * (text parameter | u64 value)
 //! ```
 
-use arrwdb_index::{IndexSpec, Metric, Quantization, Structure};
+use arrwdb_index::IndexSpec;
 use bytes::Bytes;
 
 mod documents;
 mod outline;
+mod spec;
 
 pub use self::documents::{DeletedDocument, Replaced};
 pub use self::outline::{LibraryOutline, OutlineChange, PutOutline};
+use self::spec::spec_version;
+pub(crate) use self::spec::{
+    GENERATION_SPEC_VERSION, SPEC_VERSION, read_dimension, read_index, read_metric, read_spec,
+    write_index, write_spec,
+};
 use crate::batch::BatchNote;
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::ids::{LibraryId, TenantId, Timestamp};
+use crate::ids::{LibraryId, Seq, TenantId, Timestamp};
 use crate::library::{LibrarySpec, ModelName};
-use crate::limits::DIMENSIONS_MAX;
 use crate::matched::QueriesMatched;
 use crate::record::DocumentRecord;
 use crate::work::JobUnit;
@@ -63,6 +74,9 @@ const LIBRARY_DELETED: u8 = 3;
 const PURGED: u8 = 4;
 const INDEX_CHANGED: u8 = 5;
 const INDEX_BUILT: u8 = 6;
+const GENERATION_PREPARED: u8 = 7;
+const GENERATION_ACTIVATED: u8 = 8;
+const GENERATION_DISCARDED: u8 = 9;
 const DOCUMENTS_PUT: u8 = 16;
 const DOCUMENTS_DELETED: u8 = 17;
 const BATCH_STARTED: u8 = 18;
@@ -71,12 +85,11 @@ const QUERIES_MATCHED: u8 = 20;
 const VERSION: u8 = 1;
 /// The version of a library's deletion that is written: 1 did not say whose it was.
 const DELETED_VERSION: u8 = 2;
+/// The version of the deletion of a library that had generations, which 2 did not know.
+const DELETED_GENERATIONS_VERSION: u8 = 3;
 /// The version of entries about documents that is written: 1 did not say what was there before, 2
 /// not for which job.
 const DOCUMENTS_VERSION: u8 = 3;
-/// The version of a library's spec that is written: 1 had neither index nor metric, 2 knew no
-/// companions.
-pub(crate) const SPEC_VERSION: u8 = 3;
 
 /// A change of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +134,37 @@ pub enum CatalogEntry {
         /// What was done.
         built: IndexBuilt,
     },
+    /// A generation of a library has all of its documents, and may become what it is read from.
+    GenerationPrepared {
+        /// Which library.
+        id: LibraryId,
+        /// When.
+        at: Timestamp,
+        /// The generation.
+        generation: LibraryId,
+    },
+    /// A library is read from and written to another of its generations from here on.
+    GenerationActivated {
+        /// Which library.
+        id: LibraryId,
+        /// When.
+        at: Timestamp,
+        /// The generation; the library's own id for the one that it began with.
+        generation: LibraryId,
+        /// The model of its vectors.
+        model: ModelName,
+        /// Their dimension.
+        dimension: u32,
+    },
+    /// A generation of a library and all it holds is gone.
+    GenerationDiscarded {
+        /// Which library.
+        id: LibraryId,
+        /// When.
+        at: Timestamp,
+        /// The generation; the library's own id for the one that it began with.
+        generation: LibraryId,
+    },
     /// What was deleted before is removed from the files for good; the log before this is not kept.
     Purged {
         /// When it was asked for.
@@ -135,6 +179,9 @@ pub struct DeletedLibrary {
     pub tenant: TenantId,
     /// What it was called.
     pub name: String,
+    /// Which generation was active since which record, ascending, the first since
+    /// [`Seq::START`]; none where it had only the one that it began with.
+    pub generations: Vec<(Seq, LibraryId)>,
 }
 
 /// What came of building what a library is searched by.
@@ -208,6 +255,9 @@ impl CatalogEntry {
             | Self::LibraryDeleted { at, .. }
             | Self::IndexChanged { at, .. }
             | Self::IndexBuilt { at, .. }
+            | Self::GenerationPrepared { at, .. }
+            | Self::GenerationActivated { at, .. }
+            | Self::GenerationDiscarded { at, .. }
             | Self::Purged { at } => *at,
         }
     }
@@ -217,7 +267,7 @@ impl CatalogEntry {
         let mut out = Writer::with_capacity(256);
         match self {
             Self::LibraryCreated(spec) => {
-                out.raw(&[LIBRARY_CREATED, SPEC_VERSION]);
+                out.raw(&[LIBRARY_CREATED, spec_version(spec)]);
                 write_spec(&mut out, spec);
             }
             Self::LibraryUpdated { id, at, name, description } => {
@@ -233,11 +283,12 @@ impl CatalogEntry {
                 out.i64(at.micros());
             }
             Self::LibraryDeleted { id, at, was: Some(was) } => {
-                out.raw(&[LIBRARY_DELETED, DELETED_VERSION]);
+                let alone = was.generations.is_empty();
+                let version = if alone { DELETED_VERSION } else { DELETED_GENERATIONS_VERSION };
+                out.raw(&[LIBRARY_DELETED, version]);
                 out.id(id.to_bytes());
                 out.i64(at.micros());
-                out.u64(was.tenant.number());
-                out.text(&was.name);
+                was.write(&mut out);
             }
             Self::IndexChanged { id, at, index } => {
                 out.raw(&[INDEX_CHANGED, VERSION]);
@@ -250,6 +301,18 @@ impl CatalogEntry {
                 out.id(id.to_bytes());
                 out.i64(at.micros());
                 built.write(&mut out);
+            }
+            Self::GenerationPrepared { id, at, generation } => {
+                write_generation(&mut out, GENERATION_PREPARED, (*id, *at, *generation));
+            }
+            Self::GenerationActivated { id, at, generation, model, dimension } => {
+                write_generation(&mut out, GENERATION_ACTIVATED, (*id, *at, *generation));
+                out.text(&model.provider);
+                out.text(&model.model);
+                out.u32(*dimension);
+            }
+            Self::GenerationDiscarded { id, at, generation } => {
+                write_generation(&mut out, GENERATION_DISCARDED, (*id, *at, *generation));
             }
             Self::Purged { at } => {
                 out.raw(&[PURGED, VERSION]);
@@ -265,7 +328,7 @@ impl CatalogEntry {
         let kind = from.u8("entry kind")?;
         let version = from.u8("entry version")?;
         let entry = match (kind, version) {
-            (LIBRARY_CREATED, 1..=SPEC_VERSION) => {
+            (LIBRARY_CREATED, 1..=GENERATION_SPEC_VERSION) => {
                 Self::LibraryCreated(read_spec(&mut from, version)?)
             }
             (LIBRARY_UPDATED, VERSION) => Self::LibraryUpdated {
@@ -274,10 +337,13 @@ impl CatalogEntry {
                 name: from.text("name")?.to_owned(),
                 description: from.text_option("description")?.map(str::to_owned),
             },
-            (LIBRARY_DELETED, 1..=DELETED_VERSION) => Self::LibraryDeleted {
+            (LIBRARY_DELETED, 1..=DELETED_GENERATIONS_VERSION) => Self::LibraryDeleted {
                 id: LibraryId::new(from.uuid("library id")?),
                 at: Timestamp::from_micros(from.i64("time")?),
-                was: if version == 1 { None } else { Some(DeletedLibrary::read(&mut from)?) },
+                was: match version {
+                    1 => None,
+                    version => Some(DeletedLibrary::read(&mut from, version)?),
+                },
             },
             (INDEX_CHANGED, VERSION) => Self::IndexChanged {
                 id: LibraryId::new(from.uuid("library id")?),
@@ -289,6 +355,21 @@ impl CatalogEntry {
                 at: Timestamp::from_micros(from.i64("time")?),
                 built: IndexBuilt::read(&mut from)?,
             },
+            (GENERATION_PREPARED, VERSION) => {
+                let (id, at, generation) = read_generation(&mut from)?;
+                Self::GenerationPrepared { id, at, generation }
+            }
+            (GENERATION_ACTIVATED, VERSION) => {
+                let (id, at, generation) = read_generation(&mut from)?;
+                let provider = from.text("provider")?.to_owned();
+                let model = ModelName { provider, model: from.text("model")?.to_owned() };
+                let dimension = read_dimension(&mut from)?;
+                Self::GenerationActivated { id, at, generation, model, dimension }
+            }
+            (GENERATION_DISCARDED, VERSION) => {
+                let (id, at, generation) = read_generation(&mut from)?;
+                Self::GenerationDiscarded { id, at, generation }
+            }
             (PURGED, VERSION) => Self::Purged { at: Timestamp::from_micros(from.i64("time")?) },
             _ => return Err(from.error("a catalog entry of a kind this build knows")),
         };
@@ -298,9 +379,34 @@ impl CatalogEntry {
 }
 
 impl DeletedLibrary {
-    fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn write(&self, out: &mut Writer) {
+        out.u64(self.tenant.number());
+        out.text(&self.name);
+        if self.generations.is_empty() {
+            return;
+        }
+        out.count(self.generations.len());
+        for (seq, generation) in &self.generations {
+            out.u64(seq.get());
+            out.id(generation.to_bytes());
+        }
+    }
+
+    fn read(from: &mut Reader<'_>, version: u8) -> Result<Self, DecodeError> {
         let tenant = TenantId::new(from.u64("tenant")?);
-        Ok(Self { tenant, name: from.text("name")?.to_owned() })
+        let name = from.text("name")?.to_owned();
+        let mut generations: Vec<(Seq, LibraryId)> = Vec::new();
+        if version >= DELETED_GENERATIONS_VERSION {
+            for _generation in 0..from.count(24, "generations")? {
+                let seq = Seq::new(from.u64("switch")?);
+                generations.push((seq, LibraryId::new(from.uuid("generation")?)));
+            }
+            let ascend = generations.is_sorted_by(|one, next| one.0 < next.0);
+            if generations.first().map(|(seq, _id)| *seq) != Some(Seq::START) || !ascend {
+                return Err(from.error("generations from the first on"));
+            }
+        }
+        Ok(Self { tenant, name, generations })
     }
 }
 
@@ -417,107 +523,18 @@ impl LibraryEntry {
     }
 }
 
-pub(crate) fn write_spec(out: &mut Writer, spec: &LibrarySpec) {
-    out.id(spec.id.to_bytes());
-    out.u64(spec.tenant.number());
-    out.text(&spec.name);
-    out.text_option(spec.description.as_deref());
-    out.i64(spec.created_at.micros());
-    out.text(&spec.model.provider);
-    out.text(&spec.model.model);
-    out.u32(spec.dimension);
-    out.text(spec.metric.name());
-    write_index(out, spec.index);
-    out.u8(u8::from(spec.companion_of.is_some()));
-    if let Some(of) = spec.companion_of {
-        out.id(of.to_bytes());
-    }
+/// A library, when, and its generation.
+type OfGeneration = (LibraryId, Timestamp, LibraryId);
+
+fn write_generation(out: &mut Writer, kind: u8, (id, at, generation): OfGeneration) {
+    out.raw(&[kind, VERSION]);
+    out.id(id.to_bytes());
+    out.i64(at.micros());
+    out.id(generation.to_bytes());
 }
 
-/// Reads a spec of a version up to [`SPEC_VERSION`].
-pub(crate) fn read_spec(from: &mut Reader<'_>, version: u8) -> Result<LibrarySpec, DecodeError> {
+fn read_generation(from: &mut Reader<'_>) -> Result<OfGeneration, DecodeError> {
     let id = LibraryId::new(from.uuid("library id")?);
-    let tenant = TenantId::new(from.u64("tenant")?);
-    let name = from.text("name")?.to_owned();
-    let description = from.text_option("description")?.map(str::to_owned);
-    let created_at = Timestamp::from_micros(from.i64("creation time")?);
-    if version == 1 && from.text("index type")? != "brute_force" {
-        return Err(from.error("the only index type of version 1"));
-    }
-    let provider = from.text("provider")?.to_owned();
-    let model = from.text("model")?.to_owned();
-    let dimension = from.u32("dimension")?;
-    if !(1..=DIMENSIONS_MAX).contains(&dimension) {
-        return Err(from.error("a dimension within its limit"));
-    }
-    let (metric, index) = if version == 1 {
-        (Metric::Cosine, IndexSpec::default())
-    } else {
-        let (metric, index) = (read_metric(from)?, read_index(from)?);
-        index
-            .check_dimension(dimension as usize)
-            .map_err(|_apart| from.error("an index that the dimension can have"))?;
-        (metric, index)
-    };
-    let companion_of = if version >= 3 && from.flag("companion")? {
-        Some(LibraryId::new(from.uuid("library id")?))
-    } else {
-        None
-    };
-    if companion_of.is_some_and(|of| of.companion() != id) {
-        return Err(from.error("the id of a companion"));
-    }
-    Ok(LibrarySpec {
-        id,
-        tenant,
-        name,
-        description,
-        created_at,
-        index,
-        metric,
-        model: ModelName { provider, model },
-        dimension,
-        companion_of,
-    })
-}
-
-pub(crate) fn read_metric(from: &mut Reader<'_>) -> Result<Metric, DecodeError> {
-    let name = from.text("metric")?;
-    Metric::from_name(name).ok_or_else(|| from.error("a metric this build knows"))
-}
-
-pub(crate) fn write_index(out: &mut Writer, index: IndexSpec) {
-    let mut part = |name: &str, parameters: &[(&'static str, u64)]| {
-        out.text(name);
-        out.count(parameters.len());
-        for (name, value) in parameters {
-            out.text(name);
-            out.u64(*value);
-        }
-    };
-    part(index.structure.type_name(), &index.structure.parameters());
-    part(index.quantization.strategy(), &index.quantization.parameters());
-}
-
-pub(crate) fn read_index(from: &mut Reader<'_>) -> Result<IndexSpec, DecodeError> {
-    let (name, parameters) = read_parameters(from)?;
-    let structure = Structure::new(name, &parameters)
-        .map_err(|_unknown| from.error("an index this build knows"))?;
-    let (name, parameters) = read_parameters(from)?;
-    let quantization = Quantization::new(name, &parameters)
-        .map_err(|_unknown| from.error("a quantisation this build knows"))?;
-    IndexSpec::new(structure, quantization)
-        .map_err(|_apart| from.error("an index and a quantisation that go together"))
-}
-
-/// A name, and parameters with their numbers.
-type Named<'a> = (&'a str, Vec<(&'a str, u64)>);
-
-fn read_parameters<'a>(from: &mut Reader<'a>) -> Result<Named<'a>, DecodeError> {
-    let name = from.text("name")?;
-    let count = from.count(12, "parameters")?;
-    let parameters = (0..count)
-        .map(|_parameter| Ok((from.text("parameter")?, from.u64("value")?)))
-        .collect::<Result<_, DecodeError>>()?;
-    Ok((name, parameters))
+    let at = Timestamp::from_micros(from.i64("time")?);
+    Ok((id, at, LibraryId::new(from.uuid("generation")?)))
 }

@@ -19,6 +19,7 @@ mod codec;
 mod document;
 mod entry;
 mod filter;
+mod generations;
 mod ids;
 mod layout;
 mod library;
@@ -53,6 +54,7 @@ pub use entry::{
     LibraryOutline, OutlineChange, PutOutline, Replaced,
 };
 pub use filter::{FilterFault, MetadataFilter};
+pub use generations::{Generations, OtherGeneration, Stage};
 pub use ids::{
     ChunkId, DocumentId, JobId, LibraryId, ParseIdError, QueryId, Seq, TenantId, Timestamp,
     WebhookId,

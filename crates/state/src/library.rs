@@ -70,4 +70,14 @@ pub struct LibrarySpec {
     /// The library whose standing queries it holds, if it is a companion: nobody reaches it by its
     /// id, and it is deleted with that library.
     pub companion_of: Option<LibraryId>,
+    /// The library whose documents it holds with vectors of another model, if it is a generation of
+    /// it ([`crate::Generations`]): nobody reaches it by its id, and it is deleted with that library.
+    pub generation_of: Option<LibraryId>,
+}
+
+impl LibrarySpec {
+    /// Whether it is a library of somebody, and no part of one.
+    pub fn is_whole(&self) -> bool {
+        self.companion_of.is_none() && self.generation_of.is_none()
+    }
 }

@@ -25,6 +25,7 @@ fn spec(n: u64) -> LibrarySpec {
         model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
         dimension: 384,
         companion_of: None,
+        generation_of: None,
     }
 }
 

@@ -39,6 +39,7 @@ fn spec() -> LibrarySpec {
         model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
         dimension: 3,
         companion_of: None,
+        generation_of: None,
     }
 }
 
@@ -120,7 +121,11 @@ fn golden_catalog_entries() {
         CatalogEntry::LibraryUpdated { id, at, name: "renamed".into(), description: None };
     check("library-updated-1.bin", &updated.encode());
     check("library-deleted-1.bin", &CatalogEntry::LibraryDeleted { id, at, was: None }.encode());
-    let was = Some(DeletedLibrary { tenant: TenantId::new(2), name: "a library".into() });
+    let was = Some(DeletedLibrary {
+        tenant: TenantId::new(2),
+        name: "a library".into(),
+        generations: vec![],
+    });
     check("library-deleted-2.bin", &CatalogEntry::LibraryDeleted { id, at, was }.encode());
     let index = IndexSpec {
         structure: Structure::new("hnsw", &[]).unwrap(),

@@ -261,10 +261,8 @@ impl<'a> Scribe<'a> {
         let entry = CatalogEntry::decode(&record.payload).map_err(|_error| BackupError::Newer {
             what: format!("record {} of the log", record.seq),
         })?;
+        self.deleted.extend(self.catalog.removed_by(&entry).into_iter().map(|id| (id, record.seq)));
         self.catalog = std::mem::take(&mut self.catalog).apply(Seq::new(record.seq), &entry);
-        if let CatalogEntry::LibraryDeleted { id, .. } = entry {
-            self.deleted.insert(id, record.seq);
-        }
         Ok(())
     }
 

@@ -105,9 +105,16 @@ impl Reading<'_> {
     }
 
     fn take_catalog(&mut self, seq: Seq, entry: &CatalogEntry) {
+        let mut gone: Vec<LibraryId> = match (entry, &self.suffix.catalog) {
+            (entry, Some(catalog)) => catalog.removed_by(entry),
+            _ => Vec::new(),
+        };
         if let CatalogEntry::LibraryDeleted { id, .. } = entry {
-            self.deleted.push(*id);
-            self.suffix.records.remove(id);
+            gone.push(*id);
+        }
+        for id in gone {
+            self.deleted.push(id);
+            self.suffix.records.remove(&id);
         }
         if let Some(catalog) = &mut self.suffix.catalog
             && seq > self.covered.max(catalog.applied())

@@ -61,7 +61,8 @@ impl DoneUnits {
 
 /// Reads what the log has of a job after its progress.
 pub(super) async fn done_units(engine: &Engine, job: &Job) -> Result<DoneUnits, FeedError> {
-    let wanted = job.spec.head.library.map_or(WantedRecords::All, WantedRecords::Library);
+    let wanted = job.spec.head.library.map(|library| engine.generations_of(library));
+    let wanted = wanted.map_or(WantedRecords::All, WantedRecords::Library);
     let (id, engine) = (job.spec.head.id, engine.clone());
     let after = job.progress.through.max(job.submitted);
     let (begun, progress) = (job.started_at.is_some(), job.progress);
@@ -69,7 +70,7 @@ pub(super) async fn done_units(engine: &Engine, job: &Job) -> Result<DoneUnits, 
         // What is counted came after the beginning.
         let batch = (progress.through > Seq::START, false);
         let mut done = DoneUnits { batch, ..DoneUnits::default() };
-        let records = match engine.read_records(after, wanted) {
+        let records = match engine.read_records(after, wanted.clone()) {
             Err(FollowError::Trimmed { first }) => {
                 // One that never began did nothing.
                 done.is_cut = begun;

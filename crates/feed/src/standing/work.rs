@@ -200,8 +200,15 @@ impl Work {
                     watch.advance(seq, MatchPosition::after(seq), 0);
                 }
             }
-            Ok(CatalogEntry::LibraryDeleted { id, .. }) => {
+            Ok(CatalogEntry::LibraryDeleted { id, was, .. }) => {
                 self.watched.remove(&id.companion());
+                let generations = was.map(|was| was.generations).unwrap_or_default();
+                for (_seq, generation) in generations {
+                    self.watched.remove(&generation.companion());
+                }
+            }
+            Ok(CatalogEntry::GenerationDiscarded { generation, .. }) => {
+                self.watched.remove(&generation.companion());
             }
             Ok(_) => {}
             Err(error) => {

@@ -394,6 +394,7 @@ fn is_final(error: &EngineError) -> bool {
         | EngineError::Closed => true,
         EngineError::DocumentNotFound(_)
         | EngineError::LibraryExists(_)
+        | EngineError::Generation(_)
         | EngineError::TooManyLibraries(_)
         | EngineError::TooManyDocuments(_)
         | EngineError::StandingQueryNotFound(_)

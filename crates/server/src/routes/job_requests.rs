@@ -1,10 +1,10 @@
 //! The bodies of jobs: checked before they are submitted, so that a job that is accepted can be done.
 
-use arrwdb_engine::IndexChange;
-use arrwdb_engine::state::limits::JOB_PARAMETERS_BYTES_MAX;
+use arrwdb_engine::state::limits::{JOB_PARAMETERS_BYTES_MAX, QUERY_CHARS_MAX};
 use arrwdb_engine::state::{
     DocumentId, IndexSpec, JobId, JobInput, JobPriority, LibraryId, Timestamp,
 };
+use arrwdb_engine::{IndexChange, NewGeneration};
 use axum::body::Body;
 use http::{HeaderMap, header};
 use serde_json::{Map, Value, json};
@@ -12,12 +12,13 @@ use utoipa::ToSchema;
 
 use super::index_settings::IndexSettings;
 use super::ingest::is_end_of_export;
-use super::requests::read_time;
+use super::libraries::{read_dimension, read_provider};
+use super::requests::{read_time, text_within};
 use crate::app::App;
 use crate::extract::{Pace, QueryPairs, next_data, query_fault};
 use crate::jobs::{Format, Unsubmitted};
 use crate::json::{Read, Reader};
-use crate::limits::{JOB_RETRIES_MAX, LINE_BYTES_MAX};
+use crate::limits::{COMPARED_QUERIES_MAX, JOB_RETRIES_MAX, LINE_BYTES_MAX};
 use crate::ndjson::{Line, LineSplitter, LineText};
 use crate::problem::{self, Problem};
 
@@ -110,6 +111,31 @@ pub(super) struct BatchDelete {
     /// Look in this library only.
     #[schema(format = "uuid")]
     library_id: Option<String>,
+    #[schema(default = "normal")]
+    priority: Option<String>,
+    #[schema(format = "date-time")]
+    run_at: Option<String>,
+    #[schema(minimum = 0, maximum = 10)]
+    max_retries: Option<u32>,
+}
+
+/// Vectors of which model to make in the background.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"library_id": "0191f4a2-7c3e-7abc-8def-0123456789ab", "embedding_provider": "openai", "embedding_model": "text-embedding-3-small"}))]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub(super) struct RegenerateEmbeddings {
+    #[schema(format = "uuid")]
+    library_id: String,
+    /// The model; the configured default when absent.
+    embedding_model: Option<String>,
+    /// `local`, `cohere` or `openai`; the configured default when absent.
+    embedding_provider: Option<String>,
+    /// Dimension of the vectors; the model's own when absent.
+    #[schema(minimum = 1, maximum = 4096)]
+    embedding_dimension: Option<u32>,
+    /// Queries by which the models are compared, besides passages of the library.
+    #[schema(max_items = 100)]
+    queries: Option<Vec<String>>,
     #[schema(default = "normal")]
     priority: Option<String>,
     #[schema(format = "date-time")]
@@ -275,6 +301,42 @@ pub(super) fn batch_export(r: &mut Reader<'_>) -> Read<Asked> {
     asked.parameters =
         json!({"format": format.name(), "include_embeddings": embeddings}).to_string();
     Ok(asked)
+}
+
+/// The job, and the model that it asks for.
+pub(super) fn regenerate_embeddings(r: &mut Reader<'_>) -> Read<(Asked, NewGeneration)> {
+    let mut wanted = NewGeneration::default();
+    let mut queries = Vec::new();
+    let mut asked = read(r, true, |r, key| {
+        match key {
+            "embedding_model" => wanted.embedding_model = r.string()?,
+            "embedding_provider" => wanted.embedding_provider = read_provider(r)?,
+            "embedding_dimension" => wanted.embedding_dimension = read_dimension(r)?,
+            "queries" => {
+                let read = r.array(|r, _index| {
+                    queries.extend(text_within(r, 1, QUERY_CHARS_MAX)?);
+                    Ok(())
+                })?;
+                if read.is_some() && queries.len() > COMPARED_QUERIES_MAX {
+                    r.fault(format!("must be at most {COMPARED_QUERIES_MAX} queries"));
+                }
+                let bytes: usize = queries.iter().map(|query| query.len() * 2 + 3).sum();
+                if bytes > JOB_PARAMETERS_BYTES_MAX / 2 {
+                    r.fault("are too long together: give fewer or shorter ones");
+                }
+            }
+            _ignored => {}
+        }
+        Ok(())
+    })?;
+    asked.parameters = json!({
+        "embedding_model": wanted.embedding_model,
+        "embedding_provider": wanted.embedding_provider,
+        "embedding_dimension": wanted.embedding_dimension,
+        "queries": queries,
+    })
+    .to_string();
+    Ok((asked, wanted))
 }
 
 pub(super) fn batch_delete(r: &mut Reader<'_>) -> Read<Asked> {

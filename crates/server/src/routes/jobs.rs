@@ -40,6 +40,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(index_optimize))
         .routes(routes!(batch_export))
         .routes(routes!(batch_delete))
+        .routes(routes!(regenerate_embeddings))
         .routes(routes!(purge))
         .routes(routes!(backup))
         .routes(routes!(list))
@@ -50,6 +51,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .route("/jobs/index_optimize", post(index_optimize))
         .route("/jobs/batch_export", post(batch_export))
         .route("/jobs/batch_delete", post(batch_delete))
+        .route("/jobs/regenerate_embeddings", post(regenerate_embeddings))
         .route("/jobs/{job_id}/cancel", post(cancel))
 }
 
@@ -84,7 +86,7 @@ struct JobAnswer {
     /// The same.
     #[schema(format = "uuid")]
     id: String,
-    /// `batch_import`, `batch_delete`, `batch_export`, `index_rebuild`, `index_optimize`, `purge`, `backup`.
+    /// `batch_import`, `batch_delete`, `batch_export`, `index_rebuild`, `index_optimize`, `regenerate_embeddings`, `purge`, `backup`.
     job_type: &'static str,
     /// `pending`, `running`, `completed`, `failed` or `cancelled`.
     status: &'static str,
@@ -370,6 +372,26 @@ async fn batch_delete(
     submit((&app, principal), (JobKind::BatchDelete, id), asked, None).await
 }
 
+/// Makes vectors of another embedding model beside those that a library has, in the background. Reads
+/// and writes go on meanwhile, and what is written gets both. The result compares the two; then
+/// `embeddings/activate` has the library searched by the new ones, or `embeddings/discard` removes
+/// them.
+#[utoipa::path(post, operation_id = "submit_regenerate_embeddings", path = "/jobs/regenerate-embeddings", tag = "jobs",
+    request_body = job_requests::RegenerateEmbeddings,
+    responses((status = 200, description = "Submitted: durable", body = Submitted), WriteErrors))]
+async fn regenerate_embeddings(
+    principal: Principal,
+    State(app): State<App>,
+    WholeBody(body, _room): WholeBody,
+) -> Result<Response, Problem> {
+    let (asked, wanted) = read_json(&body, job_requests::regenerate_embeddings)?;
+    let id = app.engine().new_job_id();
+    if let Some(library) = asked.library {
+        app.engine().check_generation(principal.tenant, library, &wanted).await?;
+    }
+    submit((&app, principal), (JobKind::RegenerateEmbeddings, id), asked, None).await
+}
+
 /// Removes for good what was deleted, in the background; as `admin/purge`.
 #[utoipa::path(post, operation_id = "submit_purge", path = "/jobs/purge", tag = "jobs",
     request_body(content = Option<job_requests::WithoutLibrary>),
@@ -408,7 +430,7 @@ async fn backup(
 #[utoipa::path(get, operation_id = "list_jobs", path = "/jobs", tag = "jobs",
     params(
         ("status" = Option<String>, Query, description = "pending, running, completed, failed or cancelled"),
-        ("type" = Option<String>, Query, description = "batch_import, batch_delete, batch_export, index_rebuild, index_optimize, purge or backup"),
+        ("type" = Option<String>, Query, description = "batch_import, batch_delete, batch_export, index_rebuild, index_optimize, regenerate_embeddings, purge or backup"),
         ("library_id" = Option<String>, Query, format = "uuid", description = "Those about this library"),
         ("limit" = Option<u64>, Query, description = "1 to 1000 [100]"),
         ("before" = Option<String>, Query, format = "uuid", description = "Those older than this job"),

@@ -142,7 +142,7 @@ fn read_name(r: &mut Reader<'_>) -> Read<Option<String>> {
     })
 }
 
-fn read_provider(r: &mut Reader<'_>) -> Read<Option<String>> {
+pub(super) fn read_provider(r: &mut Reader<'_>) -> Read<Option<String>> {
     let provider = r.string()?;
     match provider.as_deref() {
         None | Some("local" | "cohere" | "openai") => Ok(provider),
@@ -153,7 +153,7 @@ fn read_provider(r: &mut Reader<'_>) -> Read<Option<String>> {
     }
 }
 
-fn read_dimension(r: &mut Reader<'_>) -> Read<Option<u32>> {
+pub(super) fn read_dimension(r: &mut Reader<'_>) -> Read<Option<u32>> {
     let Some(number) = r.whole()? else { return Ok(None) };
     let max = limits::DIMENSIONS_MAX;
     let dimension = u32::try_from(number).ok().filter(|number| (1..=max).contains(number));

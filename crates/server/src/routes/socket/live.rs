@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arrwdb_engine::state::{ChunkId, LibraryId, Seq, TenantId, Tuning};
+use arrwdb_engine::state::{ChunkId, LibraryId, ModelName, Seq, TenantId, Tuning};
 use arrwdb_engine::{Engine, EngineError, Query, SearchAnswer, SearchRequest};
 use arrwdb_feed::{EventTypes, Feed, FeedError, Filter, Position, Subscription};
 use futures_util::future::BoxFuture;
@@ -56,6 +56,8 @@ pub(super) struct LiveQueries {
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) vector: Vec<f32>,
+    /// Whose vector it is: it is not compared with those of another.
+    pub(super) model: ModelName,
     pub(super) k: usize,
     pub(super) threshold: Option<f32>,
 }
@@ -80,7 +82,12 @@ impl Wanted {
         (tenant, library): (TenantId, LibraryId),
         min_seq: Option<Seq>,
     ) -> Result<SearchAnswer, EngineError> {
-        engine.search(tenant, library, self.request(), min_seq).await
+        let answer = engine.search(tenant, library, self.request(), min_seq).await?;
+        if answer.model == self.model {
+            return Ok(answer);
+        }
+        let detail = "the library's embedding model was changed: watch again";
+        Err(EngineError::Generation(detail.to_owned()))
     }
 }
 
@@ -226,7 +233,7 @@ impl LiveQueries {
             return Err(Problem::new(&problem::INVALID_REQUEST, detail));
         }
         if self.changes.is_none() {
-            let types = EventTypes::parse("document.*,library.deleted")
+            let types = EventTypes::parse("document.*,library.updated,library.deleted")
                 .map_err(|error| Problem::hidden(&problem::INTERNAL, error.to_string()))?;
             let mut filter = Filter::of(self.tenant);
             (filter.library, filter.types) = (Some(self.library), types);

@@ -94,12 +94,15 @@ impl Place {
         }
         let started = Instant::now();
         let (engine, tenant) = (self.app.engine(), self.principal.tenant);
-        let vector = match find.query() {
-            Query::Vector(vector) => vector,
+        let (vector, model) = match find.query() {
+            Query::Vector(vector) => {
+                let library = engine.library(tenant, self.library, find.min_seq).await?;
+                (vector, library.spec().model.clone())
+            }
             Query::Text(text) => engine.embed_query(tenant, self.library, text).await?,
         };
         let (k, threshold) = (find.wishes.k(), find.wishes.distance_threshold());
-        let wanted = Wanted { vector, k, threshold };
+        let wanted = Wanted { vector, model, k, threshold };
         let answer = wanted.search(engine, (tenant, self.library), find.min_seq).await?;
         let (taken, count) = (started.elapsed(), answer.hits.len());
         self.app.metrics().searched(self.library, answer.index.name(), taken, count);

@@ -1,0 +1,681 @@
+//! The generations of a library: a second embedding model beside the first, and the switch from one
+//! to the other.
+//!
+//! ```text
+//! begin -> documents are carried (whoever follows the log, and a job) -> prepared
+//!   -> switch: writers stop -> all they wrote is carried -> one record of the catalog -> they go on
+//! ```
+//!
+//! - **N5** What is acknowledged is in the active generation, whenever the switch is made: writes are
+//!   refused by the generation that is left before it is known to be carried whole, and made anew
+//!   with the other model.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arrwdb_state::{
+    CatalogCommand, Generations, LibraryId, LibrarySpec, MatchPosition, ModelName, OtherGeneration,
+    Seq, Stage, TenantId,
+};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+
+use crate::engine::{Engine, Inner};
+use crate::error::{EngineError, RETRY_AFTER};
+use crate::handle::{Author, Handle};
+use crate::indexing::check_index;
+use crate::request::{NewLibrary, Written};
+use crate::search::model_of;
+use crate::system::new_uuid;
+
+/// How long a switch waits until everything is carried, before writers are stopped, and then.
+const SWITCH_WAIT_MAX: Duration = Duration::from_secs(8);
+/// How long a write waits for a switch.
+const WRITE_WAIT_MAX: Duration = Duration::from_secs(25);
+/// How long a purge waits until everything is carried.
+const PURGE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Where a write is refused that comes at the time of a switch.
+const SWITCHING: &str = "the library, whose embedding model is being changed,";
+/// How long it is at most not noted how far documents are carried.
+const NOTE_EVERY_MAX: Duration = Duration::from_hours(1);
+
+/// A write that came while another generation becomes the active one.
+pub(crate) fn switching() -> EngineError {
+    EngineError::Busy { what: SWITCHING, retry_after: RETRY_AFTER }
+}
+
+/// Whether a write was refused for that.
+pub(crate) fn is_switching(error: &EngineError) -> bool {
+    matches!(error, EngineError::Busy { what, .. } if *what == SWITCHING)
+}
+
+/// What is carried from active generations to others, by library.
+#[derive(Debug, Default)]
+pub(crate) struct Carrying {
+    libraries: Mutex<BTreeMap<LibraryId, Arc<Carry>>>,
+    /// Up to which record somebody waits until it is noted in the log that all is carried.
+    wanted: watch::Sender<u64>,
+}
+
+/// What is carried of one library.
+#[derive(Debug)]
+pub(crate) struct Carry {
+    /// Who carries documents has it: what is carried last is what was read last.
+    pub(crate) turn: Semaphore,
+    /// Who switches has it.
+    switch: Semaphore,
+    /// Up to which record all is carried, and to which generation.
+    to: watch::Sender<(Option<LibraryId>, Seq)>,
+    /// Why nothing is carried at present.
+    error: Mutex<Option<String>>,
+}
+
+impl Carrying {
+    pub(crate) fn of(&self, library: LibraryId) -> Arc<Carry> {
+        let begin = || {
+            let (turn, switch) = (Semaphore::new(1), Semaphore::new(1));
+            let to = watch::Sender::new((None, Seq::START));
+            Arc::new(Carry { turn, switch, to, error: Mutex::default() })
+        };
+        self.libraries.lock().entry(library).or_insert_with(begin).clone()
+    }
+
+    pub(crate) fn forget(&self, library: LibraryId) {
+        self.libraries.lock().remove(&library);
+    }
+}
+
+/// A library whose active generation is carried to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CarryPair {
+    /// The library.
+    pub library: LibraryId,
+    /// The active generation.
+    pub from: LibraryId,
+    /// The other one.
+    pub to: LibraryId,
+    /// Everything up to this record is carried, as it is noted in the log.
+    pub after: Seq,
+}
+
+/// A model that a library shall have vectors of besides.
+#[derive(Debug, Clone, Default)]
+pub struct NewGeneration {
+    /// `local`, `cohere` or `openai`; the configured default when absent.
+    pub embedding_provider: Option<String>,
+    /// The provider's model; its default when absent.
+    pub embedding_model: Option<String>,
+    /// Dimension of the vectors; the model's own when absent.
+    pub embedding_dimension: Option<u32>,
+    /// Who makes it, to be found again after a restart.
+    pub made_by: String,
+}
+
+/// The vectors that a library has.
+#[derive(Debug, Clone)]
+pub struct LibraryEmbeddings {
+    /// What it is searched by.
+    pub active: ModelVectors,
+    /// The record that made them active; [`Seq::START`] if they always were.
+    pub since: Seq,
+    /// Those of another model, if there are any.
+    pub other: Option<OtherVectors>,
+    /// What this is true at.
+    pub seq: Seq,
+}
+
+/// Vectors of one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelVectors {
+    /// The generation that holds them.
+    pub generation: LibraryId,
+    /// The model.
+    pub model: ModelName,
+    /// Their dimension.
+    pub dimension: u32,
+    /// Documents.
+    pub documents: u64,
+    /// Chunks.
+    pub chunks: u64,
+    /// Who made them, where that is remembered: not of those that the library began with.
+    pub made_by: Option<String>,
+}
+
+/// Vectors that are kept beside those that are searched.
+#[derive(Debug, Clone)]
+pub struct OtherVectors {
+    /// The vectors.
+    pub vectors: ModelVectors,
+    /// What they are.
+    pub stage: Stage,
+    /// Records of the library after what is carried: at most so many are missing.
+    pub behind_records: u64,
+    /// What was not carried is not in the log any more: they can only be discarded.
+    pub broken: bool,
+    /// Why nothing is carried at present.
+    pub error: Option<String>,
+}
+
+impl Engine {
+    /// The libraries whose documents are to be carried to another generation.
+    pub fn carry_pairs(&self) -> Vec<CarryPair> {
+        let catalog = self.0.catalog.load_full();
+        catalog.all_generations().filter_map(|it| self.0.carry_pair(it)).collect()
+    }
+
+    /// That of one library; `None` if it has no other generation.
+    pub fn carry_pair(&self, library: LibraryId) -> Option<CarryPair> {
+        self.0.carry_pair(self.0.catalog.load().generations(library)?)
+    }
+
+    /// Waits until the catalog has a record after `after`.
+    pub async fn catalog_changed(&self, after: Seq) -> Seq {
+        loop {
+            // Registered before looking, so that no progress in between is missed.
+            let progressed = self.0.catalog_progress.notified();
+            let applied = self.0.catalog.load().applied();
+            if applied > after {
+                return applied;
+            }
+            progressed.await;
+        }
+    }
+
+    /// Every generation of a library that is, or is remembered to have been, active.
+    pub fn generations_of(&self, library: LibraryId) -> Vec<LibraryId> {
+        let catalog = self.0.catalog.load();
+        let mut all = vec![library];
+        all.extend(catalog.generations(library).into_iter().flat_map(Generations::all));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Said by who follows the log: everything up to `through` is carried. It is noted in the log,
+    /// where `note` says so, and is then known after a restart.
+    pub async fn carried(
+        &self,
+        pair: &CarryPair,
+        through: Seq,
+        note: bool,
+    ) -> Result<(), EngineError> {
+        // Who still works on a pair that is no more says nothing of the next one.
+        let now = self.carry_pair(pair.library);
+        now.filter(|now| (now.from, now.to) == (pair.from, pair.to))
+            .ok_or_else(|| crate::carry::gone(pair.library))?;
+        let carry = self.0.carrying.of(pair.library);
+        if note {
+            self.0.note_carried(pair, through).await?;
+        }
+        *carry.error.lock() = None;
+        carry.to.send_if_modified(|(to, seq)| {
+            let ahead = *to != Some(pair.to) || *seq < through;
+            if ahead {
+                (*to, *seq) = (Some(pair.to), through);
+            }
+            ahead
+        });
+        Ok(())
+    }
+
+    /// Said by who follows the log: nothing is carried at present.
+    pub fn carrying_failed(&self, library: LibraryId, why: String) {
+        *self.0.carrying.of(library).error.lock() = Some(why);
+    }
+
+    /// How often it has to be noted at least how far documents are carried, so that the log can be
+    /// trimmed.
+    pub fn note_carried_every(&self) -> Duration {
+        (self.0.config.feed_retention / 2).clamp(Duration::from_secs(1), NOTE_EVERY_MAX)
+    }
+
+    /// Resolves when somebody waits until it is noted that documents are carried further than to
+    /// `noted`.
+    pub async fn carried_wanted(&self, noted: Seq) {
+        let mut wanted = self.0.carrying.wanted.subscribe();
+        // The sender is not dropped while the engine is here.
+        drop(wanted.wait_for(|wanted| *wanted > noted.get()).await);
+    }
+
+    /// Whether somebody does.
+    pub fn is_carried_wanted(&self, noted: Seq) -> bool {
+        *self.0.carrying.wanted.borrow() > noted.get()
+    }
+
+    /// Waits until everything that a library has now is carried; `None` if it has no other
+    /// generation any more.
+    pub async fn caught_up(&self, pair: &CarryPair) -> Option<()> {
+        let handle = self.0.handle(pair.from).ok()?;
+        self.0.reached(pair, handle.settled().await).await
+    }
+
+    /// What vectors a library has.
+    pub async fn embeddings(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        min_seq: Option<Seq>,
+    ) -> Result<LibraryEmbeddings, EngineError> {
+        let inner = &self.0;
+        let (spec, ..) = inner.placed(tenant, library, min_seq).await?;
+        inner.wait_for_catalog(min_seq).await?;
+        let catalog = inner.catalog.load_full();
+        let vectors = |id: LibraryId, spec: &LibrarySpec| {
+            let counts = inner.handle(id).map(|handle| handle.counts()).ok();
+            ModelVectors {
+                generation: id,
+                model: spec.model.clone(),
+                dimension: spec.dimension,
+                documents: counts.map_or(0, |counts| counts.documents),
+                chunks: counts.map_or(0, |counts| counts.chunks),
+                made_by: catalog
+                    .get(id)
+                    .and_then(|spec| spec.generation_of.and(spec.description.clone())),
+            }
+        };
+        let generations = catalog.generations(library);
+        let shown = generations.map_or(&spec, Generations::spec);
+        let active = vectors(catalog.active(library), shown);
+        let since = generations.map_or(Seq::START, Generations::since);
+        let other = generations.and_then(|generations| {
+            let pair = inner.carry_pair(generations)?;
+            let other = generations.other()?;
+            let spec = catalog.get(other.id)?;
+            Some(OtherVectors {
+                vectors: vectors(other.id, spec),
+                stage: other.stage,
+                behind_records: inner.behind(&pair),
+                broken: inner.is_broken(&pair),
+                error: inner.carrying.of(library).error.lock().clone(),
+            })
+        });
+        Ok(LibraryEmbeddings { active, since, other, seq: catalog.applied() })
+    }
+
+    /// Refuses what [`Engine::begin_generation`] would refuse.
+    pub async fn check_generation(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        new: &NewGeneration,
+    ) -> Result<(), EngineError> {
+        let inner = &self.0;
+        let spec = inner.spec(tenant, library, None).await?;
+        let generation = inner.generation_spec(&spec, new)?;
+        let catalog = inner.catalog.load_full();
+        let command = CatalogCommand::Create(generation);
+        let decided = catalog.decide(command, inner.parts.clock.now());
+        decided.map(drop).map_err(crate::catalog::refused)
+    }
+
+    /// Makes room for the vectors of another model beside those that a library has. Documents are
+    /// carried there by who follows the log, as they change, and by [`Engine::carry`].
+    pub async fn begin_generation(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        new: &NewGeneration,
+    ) -> Result<Written<CarryPair>, EngineError> {
+        let inner = &self.0;
+        inner.check_disk()?;
+        let spec = inner.spec(tenant, library, None).await?;
+        let generation = inner.generation_spec(&spec, new)?;
+        let written = inner.change_catalog(CatalogCommand::Create(generation)).await?;
+        let pair = self.carry_pair(library).ok_or(EngineError::LibraryNotFound(library))?;
+        // What was appended before is not carried by who follows the log: it has to be there to be
+        // read.
+        inner.wait_for(&*inner.handle(pair.from)?, written.seq).await?;
+        Ok(Written { seq: written.seq, value: pair })
+    }
+
+    /// Says that a generation has all documents: it can be activated from here on.
+    pub async fn prepare_generation(
+        &self,
+        tenant: TenantId,
+        pair: &CarryPair,
+    ) -> Result<Written<()>, EngineError> {
+        let (id, generation) = (pair.library, pair.to);
+        let command = CatalogCommand::PrepareGeneration { tenant, id, generation };
+        let written = self.0.change_catalog(command).await?;
+        Ok(Written { seq: written.seq, value: () })
+    }
+
+    /// Has a library searched by the vectors of its other model, which are prepared, from here on.
+    /// Writes wait meanwhile; those that came before are in both.
+    pub async fn activate_generation(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+    ) -> Result<Written<LibrarySpec>, EngineError> {
+        self.0.switch(tenant, library, Stage::Prepared).await
+    }
+
+    /// Has a library searched by the vectors again that it was searched by before. Nothing that was
+    /// written since is lost.
+    pub async fn roll_back_generation(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+    ) -> Result<Written<LibrarySpec>, EngineError> {
+        self.0.switch(tenant, library, Stage::Previous).await
+    }
+
+    /// Removes the vectors that a library is not searched by.
+    pub async fn discard_generation(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        generation: Option<LibraryId>,
+    ) -> Result<Written<LibrarySpec>, EngineError> {
+        let inner = &self.0;
+        inner.spec(tenant, library, None).await?;
+        let other = inner.catalog.load().generations(library).and_then(Generations::other);
+        // Without one it is refused, with the reason.
+        let generation = generation.or(other.map(|other| other.id)).unwrap_or(library);
+        let command = CatalogCommand::DiscardGeneration { tenant, id: library, generation };
+        inner.change_catalog(command).await
+    }
+}
+
+impl Inner {
+    fn carry_pair(&self, generations: &Generations) -> Option<CarryPair> {
+        let OtherGeneration { id, since, stage: _ } = generations.other()?;
+        let noted = self.handle(id).ok()?.counts().matched.whole();
+        let (library, from) = (generations.spec().id, generations.active());
+        Some(CarryPair { library, from, to: id, after: noted.max(since) })
+    }
+
+    /// Up to which record everything is carried.
+    fn carried_to(&self, pair: &CarryPair) -> Seq {
+        let (to, seq) = *self.carrying.of(pair.library).to.borrow();
+        if to == Some(pair.to) { seq.max(pair.after) } else { pair.after }
+    }
+
+    fn behind(&self, pair: &CarryPair) -> u64 {
+        let applied = self.handle(pair.from).map_or(Seq::START, |handle| handle.counts().applied);
+        applied.get().saturating_sub(self.carried_to(pair).get())
+    }
+
+    /// Whether records that were not carried may be gone from the log.
+    pub(crate) fn is_broken(&self, pair: &CarryPair) -> bool {
+        self.carried_to(pair).get().saturating_add(1) < self.log.first() && self.behind(pair) > 0
+    }
+
+    /// What of the log is kept for what is carried: records after this one.
+    pub(crate) fn carried_from(&self) -> u64 {
+        let catalog = self.catalog.load();
+        let pairs = catalog.all_generations().filter_map(|it| self.carry_pair(it));
+        let kept = pairs.filter(|pair| !self.is_broken(pair)).map(|pair| pair.after.get());
+        kept.min().unwrap_or(u64::MAX)
+    }
+
+    /// Waits until everything up to `seq` is noted to be carried, of all libraries.
+    pub(crate) async fn carried_past(&self, seq: Seq) -> Result<(), EngineError> {
+        let until = tokio::time::Instant::now() + PURGE_WAIT_MAX;
+        self.carrying.wanted.send_if_modified(|wanted| {
+            let more = *wanted < seq.get();
+            *wanted = seq.get().max(*wanted);
+            more
+        });
+        loop {
+            // Registered before looking, so that no progress in between is missed.
+            let progressed = self.catalog_progress.notified();
+            let catalog = self.catalog.load_full();
+            let mut pairs = catalog.all_generations().filter_map(|it| self.carry_pair(it));
+            let Some(behind) = pairs.find(|pair| pair.after < seq) else { return Ok(()) };
+            let handle = self.handle(behind.to);
+            let noted = async {
+                let Ok(handle) = &handle else { return };
+                let noted = handle.progress.notified();
+                if handle.counts().matched.whole() <= behind.after {
+                    noted.await;
+                }
+            };
+            let late = tokio::select! {
+                () = progressed => false,
+                () = noted => false,
+                () = tokio::time::sleep_until(until) => true,
+            };
+            if late || self.is_broken(&behind) {
+                let detail = format!(
+                    "what was deleted is still in the vectors of the second embedding model of \
+                     library {}, to which changes are not carried yet: purge again when they are, \
+                     or discard them",
+                    behind.library
+                );
+                return Err(EngineError::Storage { detail });
+            }
+        }
+    }
+
+    async fn note_carried(
+        self: &Arc<Self>,
+        pair: &CarryPair,
+        through: Seq,
+    ) -> Result<(), EngineError> {
+        let handle = self.handle(pair.to)?;
+        let matched = arrwdb_state::QueriesMatched {
+            // Given by the writer.
+            at: arrwdb_state::Timestamp::from_micros(0),
+            library: pair.from,
+            through: MatchPosition::after(through),
+            passages: Vec::new(),
+        };
+        let commands = vec![arrwdb_state::Command::Match(matched)];
+        let done = self.write_as(Author::Carrier, &handle, commands, None).await;
+        done.into_iter().next().unwrap_or(Err(EngineError::Closed)).map(drop)
+    }
+
+    /// Waits until everything up to `seq` is carried; `None` if there is no such pair any more.
+    async fn reached(&self, pair: &CarryPair, seq: Seq) -> Option<()> {
+        let carry = self.carrying.of(pair.library);
+        let mut moved = carry.to.subscribe();
+        loop {
+            // Registered before looking, so that no progress in between is missed.
+            let progressed = self.catalog_progress.notified();
+            let now = self.carry_pair(self.catalog.load().generations(pair.library)?)?;
+            if (now.from, now.to) != (pair.from, pair.to) {
+                return None;
+            }
+            moved.borrow_and_update();
+            if self.carried_to(&now) >= seq {
+                return Some(());
+            }
+            tokio::select! {
+                () = progressed => {}
+                changed = moved.changed() => changed.ok()?,
+            }
+        }
+    }
+
+    fn generation_spec(
+        &self,
+        spec: &LibrarySpec,
+        new: &NewGeneration,
+    ) -> Result<LibrarySpec, EngineError> {
+        let as_new = NewLibrary {
+            name: String::new(),
+            description: None,
+            index: spec.index,
+            metric: spec.metric,
+            embedding_provider: new.embedding_provider.clone(),
+            embedding_model: new.embedding_model.clone(),
+            embedding_dimension: new.embedding_dimension,
+        };
+        let (model, dimension) = self.model_for(&as_new)?;
+        let created_at = self.parts.clock.now();
+        let generation = LibrarySpec {
+            // Always a new one, as a library's.
+            id: LibraryId::new(new_uuid(created_at, &*self.parts.random)),
+            tenant: spec.tenant,
+            name: "generation".into(),
+            description: Some(new.made_by.clone()),
+            created_at,
+            index: spec.index,
+            metric: spec.metric,
+            model,
+            dimension,
+            companion_of: None,
+            generation_of: Some(spec.id),
+        };
+        // One that takes vectors only makes none.
+        model_of(&generation, "/embedding_dimension")?;
+        check_index(spec.index, dimension).map_err(|error| {
+            EngineError::Generation(format!(
+                "what the library is searched by does not go with {dimension} dimensions ({error}): \
+                 change it with index/rebuild first"
+            ))
+        })?;
+        Ok(generation)
+    }
+
+    /// The generations of a library that there are.
+    pub(crate) fn generations_of(&self, library: LibraryId) -> Vec<Arc<Handle>> {
+        let catalog = self.catalog.load();
+        let other = catalog.generations(library).and_then(Generations::other);
+        let all = [catalog.active(library)].into_iter().chain(other.map(|other| other.id));
+        all.filter_map(|id| self.handle(id).ok()).collect()
+    }
+
+    /// After a switch: who may write to what. Only the catalog's writer does this.
+    pub(crate) fn take_turns(&self, library: LibraryId) {
+        let catalog = self.catalog.load();
+        for handle in self.generations_of(library) {
+            handle.passive.store(catalog.is_passive(handle.id), Ordering::SeqCst);
+            handle.sealed.store(false, Ordering::SeqCst);
+            handle.progress.notify_waiters();
+        }
+    }
+
+    /// Whether a library is read and written elsewhere by now.
+    pub(crate) fn is_moved(&self, library: LibraryId, from: &Handle) -> bool {
+        let catalog = self.catalog.load();
+        catalog.library(library).is_some() && catalog.active(library) != from.id
+    }
+
+    /// Waits, for a bounded time, until writes that a handle refused are possible again, there or
+    /// elsewhere.
+    pub(crate) async fn after_switch(&self, library: LibraryId, handle: &Handle) -> bool {
+        let possible = async {
+            loop {
+                // Registered before looking, so that no progress in between is missed.
+                let (progress, catalog) =
+                    (handle.progress.notified(), self.catalog_progress.notified());
+                if handle.check().is_err()
+                    || self.is_moved(library, handle)
+                    || !handle.refuses(Author::Caller)
+                {
+                    return;
+                }
+                tokio::select! {
+                    () = progress => {}
+                    () = catalog => {}
+                }
+            }
+        };
+        tokio::time::timeout(WRITE_WAIT_MAX, possible).await.is_ok()
+    }
+
+    async fn switch(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        library: LibraryId,
+        stage: Stage,
+    ) -> Result<Written<LibrarySpec>, EngineError> {
+        self.spec(tenant, library, None).await?;
+        self.check_disk()?;
+        let engine = self.clone();
+        // Whoever asks may leave: what is begun is ended, or writers would go on too soon.
+        let switched = tokio::spawn(async move { engine.switch_now(tenant, library, stage).await });
+        switched.await.map_err(|error| EngineError::Storage { detail: error.to_string() })?
+    }
+
+    async fn switch_now(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        id: LibraryId,
+        stage: Stage,
+    ) -> Result<Written<LibrarySpec>, EngineError> {
+        let carry = self.carrying.of(id);
+        let _switch = carry.switch.try_acquire().map_err(|_taken| switching())?;
+        let catalog = self.catalog.load_full();
+        let other = catalog.generations(id).and_then(Generations::other);
+        // Without one it is refused, with the reason.
+        let generation = other.map_or(id, |other| other.id);
+        let command = CatalogCommand::ActivateGeneration { tenant, id, generation, stage };
+        let decided = catalog.decide(command.clone(), self.parts.clock.now());
+        decided.map_err(crate::catalog::refused)?;
+        let pair = catalog.generations(id).and_then(|it| self.carry_pair(it));
+        let pair = pair.ok_or(EngineError::LibraryNotFound(id))?;
+        if self.is_broken(&pair) {
+            let detail = "changes of the library are missing in the vectors of the other model, \
+                          and are not in the log any more: discard them and make new ones";
+            return Err(EngineError::Generation(detail.into()));
+        }
+        let from = self.handle(pair.from)?;
+        // Almost everything is carried before anybody has to wait.
+        self.carried_in_time(&pair, from.settled().await).await?;
+        let sealed = self.seal(&pair)?;
+        let last = from.settled().await;
+        self.carried_in_time(&pair, last).await?;
+        self.check_no_queries(&pair).await?;
+        // Nothing is being carried any more.
+        let turn = tokio::time::timeout(SWITCH_WAIT_MAX, carry.turn.acquire()).await;
+        let _turn = turn.map_err(|_late| switching())?;
+        let written = self.change_catalog(command).await;
+        drop(sealed);
+        written
+    }
+
+    async fn carried_in_time(&self, pair: &CarryPair, seq: Seq) -> Result<(), EngineError> {
+        let reached = tokio::time::timeout(SWITCH_WAIT_MAX, self.reached(pair, seq)).await;
+        if let Ok(reached) = reached {
+            return reached.ok_or(EngineError::LibraryNotFound(pair.library));
+        }
+        let why = self.carrying.of(pair.library).error.lock().clone();
+        let why = why.map_or(String::new(), |why| format!(" ({why})"));
+        Err(EngineError::Generation(format!(
+            "changes of the library are not in the vectors of the other model yet: the last {} \
+             records or less are missing{why}; try again",
+            self.behind(pair)
+        )))
+    }
+
+    /// Has nobody write to the active generation, nor register standing queries of it.
+    fn seal(&self, pair: &CarryPair) -> Result<Sealed, EngineError> {
+        let mut handles = vec![self.handle(pair.from)?];
+        handles.extend(self.handle(pair.from.companion()).ok());
+        for handle in &handles {
+            handle.sealed.store(true, Ordering::SeqCst);
+        }
+        Ok(Sealed(handles))
+    }
+
+    /// Standing queries have vectors of the active model, and are matched by these.
+    async fn check_no_queries(&self, pair: &CarryPair) -> Result<(), EngineError> {
+        let Ok(companion) = self.handle(pair.from.companion()) else { return Ok(()) };
+        companion.settled().await;
+        let queries = companion.counts().documents;
+        if queries == 0 {
+            return Ok(());
+        }
+        Err(EngineError::Generation(format!(
+            "the library has {queries} standing queries, whose vectors are of its present embedding \
+             model: delete them first, and register them again afterwards"
+        )))
+    }
+}
+
+/// Handles to which nobody writes until this is dropped.
+struct Sealed(Vec<Arc<Handle>>);
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        for handle in &self.0 {
+            handle.sealed.store(false, Ordering::SeqCst);
+            handle.progress.notify_waiters();
+        }
+    }
+}

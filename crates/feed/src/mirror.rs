@@ -1,0 +1,290 @@
+//! The mirror: what is written to a library is carried to the vectors of its other embedding model.
+//!
+//! One task for each library that has two. It follows the log after what is noted to be carried,
+//! gathers the documents that records of the active generation put or delete, waits until these are
+//! applied, and has them carried as they are then ([`Engine::carry`]). How far it is is noted in the
+//! other generation's stream after it is there, so that after a crash it begins early enough, and
+//! carries some again, which changes nothing.
+//!
+//! It keeps F8.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use arrwdb_engine::embed::EmbedError;
+use arrwdb_engine::state::{DocumentId, LibraryId, LibraryOutline, OutlineChange, Seq};
+use arrwdb_engine::{CarryPair, Engine, EngineError, FollowError, RawRecord, Subject};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::cursor::Cursor;
+use crate::error::undecodable;
+
+/// Records that are carried before that is noted.
+const UNNOTED_RECORDS_MAX: u64 = 1000;
+/// How long it is not noted that something was carried.
+const UNNOTED_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long is waited before what failed is tried again, the first time and at most.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Who carries. It ends when it is closed, or its engine is.
+#[derive(Debug)]
+pub struct Mirror {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Mirror {
+    /// Starts where the last one has stopped. An engine has one at most.
+    pub fn start(engine: Engine) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(supervise(engine, stopped));
+        Self { stop, task }
+    }
+
+    /// Notes how far it is and ends.
+    pub async fn close(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "what carries documents to other models stopped too soon");
+        }
+    }
+}
+
+/// Has a task for each library with two generations.
+async fn supervise(engine: Engine, stopped: watch::Receiver<bool>) {
+    let mut tasks: BTreeMap<LibraryId, (CarryPair, JoinHandle<()>)> = BTreeMap::new();
+    let mut stopping = stopped.clone();
+    let mut seen = Seq::START;
+    loop {
+        for pair in engine.carry_pairs() {
+            let same = |known: &CarryPair| (known.from, known.to) == (pair.from, pair.to);
+            let running = tasks.get(&pair.library);
+            if running.is_some_and(|(known, task)| same(known) && !task.is_finished()) {
+                continue;
+            }
+            // One of the other direction ends by itself: it is waited for, so that there is one.
+            if let Some((_known, task)) = tasks.remove(&pair.library) {
+                ended(pair.library, task).await;
+            }
+            let task = tokio::spawn(follow(engine.clone(), pair, stopped.clone()));
+            tasks.insert(pair.library, (pair, task));
+        }
+        tasks.retain(|_library, (_pair, task)| !task.is_finished());
+        tokio::select! {
+            biased;
+            _stopping = stopping.wait_for(|stopping| *stopping) => break,
+            applied = engine.catalog_changed(seen) => seen = applied,
+        }
+    }
+    for (library, (_pair, task)) in tasks {
+        ended(library, task).await;
+    }
+}
+
+async fn ended(library: LibraryId, task: JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!(%library, %error, "what carried its documents stopped");
+    }
+}
+
+/// Why a pair is not followed any more.
+enum End {
+    /// It is no pair any more, or the server stops.
+    Over,
+    /// What was to be carried is not in the log any more.
+    Broken,
+}
+
+/// One pair on its way.
+struct Follow {
+    engine: Engine,
+    pair: CarryPair,
+    stopped: watch::Receiver<bool>,
+    cursor: Cursor,
+    /// What the log has been told.
+    noted: Seq,
+    noted_at: Instant,
+    /// Records that were carried since.
+    unnoted: u64,
+    /// When the first of them was.
+    unnoted_since: Option<Instant>,
+}
+
+async fn follow(engine: Engine, pair: CarryPair, stopped: watch::Receiver<bool>) {
+    let cursor = Cursor::new(engine.clone(), pair.after);
+    let mut follow = Follow {
+        engine: engine.clone(),
+        pair,
+        stopped,
+        cursor,
+        noted: pair.after,
+        noted_at: Instant::now(),
+        unnoted: 0,
+        unnoted_since: None,
+    };
+    match follow.run().await {
+        End::Over => {}
+        End::Broken => {
+            let why = "what was to be carried is not in the log any more: discard these vectors";
+            tracing::error!(library = %pair.library, "{why}");
+            engine.carrying_failed(pair.library, why.to_owned());
+        }
+    }
+}
+
+impl Follow {
+    async fn run(&mut self) -> End {
+        let mut stopped = self.stopped.clone();
+        let mut delay = RETRY_AFTER.0;
+        loop {
+            let due = self.due();
+            let (engine, noted) = (self.engine.clone(), self.noted);
+            // Where nothing is to be noted there are records to come.
+            let idle = self.cursor.position() > noted;
+            let records = tokio::select! {
+                biased;
+                _stopping = stopped.wait_for(|stopping| *stopping) => break,
+                records = self.cursor.next_records() => records,
+                () = tokio::time::sleep_until(due) => Ok(Vec::new()),
+                () = engine.carried_wanted(noted), if idle => Ok(Vec::new()),
+            };
+            let records = match records {
+                Ok(records) => records,
+                Err(FollowError::Trimmed { .. }) => return End::Broken,
+                Err(FollowError::Engine(EngineError::Closed)) => break,
+                Err(FollowError::Engine(error)) => {
+                    if let Err(end) = self.failed(&error, &mut delay).await {
+                        return end;
+                    }
+                    continue;
+                }
+            };
+            delay = RETRY_AFTER.0;
+            let through = self.cursor.position();
+            let worked = match self.carry(records).await {
+                Ok(worked) => worked,
+                Err(End::Over) => return End::Over,
+                Err(End::Broken) => return End::Broken,
+            };
+            if worked > 0 {
+                self.unnoted += worked;
+                self.unnoted_since.get_or_insert_with(Instant::now);
+            }
+            if let Err(end) = self.report(through).await {
+                return end;
+            }
+        }
+        // What is not noted is carried again.
+        let through = self.cursor.position();
+        if self.unnoted > 0 {
+            drop(self.engine.carried(&self.pair, through, true).await);
+        }
+        End::Over
+    }
+
+    /// When it is to be noted how far this is, at the latest.
+    fn due(&self) -> Instant {
+        let seldom = self.noted_at + self.engine.note_carried_every();
+        let soon = self.unnoted_since.map(|since| since + UNNOTED_TIME_MAX);
+        soon.map_or(seldom, |soon| soon.min(seldom))
+    }
+
+    /// Carries what records of the active generation put or deleted; how many of them there were.
+    async fn carry(&mut self, records: Vec<RawRecord>) -> Result<u64, End> {
+        let of_pair = Subject::Library(self.pair.from);
+        let (mut ids, mut last, mut worked) = (BTreeSet::new(), None, 0);
+        for record in records.iter().filter(|record| record.subject == of_pair) {
+            match LibraryOutline::read(&record.parts) {
+                Ok(outline) => touched(outline.change, &mut ids),
+                Err(error) => {
+                    let error = undecodable(record.seq, &error);
+                    tracing::error!(library = %self.pair.library, %error, "it cannot be carried");
+                    self.engine.carrying_failed(self.pair.library, error.to_string());
+                    return Err(End::Over);
+                }
+            }
+            (last, worked) = (Some(record.seq), worked + 1);
+        }
+        let Some(last) = last else { return Ok(0) };
+        let mut stopped = self.stopped.clone();
+        tokio::select! {
+            biased;
+            _stopping = stopped.wait_for(|stopping| *stopping) => return Err(End::Over),
+            () = self.engine.applied(of_pair, last) => {}
+        }
+        let ids: Vec<DocumentId> = ids.into_iter().collect();
+        let mut delay = RETRY_AFTER.0;
+        loop {
+            let carried = tokio::select! {
+                biased;
+                _stopping = stopped.wait_for(|stopping| *stopping) => return Err(End::Over),
+                carried = self.engine.carry(&self.pair, ids.clone()) => carried,
+            };
+            match carried {
+                Ok(_carried) => return Ok(worked),
+                Err(error) => self.failed(&error, &mut delay).await?,
+            }
+        }
+    }
+
+    /// Says how far this is; notes it in the log where that is due.
+    async fn report(&mut self, through: Seq) -> Result<(), End> {
+        let wanted = self.engine.is_carried_wanted(self.noted) && through > self.noted;
+        let enough = self.unnoted >= UNNOTED_RECORDS_MAX;
+        let note = wanted || enough || (self.due() <= Instant::now() && through > self.noted);
+        let mut delay = RETRY_AFTER.0;
+        loop {
+            match self.engine.carried(&self.pair, through, note).await {
+                Ok(()) => break,
+                Err(error) => self.failed(&error, &mut delay).await?,
+            }
+        }
+        if note {
+            (self.noted, self.unnoted, self.unnoted_since) = (through, 0, None);
+        }
+        if note || self.due() <= Instant::now() {
+            self.noted_at = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Waits before something is tried again that failed; an end, where it never will succeed.
+    async fn failed(&self, error: &EngineError, delay: &mut Duration) -> Result<(), End> {
+        let over = matches!(
+            error,
+            EngineError::Closed | EngineError::LogFailed { .. } | EngineError::LibraryNotFound(_)
+        );
+        let pair = self.engine.carry_pair(self.pair.library);
+        let same = pair.is_some_and(|it| (it.from, it.to) == (self.pair.from, self.pair.to));
+        if over || !same {
+            return Err(End::Over);
+        }
+        self.engine.carrying_failed(self.pair.library, error.to_string());
+        let wait = match error {
+            EngineError::Busy { retry_after, .. }
+            | EngineError::Embedding(EmbedError::RateLimited { retry_after }) => *retry_after,
+            _ => {
+                tracing::warn!(library = %self.pair.library, %error, "its changes are carried later");
+                *delay
+            }
+        };
+        *delay = (*delay * 2).clamp(RETRY_AFTER.0, RETRY_AFTER.1);
+        let mut stopped = self.stopped.clone();
+        let stopped = stopped.wait_for(|stopping| *stopping);
+        let wait = wait.max(RETRY_AFTER.0);
+        if tokio::time::timeout(wait, stopped).await.is_ok() { Err(End::Over) } else { Ok(()) }
+    }
+}
+
+/// The documents that a record put or deleted.
+fn touched(change: OutlineChange, ids: &mut BTreeSet<DocumentId>) {
+    match change {
+        OutlineChange::Put(documents) => ids.extend(documents.iter().map(|document| document.id)),
+        OutlineChange::Deleted(documents) => {
+            ids.extend(documents.iter().map(|document| document.id));
+        }
+        OutlineChange::Batch(_) | OutlineChange::Matched(_) => {}
+    }
+}

@@ -1,0 +1,245 @@
+//! `regenerate_embeddings`: vectors of another model are made beside those that a library has, and
+//! compared. What is written meanwhile is carried by [`arrwdb_feed::Mirror`]; here it is what was
+//! there before. Which documents are there already is what the other generation has: a job that was
+//! interrupted goes on with those that it lacks.
+
+use arrwdb_engine::state::{Job, JobOutcome, JobState, LibraryId, Stage, TenantId};
+use arrwdb_engine::{
+    Carried, CarryPair, Comparison, Engine, EngineError, LibraryEmbeddings, ModelVectors,
+    NewGeneration,
+};
+use arrwdb_feed::{Halt, JobRun, Performed};
+use serde_json::{Value, json};
+
+use super::{Performer, Unable, library_of};
+
+/// Documents that are looked at at a time: one unit.
+const UNIT_DOCUMENTS: usize = 100;
+/// Passages by which models are compared.
+const COMPARED_PASSAGES: u64 = 100;
+/// How many of the nearest are compared.
+const COMPARED_K: usize = 10;
+
+/// What a job was asked for.
+#[derive(serde::Deserialize)]
+struct Parameters {
+    embedding_model: Option<String>,
+    embedding_provider: Option<String>,
+    embedding_dimension: Option<u32>,
+    #[serde(default)]
+    queries: Vec<String>,
+}
+
+/// The vectors that a job makes.
+enum Made {
+    /// They are on their way.
+    Here(CarryPair),
+    /// They are searched already: somebody activated them when they were prepared.
+    Active,
+}
+
+impl Performer {
+    pub(super) async fn regenerate(&self, run: &JobRun) -> Result<Performed, Unable> {
+        let parameters: Parameters = serde_json::from_str(&run.job().spec.parameters)
+            .map_err(|error| Unable::Failed(format!("its parameters do not read: {error}")))?;
+        let (engine, tenant, library) = (run.engine(), run.head().tenant, library_of(run)?);
+        let done = self.make(run, (tenant, library), parameters).await;
+        if let Err(Unable::Halted(Halt::Cancelled)) = done {
+            discard(engine, (tenant, library), &run.head().id.to_string()).await?;
+        }
+        done
+    }
+
+    async fn make(
+        &self,
+        run: &JobRun,
+        (tenant, library): (TenantId, LibraryId),
+        parameters: Parameters,
+    ) -> Result<Performed, Unable> {
+        run.check()?;
+        let engine = run.engine();
+        let queries = parameters.queries.clone();
+        let pair = match begin(run, (tenant, library), parameters).await? {
+            Made::Here(pair) => pair,
+            Made::Active => {
+                let now = engine.embeddings(tenant, library, None).await?;
+                let result = result(run, &now, &now.active, (Carried::default(), None));
+                return Ok(Performed::Completed(result.to_string()));
+            }
+        };
+        let carried = fill(run, (tenant, library), &pair).await?;
+        tokio::select! {
+            caught_up = engine.caught_up(&pair) => caught_up.ok_or_else(discarded)?,
+            halt = run.halted() => return Err(halt.into()),
+        }
+        let compared = engine.compare_generations(&pair, (COMPARED_PASSAGES, COMPARED_K), queries);
+        let compared = tokio::select! {
+            compared = compared => compared?,
+            halt = run.halted() => return Err(halt.into()),
+        };
+        let now = engine.embeddings(tenant, library, None).await?;
+        let other = now.other.as_ref().filter(|other| other.vectors.generation == pair.to);
+        let other = other.ok_or_else(discarded)?;
+        let result = result(run, &now, &other.vectors, (carried, Some(&compared)));
+        if other.stage == Stage::Building {
+            engine.prepare_generation(tenant, &pair).await?;
+        }
+        Ok(Performed::Completed(result.to_string()))
+    }
+}
+
+/// What is left of a job that did not come to its end goes with it.
+pub(super) fn over(engine: &Engine, job: &Job) {
+    let head = job.spec.head;
+    let JobState::Finished { end, .. } = &job.state else { return };
+    let (Some(library), true) = (head.library, end.outcome != JobOutcome::Completed) else {
+        return;
+    };
+    let engine = engine.clone();
+    tokio::spawn(async move {
+        let discarded = discard(&engine, (head.tenant, library), &head.id.to_string()).await;
+        if let Err(error) = discarded {
+            tracing::warn!(job = %head.id, %library, %error, "the vectors that it made are left");
+        }
+    });
+}
+
+/// Removes what a job has made so far, unless it is whole.
+async fn discard(
+    engine: &Engine,
+    (tenant, library): (TenantId, LibraryId),
+    job: &str,
+) -> Result<(), EngineError> {
+    let now = match engine.embeddings(tenant, library, None).await {
+        // It goes with its library.
+        Err(EngineError::LibraryNotFound(_)) => return Ok(()),
+        now => now?,
+    };
+    let Some(other) = now.other.filter(|other| other.stage == Stage::Building) else {
+        return Ok(());
+    };
+    if other.vectors.made_by.as_deref() != Some(job) {
+        return Ok(());
+    }
+    let generation = Some(other.vectors.generation);
+    match engine.discard_generation(tenant, library, generation).await {
+        // Somebody else did that.
+        Err(EngineError::Generation(_) | EngineError::LibraryNotFound(_)) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn discarded() -> Unable {
+    Unable::Failed("the vectors that it made were discarded meanwhile".to_owned())
+}
+
+/// Finds what the job has made so far, or begins.
+async fn begin(
+    run: &JobRun,
+    (tenant, library): (TenantId, LibraryId),
+    parameters: Parameters,
+) -> Result<Made, Unable> {
+    let (engine, made_by) = (run.engine(), run.head().id.to_string());
+    let now = engine.embeddings(tenant, library, None).await?;
+    let mine = |vectors: &ModelVectors| vectors.made_by.as_deref() == Some(&*made_by);
+    if mine(&now.active) {
+        return Ok(Made::Active);
+    }
+    if now.other.is_some_and(|other| mine(&other.vectors)) {
+        return engine.carry_pair(library).map(Made::Here).ok_or_else(discarded);
+    }
+    if run.is_resumed() && run.progress().total.is_some() {
+        return Err(discarded());
+    }
+    let new = NewGeneration {
+        embedding_provider: parameters.embedding_provider,
+        embedding_model: parameters.embedding_model,
+        embedding_dimension: parameters.embedding_dimension,
+        made_by,
+    };
+    Ok(Made::Here(engine.begin_generation(tenant, library, &new).await?.value))
+}
+
+/// Carries every document that the other generation lacks.
+async fn fill(
+    run: &JobRun,
+    (tenant, library): (TenantId, LibraryId),
+    pair: &CarryPair,
+) -> Result<Carried, Unable> {
+    let engine = run.engine();
+    let documents = engine.embeddings(tenant, library, None).await?.active.documents;
+    let mut progress = run.progress();
+    (progress.current, progress.total) = (0, Some(documents));
+    let (mut cursor, mut sum) = (None, Carried::default());
+    loop {
+        run.check()?;
+        run.advance(progress).await;
+        let unit = engine.uncarried(pair, (cursor, UNIT_DOCUMENTS)).await?;
+        let carried = tokio::select! {
+            carried = engine.carry(pair, unit.missing) => carried?,
+            halt = run.halted() => return Err(halt.into()),
+        };
+        sum.documents += carried.documents;
+        sum.chunks += carried.chunks;
+        sum.characters += carried.characters;
+        progress.current += unit.seen.0;
+        progress.chunks += unit.seen.1;
+        // Some were added since.
+        progress.total = progress.total.map(|total| total.max(progress.current));
+        cursor = unit.next;
+        if cursor.is_none() {
+            progress.total = Some(progress.current);
+            run.advance(progress).await;
+            return Ok(sum);
+        }
+    }
+}
+
+fn result(
+    run: &JobRun,
+    now: &LibraryEmbeddings,
+    made: &ModelVectors,
+    (carried, compared): (Carried, Option<&Comparison>),
+) -> Value {
+    let since = run.job().started_at.unwrap_or(run.job().spec.submitted_at);
+    let micros = run.engine().now().micros().saturating_sub(since.micros()).max(0);
+    #[expect(clippy::cast_precision_loss, reason = "seconds with two decimals")]
+    let seconds = (micros as f64 / 10_000.0).round() / 100.0;
+    json!({
+        "library_id": run.head().library.map(|library| library.to_string()),
+        "chunks_reembedded": made.chunks,
+        "documents": made.documents,
+        "embedding_provider": made.model.provider,
+        "embedding_model": made.model.model,
+        "embedding_dimension": made.dimension,
+        "compared_with": {
+            "embedding_provider": now.active.model.provider,
+            "embedding_model": now.active.model.model,
+            "embedding_dimension": now.active.dimension,
+        },
+        "comparison": compared.map(comparison),
+        "cost": {
+            "texts": carried.chunks,
+            "characters": carried.characters,
+            "seconds": seconds,
+        },
+    })
+}
+
+fn comparison(compared: &Comparison) -> Value {
+    let rounded = |part: f64| (part * 10_000.0).round() / 10_000.0;
+    let mean = |parts: &[f64]| {
+        #[expect(clippy::cast_precision_loss, reason = "a hundred or so")]
+        let count = parts.len() as f64;
+        (!parts.is_empty()).then(|| rounded(parts.iter().sum::<f64>() / count))
+    };
+    let min = |parts: &[f64]| parts.iter().copied().min_by(f64::total_cmp).map(rounded);
+    json!({
+        "k": compared.k,
+        "passages": compared.passages.len(),
+        "overlap_mean": mean(&compared.passages),
+        "overlap_min": min(&compared.passages),
+        "queries": compared.queries.iter().copied().map(rounded).collect::<Vec<f64>>(),
+        "queries_overlap_mean": mean(&compared.queries),
+    })
+}
