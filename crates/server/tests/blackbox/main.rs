@@ -10,6 +10,7 @@ mod bad_input;
 mod check;
 mod commands;
 mod documents;
+mod embeddings;
 mod errors;
 mod event_limits;
 mod event_snapshots;

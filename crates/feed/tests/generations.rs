@@ -1,0 +1,484 @@
+//! Changing the embedding model of a library that is written to, on the real engine, on a disk in
+//! memory that loses its power.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrwdb_engine::embed::deterministic::DeterministicProvider;
+use arrwdb_engine::embed::http::{HttpOptions, http_client};
+use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
+use arrwdb_engine::log::memory::MemoryDisk;
+use arrwdb_engine::state::{
+    Custom, DocumentId, IndexSpec, LibraryId, Metric, Seq, Stage, TenantId, Tuning,
+};
+use arrwdb_engine::{
+    CarryPair, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, Moment,
+    NewGeneration, NewLibrary, NewStandingQuery, OsRandom, PutDocument, Query, SearchRequest,
+    SystemClock,
+};
+use arrwdb_feed::{EventTypes, Feed, FeedConfig, Filter, Mirror, Position};
+use parking_lot::Mutex;
+
+const TENANT: TenantId = TenantId::DEFAULT;
+/// The dimensions of the two models.
+const DIMENSIONS: [u32; 2] = [384, 64];
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+async fn open(disk: &MemoryDisk) -> Engine {
+    let parts = EmbedParts {
+        local: LocalSource::Custom(Arc::new(DeterministicProvider)),
+        http: http_client(&HttpOptions::default()).unwrap(),
+        timer: Arc::new(TokioTimer::new()),
+        random: Arc::new(|| 7),
+    };
+    let embedder = Embedder::open(EmbedConfig::default(), parts).await.unwrap();
+    let parts = EngineParts {
+        clock: Arc::new(SystemClock),
+        random: Arc::new(OsRandom),
+        disk: Arc::new(disk.clone()),
+        embedder,
+    };
+    let config = EngineConfig {
+        disk_free_bytes_min: 0,
+        checkpoint_bytes: 64 << 10,
+        ..EngineConfig::new(PathBuf::from("/data"))
+    };
+    Engine::open(config, parts).await.unwrap()
+}
+
+async fn library(engine: &Engine) -> LibraryId {
+    let new = NewLibrary {
+        name: "of two models".into(),
+        description: None,
+        index: IndexSpec::default(),
+        metric: Metric::Cosine,
+        embedding_provider: None,
+        embedding_model: None,
+        embedding_dimension: Some(DIMENSIONS[0]),
+    };
+    engine.create_library(TENANT, new).await.unwrap().value.id
+}
+
+fn id(n: u64) -> DocumentId {
+    DocumentId::from_bytes((u128::from(n) + 1).to_be_bytes())
+}
+
+fn document(n: u64, text: &str) -> PutDocument {
+    PutDocument {
+        id: Some(id(n)),
+        title: format!("title {n}"),
+        author: None,
+        document_type: None,
+        source_url: None,
+        tags: vec!["tag".into()],
+        custom: Custom::new(),
+        created_at: None,
+        content: Content::Texts(vec![text.into(), format!("and more of {text}")]),
+    }
+}
+
+/// A model of another dimension than the library has.
+async fn other_model(engine: &Engine, library: LibraryId) -> NewGeneration {
+    let now = engine.embeddings(TENANT, library, None).await.unwrap().active.dimension;
+    let other = DIMENSIONS.into_iter().find(|dimension| *dimension != now);
+    NewGeneration { embedding_dimension: other, made_by: "a test".into(), ..Default::default() }
+}
+
+/// Carries what is missing, and prepares the generation.
+async fn fill(engine: &Engine, pair: &CarryPair) -> Result<(), EngineError> {
+    let mut cursor = None;
+    loop {
+        let unit = engine.uncarried(pair, (cursor, 3)).await?;
+        engine.carry(pair, unit.missing).await?;
+        cursor = unit.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    engine.caught_up(pair).await.ok_or(EngineError::Closed)?;
+    engine.prepare_generation(TENANT, pair).await.map(drop)
+}
+
+async fn make(engine: &Engine, library: LibraryId) -> Result<(), EngineError> {
+    let new = other_model(engine, library).await;
+    let pair = engine.begin_generation(TENANT, library, &new).await?.value;
+    fill(engine, &pair).await
+}
+
+/// The first text of every document, which is what its vectors are of.
+async fn texts(engine: &Engine, library: LibraryId) -> BTreeMap<DocumentId, String> {
+    let snapshot = engine.library(TENANT, library, None).await.unwrap();
+    let dimension = snapshot.spec().dimension as usize;
+    let page = snapshot.documents_after(None, 10_000, Embeddings::Included).unwrap();
+    let mut texts = BTreeMap::new();
+    for document in page.documents {
+        assert!(document.chunks.iter().all(|chunk| chunk.embedding.len() == dimension));
+        texts.insert(document.id, document.chunks[0].text.clone());
+    }
+    texts
+}
+
+/// A text is found by itself: its vector and the query's are of one model.
+async fn finds(engine: &Engine, library: LibraryId, n: u64, text: &str) {
+    let request = SearchRequest {
+        query: Query::Text(text.into()),
+        k: 1,
+        distance_threshold: None,
+        tuning: Tuning::default(),
+        recall: None,
+        include_embeddings: false,
+    };
+    let answer = engine.search(TENANT, library, request, None).await.unwrap();
+    assert!(answer.hits[0].distance.abs() < 1e-5, "{text}: {}", answer.hits[0].distance);
+    assert_eq!((answer.hits[0].document_id, &*answer.hits[0].chunk.text), (id(n), text));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_is_changed_rolled_back_and_changed_for_good() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let mirror = Mirror::start(engine.clone());
+    let feed = Feed::start(engine.clone(), FeedConfig::default()).await.unwrap();
+    let library = library(&engine).await;
+    let put = |n: u64, text: &'static str| {
+        let engine = engine.clone();
+        async move { engine.put_documents(TENANT, library, vec![document(n, text)]).await.unwrap() }
+    };
+    let before = put(0, "one thing before").await.seq;
+    put(1, "another of that time").await;
+    make(&engine, library).await.unwrap();
+    put(2, "something in between").await;
+    engine.delete_documents(TENANT, library, vec![id(1)]).await.unwrap();
+    let refused = engine.roll_back_generation(TENANT, library).await.unwrap_err();
+    assert!(matches!(refused, EngineError::Generation(_)), "{refused}");
+    let active = engine.activate_generation(TENANT, library).await.unwrap();
+    assert_eq!((active.value.id, active.value.dimension), (library, DIMENSIONS[1]));
+    let gone = engine.library(TENANT, library, Moment::as_of(before)).await.unwrap_err();
+    assert!(matches!(gone, EngineError::HistoryGone { oldest, .. } if oldest == active.seq));
+    put(3, "a thing written afterwards").await;
+    for (n, text) in [(0, "one thing before"), (2, "something in between")] {
+        finds(&engine, library, n, text).await;
+    }
+    finds(&engine, library, 3, "a thing written afterwards").await;
+    let expected = [0, 2, 3].map(id);
+    assert_eq!(texts(&engine, library).await.into_keys().collect::<Vec<_>>(), expected);
+
+    // Back, with what was written since, and there again; then the first one is removed for good.
+    engine.roll_back_generation(TENANT, library).await.unwrap();
+    finds(&engine, library, 3, "a thing written afterwards").await;
+    put(4, "written to the first again").await;
+    engine.activate_generation(TENANT, library).await.unwrap();
+    finds(&engine, library, 4, "written to the first again").await;
+    let generation = engine.embeddings(TENANT, library, None).await.unwrap();
+    let stage = generation.other.map(|other| (other.stage, other.vectors.generation));
+    assert_eq!(stage, Some((Stage::Previous, library)));
+    engine.discard_generation(TENANT, library, None).await.unwrap();
+    assert!(engine.embeddings(TENANT, library, None).await.unwrap().other.is_none());
+    mirror.close().await;
+
+    // Everybody was told of each change once, in one order, across the switches.
+    let types = EventTypes::parse("document.*,library.updated").unwrap();
+    let filter = Filter { types, library: Some(library), ..Filter::of(TENANT) };
+    let told = async |feed: &Feed| {
+        let mut events = feed.subscribe(filter.clone(), Some(Position::START)).unwrap();
+        let mut told = Vec::new();
+        while told.len() < 9 {
+            let mut delivery = events.next().await.unwrap();
+            while let Some(event) = delivery.next() {
+                assert_eq!(event.library(), Some(library));
+                told.push((event.position(), event.event_type().name()));
+            }
+        }
+        assert!(told.is_sorted());
+        told
+    };
+    let first = told(&feed).await;
+    let names: Vec<&str> = first.iter().map(|(_position, name)| *name).collect();
+    let (added, updated) = ("document.added", "library.updated");
+    let expected =
+        [added, added, added, "document.deleted", updated, added, updated, added, updated];
+    assert_eq!(names, expected);
+    feed.close().await;
+    engine.close().await.unwrap();
+    let engine = open(&disk).await;
+    let feed = Feed::start(engine.clone(), FeedConfig::default()).await.unwrap();
+    assert_eq!(told(&feed).await, first, "F5: read from files they are the same");
+    assert_eq!(texts(&engine, library).await.len(), 4);
+    finds(&engine, library, 4, "written to the first again").await;
+    assert_eq!(engine.health().libraries, 1);
+
+    // Another one can be made, and goes with its library.
+    let mirror = Mirror::start(engine.clone());
+    make(&engine, library).await.unwrap();
+    engine.delete_library(TENANT, library).await.unwrap();
+    assert_eq!(engine.carry_pairs(), []);
+    mirror.close().await;
+    feed.close().await;
+    engine.close().await.unwrap();
+    let engine = open(&disk).await;
+    assert!(engine.catalog().iter().next().is_none(), "nothing is left");
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_library_with_standing_queries_or_a_second_generation_is_refused() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let mirror = Mirror::start(engine.clone());
+    let library = library(&engine).await;
+    let query = NewStandingQuery {
+        name: "a query".into(),
+        query: Query::Text("something".into()),
+        distance_threshold: 0.5,
+        filter: arrwdb_engine::state::MetadataFilter::default(),
+    };
+    let query = engine.add_standing_query(TENANT, library, query.clone()).await.unwrap().value;
+    make(&engine, library).await.unwrap();
+    let second = make(&engine, library).await.unwrap_err();
+    assert!(matches!(second, EngineError::Generation(_)), "{second}");
+    let refused = engine.activate_generation(TENANT, library).await.unwrap_err();
+    assert!(refused.to_string().contains("1 standing queries"), "{refused}");
+    // Nobody is kept from writing by what was refused.
+    engine.put_documents(TENANT, library, vec![document(0, "a text")]).await.unwrap();
+    engine.delete_standing_query(TENANT, library, query.id).await.unwrap();
+    engine.activate_generation(TENANT, library).await.unwrap();
+    let again = NewStandingQuery {
+        name: "a query".into(),
+        query: Query::Text("something".into()),
+        distance_threshold: 0.5,
+        filter: arrwdb_engine::state::MetadataFilter::default(),
+    };
+    let again = engine.add_standing_query(TENANT, library, again).await.unwrap().value;
+    assert_eq!(again.vector.len(), DIMENSIONS[1] as usize);
+    let page = engine.standing_queries(TENANT, library, (None, 10), None).await.unwrap();
+    assert_eq!(page.total, 1);
+    let hidden = engine.embeddings(TENANT, library, None).await.unwrap().active.generation;
+    let found = engine.library(TENANT, hidden, None).await.unwrap_err();
+    assert!(matches!(found, EngineError::LibraryNotFound(_)), "a generation is nobody's");
+    mirror.close().await;
+    engine.close().await.unwrap();
+}
+
+/// Writes of many, while the model changes again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n5_writes_that_come_at_a_switch_are_made_anew_and_none_is_lost() {
+    const WRITERS: u64 = 4;
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let mirror = Mirror::start(engine.clone());
+    let library = library(&engine).await;
+    make(&engine, library).await.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (engine, stop) = (engine.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut written = BTreeMap::new();
+                for version in 0_u64.. {
+                    if stop.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let n = writer * 1000 + version % 7;
+                    if version % 5 == 4 {
+                        engine.delete_documents(TENANT, library, vec![id(n)]).await.unwrap();
+                        written.remove(&n);
+                    } else {
+                        let text = format!("number {n} of writer {writer} version {version}");
+                        let put = vec![document(n, &text)];
+                        let done = engine.put_documents(TENANT, library, put).await.unwrap();
+                        assert!(done.value[0].is_ok(), "{:?}", done.value[0]);
+                        written.insert(n, text);
+                    }
+                }
+                written
+            })
+        })
+        .collect();
+    for _turn in 0..4 {
+        engine.activate_generation(TENANT, library).await.unwrap();
+        engine.roll_back_generation(TENANT, library).await.unwrap();
+    }
+    stop.store(true, Ordering::SeqCst);
+    let mut expected = BTreeMap::new();
+    for writer in writers {
+        expected.extend(writer.await.unwrap());
+    }
+    let by_id: BTreeMap<DocumentId, String> =
+        expected.iter().map(|(n, text)| (id(*n), text.clone())).collect();
+    assert_eq!(texts(&engine, library).await, by_id);
+    engine.activate_generation(TENANT, library).await.unwrap();
+    assert_eq!(texts(&engine, library).await, by_id);
+    for (n, text) in &expected {
+        finds(&engine, library, *n, text).await;
+    }
+    mirror.close().await;
+    engine.close().await.unwrap();
+}
+
+/// What was acknowledged, and what may have been written besides.
+#[derive(Default)]
+struct Known {
+    texts: BTreeMap<u64, String>,
+    doubt: Option<(u64, Option<String>)>,
+    /// The power failed: nothing that comes now counts.
+    over: bool,
+}
+
+fn with(texts: &BTreeMap<u64, String>, change: &(u64, Option<String>)) -> BTreeMap<u64, String> {
+    let mut texts = texts.clone();
+    match &change.1 {
+        Some(text) => texts.insert(change.0, text.clone()),
+        None => texts.remove(&change.0),
+    };
+    texts
+}
+
+/// Writes until the power fails, one after the other.
+async fn write(engine: Engine, library: LibraryId, known: Arc<Mutex<Known>>, seed: u64) {
+    let mut random = Random(seed);
+    for version in 0_u64.. {
+        let n = random.below(12);
+        let text = (random.below(4) > 0).then(|| format!("document {n} of {seed}, {version}"));
+        {
+            let mut known = known.lock();
+            if known.over {
+                return;
+            }
+            known.doubt = Some((n, text.clone()));
+        }
+        let done = match &text {
+            Some(text) => {
+                let put = engine.put_documents(TENANT, library, vec![document(n, text)]).await;
+                put.and_then(|written| {
+                    written.value.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
+                })
+            }
+            None => engine.delete_documents(TENANT, library, vec![id(n)]).await.map(drop),
+        };
+        let mut known = known.lock();
+        if known.over {
+            return;
+        }
+        match done {
+            Ok(()) => {
+                let change = known.doubt.take().unwrap();
+                known.texts = with(&known.texts, &change);
+            }
+            Err(error) => panic!("nothing failed yet: {error}"),
+        }
+    }
+}
+
+/// The next thing that can be done with a library's models.
+async fn act(
+    engine: Engine,
+    library: LibraryId,
+    discard: bool,
+) -> Result<&'static str, EngineError> {
+    let now = engine.embeddings(TENANT, library, None).await?;
+    let Some(other) = now.other else {
+        make(&engine, library).await?;
+        return Ok("made");
+    };
+    assert!(!other.broken);
+    let pair = engine.carry_pair(library).unwrap();
+    match other.stage {
+        _ if discard => {
+            engine.discard_generation(TENANT, library, None).await?;
+            Ok("discarded")
+        }
+        Stage::Building => {
+            fill(&engine, &pair).await?;
+            Ok("filled")
+        }
+        Stage::Prepared => {
+            engine.activate_generation(TENANT, library).await?;
+            Ok("activated")
+        }
+        Stage::Previous => {
+            engine.roll_back_generation(TENANT, library).await?;
+            Ok("rolled back")
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f8_whenever_the_power_fails_nothing_is_lost_and_both_models_have_the_same() {
+    let mut did: BTreeMap<&'static str, u32> = BTreeMap::new();
+    for seed in 1..=6_u64 {
+        let mut random = Random(seed * 104_729);
+        let mut disk = MemoryDisk::new();
+        let mut engine = open(&disk).await;
+        let library = library(&engine).await;
+        let mut texts_known = BTreeMap::new();
+        for round in 0..10_u64 {
+            let mirror = Mirror::start(engine.clone());
+            let known =
+                Arc::new(Mutex::new(Known { texts: texts_known, doubt: None, over: false }));
+            let writing =
+                tokio::spawn(write(engine.clone(), library, known.clone(), seed * 100 + round + 1));
+            let acting = tokio::spawn(act(engine.clone(), library, random.below(6) == 0));
+            // Somewhere on the way: after so many more records, or when it is done.
+            let target = Seq::new(engine.durable().get() + 1 + random.below(120));
+            engine.advanced_past(target).await.unwrap();
+            let crashed = {
+                let mut known = known.lock();
+                known.over = true;
+                disk.crash(|| random.below(2) == 1)
+            };
+            let finished = acting.is_finished();
+            let acted = acting.await.unwrap();
+            if finished {
+                *did.entry(acted.unwrap()).or_default() += 1;
+            }
+            writing.await.unwrap();
+            mirror.close().await;
+            drop(engine.close().await);
+            disk = crashed;
+            engine = open(&disk).await;
+            let known = std::mem::take(&mut *known.lock());
+            let found = texts(&engine, library).await;
+            let by_id = |texts: &BTreeMap<u64, String>| -> BTreeMap<DocumentId, String> {
+                texts.iter().map(|(n, text)| (id(*n), text.clone())).collect()
+            };
+            texts_known = match &known.doubt {
+                Some(change) if found == by_id(&with(&known.texts, change)) => {
+                    with(&known.texts, change)
+                }
+                _ => known.texts.clone(),
+            };
+            assert_eq!(found, by_id(&texts_known), "seed {seed}, round {round}");
+        }
+        // Both have the same in the end, whichever is looked at.
+        let mirror = Mirror::start(engine.clone());
+        for _model in 0..2 {
+            while act(engine.clone(), library, false).await.unwrap() != "activated" {}
+            let found = texts(&engine, library).await;
+            assert_eq!(found.len(), texts_known.len(), "seed {seed}");
+            for (n, text) in &texts_known {
+                assert_eq!(found.get(&id(*n)), Some(text), "seed {seed}");
+                finds(&engine, library, *n, text).await;
+            }
+            act(engine.clone(), library, false).await.unwrap();
+            assert_eq!(texts(&engine, library).await, found, "seed {seed}: rolled back");
+        }
+        mirror.close().await;
+        engine.close().await.unwrap();
+    }
+    for action in ["made", "activated", "rolled back"] {
+        assert!(did.contains_key(action), "{did:?}");
+    }
+}
