@@ -55,7 +55,7 @@ pub struct Comparison {
     pub k: usize,
     /// For each passage that was looked for: which part of its nearest are the same in both.
     pub passages: Vec<f64>,
-    /// The same for each query.
+    /// The same for each query; none where one of them takes vectors only.
     pub queries: Vec<f64>,
 }
 
@@ -122,7 +122,9 @@ impl Engine {
                 .await??;
             comparison.passages.extend(compared);
         }
-        if queries.is_empty() {
+        // One that takes vectors only has none for a query.
+        let has_model = |side: &Side| model_of(&side.spec, "").is_ok();
+        if queries.is_empty() || !has_model(&one) || !has_model(&other) {
             return Ok(comparison);
         }
         let vectors =
@@ -179,12 +181,11 @@ impl Inner {
             let commands = self.embedded_documents(&spec, some).await?;
             for (command, room) in commands {
                 let done = self.write_as(Author::Carrier, &to, vec![command], room).await;
-                done.into_iter().next().unwrap_or(Err(EngineError::Closed)).map_err(|error| {
-                    match error {
-                        EngineError::LibraryNotFound(_) => gone(pair.library),
-                        error => error,
-                    }
-                })?;
+                let done = done.into_iter().next().unwrap_or(Err(EngineError::Closed));
+                if let Err(EngineError::LibraryNotFound(_)) = done {
+                    return Err(gone(pair.library));
+                }
+                done?;
             }
             carried.documents += documents;
             carried.chunks += chunks;

@@ -37,6 +37,7 @@ use crate::request::{
 };
 use crate::scrub::ScrubReport;
 use crate::snapshot::Snapshot;
+use crate::standing::of_library;
 use crate::store::Store;
 use crate::system::new_uuid;
 use crate::unapplied::Unapplied;
@@ -364,7 +365,7 @@ impl Engine {
         library: LibraryId,
         documents: Vec<PutDocument>,
     ) -> Result<Written<Outcomes>, EngineError> {
-        self.0.put((tenant, library), documents, None, std::future::ready(())).await
+        self.0.put((tenant, library), documents, (None, None), std::future::ready(())).await
     }
 
     /// As [`Engine::put_documents`], but everything that comes before the library's writer (text to
@@ -377,7 +378,19 @@ impl Engine {
         documents: Vec<PutDocument>,
         turn: impl Future<Output = ()> + Send,
     ) -> Result<Written<Outcomes>, EngineError> {
-        self.0.put((tenant, library), documents, None, turn).await
+        self.0.put((tenant, library), documents, (None, None), turn).await
+    }
+
+    /// Puts a document that was read of this library, with vectors of its model of then, and changed
+    /// since. Where its model is another by now, they are made anew.
+    pub async fn put_document_again(
+        &self,
+        tenant: TenantId,
+        of: &LibrarySpec,
+        document: PutDocument,
+    ) -> Result<Written<Outcomes>, EngineError> {
+        let turn = std::future::ready(());
+        self.0.put((tenant, of.id), vec![document], (None, Some(of)), turn).await
     }
 
     /// How long turning texts into vectors took.
@@ -597,7 +610,7 @@ impl Inner {
             match self.snapshot_of((spec, since), &handle, at).await {
                 // A generation that was discarded meanwhile; the library has another one.
                 Err(EngineError::LibraryNotFound(_)) if self.is_moved(id, &handle) => {}
-                other => return other,
+                other => return other.map_err(|error| of_library(id, error)),
             }
         }
     }

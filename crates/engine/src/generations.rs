@@ -16,8 +16,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrwdb_state::{
-    CatalogCommand, Generations, LibraryId, LibrarySpec, MatchPosition, ModelName, OtherGeneration,
-    Seq, Stage, TenantId,
+    CatalogCommand, GenerationChange, Generations, LibraryId, LibrarySpec, MatchPosition,
+    ModelName, OtherGeneration, Seq, Stage, TenantId,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -220,6 +220,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a library was written to after `position`.
+    pub fn is_behind(&self, pair: &CarryPair, position: Seq) -> bool {
+        let handle = self.0.handle(pair.from);
+        handle.is_ok_and(|handle| handle.counts().applied > position)
+    }
+
     /// Said by who follows the log: nothing is carried at present.
     pub fn carrying_failed(&self, library: LibraryId, why: String) {
         *self.0.carrying.of(library).error.lock() = Some(why);
@@ -336,8 +342,8 @@ impl Engine {
         tenant: TenantId,
         pair: &CarryPair,
     ) -> Result<Written<()>, EngineError> {
-        let (id, generation) = (pair.library, pair.to);
-        let command = CatalogCommand::PrepareGeneration { tenant, id, generation };
+        let (id, generation, change) = (pair.library, pair.to, GenerationChange::Prepare);
+        let command = CatalogCommand::ChangeGeneration { tenant, id, generation, change };
         let written = self.0.change_catalog(command).await?;
         Ok(Written { seq: written.seq, value: () })
     }
@@ -374,7 +380,8 @@ impl Engine {
         let other = inner.catalog.load().generations(library).and_then(Generations::other);
         // Without one it is refused, with the reason.
         let generation = generation.or(other.map(|other| other.id)).unwrap_or(library);
-        let command = CatalogCommand::DiscardGeneration { tenant, id: library, generation };
+        let (id, change) = (library, GenerationChange::Discard);
+        let command = CatalogCommand::ChangeGeneration { tenant, id, generation, change };
         inner.change_catalog(command).await
     }
 }
@@ -604,7 +611,8 @@ impl Inner {
         let other = catalog.generations(id).and_then(Generations::other);
         // Without one it is refused, with the reason.
         let generation = other.map_or(id, |other| other.id);
-        let command = CatalogCommand::ActivateGeneration { tenant, id, generation, stage };
+        let change = GenerationChange::Activate(stage);
+        let command = CatalogCommand::ChangeGeneration { tenant, id, generation, change };
         let decided = catalog.decide(command.clone(), self.parts.clock.now());
         decided.map_err(crate::catalog::refused)?;
         let pair = catalog.generations(id).and_then(|it| self.carry_pair(it));

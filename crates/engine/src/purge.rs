@@ -83,6 +83,8 @@ pub(crate) async fn run(engine: &Arc<Inner>) -> Result<PurgeReceipt, EngineError
         failed.get_or_insert(EngineError::Storage { detail });
         0
     });
+    // The log is kept for who carries from what is noted on, which has to be after the record.
+    engine.carried_past(seq).await?;
     let shared = engine.clone();
     let (trimmed, set_aside) = blocking(move || {
         remove_orphans(&shared.store, &shared.catalog.load())?;

@@ -21,6 +21,7 @@ use crate::generations::is_switching;
 use crate::handle::{Handle, Room, WriteDone};
 use crate::request::{Content, PutChunk, PutDocument, PutReceipt, Written};
 use crate::search::model_of;
+use crate::standing::of_library;
 use crate::system::new_uuid;
 
 /// A batch is logged in records of about this size: large enough that the log's framing costs
@@ -41,12 +42,18 @@ impl Inner {
     pub(crate) async fn put(
         self: &Arc<Self>,
         (tenant, library): (TenantId, LibraryId),
-        documents: Vec<PutDocument>,
-        unit: Option<JobUnit>,
+        mut documents: Vec<PutDocument>,
+        (unit, read_of): (Option<JobUnit>, Option<&LibrarySpec>),
         turn: impl Future<Output = ()> + Send,
     ) -> Result<Written<Outcomes>, EngineError> {
         let (spec, handle, _since) = self.placed(tenant, library, None).await?;
         self.check_disk()?;
+        if let Some(of) = read_of
+            && (&of.model, of.dimension) != (&spec.model, spec.dimension)
+        {
+            // Vectors of the model that the library had when they were read: they are made anew.
+            documents.iter_mut().for_each(without_vectors);
+        }
         let at = self.parts.clock.now();
         let mut drafts: Vec<Result<Draft, EngineError>> =
             documents.into_iter().map(|document| Draft::new(self, document, at)).collect();
@@ -78,7 +85,8 @@ impl Inner {
             }
             refused_by = handle;
         }
-        self.receipts(&refused_by, records, (seq, fates))
+        let receipts = self.receipts(&refused_by, records, (seq, fates));
+        receipts.map_err(|error| of_library(library, error))
     }
 
     /// Whether a document was refused because the library is written elsewhere by now, or soon.
@@ -249,7 +257,7 @@ impl Inner {
                 Ok(_done) => false,
             };
             if !moved || !self.after_switch(library, &handle).await {
-                return done;
+                return done.map_err(|error| of_library(library, error));
             }
         }
     }
@@ -292,6 +300,14 @@ impl Inner {
             Fate::Absent | Fate::NoRoom => None,
         });
         Ok(Written { seq: done.seq, value: died.collect() })
+    }
+}
+
+fn without_vectors(document: &mut PutDocument) {
+    if let Content::Chunks(chunks) = &mut document.content {
+        for chunk in chunks {
+            chunk.embedding = None;
+        }
     }
 }
 

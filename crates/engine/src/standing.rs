@@ -557,8 +557,8 @@ fn in_body(mut error: EngineError) -> EngineError {
     error
 }
 
-/// An error that names the library and not its companion.
-fn of_library(library: LibraryId, error: EngineError) -> EngineError {
+/// An error that names the library and not its companion, or a generation of it.
+pub(crate) fn of_library(library: LibraryId, error: EngineError) -> EngineError {
     if let EngineError::LibraryNotFound(_) = error {
         return EngineError::LibraryNotFound(library);
     }

@@ -26,7 +26,7 @@ const UNNOTED_RECORDS_MAX: u64 = 1000;
 /// How long it is not noted that something was carried.
 const UNNOTED_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long is waited before what failed is tried again, the first time and at most.
-const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
 /// Who carries. It ends when it is closed, or its engine is.
 #[derive(Debug)]
@@ -152,7 +152,15 @@ impl Follow {
             };
             let records = match records {
                 Ok(records) => records,
-                Err(FollowError::Trimmed { .. }) => return End::Broken,
+                Err(FollowError::Trimmed { first }) => {
+                    let before = Seq::new(first.get().saturating_sub(1));
+                    if self.engine.is_behind(&self.pair, self.cursor.position()) {
+                        return End::Broken;
+                    }
+                    // Nothing of the library was among what is gone: the server rested for long.
+                    self.cursor = Cursor::new(self.engine.clone(), before);
+                    Vec::new()
+                }
                 Err(FollowError::Engine(EngineError::Closed)) => break,
                 Err(FollowError::Engine(error)) => {
                     if let Err(end) = self.failed(&error, &mut delay).await {
@@ -262,14 +270,15 @@ impl Follow {
             return Err(End::Over);
         }
         self.engine.carrying_failed(self.pair.library, error.to_string());
-        let wait = match error {
-            EngineError::Busy { retry_after, .. }
-            | EngineError::Embedding(EmbedError::RateLimited { retry_after }) => *retry_after,
-            _ => {
-                tracing::warn!(library = %self.pair.library, %error, "its changes are carried later");
-                *delay
-            }
+        let said = if let EngineError::Busy { retry_after, .. }
+        | EngineError::Embedding(EmbedError::RateLimited { retry_after }) = error
+        {
+            Some(*retry_after)
+        } else {
+            tracing::warn!(library = %self.pair.library, %error, "its changes are carried later");
+            None
         };
+        let wait = said.unwrap_or(*delay);
         *delay = (*delay * 2).clamp(RETRY_AFTER.0, RETRY_AFTER.1);
         let mut stopped = self.stopped.clone();
         let stopped = stopped.wait_for(|stopping| *stopping);

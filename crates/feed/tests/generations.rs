@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arrwdb_engine::backup::{FolderTarget, RestoreTo, Site, restore, take};
+use arrwdb_engine::check::{Silent, check};
 use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
@@ -37,7 +39,19 @@ impl Random {
     }
 }
 
+fn config() -> EngineConfig {
+    EngineConfig {
+        disk_free_bytes_min: 0,
+        checkpoint_bytes: 64 << 10,
+        ..EngineConfig::new(PathBuf::from("/data"))
+    }
+}
+
 async fn open(disk: &MemoryDisk) -> Engine {
+    open_with(disk, config()).await
+}
+
+async fn open_with(disk: &MemoryDisk, config: EngineConfig) -> Engine {
     let parts = EmbedParts {
         local: LocalSource::Custom(Arc::new(DeterministicProvider)),
         http: http_client(&HttpOptions::default()).unwrap(),
@@ -50,11 +64,6 @@ async fn open(disk: &MemoryDisk) -> Engine {
         random: Arc::new(OsRandom),
         disk: Arc::new(disk.clone()),
         embedder,
-    };
-    let config = EngineConfig {
-        disk_free_bytes_min: 0,
-        checkpoint_bytes: 64 << 10,
-        ..EngineConfig::new(PathBuf::from("/data"))
     };
     Engine::open(config, parts).await.unwrap()
 }
@@ -481,4 +490,151 @@ async fn f8_whenever_the_power_fails_nothing_is_lost_and_both_models_have_the_sa
     for action in ["made", "activated", "rolled back"] {
         assert!(did.contains_key(action), "{did:?}");
     }
+}
+
+/// The files in which these bytes are.
+fn holders(disk: &MemoryDisk, bytes: &[u8]) -> Vec<PathBuf> {
+    let (mut dirs, mut found) = (vec![PathBuf::from("/data")], Vec::new());
+    let os: &dyn arrwdb_engine::log::disk::Disk = disk;
+    while let Some(dir) = dirs.pop() {
+        for name in os.list(&dir).unwrap_or_default() {
+            let path = dir.join(name);
+            let looked = disk.alter(&path, |all| {
+                if all.windows(bytes.len()).any(|window| window == bytes) {
+                    found.push(path.clone());
+                }
+            });
+            if looked.is_err() {
+                dirs.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_leaves_nothing_of_a_deleted_text_in_either_generation() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let mirror = Mirror::start(engine.clone());
+    let library = library(&engine).await;
+    engine.put_documents(TENANT, library, vec![document(0, "what stays")]).await.unwrap();
+    engine.put_documents(TENANT, library, vec![document(1, "what is secret")]).await.unwrap();
+    make(&engine, library).await.unwrap();
+    engine.close_libraries().await;
+    engine.delete_documents(TENANT, library, vec![id(1)]).await.unwrap();
+    assert!(holders(&disk, b"what is secret").len() > 1, "in the files of both");
+    engine.purge().await.unwrap();
+    assert_eq!(holders(&disk, b"what is secret"), [PathBuf::new(); 0]);
+    assert!(!holders(&disk, b"what stays").is_empty());
+    // It goes on from there, after a crash as well.
+    engine.put_documents(TENANT, library, vec![document(2, "a third text")]).await.unwrap();
+    let crashed = disk.crash(|| false);
+    mirror.close().await;
+    engine.close().await.unwrap();
+    let engine = open(&crashed).await;
+    engine.put_documents(TENANT, library, vec![document(3, "a fourth")]).await.unwrap();
+    let mirror = Mirror::start(engine.clone());
+    engine.activate_generation(TENANT, library).await.unwrap();
+    assert_eq!(texts(&engine, library).await.len(), 3);
+    finds(&engine, library, 2, "a third text").await;
+    engine.purge().await.unwrap();
+    engine.roll_back_generation(TENANT, library).await.unwrap();
+    assert_eq!(texts(&engine, library).await.len(), 3);
+    mirror.close().await;
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_and_a_backup_have_both_generations_in_them() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let mirror = Mirror::start(engine.clone());
+    let library = library(&engine).await;
+    for n in 0..9 {
+        let put = vec![document(n, &format!("text number {n}"))];
+        engine.put_documents(TENANT, library, put).await.unwrap();
+    }
+    make(&engine, library).await.unwrap();
+    engine.activate_generation(TENANT, library).await.unwrap();
+    engine.close_libraries().await;
+    engine.put_documents(TENANT, library, vec![document(9, "in the log only")]).await.unwrap();
+    let pair = engine.carry_pair(library).unwrap();
+    engine.caught_up(&pair).await.unwrap();
+    let target = FolderTarget::new(Arc::new(disk.clone()), PathBuf::from("/backup"));
+    let site = |disk: &MemoryDisk| Site {
+        disk: Arc::new(disk.clone()),
+        dir: PathBuf::from("/data"),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(OsRandom),
+    };
+    take(&site(&disk), &target, &()).unwrap();
+    mirror.close().await;
+    engine.close().await.unwrap();
+    let report = check(Arc::new(disk.clone()), Path::new("/data"), &Silent).unwrap();
+    assert!(report.findings.kept.is_empty(), "{:?}", report.findings.kept);
+
+    let copy = MemoryDisk::new();
+    restore(&target, &site(&copy), RestoreTo::Newest, &()).unwrap();
+    let engine = open(&copy).await;
+    let mirror = Mirror::start(engine.clone());
+    assert_eq!(texts(&engine, library).await.len(), 10);
+    finds(&engine, library, 9, "in the log only").await;
+    engine.roll_back_generation(TENANT, library).await.unwrap();
+    finds(&engine, library, 9, "in the log only").await;
+    mirror.close().await;
+    engine.close().await.unwrap();
+}
+
+/// The server rests for longer than the log is kept, or nobody carries for so long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gone_from_the_log_before_it_was_carried_is_known_and_can_be_discarded() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let library = library(&engine).await;
+    let mirror = Mirror::start(engine.clone());
+    make(&engine, library).await.unwrap();
+    mirror.close().await;
+    // Nobody carries: who asks for a switch is told, and nobody has to wait for long.
+    engine.put_documents(TENANT, library, vec![document(0, "a text")]).await.unwrap();
+    engine.delete_documents(TENANT, library, vec![id(0)]).await.unwrap();
+    let refused = engine.activate_generation(TENANT, library);
+    let refused = refused.await.unwrap_err();
+    assert!(refused.to_string().contains("try again"), "{refused}");
+    engine.close().await.unwrap();
+    // Nothing is kept of the log, and much comes.
+    let config = EngineConfig {
+        feed_retention: std::time::Duration::ZERO,
+        log_file_bytes: 64 << 10,
+        ..config()
+    };
+    let engine = open_with(&disk, config).await;
+    let before = engine.kept_after();
+    for n in 0..200 {
+        let put = vec![document(n % 5, &"many words ".repeat(50))];
+        engine.put_documents(TENANT, library, put).await.unwrap();
+        engine.close_libraries().await;
+    }
+    until_trimmed(&engine, before).await;
+    let now = engine.embeddings(TENANT, library, None).await.unwrap().other.unwrap();
+    assert!(now.broken);
+    let refused = engine.activate_generation(TENANT, library).await.unwrap_err();
+    assert!(refused.to_string().contains("discard them"), "{refused}");
+    let mirror = Mirror::start(engine.clone());
+    engine.discard_generation(TENANT, library, None).await.unwrap();
+    make(&engine, library).await.unwrap();
+    engine.activate_generation(TENANT, library).await.unwrap();
+    assert_eq!(texts(&engine, library).await.len(), 5);
+    mirror.close().await;
+    engine.close().await.unwrap();
+}
+
+/// Waits until the upkeep has trimmed the log.
+async fn until_trimmed(engine: &Engine, before: Seq) {
+    let trimmed = async {
+        while engine.kept_after() <= before {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), trimmed).await.unwrap();
 }

@@ -153,6 +153,17 @@ pub async fn serve_with(
             );
         }
     }
+    close_followers(&app).await;
+    feed.close().await;
+    let closed = engine.close().await;
+    embedder.close().await;
+    closed.map_err(ServeError::Close)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Ends what follows the log, but for the feed.
+async fn close_followers(app: &App) {
     app.webhooks().close().await;
     if let Some(matcher) = app.take_matcher() {
         matcher.close().await;
@@ -160,12 +171,6 @@ pub async fn serve_with(
     if let Some(mirror) = app.take_mirror() {
         mirror.close().await;
     }
-    feed.close().await;
-    let closed = engine.close().await;
-    embedder.close().await;
-    closed.map_err(ServeError::Close)?;
-    tracing::info!("stopped");
-    Ok(())
 }
 
 /// The way on from a directory that cannot be opened, where there is one.

@@ -83,37 +83,30 @@ pub enum CatalogCommand {
         /// What was done.
         built: IndexBuilt,
     },
-    /// Note that a generation has all documents of its library.
-    PrepareGeneration {
+    /// Change what a library's generation is that is not active.
+    ChangeGeneration {
         /// Whose it is.
         tenant: TenantId,
         /// Which library.
         id: LibraryId,
         /// The generation.
         generation: LibraryId,
-    },
-    /// Read from and write to the other generation.
-    ActivateGeneration {
-        /// Whose it is.
-        tenant: TenantId,
-        /// Which library.
-        id: LibraryId,
-        /// The generation.
-        generation: LibraryId,
-        /// What it has to be.
-        stage: Stage,
-    },
-    /// Remove the generation that is not active.
-    DiscardGeneration {
-        /// Whose it is.
-        tenant: TenantId,
-        /// Which library.
-        id: LibraryId,
-        /// The generation.
-        generation: LibraryId,
+        /// What to do with it.
+        change: GenerationChange,
     },
     /// Note that what is deleted is removed from the files for good.
     Purge,
+}
+
+/// What becomes of a generation that is not active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GenerationChange {
+    /// It has all documents of its library.
+    Prepare,
+    /// The library is read from it and written to it; it has to be of this stage.
+    Activate(Stage),
+    /// It is removed.
+    Discard,
 }
 
 /// Why the catalog refuses a command.
@@ -252,24 +245,7 @@ impl Catalog {
         at: Timestamp,
     ) -> Result<CatalogEntry, CatalogRejection> {
         match command {
-            CatalogCommand::Create(spec) => {
-                if self.libraries.contains_key(&spec.id) {
-                    return Err(CatalogRejection::Exists(spec.id));
-                }
-                if let Some(of) = spec.generation_of {
-                    return self.decide_generation(spec, of);
-                }
-                match spec.companion_of {
-                    // Of one generation of a library.
-                    Some(of) => {
-                        let parent = self.get(of).filter(|parent| parent.tenant == spec.tenant);
-                        parent.ok_or(CatalogRejection::NotFound(of))?;
-                    }
-                    None if self.len() >= LIBRARIES_MAX => return Err(CatalogRejection::Full),
-                    None => {}
-                }
-                Ok(CatalogEntry::LibraryCreated(spec))
-            }
+            CatalogCommand::Create(spec) => self.decide_create(spec),
             CatalogCommand::Update { tenant, id, name, description } => {
                 let spec = self.owned(tenant, id)?;
                 let name = name.unwrap_or_else(|| spec.name.clone());
@@ -298,33 +274,55 @@ impl Catalog {
                 self.owned(tenant, id)?;
                 Ok(CatalogEntry::IndexBuilt { id, at, built })
             }
-            CatalogCommand::PrepareGeneration { tenant, id, generation } => {
-                let other = self.other(tenant, id, generation)?;
-                match other.stage {
-                    Stage::Building => Ok(CatalogEntry::GenerationPrepared { id, at, generation }),
-                    Stage::Prepared | Stage::Previous => {
-                        Err(CatalogRejection::Generation(NOT_PREPARED))
-                    }
-                }
+            CatalogCommand::ChangeGeneration { tenant, id, generation, change } => {
+                self.decide_change((tenant, id, generation), change, at)
             }
-            CatalogCommand::ActivateGeneration { tenant, id, generation, stage } => {
-                let other = self.other(tenant, id, generation)?;
-                if other.stage != stage || stage == Stage::Building {
-                    let detail = match stage {
-                        Stage::Building | Stage::Prepared => NOT_PREPARED,
-                        Stage::Previous => NOT_PREVIOUS,
-                    };
-                    return Err(CatalogRejection::Generation(detail));
-                }
+            CatalogCommand::Purge => Ok(CatalogEntry::Purged { at }),
+        }
+    }
+
+    fn decide_create(&self, spec: LibrarySpec) -> Result<CatalogEntry, CatalogRejection> {
+        if self.libraries.contains_key(&spec.id) {
+            return Err(CatalogRejection::Exists(spec.id));
+        }
+        if let Some(of) = spec.generation_of {
+            return self.decide_generation(spec, of);
+        }
+        match spec.companion_of {
+            // Of one generation of a library.
+            Some(of) => {
+                let parent = self.get(of).filter(|parent| parent.tenant == spec.tenant);
+                parent.ok_or(CatalogRejection::NotFound(of))?;
+            }
+            None if self.len() >= LIBRARIES_MAX => return Err(CatalogRejection::Full),
+            None => {}
+        }
+        Ok(CatalogEntry::LibraryCreated(spec))
+    }
+
+    fn decide_change(
+        &self,
+        (tenant, id, generation): (TenantId, LibraryId, LibraryId),
+        change: GenerationChange,
+        at: Timestamp,
+    ) -> Result<CatalogEntry, CatalogRejection> {
+        let other = self.other(tenant, id, generation)?;
+        let refused = |why| Err(CatalogRejection::Generation(why));
+        match (change, other.stage) {
+            (GenerationChange::Discard, _) => {
+                Ok(CatalogEntry::GenerationDiscarded { id, at, generation })
+            }
+            (GenerationChange::Prepare, Stage::Building) => {
+                Ok(CatalogEntry::GenerationPrepared { id, at, generation })
+            }
+            (GenerationChange::Activate(Stage::Prepared), Stage::Prepared)
+            | (GenerationChange::Activate(Stage::Previous), Stage::Previous) => {
                 let spec = self.get(generation).ok_or(CatalogRejection::NotFound(id))?;
                 let (model, dimension) = (spec.model.clone(), spec.dimension);
                 Ok(CatalogEntry::GenerationActivated { id, at, generation, model, dimension })
             }
-            CatalogCommand::DiscardGeneration { tenant, id, generation } => {
-                self.other(tenant, id, generation)?;
-                Ok(CatalogEntry::GenerationDiscarded { id, at, generation })
-            }
-            CatalogCommand::Purge => Ok(CatalogEntry::Purged { at }),
+            (GenerationChange::Activate(Stage::Previous), _) => refused(NOT_PREVIOUS),
+            (GenerationChange::Activate(_) | GenerationChange::Prepare, _) => refused(NOT_PREPARED),
         }
     }
 
@@ -565,100 +563,4 @@ pub(crate) fn unseal(bytes: &[u8]) -> Result<Reader<'_>, DecodeError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use arrwdb_index::{Quantization, Structure};
-
-    use super::*;
-    use crate::library::ModelName;
-
-    fn spec(n: u8) -> LibrarySpec {
-        LibrarySpec {
-            id: LibraryId::from_bytes([n; 16]),
-            tenant: TenantId::DEFAULT,
-            name: format!("library {n}"),
-            description: None,
-            created_at: Timestamp::from_micros(1),
-            index: IndexSpec::default(),
-            metric: arrwdb_index::Metric::L2,
-            model: ModelName { provider: "local".into(), model: "all-MiniLM-L6-v2".into() },
-            dimension: 384,
-            companion_of: None,
-            generation_of: None,
-        }
-    }
-
-    #[test]
-    fn s1_a_catalog_is_the_fold_of_its_entries() {
-        let at = Timestamp::from_micros(2);
-        let mut catalog = Catalog::default();
-        let mut log = Vec::new();
-        let update = CatalogCommand::Update {
-            tenant: TenantId::DEFAULT,
-            id: spec(1).id,
-            name: Some("renamed".into()),
-            description: Some(Some("about".into())),
-        };
-        let delete = CatalogCommand::Delete { tenant: TenantId::DEFAULT, id: spec(2).id };
-        let quantization = Quantization::new("hybrid", &[("bits", 4)]).unwrap();
-        let structure = Structure::new("hnsw", &[("M", 24)]).unwrap();
-        let index = IndexSpec { structure, quantization };
-        let reindex =
-            CatalogCommand::ChangeIndex { tenant: TenantId::DEFAULT, id: spec(1).id, index };
-        let create = [1, 2].map(|n| CatalogCommand::Create(spec(n)));
-        for command in create.into_iter().chain([update, delete, reindex]) {
-            let entry = catalog.decide(command, at).unwrap();
-            assert_eq!(CatalogEntry::decode(&entry.encode()).unwrap(), entry);
-            log.push(entry.clone());
-            catalog = catalog.apply(Seq::new(log.len() as u64), &entry);
-        }
-        assert_eq!(catalog.get(spec(1).id).unwrap().name, "renamed");
-        assert_eq!(catalog.get(spec(1).id).unwrap().index, index);
-        assert!(catalog.get(spec(2).id).is_none());
-        let bytes = catalog.write(&Work::default(), |_id| Seq::new(7));
-        let read = Snapshot::read(&bytes).unwrap();
-        assert_eq!(read.catalog, catalog);
-        assert_eq!(read.checkpointed, BTreeMap::from([(spec(1).id, Seq::new(7))]));
-    }
-
-    #[test]
-    fn another_tenants_library_does_not_exist() {
-        let catalog = Catalog::default().apply(Seq::new(1), &CatalogEntry::LibraryCreated(spec(1)));
-        let delete = CatalogCommand::Delete { tenant: TenantId::new(5), id: spec(1).id };
-        let refused = catalog.decide(delete, Timestamp::from_micros(0)).unwrap_err();
-        assert_eq!(refused, CatalogRejection::NotFound(spec(1).id));
-    }
-
-    #[test]
-    fn a_companion_is_nobodys_and_goes_with_its_library() {
-        let of = LibraryId::from_bytes([0x71; 16]);
-        let create = |spec: LibrarySpec| CatalogEntry::LibraryCreated(spec);
-        let companion = || LibrarySpec { id: of.companion(), companion_of: Some(of), ..spec(3) };
-        let at = Timestamp::from_micros(0);
-        let early = Catalog::default().decide(CatalogCommand::Create(companion()), at);
-        assert_eq!(early.unwrap_err(), CatalogRejection::NotFound(of));
-        let catalog = Catalog::default()
-            .apply(Seq::new(1), &create(LibrarySpec { id: of, ..spec(1) }))
-            .apply(Seq::new(2), &create(companion()));
-        assert_eq!((catalog.len(), catalog.iter().count()), (1, 2));
-        assert_eq!(catalog.companion(of).unwrap().id, of.companion());
-        assert!(of.companion().is_companion() && !of.is_companion());
-        assert!(catalog.owned(TenantId::DEFAULT, of.companion()).is_err());
-        let bytes = catalog.write(&Work::default(), |_id| Seq::START);
-        let read = Snapshot::read(&bytes).unwrap().catalog;
-        assert_eq!(read, catalog);
-        let gone = read.apply(Seq::new(3), &CatalogEntry::LibraryDeleted { id: of, at, was: None });
-        assert_eq!(gone.iter().count(), 0);
-        assert!(gone.is_empty());
-    }
-
-    #[test]
-    fn a_damaged_snapshot_is_refused() {
-        let catalog = Catalog::default().apply(Seq::new(1), &CatalogEntry::LibraryCreated(spec(1)));
-        let bytes = catalog.write(&Work::default(), |_id| Seq::START);
-        for place in 0..bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged[place] ^= 1;
-            assert!(Snapshot::read(&damaged).is_err(), "byte {place}");
-        }
-    }
-}
+mod tests;

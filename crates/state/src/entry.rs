@@ -302,18 +302,9 @@ impl CatalogEntry {
                 out.i64(at.micros());
                 built.write(&mut out);
             }
-            Self::GenerationPrepared { id, at, generation } => {
-                write_generation(&mut out, GENERATION_PREPARED, (*id, *at, *generation));
-            }
-            Self::GenerationActivated { id, at, generation, model, dimension } => {
-                write_generation(&mut out, GENERATION_ACTIVATED, (*id, *at, *generation));
-                out.text(&model.provider);
-                out.text(&model.model);
-                out.u32(*dimension);
-            }
-            Self::GenerationDiscarded { id, at, generation } => {
-                write_generation(&mut out, GENERATION_DISCARDED, (*id, *at, *generation));
-            }
+            Self::GenerationPrepared { .. }
+            | Self::GenerationActivated { .. }
+            | Self::GenerationDiscarded { .. } => self.write_generation(&mut out),
             Self::Purged { at } => {
                 out.raw(&[PURGED, VERSION]);
                 out.i64(at.micros());
@@ -355,26 +346,62 @@ impl CatalogEntry {
                 at: Timestamp::from_micros(from.i64("time")?),
                 built: IndexBuilt::read(&mut from)?,
             },
-            (GENERATION_PREPARED, VERSION) => {
-                let (id, at, generation) = read_generation(&mut from)?;
-                Self::GenerationPrepared { id, at, generation }
-            }
-            (GENERATION_ACTIVATED, VERSION) => {
-                let (id, at, generation) = read_generation(&mut from)?;
-                let provider = from.text("provider")?.to_owned();
-                let model = ModelName { provider, model: from.text("model")?.to_owned() };
-                let dimension = read_dimension(&mut from)?;
-                Self::GenerationActivated { id, at, generation, model, dimension }
-            }
-            (GENERATION_DISCARDED, VERSION) => {
-                let (id, at, generation) = read_generation(&mut from)?;
-                Self::GenerationDiscarded { id, at, generation }
+            (GENERATION_PREPARED..=GENERATION_DISCARDED, VERSION) => {
+                Self::read_generation(&mut from, kind)?
             }
             (PURGED, VERSION) => Self::Purged { at: Timestamp::from_micros(from.i64("time")?) },
             _ => return Err(from.error("a catalog entry of a kind this build knows")),
         };
         from.end()?;
         Ok(entry)
+    }
+}
+
+impl CatalogEntry {
+    /// An entry about a generation: `id 16 | i64 at | id 16 generation`, and what is behind that.
+    fn write_generation(&self, out: &mut Writer) {
+        let mut head = |kind: u8, id: &LibraryId, at: &Timestamp, generation: &LibraryId| {
+            out.raw(&[kind, VERSION]);
+            out.id(id.to_bytes());
+            out.i64(at.micros());
+            out.id(generation.to_bytes());
+        };
+        match self {
+            Self::GenerationPrepared { id, at, generation } => {
+                head(GENERATION_PREPARED, id, at, generation);
+            }
+            Self::GenerationDiscarded { id, at, generation } => {
+                head(GENERATION_DISCARDED, id, at, generation);
+            }
+            Self::GenerationActivated { id, at, generation, model, dimension } => {
+                head(GENERATION_ACTIVATED, id, at, generation);
+                out.text(&model.provider);
+                out.text(&model.model);
+                out.u32(*dimension);
+            }
+            Self::LibraryCreated(_)
+            | Self::LibraryUpdated { .. }
+            | Self::LibraryDeleted { .. }
+            | Self::IndexChanged { .. }
+            | Self::IndexBuilt { .. }
+            | Self::Purged { .. } => {}
+        }
+    }
+
+    fn read_generation(from: &mut Reader<'_>, kind: u8) -> Result<Self, DecodeError> {
+        let id = LibraryId::new(from.uuid("library id")?);
+        let at = Timestamp::from_micros(from.i64("time")?);
+        let generation = LibraryId::new(from.uuid("generation")?);
+        Ok(match kind {
+            GENERATION_PREPARED => Self::GenerationPrepared { id, at, generation },
+            GENERATION_DISCARDED => Self::GenerationDiscarded { id, at, generation },
+            _activated => {
+                let provider = from.text("provider")?.to_owned();
+                let model = ModelName { provider, model: from.text("model")?.to_owned() };
+                let dimension = read_dimension(from)?;
+                Self::GenerationActivated { id, at, generation, model, dimension }
+            }
+        })
     }
 }
 
@@ -521,20 +548,4 @@ impl LibraryEntry {
         from.end()?;
         Ok(entry)
     }
-}
-
-/// A library, when, and its generation.
-type OfGeneration = (LibraryId, Timestamp, LibraryId);
-
-fn write_generation(out: &mut Writer, kind: u8, (id, at, generation): OfGeneration) {
-    out.raw(&[kind, VERSION]);
-    out.id(id.to_bytes());
-    out.i64(at.micros());
-    out.id(generation.to_bytes());
-}
-
-fn read_generation(from: &mut Reader<'_>) -> Result<OfGeneration, DecodeError> {
-    let id = LibraryId::new(from.uuid("library id")?);
-    let at = Timestamp::from_micros(from.i64("time")?);
-    Ok((id, at, LibraryId::new(from.uuid("generation")?)))
 }

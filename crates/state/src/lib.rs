@@ -46,7 +46,7 @@ pub use arrwdb_index::{
 };
 pub use batch::{BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome};
 pub use calibrating::{Calibrated, Standing};
-pub use catalog::{Catalog, CatalogCommand, CatalogRejection, Snapshot};
+pub use catalog::{Catalog, CatalogCommand, CatalogRejection, GenerationChange, Snapshot};
 pub use codec::DecodeError;
 pub use document::{Chunk, Custom, Document, DocumentMetadata};
 pub use entry::{

@@ -26,7 +26,7 @@ const LIBRARY_ENTRIES: [&str; 5] = [
     "batch-finished-1.bin",
     "queries-matched-1.bin",
 ];
-const CATALOG_ENTRIES: [&str; 8] = [
+const CATALOG_ENTRIES: [&str; 13] = [
     "library-created-3.bin",
     "companion-created-3.bin",
     "library-updated-1.bin",
@@ -35,7 +35,14 @@ const CATALOG_ENTRIES: [&str; 8] = [
     "index-changed-1.bin",
     "index-built-1.bin",
     "purged-1.bin",
+    "generation-created-4.bin",
+    "generation-prepared-1.bin",
+    "generation-activated-1.bin",
+    "generation-discarded-1.bin",
+    "library-deleted-3.bin",
 ];
+
+const SNAPSHOTS: [&str; 3] = ["catalog-4.bin", "catalog-5.bin", "catalog-5-alone.bin"];
 
 const WORK_ENTRIES: [&str; 9] = [
     "job-submitted-1.bin",
@@ -324,8 +331,10 @@ fn what_was_written_decodes_and_is_written_back_as_it_was() {
         let bytes = golden(name);
         assert_eq!(WorkEntry::decode(&bytes).unwrap().encode(), bytes);
     }
-    let bytes = golden("catalog-4.bin");
-    assert_eq!(written(&Snapshot::read(&bytes).unwrap()), bytes);
+    for name in SNAPSHOTS {
+        let bytes = golden(name);
+        assert_eq!(written(&Snapshot::read(&bytes).unwrap()), bytes);
+    }
     let (bytes, file) = library();
     assert_eq!(Manifest::read(&bytes).unwrap().write(), bytes);
     assert_eq!(FileSegment::open(1, Held::new(&file)).unwrap().verify(9), []);

@@ -151,6 +151,43 @@ fn golden_catalog_entries() {
     check("catalog-4.bin", &catalog.write(&work, |_id| Seq::new(5)));
 }
 
+#[test]
+fn golden_generations() {
+    let (id, at) = (spec().id, Timestamp::from_micros(9));
+    let generation = LibraryId::from_bytes([2; 16]);
+    let model = ModelName { provider: "cohere".into(), model: "embed-v4.0".into() };
+    let of = LibrarySpec {
+        id: generation,
+        model: model.clone(),
+        dimension: 256,
+        generation_of: Some(id),
+        ..spec()
+    };
+    let created = CatalogEntry::LibraryCreated(of);
+    check("generation-created-4.bin", &created.encode());
+    let prepared = CatalogEntry::GenerationPrepared { id, at, generation };
+    check("generation-prepared-1.bin", &prepared.encode());
+    let activated = CatalogEntry::GenerationActivated { id, at, generation, model, dimension: 256 };
+    check("generation-activated-1.bin", &activated.encode());
+    let discarded = CatalogEntry::GenerationDiscarded { id, at, generation: id };
+    check("generation-discarded-1.bin", &discarded.encode());
+    let generations = vec![(Seq::START, id), (Seq::new(9), generation)];
+    let was = DeletedLibrary { tenant: TenantId::new(2), name: "a library".into(), generations };
+    let deleted = CatalogEntry::LibraryDeleted { id, at, was: Some(was) };
+    check("library-deleted-3.bin", &deleted.encode());
+    let mut catalog = Catalog::default();
+    for (seq, entry) in
+        (6..).zip([CatalogEntry::LibraryCreated(spec()), created, prepared, activated])
+    {
+        assert_eq!(CatalogEntry::decode(&entry.encode()).unwrap(), entry);
+        catalog = catalog.apply(Seq::new(seq), &entry);
+    }
+    check("catalog-5.bin", &catalog.write(&Work::default(), |_id| Seq::new(5)));
+    // The library is there, though what it began with is not any more.
+    let catalog = catalog.apply(Seq::new(10), &discarded);
+    check("catalog-5-alone.bin", &catalog.write(&Work::default(), |_id| Seq::new(5)));
+}
+
 fn webhook(n: u8) -> Webhook {
     let at = Timestamp::from_micros;
     Webhook {

@@ -69,6 +69,15 @@ struct OtherAnswer {
     error: Option<String>,
 }
 
+/// What vectors are that are not searched.
+pub(super) fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Building => "building",
+        Stage::Prepared => "prepared",
+        Stage::Previous => "previous",
+    }
+}
+
 impl OtherAnswer {
     fn of(other: OtherVectors) -> Self {
         let OtherVectors { vectors, stage, behind_records, broken, error } = other;
@@ -79,11 +88,7 @@ impl OtherAnswer {
             embedding_dimension: dimension,
             documents,
             chunks,
-            state: match stage {
-                Stage::Building => "building",
-                Stage::Prepared => "prepared",
-                Stage::Previous => "previous",
-            },
+            state: stage_name(stage),
             job_id: made_by,
             behind_records,
             broken,

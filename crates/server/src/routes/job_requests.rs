@@ -121,7 +121,7 @@ pub(super) struct BatchDelete {
 
 /// Vectors of which model to make in the background.
 #[derive(Debug, ToSchema)]
-#[schema(example = json!({"library_id": "0191f4a2-7c3e-7abc-8def-0123456789ab", "embedding_provider": "openai", "embedding_model": "text-embedding-3-small"}))]
+#[schema(example = json!({"library_id": "0191f4a2-7c3e-7abc-8def-0123456789ab", "queries": ["What do people ask?"]}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct RegenerateEmbeddings {
     #[schema(format = "uuid")]

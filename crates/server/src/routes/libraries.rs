@@ -1,7 +1,7 @@
 //! Libraries.
 
 use arrwdb_engine::state::{IndexSpec, Metric, check_library_name, limits};
-use arrwdb_engine::{LibraryPatch, NewLibrary, Snapshot};
+use arrwdb_engine::{LibraryPatch, NewLibrary, OtherVectors, Snapshot};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answers::{LibraryAnswer, LibraryMetadata, LibrarySummary};
+use super::embeddings::stage_name;
 use super::export::{Pages, ask_embeddings, json_documents};
 use super::index::{index_stats, vector_store_stats};
 use super::index_settings::{IndexSettings, read_metric};
@@ -304,7 +305,21 @@ async fn statistics(
 ) -> Result<Response, Problem> {
     let snapshot = app.engine().library(principal.tenant, library, at).await?;
     let seq = seq_header(snapshot.seq());
-    Ok((seq, Json(figures(&snapshot).await?)).into_response())
+    let mut figures = figures(&snapshot).await?;
+    let embeddings = app.engine().embeddings(principal.tenant, library, None).await?;
+    figures["embedding_generation"] = generation_figures(embeddings.other.as_ref());
+    Ok((seq, Json(figures)).into_response())
+}
+
+/// Of the vectors of a second embedding model; null where there are none.
+fn generation_figures(other: Option<&OtherVectors>) -> Value {
+    other.map_or(Value::Null, |other| {
+        json!({
+            "state": stage_name(other.stage),
+            "behind_records": other.behind_records,
+            "error": other.error,
+        })
+    })
 }
 
 async fn figures(snapshot: &Snapshot) -> Result<Value, Problem> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use arrwdb_engine::state::{Document, DocumentId, LibraryId};
 use arrwdb_engine::{
-    Content, Embeddings, EngineError, Moment, PutChunk, PutDocument, PutReceipt, Query,
+    Content, Embeddings, EngineError, Moment, PutChunk, PutDocument, PutReceipt, Query, Written,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -115,20 +115,25 @@ impl Place {
     }
 
     pub(super) async fn add(&self, document: PutDocument) -> Result<String, Problem> {
-        let (receipt, seq) = self.put(document).await?;
-        let document = json!({"id": receipt.id.to_string(), "title": receipt.title, "num_chunks": receipt.chunks});
-        let data = json!({"document": document, "replaced": receipt.replaced, "seq": seq});
-        Ok(data.to_string())
-    }
-
-    async fn put(&self, document: PutDocument) -> Result<(PutReceipt, u64), Problem> {
         let (engine, tenant) = (self.app.engine(), self.principal.tenant);
         let index = engine.library(tenant, self.library, None).await?.spec().index.name();
         let written = engine.put_documents(tenant, self.library, vec![document]).await?;
+        self.put(index, written)
+    }
+
+    /// What is answered of a document that was put.
+    fn put(
+        &self,
+        index: &'static str,
+        written: Written<Vec<Result<PutReceipt, EngineError>>>,
+    ) -> Result<String, Problem> {
         let nothing = || Problem::hidden(&problem::INTERNAL, "a write answered nothing");
         let receipt = written.value.into_iter().next().ok_or_else(nothing)??;
         self.app.metrics().added(self.library, index, Added::of(&receipt));
-        Ok((receipt, written.seq.get()))
+        let seq = written.seq.get();
+        let document = json!({"id": receipt.id.to_string(), "title": receipt.title, "num_chunks": receipt.chunks});
+        let data = json!({"document": document, "replaced": receipt.replaced, "seq": seq});
+        Ok(data.to_string())
     }
 
     /// Puts the document anew with what is to change. What is not said stays as it is, vectors
@@ -140,8 +145,10 @@ impl Place {
     ) -> Result<String, Problem> {
         let (engine, tenant) = (self.app.engine(), self.principal.tenant);
         let snapshot = engine.library(tenant, self.library, None).await?;
+        let spec = snapshot.spec().clone();
         let document = read_document_of(snapshot, id, Embeddings::Included).await?;
-        self.add(patched(document, patch)).await
+        let put = engine.put_document_again(tenant, &spec, patched(document, patch));
+        self.put(spec.index.name(), put.await?)
     }
 
     pub(super) async fn delete(&self, id: DocumentId) -> Result<String, Problem> {
