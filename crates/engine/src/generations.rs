@@ -6,9 +6,8 @@
 //!   -> switch: writers stop -> all they wrote is carried -> one record of the catalog -> they go on
 //! ```
 //!
-//! - **N5** What is acknowledged is in the active generation, whenever the switch is made: writes are
-//!   refused by the generation that is left before it is known to be carried whole, and made anew
-//!   with the other model.
+//! It keeps N5: writes are refused by the generation that is left before it is known to be carried whole,
+//! and made anew with the other model.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +37,9 @@ const WRITE_WAIT_MAX: Duration = Duration::from_secs(25);
 const PURGE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Where a write is refused that comes at the time of a switch.
 const SWITCHING: &str = "the library, whose embedding model is being changed,";
-/// How long it is at most not noted how far documents are carried.
+/// How long it is at least, and at most, not noted how far documents are carried where nothing is to be
+/// carried.
+const NOTE_EVERY_MIN: Duration = Duration::from_secs(10);
 const NOTE_EVERY_MAX: Duration = Duration::from_hours(1);
 
 /// A write that came while another generation becomes the active one.
@@ -234,7 +235,7 @@ impl Engine {
     /// How often it has to be noted at least how far documents are carried, so that the log can be
     /// trimmed.
     pub fn note_carried_every(&self) -> Duration {
-        (self.0.config.feed_retention / 2).clamp(Duration::from_secs(1), NOTE_EVERY_MAX)
+        (self.0.config.feed_retention / 2).clamp(NOTE_EVERY_MIN, NOTE_EVERY_MAX)
     }
 
     /// Resolves when somebody waits until it is noted that documents are carried further than to

@@ -14,6 +14,8 @@
 //! - **N4** No lock is held across an await, and none on the read path of an open library (opening a
 //!   closed one waits on a thread for blocking work). But for one that no request waits for: the
 //!   builder and the upkeep keep each other from a library's files.
+//! - **N5** What is acknowledged is in the active generation, whenever a library's embedding model is
+//!   changed.
 
 pub mod backup;
 mod building;

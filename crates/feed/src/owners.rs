@@ -98,7 +98,9 @@ impl Owners {
     fn add(&mut self, id: LibraryId, (tenant, of): (TenantId, LibraryId)) -> Part {
         // A companion's generation may be all that was known of what it is of.
         let of = self.parts.get(&of).map_or(of, |part| part.of);
-        *self.parts.entry(id).or_insert(Part { tenant, of, deleted: None })
+        let part = self.parts.entry(id).or_insert(Part { tenant, of, deleted: None });
+        part.of = of;
+        *part
     }
 
     /// Takes in which generations were active since when.
