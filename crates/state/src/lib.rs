@@ -54,8 +54,8 @@ pub use entry::{
 };
 pub use filter::{FilterFault, MetadataFilter};
 pub use ids::{
-    ChunkId, DocumentId, JobId, LibraryId, ParseIdError, QueryId, Seq, TenantId, Timestamp,
-    WebhookId,
+    ChunkId, DocumentId, JobId, LibraryId, ParseIdError, QueryId, ScheduleId, Seq, TenantId,
+    Timestamp, WebhookId,
 };
 pub use layout::MemoryMerge;
 pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
@@ -77,6 +77,6 @@ pub use verify::Inconsistency;
 pub use view::{SegmentView, View};
 pub use work::{
     Job, JobChange, JobCounts, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority,
-    JobProgress, JobSpec, JobState, JobUnit, SealedSecret, Webhook, WebhookStatus, Work,
-    WorkCommand, WorkEntry, WorkRejection,
+    JobProgress, JobSpec, JobState, JobUnit, LastRun, Schedule, Scheduled, SealedSecret, Webhook,
+    WebhookStatus, Work, WorkCommand, WorkEntry, WorkRejection,
 };

@@ -55,6 +55,8 @@ pub const JOB_PARAMETERS_BYTES_MAX: usize = 64 << 10;
 pub const JOB_RESULT_BYTES_MAX: usize = 16 << 10;
 /// Webhooks of all tenants: each is a cursor with a connection of its own.
 pub const WEBHOOKS_MAX: usize = 1000;
+/// Schedules of all tenants: each has a job that waits.
+pub const SCHEDULES_MAX: usize = 1000;
 /// Rows of one segment: positions are 32 bits, and merges stop well before.
 pub const SEGMENT_ROWS_MAX: u32 = 1 << 30;
 

@@ -3,15 +3,11 @@
 //!
 //! Unlike a library's view it is changed in place: there is one of it, its readers copy out what
 //! they ask for, and nothing in it is large.
-//!
-//! A snapshot of it is `text "arrwork" | u32 version = 1 | u64 applied | u32 n | n * job | u32 n |
-//! n * webhook`, with a CRC32C of all of that behind it. A job is what its submission says, then
-//! `u64 submitted | u64 changed | u32 retries | time? started at | progress | text? error | u8 state`,
-//! and of a state that says more, that: of one that waits `time? not before`, of one that is worked
-//! on `u8 cancelling`, of one that is over `i64 at` and what its end says.
 
 mod entry;
 mod job;
+mod schedule;
+mod snapshot;
 mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,17 +18,13 @@ pub use self::job::{
     Job, JobChange, JobCounts, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority,
     JobProgress, JobSpec, JobState, JobUnit,
 };
-use self::job::{read_time_option, write_time_option};
+use self::schedule::Schedules;
+pub use self::schedule::{LastRun, Schedule, Scheduled};
 pub use self::webhook::{SealedSecret, Webhook, WebhookStatus};
-use crate::catalog::{seal, unseal};
-use crate::codec::{DecodeError, Reader, Writer};
-use crate::ids::{JobId, Seq, TenantId, Timestamp, WebhookId};
-use crate::limits::{JOBS_UNFINISHED_BYTES_MAX, JOBS_UNFINISHED_MAX, WEBHOOKS_MAX};
+use crate::ids::{JobId, ScheduleId, Seq, TenantId, Timestamp, WebhookId};
+use crate::limits::{JOBS_UNFINISHED_BYTES_MAX, JOBS_UNFINISHED_MAX, SCHEDULES_MAX, WEBHOOKS_MAX};
 
-const MAGIC: &str = "arrwork";
-const VERSION: u32 = 1;
-
-/// Every job and webhook.
+/// Every job, schedule and webhook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Work {
     applied: Seq,
@@ -45,6 +37,7 @@ pub struct Work {
     finished_bytes: u64,
     counts: JobCounts,
     webhooks: BTreeMap<WebhookId, Arc<Webhook>>,
+    schedules: Schedules,
 }
 
 /// A wish of the stream of work.
@@ -70,6 +63,12 @@ pub enum WorkCommand {
     PutWebhook(Webhook),
     /// A webhook is not wanted any more.
     DeleteWebhook(TenantId, WebhookId),
+    /// A schedule is so, whether it is new or not.
+    PutSchedule(Schedule),
+    /// A schedule is not wanted any more.
+    DeleteSchedule(TenantId, ScheduleId),
+    /// The next job of a schedule, which is as this record left it.
+    SubmitScheduled(JobSpec, Seq),
 }
 
 /// Why a wish of the stream of work is refused.
@@ -102,6 +101,12 @@ pub enum WorkRejection {
     /// There are as many webhooks as there may be.
     #[error("there are {WEBHOOKS_MAX} webhooks, which is the limit")]
     WebhooksFull,
+    /// There is no such schedule of this tenant.
+    #[error("Schedule {0} not found")]
+    ScheduleNotFound(ScheduleId),
+    /// There are as many schedules as there may be.
+    #[error("there are {SCHEDULES_MAX} schedules, which is the limit")]
+    SchedulesFull,
     /// There is nothing to do.
     #[error("nothing to do")]
     Nothing,
@@ -180,9 +185,42 @@ impl Work {
         self.webhooks.values()
     }
 
+    /// A schedule, whosever it is.
+    pub fn schedule(&self, id: ScheduleId) -> Option<&Arc<Scheduled>> {
+        self.schedules.get(id)
+    }
+
+    /// All schedules, the oldest first.
+    pub fn schedules(&self) -> impl Iterator<Item = &Arc<Scheduled>> {
+        self.schedules.all()
+    }
+
+    /// Schedules that have no job and want one.
+    pub fn idle_schedules(&self) -> impl Iterator<Item = &Arc<Scheduled>> {
+        self.schedules.idle()
+    }
+
+    /// Jobs that wait for a schedule that is another now, turned off, or gone: to be cancelled.
+    pub fn stale_jobs(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.schedules.stale().filter_map(|id| self.jobs.get(&id))
+    }
+
     /// Turns a command into an entry, or refuses it. Changes nothing.
     pub fn decide(&self, command: WorkCommand, at: Timestamp) -> Result<WorkEntry, WorkRejection> {
         match command {
+            WorkCommand::SubmitScheduled(spec, changed) => {
+                let scheduled = spec.schedule.and_then(|id| self.schedules.get(id));
+                // It was changed meanwhile, or has one: whoever asked looks again.
+                let wanted = scheduled.is_some_and(|scheduled| {
+                    scheduled.changed == changed
+                        && scheduled.job.is_none()
+                        && scheduled.schedule.enabled
+                });
+                if !wanted {
+                    return Err(WorkRejection::Nothing);
+                }
+                self.decide(WorkCommand::Submit(spec), at)
+            }
             WorkCommand::Submit(spec) => {
                 if self.jobs.contains_key(&spec.head.id) {
                     return Err(WorkRejection::JobExists(spec.head.id));
@@ -226,6 +264,19 @@ impl Work {
                 let webhook = self.webhooks.get(&id).filter(|webhook| webhook.tenant == tenant);
                 webhook.ok_or(WorkRejection::WebhookNotFound(id))?;
                 Ok(WorkEntry::WebhookDeleted { at, id, tenant })
+            }
+            WorkCommand::PutSchedule(schedule) => match self.schedules.get(schedule.id) {
+                Some(before) if before.schedule.tenant != schedule.tenant => {
+                    Err(WorkRejection::ScheduleNotFound(schedule.id))
+                }
+                None if self.schedules.len() >= SCHEDULES_MAX => Err(WorkRejection::SchedulesFull),
+                Some(_) | None => Ok(WorkEntry::SchedulePut(schedule)),
+            },
+            WorkCommand::DeleteSchedule(tenant, id) => {
+                let found = self.schedules.get(id);
+                let found = found.filter(|scheduled| scheduled.schedule.tenant == tenant);
+                found.ok_or(WorkRejection::ScheduleNotFound(id))?;
+                Ok(WorkEntry::ScheduleDeleted { at, id, tenant })
             }
         }
     }
@@ -300,6 +351,7 @@ impl Work {
                     changed: seq,
                 };
                 self.insert(job);
+                self.schedules.submitted(spec, &self.jobs);
             }
             WorkEntry::JobChanged { at, head, change } => {
                 // Of one that is not known, nothing is to be known.
@@ -308,6 +360,9 @@ impl Work {
                     job.changed = seq;
                     change_job(&mut job, *at, change);
                     self.insert(job);
+                    if let Some(job) = self.jobs.get(&head.id) {
+                        self.schedules.job_changed(job, &self.jobs);
+                    }
                 }
             }
             WorkEntry::JobsForgotten { at: _, jobs } => {
@@ -320,6 +375,10 @@ impl Work {
             }
             WorkEntry::WebhookDeleted { at: _, id, tenant: _ } => {
                 self.webhooks.remove(id);
+            }
+            WorkEntry::SchedulePut(schedule) => self.schedules.put(schedule, seq, &self.jobs),
+            WorkEntry::ScheduleDeleted { at: _, id, tenant: _ } => {
+                self.schedules.delete(*id, &self.jobs);
             }
         }
     }
@@ -354,37 +413,6 @@ impl Work {
             }
         }
         Some(job)
-    }
-
-    /// A snapshot's bytes.
-    pub fn write(&self) -> Vec<u8> {
-        let mut out = Writer::with_capacity(64 + self.jobs.len() * 160);
-        out.text(MAGIC);
-        out.u32(VERSION);
-        out.u64(self.applied.get());
-        out.count(self.jobs.len());
-        self.jobs.values().for_each(|job| write_job(&mut out, job));
-        out.count(self.webhooks.len());
-        self.webhooks.values().for_each(|webhook| webhook.write(&mut out));
-        seal(out)
-    }
-
-    /// Reads a snapshot, checksum first.
-    pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut from = unseal(bytes)?;
-        if (from.text("magic")?, from.u32("version")?) != (MAGIC, VERSION) {
-            return Err(from.error("a snapshot of work of a version this build knows"));
-        }
-        let mut work = Self { applied: Seq::new(from.u64("applied sequence")?), ..Self::default() };
-        for _job in 0..from.count(100, "jobs")? {
-            work.insert(read_job(&mut from)?);
-        }
-        for _webhook in 0..from.count(75, "webhooks")? {
-            let webhook = Webhook::read(&mut from)?;
-            work.webhooks.insert(webhook.id, Arc::new(webhook));
-        }
-        from.end()?;
-        Ok(work)
     }
 }
 
@@ -422,51 +450,6 @@ fn change_job(job: &mut Job, at: Timestamp, change: &JobChange) {
             spec.parameters = "".into();
         }
     }
-}
-
-fn write_job(out: &mut Writer, job: &Job) {
-    job.spec.write(out);
-    out.u64(job.submitted.get());
-    out.u64(job.changed.get());
-    out.u32(job.retries);
-    write_time_option(out, job.started_at);
-    job.progress.write(out);
-    out.text_option(job.error.as_deref());
-    match &job.state {
-        JobState::Pending { not_before } => {
-            out.u8(0);
-            write_time_option(out, *not_before);
-        }
-        JobState::Running { cancelling } => {
-            out.u8(1);
-            out.u8(u8::from(*cancelling));
-        }
-        JobState::Finished { at, end } => {
-            out.u8(2);
-            out.i64(at.micros());
-            end.write(out);
-        }
-    }
-}
-
-fn read_job(from: &mut Reader<'_>) -> Result<Job, DecodeError> {
-    let spec = Arc::new(JobSpec::read(from)?);
-    let submitted = Seq::new(from.u64("record")?);
-    let changed = Seq::new(from.u64("record")?);
-    let retries = from.u32("retries")?;
-    let started_at = read_time_option(from)?;
-    let progress = JobProgress::read(from)?;
-    let error = from.text_option("error")?.map(Into::into);
-    let state = match from.u8("state of a job")? {
-        0 => JobState::Pending { not_before: read_time_option(from)? },
-        1 => JobState::Running { cancelling: from.flag("state of a job")? },
-        2 => JobState::Finished {
-            at: Timestamp::from_micros(from.i64("time")?),
-            end: Arc::new(JobEnd::read(from)?),
-        },
-        _ => return Err(from.error("a state this build knows")),
-    };
-    Ok(Job { spec, state, started_at, progress, retries, error, submitted, changed })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! work     1 JobSubmitted      v1: i64 at | head | u8 priority | text parameters
 //!                                  u8 spooled, (u64 bytes | u32 crc | u64 units)? | u32 retries
 //!                                  time? run at | i64 submitted at
+//!                              v2: then id 16 of the schedule that it is of
 //!          2 JobStarted        v1: i64 at | head
 //!          3 JobProgressed     v1: i64 at | head | progress
 //!          4 JobRetried        v1: i64 at | head | i64 not before | text error | u8 counted
@@ -14,20 +15,26 @@
 //!          7 JobsForgotten     v1: i64 at | u32 n | id 16 * n
 //!         16 WebhookPut        v1: i64 at | webhook
 //!         17 WebhookDeleted    v1: i64 at | id 16 | u64 tenant
+//!         24 SchedulePut       v1: i64 at | schedule
+//!         25 ScheduleDeleted   v1: i64 at | id 16 | u64 tenant
 //! head: id 16 | u64 tenant | u8 has library, id 16? | u8 kind
 //! progress: u64 current | u8 known, u64 total? | u64 failed | u64 chunks | u64 through
 //! time: u8 known, i64?
 //! webhook: id 16 | u64 tenant | text url | u32 n, text event * n | text? description | u8 status
 //!          u32 retries | u32 delay | u32 timeout | u8 parallel
 //!          u32 n, n * (u32 bytes, secret | time? until) | i64 created | i64 updated | u64 after
+//! schedule: id 16 | u64 tenant | text name | text cron | text time zone | u8 has library, id 16?
+//!           u8 kind | u8 priority | text parameters | u32 retries | u8 enabled | text? note
+//!           i64 created | i64 updated
 //! ```
 
 use bytes::Bytes;
 
 use super::job::{JobChange, JobEnd, JobHead, JobProgress, JobSpec};
+use super::schedule::Schedule;
 use super::webhook::Webhook;
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::ids::{JobId, TenantId, Timestamp, WebhookId};
+use crate::ids::{JobId, ScheduleId, TenantId, Timestamp, WebhookId};
 
 const JOB_SUBMITTED: u8 = 1;
 const JOB_STARTED: u8 = 2;
@@ -38,7 +45,11 @@ const JOB_FINISHED: u8 = 6;
 const JOBS_FORGOTTEN: u8 = 7;
 const WEBHOOK_PUT: u8 = 16;
 const WEBHOOK_DELETED: u8 = 17;
+const SCHEDULE_PUT: u8 = 24;
+const SCHEDULE_DELETED: u8 = 25;
 const VERSION: u8 = 1;
+/// The version of a submission that says of which schedule the job is.
+const SCHEDULED_VERSION: u8 = 2;
 
 /// A change of what is to be done in the background, and of who is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +83,17 @@ pub enum WorkEntry {
         /// Whose it was.
         tenant: TenantId,
     },
+    /// A schedule is so from here on.
+    SchedulePut(Schedule),
+    /// A schedule is gone.
+    ScheduleDeleted {
+        /// When.
+        at: Timestamp,
+        /// Which one.
+        id: ScheduleId,
+        /// Whose it was.
+        tenant: TenantId,
+    },
 }
 
 impl WorkEntry {
@@ -80,9 +102,11 @@ impl WorkEntry {
         match self {
             Self::JobSubmitted(spec) => spec.submitted_at,
             Self::WebhookPut(webhook) => webhook.updated_at,
+            Self::SchedulePut(schedule) => schedule.updated_at,
             Self::JobChanged { at, .. }
             | Self::JobsForgotten { at, .. }
-            | Self::WebhookDeleted { at, .. } => *at,
+            | Self::WebhookDeleted { at, .. }
+            | Self::ScheduleDeleted { at, .. } => *at,
         }
     }
 
@@ -99,16 +123,30 @@ impl WorkEntry {
             Self::JobsForgotten { .. } => JOBS_FORGOTTEN,
             Self::WebhookPut(_) => WEBHOOK_PUT,
             Self::WebhookDeleted { .. } => WEBHOOK_DELETED,
+            Self::SchedulePut(_) => SCHEDULE_PUT,
+            Self::ScheduleDeleted { .. } => SCHEDULE_DELETED,
+        }
+    }
+
+    fn version(&self) -> u8 {
+        match self {
+            Self::JobSubmitted(JobSpec { schedule: Some(_), .. }) => SCHEDULED_VERSION,
+            _ => VERSION,
         }
     }
 
     /// The entry's bytes.
     pub fn encode(&self) -> Bytes {
         let mut out = Writer::with_capacity(128);
-        out.raw(&[self.kind(), VERSION]);
+        out.raw(&[self.kind(), self.version()]);
         out.i64(self.at().micros());
         match self {
-            Self::JobSubmitted(spec) => spec.write(&mut out),
+            Self::JobSubmitted(spec) => {
+                spec.write(&mut out);
+                if let Some(schedule) = spec.schedule {
+                    out.id(schedule.to_bytes());
+                }
+            }
             Self::JobChanged { at: _, head, change } => {
                 head.write(&mut out);
                 match change {
@@ -133,6 +171,11 @@ impl WorkEntry {
                 out.id(id.to_bytes());
                 out.u64(tenant.number());
             }
+            Self::SchedulePut(schedule) => schedule.write(&mut out),
+            Self::ScheduleDeleted { at: _, id, tenant } => {
+                out.id(id.to_bytes());
+                out.u64(tenant.number());
+            }
         }
         Bytes::from(out.into_bytes())
     }
@@ -144,11 +187,18 @@ impl WorkEntry {
         let version = from.u8("entry version")?;
         let at = Timestamp::from_micros(from.i64("time")?);
         let unknown = "an entry of work of a kind this build knows";
-        if version != VERSION {
+        let is_scheduled = (kind, version) == (JOB_SUBMITTED, SCHEDULED_VERSION);
+        if version != VERSION && !is_scheduled {
             return Err(from.error(unknown));
         }
         let entry = match kind {
-            JOB_SUBMITTED => Self::JobSubmitted(JobSpec::read(&mut from)?),
+            JOB_SUBMITTED => {
+                let mut spec = JobSpec::read(&mut from)?;
+                if is_scheduled {
+                    spec.schedule = Some(ScheduleId::new(from.uuid("schedule id")?));
+                }
+                Self::JobSubmitted(spec)
+            }
             JOB_STARTED..=JOB_FINISHED => {
                 let head = JobHead::read(&mut from)?;
                 let change = match kind {
@@ -174,6 +224,12 @@ impl WorkEntry {
             WEBHOOK_DELETED => Self::WebhookDeleted {
                 at,
                 id: WebhookId::new(from.uuid("webhook id")?),
+                tenant: TenantId::new(from.u64("tenant")?),
+            },
+            SCHEDULE_PUT => Self::SchedulePut(Schedule::read(&mut from)?),
+            SCHEDULE_DELETED => Self::ScheduleDeleted {
+                at,
+                id: ScheduleId::new(from.uuid("schedule id")?),
                 tenant: TenantId::new(from.u64("tenant")?),
             },
             _ => return Err(from.error(unknown)),
