@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use arrwdb_embed::EmbedError;
 use arrwdb_log::LogError;
-use arrwdb_state::{Damage, DocumentId, JobId, LibraryId, QueryId, Seq, WebhookId, WorkRejection};
+use arrwdb_state::{
+    Damage, DocumentId, JobId, LibraryId, QueryId, ScheduleId, Seq, WebhookId, WorkRejection,
+};
 
 /// Why a request was refused or failed. A refused write changed nothing.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -39,6 +41,12 @@ pub enum EngineError {
     /// There are as many webhooks as there may be.
     #[error("{0}")]
     TooManyWebhooks(String),
+    /// No such schedule.
+    #[error("Schedule {0} not found")]
+    ScheduleNotFound(ScheduleId),
+    /// There are as many schedules as there may be.
+    #[error("{0}")]
+    TooManySchedules(String),
     /// A library with this id exists already.
     #[error("Library {0} exists already")]
     LibraryExists(LibraryId),
@@ -147,6 +155,8 @@ impl From<WorkRejection> for EngineError {
             WorkRejection::JobsFull => {
                 Self::Busy { what: "the queue of jobs", retry_after: RETRY_AFTER }
             }
+            WorkRejection::ScheduleNotFound(id) => Self::ScheduleNotFound(id),
+            WorkRejection::SchedulesFull => Self::TooManySchedules(detail),
             WorkRejection::WebhookNotFound(id) => Self::WebhookNotFound(id),
             WorkRejection::WebhooksFull => Self::TooManyWebhooks(detail),
         }

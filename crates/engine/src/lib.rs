@@ -46,6 +46,7 @@ mod records;
 mod request;
 mod residence;
 mod retention;
+mod schedules;
 mod scrub;
 mod search;
 mod segment_file;

@@ -45,7 +45,9 @@ impl JobData {
             }
             WorkEntry::JobsForgotten { .. }
             | WorkEntry::WebhookPut(_)
-            | WorkEntry::WebhookDeleted { .. } => None,
+            | WorkEntry::WebhookDeleted { .. }
+            | WorkEntry::SchedulePut(_)
+            | WorkEntry::ScheduleDeleted { .. } => None,
         }
     }
 

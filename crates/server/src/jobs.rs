@@ -144,6 +144,8 @@ impl From<EngineError> for Unable {
             | EngineError::JobState(_)
             | EngineError::WebhookNotFound(_)
             | EngineError::TooManyWebhooks(_)
+            | EngineError::ScheduleNotFound(_)
+            | EngineError::TooManySchedules(_)
             | EngineError::LibraryExists(_)
             | EngineError::Invalid { .. }
             | EngineError::Blank { .. }

@@ -75,6 +75,8 @@ kinds! {
         "There is no job of this id: it never was, or it was over so long ago that it is forgotten (JOB_RETENTION_SECONDS).";
     WEBHOOK_NOT_FOUND = "webhook-not-found", 404, "Webhook not found", "WebhookNotFoundError",
         "There is no webhook of this id.";
+    SCHEDULE_NOT_FOUND = "schedule-not-found", 404, "Schedule not found", "ScheduleNotFoundError",
+        "There is no schedule of this id.";
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, "Method Not Allowed", "MethodNotAllowedError",
         "The path exists, but not for this method; the header Allow lists those that it has.";
     BODY_TIMEOUT = "body-timeout", 408, "Request body timed out", "RequestTimeoutError",
@@ -89,6 +91,8 @@ kinds! {
         "The library has MAX_STANDING_QUERIES_PER_LIBRARY standing queries. Delete some first.";
     TOO_MANY_WEBHOOKS = "too-many-webhooks", 409, "Too many webhooks", "TooManyWebhooksError",
         "There are as many webhooks as there may be. Delete one first.";
+    TOO_MANY_SCHEDULES = "too-many-schedules", 409, "Too many schedules", "TooManySchedulesError",
+        "There are as many schedules of jobs as there may be. Delete one first.";
     WEBHOOK_STATE = "webhook-state", 409, "Webhook state", "WebhookStateError",
         "The webhook is not in a state in which that can be done; detail says what is in the way.";
     NO_BACKUP_TARGET = "no-backup-target", 409, "No place for backups", "BackupTargetError",
@@ -317,6 +321,8 @@ impl From<EngineError> for Problem {
             EngineError::JobState(_) => Self::new(&JOB_STATE, text),
             EngineError::WebhookNotFound(_) => Self::new(&WEBHOOK_NOT_FOUND, text),
             EngineError::TooManyWebhooks(_) => Self::new(&TOO_MANY_WEBHOOKS, text),
+            EngineError::ScheduleNotFound(_) => Self::new(&SCHEDULE_NOT_FOUND, text),
+            EngineError::TooManySchedules(_) => Self::new(&TOO_MANY_SCHEDULES, text),
             EngineError::Invalid { field, detail } => Self::field(field, detail),
             EngineError::Blank { field, detail } => Self::at(&INVALID_REQUEST, field, detail),
             EngineError::Vector { field, detail } => Self::at(&INVALID_VECTOR, field, detail),

@@ -63,8 +63,10 @@ pub enum WorkCommand {
     PutWebhook(Webhook),
     /// A webhook is not wanted any more.
     DeleteWebhook(TenantId, WebhookId),
-    /// A schedule is so, whether it is new or not.
-    PutSchedule(Schedule),
+    /// There shall be a schedule.
+    AddSchedule(Schedule),
+    /// A schedule, which is as this record left it, is so from now on.
+    ChangeSchedule(Schedule, Seq),
     /// A schedule is not wanted any more.
     DeleteSchedule(TenantId, ScheduleId),
     /// The next job of a schedule, which is as this record left it.
@@ -265,13 +267,21 @@ impl Work {
                 webhook.ok_or(WorkRejection::WebhookNotFound(id))?;
                 Ok(WorkEntry::WebhookDeleted { at, id, tenant })
             }
-            WorkCommand::PutSchedule(schedule) => match self.schedules.get(schedule.id) {
-                Some(before) if before.schedule.tenant != schedule.tenant => {
-                    Err(WorkRejection::ScheduleNotFound(schedule.id))
-                }
+            WorkCommand::AddSchedule(schedule) => match self.schedules.get(schedule.id) {
+                Some(_same_id) => Err(WorkRejection::Nothing),
                 None if self.schedules.len() >= SCHEDULES_MAX => Err(WorkRejection::SchedulesFull),
-                Some(_) | None => Ok(WorkEntry::SchedulePut(schedule)),
+                None => Ok(WorkEntry::SchedulePut(schedule)),
             },
+            WorkCommand::ChangeSchedule(schedule, changed) => {
+                let before = self.schedules.get(schedule.id);
+                let before = before.filter(|it| it.schedule.tenant == schedule.tenant);
+                let before = before.ok_or(WorkRejection::ScheduleNotFound(schedule.id))?;
+                // Somebody else was faster.
+                if before.changed != changed {
+                    return Err(WorkRejection::Nothing);
+                }
+                Ok(WorkEntry::SchedulePut(schedule))
+            }
             WorkCommand::DeleteSchedule(tenant, id) => {
                 let found = self.schedules.get(id);
                 let found = found.filter(|scheduled| scheduled.schedule.tenant == tenant);

@@ -402,6 +402,8 @@ fn is_final(error: &EngineError) -> bool {
         | EngineError::JobState(_)
         | EngineError::WebhookNotFound(_)
         | EngineError::TooManyWebhooks(_)
+        | EngineError::ScheduleNotFound(_)
+        | EngineError::TooManySchedules(_)
         | EngineError::Invalid { .. }
         | EngineError::Blank { .. }
         | EngineError::Vector { .. }

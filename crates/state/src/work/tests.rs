@@ -114,8 +114,9 @@ fn command() -> impl Strategy<Value = WorkCommand> {
         1 => (0_u64..2, 0_u8..4).prop_map(|(tenant, n)| {
             WorkCommand::DeleteWebhook(TenantId::new(tenant), WebhookId::from_bytes([n; 16]))
         }),
-        2 => (0_u8..4, any::<bool>()).prop_map(|(n, enabled)| {
-            WorkCommand::PutSchedule(Schedule { enabled, ..schedule(n) })
+        2 => (0_u8..4).prop_map(|n| WorkCommand::AddSchedule(schedule(n))),
+        3 => (0_u8..4, any::<bool>(), 0_u64..40).prop_map(|(n, enabled, changed)| {
+            WorkCommand::ChangeSchedule(Schedule { enabled, ..schedule(n) }, Seq::new(changed))
         }),
         1 => (0_u64..2, 0_u8..4).prop_map(|(tenant, n)| {
             WorkCommand::DeleteSchedule(TenantId::new(tenant), ScheduleId::from_bytes([n; 16]))
@@ -123,6 +124,25 @@ fn command() -> impl Strategy<Value = WorkCommand> {
         3 => (0_u8..6, 0_u64..40)
             .prop_map(|(n, changed)| WorkCommand::SubmitScheduled(scheduled(n), Seq::new(changed))),
     ]
+}
+
+/// The command, of somebody who has looked before, mostly.
+fn informed(work: &Work, command: WorkCommand) -> WorkCommand {
+    let changed = |id: Option<ScheduleId>, seq: Seq| {
+        let scheduled = id.and_then(|id| work.schedule(id)).filter(|_| seq.get() % 8 != 0);
+        scheduled.map_or(seq, |scheduled| scheduled.changed)
+    };
+    match command {
+        WorkCommand::ChangeSchedule(schedule, seq) => {
+            let seq = changed(Some(schedule.id), seq);
+            WorkCommand::ChangeSchedule(schedule, seq)
+        }
+        WorkCommand::SubmitScheduled(spec, seq) => {
+            let seq = changed(spec.schedule, seq);
+            WorkCommand::SubmitScheduled(spec, seq)
+        }
+        other => other,
+    }
 }
 
 /// What the counts of `work` must be, counted anew.
@@ -188,6 +208,7 @@ proptest! {
                 after.clear();
             }
             let before = work.clone();
+            let command = informed(&work, command);
             let Ok(entry) = work.decide(command, at(i64::try_from(n).unwrap())) else { continue };
             let entry = WorkEntry::decode(&entry.encode()).unwrap();
             let seq = Seq::new(work.applied().get() + 2);
