@@ -151,6 +151,7 @@ impl From<WorkRejection> for EngineError {
             WorkRejection::JobNotFound(id) => Self::JobNotFound(id),
             WorkRejection::JobState { .. }
             | WorkRejection::JobExists(_)
+            | WorkRejection::ScheduleChanged(_)
             | WorkRejection::Nothing => Self::JobState(detail),
             WorkRejection::JobsFull => {
                 Self::Busy { what: "the queue of jobs", retry_after: RETRY_AFTER }

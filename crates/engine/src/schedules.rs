@@ -52,7 +52,7 @@ impl Engine {
             let command = WorkCommand::ChangeSchedule(schedule, before.changed);
             match inner.change_work(command).await {
                 // What was faster is published by now.
-                Err(EngineError::JobState(_nothing)) => {}
+                Err(EngineError::JobState(_changed)) => {}
                 answer => return answer,
             }
         }
@@ -126,12 +126,12 @@ impl Engine {
             retries_max: schedule.retries_max,
             run_at: Some(run_at),
             submitted_at: inner.parts.clock.now(),
-            schedule: Some(schedule.id),
+            schedule: None,
         };
-        let command = WorkCommand::SubmitScheduled(spec, scheduled.changed);
+        let command = WorkCommand::SubmitScheduled(spec, schedule.id, scheduled.changed);
         match inner.change_work(command).await {
             Ok(_written) => Ok(true),
-            Err(EngineError::JobState(_nothing)) => Ok(false),
+            Err(EngineError::JobState(_changed)) => Ok(false),
             Err(error) => Err(error),
         }
     }

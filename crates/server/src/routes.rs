@@ -16,6 +16,8 @@ mod libraries;
 mod metrics;
 mod requests;
 mod root;
+mod schedule_requests;
+mod schedules;
 mod search;
 mod search_requests;
 mod socket;
@@ -89,6 +91,7 @@ fn plain_api() -> OpenApiRouter<App> {
         .merge(standing_queries::routes())
         .merge(index::routes())
         .merge(jobs::routes())
+        .merge(schedules::routes())
         .merge(events::routes())
         .merge(socket::routes())
 }

@@ -129,10 +129,8 @@ impl WorkEntry {
     }
 
     fn version(&self) -> u8 {
-        match self {
-            Self::JobSubmitted(JobSpec { schedule: Some(_), .. }) => SCHEDULED_VERSION,
-            _ => VERSION,
-        }
+        let scheduled = matches!(self, Self::JobSubmitted(JobSpec { schedule: Some(_), .. }));
+        if scheduled { SCHEDULED_VERSION } else { VERSION }
     }
 
     /// The entry's bytes.

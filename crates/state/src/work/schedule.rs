@@ -222,7 +222,9 @@ impl Schedules {
             schedules.all.insert(id, Arc::new(scheduled));
         }
         let ids: Vec<ScheduleId> = schedules.all.keys().copied().collect();
-        ids.into_iter().for_each(|id| schedules.refresh(id, jobs));
+        for id in ids {
+            schedules.refresh(id, jobs);
+        }
         // Those whose schedule is gone are known by themselves alone.
         let orphans = jobs.values().filter(|job| {
             let of = job.spec.schedule.map(|id| schedules.all.get(&id));

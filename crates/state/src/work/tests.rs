@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::LibraryId;
+use crate::limits::JOBS_UNFINISHED_BYTES_MAX;
 
 fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
@@ -47,10 +48,10 @@ fn schedule(n: u8) -> Schedule {
     }
 }
 
-/// The job `n` of schedule `n % 4`.
-fn scheduled(n: u8) -> JobSpec {
-    let schedule = Some(ScheduleId::from_bytes([n % 4; 16]));
-    JobSpec { run_at: Some(at(i64::from(n) * 100)), schedule, ..spec(n) }
+/// The job `n`, of schedule `n % 4`.
+fn scheduled(n: u8, changed: u64) -> WorkCommand {
+    let spec = JobSpec { run_at: Some(at(i64::from(n) * 100)), ..spec(n) };
+    WorkCommand::SubmitScheduled(spec, ScheduleId::from_bytes([n % 4; 16]), Seq::new(changed))
 }
 
 fn webhook(n: u8) -> Webhook {
@@ -122,24 +123,23 @@ fn command() -> impl Strategy<Value = WorkCommand> {
             WorkCommand::DeleteSchedule(TenantId::new(tenant), ScheduleId::from_bytes([n; 16]))
         }),
         3 => (0_u8..6, 0_u64..40)
-            .prop_map(|(n, changed)| WorkCommand::SubmitScheduled(scheduled(n), Seq::new(changed))),
+            .prop_map(|(n, changed)| scheduled(n, changed)),
     ]
 }
 
 /// The command, of somebody who has looked before, mostly.
 fn informed(work: &Work, command: WorkCommand) -> WorkCommand {
-    let changed = |id: Option<ScheduleId>, seq: Seq| {
-        let scheduled = id.and_then(|id| work.schedule(id)).filter(|_| seq.get() % 8 != 0);
+    let changed = |id: ScheduleId, seq: Seq| {
+        let scheduled = work.schedule(id).filter(|_| seq.get() % 8 != 0);
         scheduled.map_or(seq, |scheduled| scheduled.changed)
     };
     match command {
         WorkCommand::ChangeSchedule(schedule, seq) => {
-            let seq = changed(Some(schedule.id), seq);
+            let seq = changed(schedule.id, seq);
             WorkCommand::ChangeSchedule(schedule, seq)
         }
-        WorkCommand::SubmitScheduled(spec, seq) => {
-            let seq = changed(spec.schedule, seq);
-            WorkCommand::SubmitScheduled(spec, seq)
+        WorkCommand::SubmitScheduled(spec, id, seq) => {
+            WorkCommand::SubmitScheduled(spec, id, changed(id, seq))
         }
         other => other,
     }
