@@ -24,7 +24,7 @@ use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
 use crate::held::Held;
 use crate::indexing::check_index;
-use crate::maintenance::Upkeep;
+use crate::maintenance::{LastSnapshot, Upkeep};
 use crate::memory::Gauges;
 use crate::moment::{self, Moment};
 use crate::pool::{BuildPool, Pool};
@@ -110,6 +110,8 @@ pub(crate) struct Inner {
     pub(crate) held: Held,
     /// Up to here every record is in manifests and the catalog's snapshot on disk.
     pub(crate) covered: AtomicU64,
+    /// The catalog snapshot that was written last in this process.
+    pub(crate) last_snapshot: Mutex<LastSnapshot>,
     pub(crate) search_permits: Semaphore,
     /// A permit for each KiB of documents that wait to be durable.
     pub(crate) write_room: Arc<Semaphore>,

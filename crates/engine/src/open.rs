@@ -116,6 +116,7 @@ fn start(
         catalog_task: Tasks::default(),
         upkeep,
         covered: AtomicU64::new(covered.get()),
+        last_snapshot: Mutex::default(),
         advanced,
         write_room: Arc::new(Semaphore::new(write_room_kib as usize)),
         write_room_kib,
