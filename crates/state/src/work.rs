@@ -4,35 +4,47 @@
 //! Unlike a library's view it is changed in place: there is one of it, its readers copy out what
 //! they ask for, and nothing in it is large.
 //!
-//! A snapshot of it is `text "arrwork" | u32 version = 1 | u64 applied | u32 n | n * job | u32 n |
-//! n * webhook`, with a CRC32C of all of that behind it. A job is what its submission says, then
+//! A snapshot of it is `text "arrwork" | u32 version = 2 | u64 applied | u32 n | n * job | u32 n |
+//! n * webhook | u32 n | n * section`, with a CRC32C of all of that behind it; version 1 has no
+//! sections. A section is `u8 kind | u32 bytes | those bytes`; kind 1, of costs, is `u64 records of
+//! usage | u32 n | n * row | u32 n | n * budget`, and a budget is its terms, then `i64 set at |
+//! i64 first day | u64 spent | percents told | u8 exceeded`. A job is what its submission says, then
 //! `u64 submitted | u64 changed | u32 retries | time? started at | progress | text? error | u8 state`,
 //! and of a state that says more, that: of one that waits `time? not before`, of one that is worked
 //! on `u8 cancelling`, of one that is over `i64 at` and what its end says.
 
+mod budget;
+mod cost;
 mod entry;
 mod job;
+mod spending;
 mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use self::budget::{Budget, BudgetCrossed, BudgetPeriod, BudgetScope, BudgetTerms};
+pub use self::cost::{Costs, Day, Money, UsageKey, UsageRow, Used};
 pub use self::entry::WorkEntry;
 pub use self::job::{
     Job, JobChange, JobCounts, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority,
     JobProgress, JobSpec, JobState, JobUnit,
 };
 use self::job::{read_time_option, write_time_option};
+pub use self::spending::Spending;
 pub use self::webhook::{SealedSecret, Webhook, WebhookStatus};
 use crate::catalog::{seal, unseal};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{JobId, Seq, TenantId, Timestamp, WebhookId};
-use crate::limits::{JOBS_UNFINISHED_BYTES_MAX, JOBS_UNFINISHED_MAX, WEBHOOKS_MAX};
+use crate::limits::{BUDGETS_MAX, JOBS_UNFINISHED_BYTES_MAX, JOBS_UNFINISHED_MAX, WEBHOOKS_MAX};
 
 const MAGIC: &str = "arrwork";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-/// Every job and webhook.
+/// The section of costs.
+const SECTION_COSTS: u8 = 1;
+
+/// Every job and webhook, what embedding cost, and the budgets for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Work {
     applied: Seq,
@@ -45,6 +57,7 @@ pub struct Work {
     finished_bytes: u64,
     counts: JobCounts,
     webhooks: BTreeMap<WebhookId, Arc<Webhook>>,
+    spending: Spending,
 }
 
 /// A wish of the stream of work.
@@ -70,6 +83,15 @@ pub enum WorkCommand {
     PutWebhook(Webhook),
     /// A webhook is not wanted any more.
     DeleteWebhook(TenantId, WebhookId),
+    /// Embedding cost this since the last time; days before the first one need not be told apart
+    /// any longer.
+    RecordUsage(Day, Vec<UsageRow>),
+    /// A budget is so, whether it is new or not.
+    SetBudget(BudgetTerms),
+    /// A budget is not wanted any more.
+    DeleteBudget(BudgetScope),
+    /// Whoever is to be told of a budget is told now, of one budget at a time.
+    TellBudget,
 }
 
 /// Why a wish of the stream of work is refused.
@@ -102,6 +124,12 @@ pub enum WorkRejection {
     /// There are as many webhooks as there may be.
     #[error("there are {WEBHOOKS_MAX} webhooks, which is the limit")]
     WebhooksFull,
+    /// There is no such budget.
+    #[error("there is no such budget")]
+    BudgetNotFound,
+    /// There are as many budgets as there may be.
+    #[error("there are {BUDGETS_MAX} budgets, which is the limit; delete some first")]
+    BudgetsFull,
     /// There is nothing to do.
     #[error("nothing to do")]
     Nothing,
@@ -227,7 +255,19 @@ impl Work {
                 webhook.ok_or(WorkRejection::WebhookNotFound(id))?;
                 Ok(WorkEntry::WebhookDeleted { at, id, tenant })
             }
+            WorkCommand::RecordUsage(_, rows) if rows.is_empty() => Err(WorkRejection::Nothing),
+            WorkCommand::RecordUsage(keep_since, rows) => {
+                Ok(WorkEntry::UsageRecorded { at, keep_since, rows })
+            }
+            WorkCommand::SetBudget(terms) => self.spending.decide_set(terms, at),
+            WorkCommand::DeleteBudget(scope) => self.spending.decide_delete(scope, at),
+            WorkCommand::TellBudget => self.spending.decide_tell(at),
         }
+    }
+
+    /// What embedding cost, budgets, and what was spent of them.
+    pub fn spending(&self) -> &Spending {
+        &self.spending
     }
 
     fn decide_change(
@@ -321,6 +361,12 @@ impl Work {
             WorkEntry::WebhookDeleted { at: _, id, tenant: _ } => {
                 self.webhooks.remove(id);
             }
+            WorkEntry::UsageRecorded { at: _, keep_since, rows } => {
+                self.spending.record(rows, *keep_since);
+            }
+            WorkEntry::BudgetSet { at, terms } => self.spending.set(terms, *at),
+            WorkEntry::BudgetDeleted { at: _, scope } => self.spending.delete(*scope),
+            WorkEntry::BudgetCrossed(crossed) => self.spending.note(crossed),
         }
     }
 
@@ -366,15 +412,17 @@ impl Work {
         self.jobs.values().for_each(|job| write_job(&mut out, job));
         out.count(self.webhooks.len());
         self.webhooks.values().for_each(|webhook| webhook.write(&mut out));
+        out.count(1);
+        write_section(&mut out, SECTION_COSTS, |out| self.spending.write(out));
         seal(out)
     }
 
     /// Reads a snapshot, checksum first.
     pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut from = unseal(bytes)?;
-        if (from.text("magic")?, from.u32("version")?) != (MAGIC, VERSION) {
+        let (MAGIC, version @ 1..=VERSION) = (from.text("magic")?, from.u32("version")?) else {
             return Err(from.error("a snapshot of work of a version this build knows"));
-        }
+        };
         let mut work = Self { applied: Seq::new(from.u64("applied sequence")?), ..Self::default() };
         for _job in 0..from.count(100, "jobs")? {
             work.insert(read_job(&mut from)?);
@@ -383,9 +431,35 @@ impl Work {
             let webhook = Webhook::read(&mut from)?;
             work.webhooks.insert(webhook.id, Arc::new(webhook));
         }
+        let sections = if version > 1 { from.count(5, "sections")? } else { 0 };
+        for _section in 0..sections {
+            work.read_section(&mut from)?;
+        }
         from.end()?;
         Ok(work)
     }
+
+    /// Reads a part of a snapshot that came after its first version.
+    fn read_section(&mut self, from: &mut Reader<'_>) -> Result<(), DecodeError> {
+        let kind = from.u8("kind of a section")?;
+        let bytes = from.count(1, "section")?;
+        let end = from.offset() + bytes;
+        match kind {
+            SECTION_COSTS => self.spending = Spending::read(from)?,
+            _ => return Err(from.error("a section this build knows")),
+        }
+        if from.offset() == end { Ok(()) } else { Err(from.error("the end of a section")) }
+    }
+}
+
+fn write_section(out: &mut Writer, kind: u8, write: impl FnOnce(&mut Writer)) {
+    out.u8(kind);
+    let place = out.len();
+    out.u32(0);
+    write(out);
+    let bytes = u32::try_from(out.len() - place - 4).unwrap_or(u32::MAX);
+    assert!(bytes < u32::MAX, "a section beyond every limit");
+    out.u32_at(place, bytes);
 }
 
 /// Bytes of what a job that is over said.

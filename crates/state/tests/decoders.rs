@@ -37,7 +37,7 @@ const CATALOG_ENTRIES: [&str; 8] = [
     "purged-1.bin",
 ];
 
-const WORK_ENTRIES: [&str; 9] = [
+const WORK_ENTRIES: [&str; 13] = [
     "job-submitted-1.bin",
     "job-started-1.bin",
     "job-progressed-1.bin",
@@ -47,6 +47,10 @@ const WORK_ENTRIES: [&str; 9] = [
     "jobs-forgotten-1.bin",
     "webhook-put-1.bin",
     "webhook-deleted-1.bin",
+    "usage-recorded-1.bin",
+    "budget-set-1.bin",
+    "budget-crossed-1.bin",
+    "budget-deleted-1.bin",
 ];
 
 fn golden(name: &str) -> Vec<u8> {
@@ -324,7 +328,7 @@ fn what_was_written_decodes_and_is_written_back_as_it_was() {
         let bytes = golden(name);
         assert_eq!(WorkEntry::decode(&bytes).unwrap().encode(), bytes);
     }
-    let bytes = golden("catalog-4.bin");
+    let bytes = golden("catalog-4-work-2.bin");
     assert_eq!(written(&Snapshot::read(&bytes).unwrap()), bytes);
     let (bytes, file) = library();
     assert_eq!(Manifest::read(&bytes).unwrap().write(), bytes);
@@ -394,7 +398,7 @@ proptest! {
 
     #[test]
     fn changed_snapshots_are_refused_or_read(changes in changes()) {
-        let bytes = changed(unsealed(golden("catalog-4.bin")), &changes);
+        let bytes = changed(unsealed(golden("catalog-4-work-2.bin")), &changes);
         if let Ok(snapshot) = Snapshot::read(&sealed(bytes)) {
             prop_assert_eq!(Snapshot::read(&written(&snapshot)).unwrap(), snapshot);
         }

@@ -8,14 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrwdb_state::{
-    BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome, Catalog, CatalogEntry, Chunk,
-    ChunkId, Command, Custom, DeletedDocument, DeletedLibrary, Document, DocumentId,
-    DocumentMetadata, DocumentRecord, FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork,
-    JobChange, JobEnd, JobHead, JobId, JobInput, JobKind, JobOutcome, JobPriority, JobProgress,
-    JobSpec, JobUnit, LibraryEntry, LibraryId, LibrarySpec, Manifest, MatchPosition,
-    MatchedPassage, MatchedQuery, Metric, ModelName, Quantization, QueriesMatched, QueryId,
-    Replaced, SealedSecret, Segment, Seq, Snapshot, Structure, TenantId, Timestamp, View, Webhook,
-    WebhookId, WebhookStatus, Work, WorkEntry,
+    BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome, BudgetCrossed, BudgetPeriod,
+    BudgetScope, BudgetTerms, Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Day,
+    DeletedDocument, DeletedLibrary, Document, DocumentId, DocumentMetadata, DocumentRecord,
+    FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork, JobChange, JobEnd, JobHead, JobId,
+    JobInput, JobKind, JobOutcome, JobPriority, JobProgress, JobSpec, JobUnit, LibraryEntry,
+    LibraryId, LibrarySpec, Manifest, MatchPosition, MatchedPassage, MatchedQuery, Metric,
+    ModelName, Money, Quantization, QueriesMatched, QueryId, Replaced, SealedSecret, Segment, Seq,
+    Snapshot, Structure, TenantId, Timestamp, UsageKey, UsageRow, Used, View, Webhook, WebhookId,
+    WebhookStatus, Work, WorkEntry,
 };
 
 fn check(name: &str, bytes: &[u8]) {
@@ -143,7 +144,13 @@ fn golden_catalog_entries() {
     for (seq, entry) in (9..).zip(work_entries()) {
         work.apply(Seq::new(seq), &entry);
     }
-    check("catalog-4.bin", &catalog.write(&work, |_id| Seq::new(5)));
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let before = std::fs::read(golden.join("catalog-4.bin")).unwrap();
+    assert_eq!(Snapshot::read(&before).unwrap().work, work, "work had a first version");
+    for (seq, entry) in (30..).zip(cost_entries()) {
+        work.apply(Seq::new(seq), &entry);
+    }
+    check("catalog-4-work-2.bin", &catalog.write(&work, |_id| Seq::new(5)));
 }
 
 fn webhook(n: u8) -> Webhook {
@@ -218,6 +225,62 @@ fn work_entries() -> Vec<WorkEntry> {
     ]
 }
 
+fn cost_entries() -> Vec<WorkEntry> {
+    let at = Day::new(20_779).start();
+    let scope = BudgetScope { tenant: TenantId::new(2), library: Some(spec().id) };
+    let terms = BudgetTerms {
+        scope,
+        amount: Money::from_micros(2_500_000),
+        period: BudgetPeriod::Month,
+        thresholds: vec![50, 80, 100],
+        refuse: true,
+    };
+    let key = UsageKey {
+        day: Day::new(20_779),
+        tenant: scope.tenant,
+        library: scope.library,
+        provider: "openai".into(),
+        model: "text-embedding-3-small".into(),
+    };
+    let used = Used {
+        texts: 3,
+        tokens: 90,
+        cost: Money::from_micros(2_100_000),
+        unpriced_tokens: 7,
+        cached_texts: 2,
+        cached_tokens: 60,
+        saved: Money::from_pico(1_200_000),
+    };
+    let of_tenant = BudgetScope { library: None, ..scope };
+    let day = BudgetTerms { scope: of_tenant, period: BudgetPeriod::Day, ..terms.clone() };
+    vec![
+        WorkEntry::UsageRecorded {
+            at,
+            keep_since: Day::new(20_379),
+            rows: vec![UsageRow { key, used }],
+        },
+        WorkEntry::BudgetSet { at, terms: day },
+        WorkEntry::BudgetSet { at, terms: terms.clone() },
+        WorkEntry::BudgetCrossed(BudgetCrossed {
+            at,
+            terms,
+            since: Day::new(20_779).month(),
+            spent: used.cost,
+            percents: vec![50, 80],
+            exceeded: false,
+        }),
+        WorkEntry::BudgetDeleted { at, scope: of_tenant },
+    ]
+}
+
+const COST_ENTRIES: [&str; 5] = [
+    "usage-recorded-1.bin",
+    "budget-set-day-1.bin",
+    "budget-set-1.bin",
+    "budget-crossed-1.bin",
+    "budget-deleted-1.bin",
+];
+
 const WORK_ENTRIES: [&str; 12] = [
     "job-submitted-1.bin",
     "job-started-1.bin",
@@ -236,6 +299,10 @@ const WORK_ENTRIES: [&str; 12] = [
 #[test]
 fn golden_work_entries() {
     for (name, entry) in WORK_ENTRIES.into_iter().zip(work_entries()) {
+        check(name, &entry.encode());
+        assert_eq!(WorkEntry::decode(&entry.encode()).unwrap(), entry);
+    }
+    for (name, entry) in COST_ENTRIES.into_iter().zip(cost_entries()) {
         check(name, &entry.encode());
         assert_eq!(WorkEntry::decode(&entry.encode()).unwrap(), entry);
     }

@@ -1,4 +1,4 @@
-//! Entries of the stream of work: jobs and webhooks. One record is one entry, and says of what it is
+//! Entries of the stream of work: jobs, webhooks, costs. One record is one entry, and says of what it is
 //! about enough to be understood alone.
 //!
 //! ```text
@@ -14,9 +14,18 @@
 //!          7 JobsForgotten     v1: i64 at | u32 n | id 16 * n
 //!         16 WebhookPut        v1: i64 at | webhook
 //!         17 WebhookDeleted    v1: i64 at | id 16 | u64 tenant
+//!         32 UsageRecorded     v1: i64 at | i64 days kept since | u32 n, n * row
+//!         33 BudgetSet         v1: i64 at | terms
+//!         34 BudgetDeleted     v1: i64 at | scope
+//!         48 BudgetCrossed     v1: i64 at | terms | i64 first day | u64 spent | percents | u8 exceeded
 //! head: id 16 | u64 tenant | u8 has library, id 16? | u8 kind
 //! progress: u64 current | u8 known, u64 total? | u64 failed | u64 chunks | u64 through
 //! time: u8 known, i64?
+//! row: i64 day | scope | text provider | text model | u64 texts | u64 tokens | u64 cost
+//!      u64 tokens without a price | u64 cached texts | u64 cached tokens | u64 saved
+//! scope: u64 tenant | u8 has library, id 16?
+//! terms: scope | u64 amount | u8 period | percents | u8 refuse
+//! percents: u32 n, u8 * n
 //! webhook: id 16 | u64 tenant | text url | u32 n, text event * n | text? description | u8 status
 //!          u32 retries | u32 delay | u32 timeout | u8 parallel
 //!          u32 n, n * (u32 bytes, secret | time? until) | i64 created | i64 updated | u64 after
@@ -24,6 +33,8 @@
 
 use bytes::Bytes;
 
+use super::budget::{BudgetCrossed, BudgetScope, BudgetTerms};
+use super::cost::{Day, UsageRow, read_library, read_rows, write_library, write_rows};
 use super::job::{JobChange, JobEnd, JobHead, JobProgress, JobSpec};
 use super::webhook::Webhook;
 use crate::codec::{DecodeError, Reader, Writer};
@@ -38,6 +49,10 @@ const JOB_FINISHED: u8 = 6;
 const JOBS_FORGOTTEN: u8 = 7;
 const WEBHOOK_PUT: u8 = 16;
 const WEBHOOK_DELETED: u8 = 17;
+const USAGE_RECORDED: u8 = 32;
+const BUDGET_SET: u8 = 33;
+const BUDGET_DELETED: u8 = 34;
+const BUDGET_CROSSED: u8 = 48;
 const VERSION: u8 = 1;
 
 /// A change of what is to be done in the background, and of who is told.
@@ -72,6 +87,31 @@ pub enum WorkEntry {
         /// Whose it was.
         tenant: TenantId,
     },
+    /// Embedding cost this.
+    UsageRecorded {
+        /// When that was noted.
+        at: Timestamp,
+        /// Days before this one are not told apart any longer.
+        keep_since: Day,
+        /// What was used since the last such entry.
+        rows: Vec<UsageRow>,
+    },
+    /// A budget is so from here on.
+    BudgetSet {
+        /// When.
+        at: Timestamp,
+        /// How it is.
+        terms: BudgetTerms,
+    },
+    /// There is no such budget any more.
+    BudgetDeleted {
+        /// When.
+        at: Timestamp,
+        /// Whose it was.
+        scope: BudgetScope,
+    },
+    /// Spending reached percentages of a budget.
+    BudgetCrossed(BudgetCrossed),
 }
 
 impl WorkEntry {
@@ -80,9 +120,13 @@ impl WorkEntry {
         match self {
             Self::JobSubmitted(spec) => spec.submitted_at,
             Self::WebhookPut(webhook) => webhook.updated_at,
+            Self::BudgetCrossed(crossed) => crossed.at,
             Self::JobChanged { at, .. }
             | Self::JobsForgotten { at, .. }
-            | Self::WebhookDeleted { at, .. } => *at,
+            | Self::WebhookDeleted { at, .. }
+            | Self::UsageRecorded { at, .. }
+            | Self::BudgetSet { at, .. }
+            | Self::BudgetDeleted { at, .. } => *at,
         }
     }
 
@@ -99,6 +143,10 @@ impl WorkEntry {
             Self::JobsForgotten { .. } => JOBS_FORGOTTEN,
             Self::WebhookPut(_) => WEBHOOK_PUT,
             Self::WebhookDeleted { .. } => WEBHOOK_DELETED,
+            Self::UsageRecorded { .. } => USAGE_RECORDED,
+            Self::BudgetSet { .. } => BUDGET_SET,
+            Self::BudgetDeleted { .. } => BUDGET_DELETED,
+            Self::BudgetCrossed(_) => BUDGET_CROSSED,
         }
     }
 
@@ -133,6 +181,16 @@ impl WorkEntry {
                 out.id(id.to_bytes());
                 out.u64(tenant.number());
             }
+            Self::UsageRecorded { at: _, keep_since, rows } => {
+                out.i64(keep_since.number());
+                write_rows(&mut out, rows);
+            }
+            Self::BudgetSet { at: _, terms } => terms.write(&mut out),
+            Self::BudgetDeleted { at: _, scope } => {
+                out.u64(scope.tenant.number());
+                write_library(&mut out, scope.library);
+            }
+            Self::BudgetCrossed(crossed) => crossed.write(&mut out),
         }
         Bytes::from(out.into_bytes())
     }
@@ -176,6 +234,7 @@ impl WorkEntry {
                 id: WebhookId::new(from.uuid("webhook id")?),
                 tenant: TenantId::new(from.u64("tenant")?),
             },
+            USAGE_RECORDED..=BUDGET_DELETED | BUDGET_CROSSED => read_cost(kind, at, &mut from)?,
             _ => return Err(from.error(unknown)),
         };
         from.end()?;
@@ -184,4 +243,24 @@ impl WorkEntry {
         }
         Ok(entry)
     }
+}
+
+/// Reads an entry about costs.
+fn read_cost(kind: u8, at: Timestamp, from: &mut Reader<'_>) -> Result<WorkEntry, DecodeError> {
+    Ok(match kind {
+        USAGE_RECORDED => WorkEntry::UsageRecorded {
+            at,
+            keep_since: Day::new(from.i64("day")?),
+            rows: read_rows(from)?,
+        },
+        BUDGET_SET => WorkEntry::BudgetSet { at, terms: BudgetTerms::read(from)? },
+        BUDGET_DELETED => WorkEntry::BudgetDeleted {
+            at,
+            scope: BudgetScope {
+                tenant: TenantId::new(from.u64("tenant")?),
+                library: read_library(from)?,
+            },
+        },
+        _ => WorkEntry::BudgetCrossed(BudgetCrossed::read(at, from)?),
+    })
 }
