@@ -252,7 +252,7 @@ impl Engine {
     }
 
     /// What is published of jobs and webhooks is true up to here. Asked before it is looked at.
-    fn work_seq(&self) -> Seq {
+    pub(crate) fn work_seq(&self) -> Seq {
         let inner = &self.0;
         Seq::new(inner.log.durable().min(inner.work.unapplied.published_to()))
     }

@@ -45,7 +45,11 @@ impl JobData {
             }
             WorkEntry::JobsForgotten { .. }
             | WorkEntry::WebhookPut(_)
-            | WorkEntry::WebhookDeleted { .. } => None,
+            | WorkEntry::WebhookDeleted { .. }
+            | WorkEntry::UsageRecorded { .. }
+            | WorkEntry::BudgetSet { .. }
+            | WorkEntry::BudgetDeleted { .. }
+            | WorkEntry::BudgetCrossed(_) => None,
         }
     }
 

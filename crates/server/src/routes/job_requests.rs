@@ -198,7 +198,7 @@ fn read(
     Ok(Asked { library, parameters: "{}".to_owned(), common })
 }
 
-fn read_library(r: &mut Reader<'_>) -> Read<Option<LibraryId>> {
+pub(super) fn read_library(r: &mut Reader<'_>) -> Read<Option<LibraryId>> {
     let Some(text) = r.string()? else { return Ok(None) };
     let parsed: Result<LibraryId, _> = text.parse();
     if let Err(error) = &parsed {

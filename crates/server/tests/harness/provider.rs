@@ -40,6 +40,8 @@ pub(crate) enum Trouble {
 struct Behaviour {
     trouble: watch::Sender<Trouble>,
     texts: AtomicUsize,
+    /// What a text is billed; nothing stands for one token a call.
+    tokens_per_text: AtomicUsize,
     holding: watch::Sender<bool>,
     stuck: watch::Sender<bool>,
 }
@@ -87,6 +89,11 @@ impl Provider {
         self.state.stuck.send_replace(stuck);
     }
 
+    /// Bills so many tokens for every text from now on.
+    pub(crate) fn set_tokens_per_text(&self, tokens: usize) {
+        self.state.tokens_per_text.store(tokens, Ordering::SeqCst);
+    }
+
     /// Texts embedded so far.
     pub(crate) fn texts(&self) -> usize {
         self.state.texts.load(Ordering::SeqCst)
@@ -121,7 +128,8 @@ async fn embed(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) 
     state.texts.fetch_add(texts.len(), Ordering::SeqCst);
     let vectors: Vec<Vec<f32>> =
         texts.iter().map(|text| vector(text.as_str().expect("text"))).collect();
-    Json(json!({ "embeddings": vectors, "meta": { "billed_units": { "input_tokens": 1 } } }))
+    let tokens = (state.tokens_per_text.load(Ordering::SeqCst) * texts.len()).max(1);
+    Json(json!({ "embeddings": vectors, "meta": { "billed_units": { "input_tokens": tokens } } }))
         .into_response()
 }
 
