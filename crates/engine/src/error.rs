@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use arrwdb_embed::EmbedError;
 use arrwdb_log::LogError;
-use arrwdb_state::{Damage, DocumentId, JobId, LibraryId, QueryId, Seq, WebhookId, WorkRejection};
+use arrwdb_state::{
+    Damage, DocumentId, JobId, LibraryId, QueryId, ScheduleId, Seq, WebhookId, WorkRejection,
+};
 
 use crate::budgets::BudgetRefusal;
 
@@ -50,6 +52,12 @@ pub enum EngineError {
     /// A budget that is spent refuses further paid embedding.
     #[error("{0}")]
     BudgetExceeded(Box<BudgetRefusal>),
+    /// No such schedule.
+    #[error("Schedule {0} not found")]
+    ScheduleNotFound(ScheduleId),
+    /// There are as many schedules as there may be.
+    #[error("{0}")]
+    TooManySchedules(String),
     /// A library with this id exists already.
     #[error("Library {0} exists already")]
     LibraryExists(LibraryId),
@@ -154,10 +162,13 @@ impl From<WorkRejection> for EngineError {
             WorkRejection::JobNotFound(id) => Self::JobNotFound(id),
             WorkRejection::JobState { .. }
             | WorkRejection::JobExists(_)
+            | WorkRejection::ScheduleChanged(_)
             | WorkRejection::Nothing => Self::JobState(detail),
             WorkRejection::JobsFull => {
                 Self::Busy { what: "the queue of jobs", retry_after: RETRY_AFTER }
             }
+            WorkRejection::ScheduleNotFound(id) => Self::ScheduleNotFound(id),
+            WorkRejection::SchedulesFull => Self::TooManySchedules(detail),
             WorkRejection::WebhookNotFound(id) => Self::WebhookNotFound(id),
             WorkRejection::WebhooksFull => Self::TooManyWebhooks(detail),
             WorkRejection::BudgetNotFound => Self::BudgetNotFound,

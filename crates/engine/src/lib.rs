@@ -48,6 +48,7 @@ mod records;
 mod request;
 mod residence;
 mod retention;
+mod schedules;
 mod scrub;
 mod search;
 mod segment_file;

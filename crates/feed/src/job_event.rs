@@ -49,7 +49,9 @@ impl JobData {
             | WorkEntry::UsageRecorded { .. }
             | WorkEntry::BudgetSet { .. }
             | WorkEntry::BudgetDeleted { .. }
-            | WorkEntry::BudgetCrossed(_) => None,
+            | WorkEntry::BudgetCrossed(_)
+            | WorkEntry::SchedulePut(_)
+            | WorkEntry::ScheduleDeleted { .. } => None,
         }
     }
 

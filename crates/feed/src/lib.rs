@@ -51,8 +51,8 @@ pub use feed::{Feed, FeedConfig};
 pub use filter::Filter;
 pub use job_event::{JobData, JobEvent};
 pub use jobs::{
-    DoneUnits, Halt, JobRun, Jobs, JobsConfig, JobsStats, LiveProgress, Perform, Performed,
-    Performing,
+    Cron, CronError, DoneUnits, Halt, JobRun, Jobs, JobsConfig, JobsStats, LiveProgress, Perform,
+    Performed, Performing,
 };
 pub use standing::{Matcher, MatcherStats};
 pub use stats::FeedStats;

@@ -150,6 +150,8 @@ impl From<EngineError> for Unable {
             | EngineError::TooManyWebhooks(_)
             | EngineError::BudgetNotFound
             | EngineError::TooManyBudgets(_)
+            | EngineError::ScheduleNotFound(_)
+            | EngineError::TooManySchedules(_)
             | EngineError::LibraryExists(_)
             | EngineError::Invalid { .. }
             | EngineError::Blank { .. }

@@ -196,6 +196,8 @@ pub(crate) const COST_PAGE_DEFAULT: u64 = 100;
 pub(crate) const WEBHOOK_PAGE_MAX: u64 = 100;
 /// The same where none is asked for.
 pub(crate) const WEBHOOK_PAGE_DEFAULT: u64 = 50;
+/// Characters of the name of a schedule.
+pub(crate) const SCHEDULE_NAME_CHARS_MAX: usize = 255;
 /// Names of events that one webhook may list.
 pub(crate) const WEBHOOK_EVENTS_MAX: usize = 64;
 /// Characters of the description of a webhook.

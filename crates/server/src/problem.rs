@@ -80,6 +80,8 @@ kinds! {
         "There is no webhook of this id.";
     BUDGET_NOT_FOUND = "budget-not-found", 404, "Budget not found", "BudgetNotFoundError",
         "There is no budget of this library, or none of all libraries together.";
+    SCHEDULE_NOT_FOUND = "schedule-not-found", 404, "Schedule not found", "ScheduleNotFoundError",
+        "There is no schedule of this id.";
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, "Method Not Allowed", "MethodNotAllowedError",
         "The path exists, but not for this method; the header Allow lists those that it has.";
     BODY_TIMEOUT = "body-timeout", 408, "Request body timed out", "RequestTimeoutError",
@@ -96,6 +98,8 @@ kinds! {
         "There are as many webhooks as there may be. Delete one first.";
     TOO_MANY_BUDGETS = "too-many-budgets", 409, "Too many budgets", "TooManyBudgetsError",
         "There are as many budgets as there may be. Delete some first.";
+    TOO_MANY_SCHEDULES = "too-many-schedules", 409, "Too many schedules", "TooManySchedulesError",
+        "There are as many schedules of jobs as there may be. Delete one first.";
     WEBHOOK_STATE = "webhook-state", 409, "Webhook state", "WebhookStateError",
         "The webhook is not in a state in which that can be done; detail says what is in the way.";
     NO_BACKUP_TARGET = "no-backup-target", 409, "No place for backups", "BackupTargetError",
@@ -336,6 +340,8 @@ impl From<EngineError> for Problem {
                     .with("spent_usd", spent.dollars())
                     .with("renews_at", renews_at.map(rfc3339))
             }
+            EngineError::ScheduleNotFound(_) => Self::new(&SCHEDULE_NOT_FOUND, text),
+            EngineError::TooManySchedules(_) => Self::new(&TOO_MANY_SCHEDULES, text),
             EngineError::Invalid { field, detail } => Self::field(field, detail),
             EngineError::Blank { field, detail } => Self::at(&INVALID_REQUEST, field, detail),
             EngineError::Vector { field, detail } => Self::at(&INVALID_VECTOR, field, detail),

@@ -17,6 +17,8 @@ mod libraries;
 mod metrics;
 mod requests;
 mod root;
+mod schedule_requests;
+mod schedules;
 mod search;
 mod search_requests;
 mod socket;
@@ -91,6 +93,7 @@ fn plain_api() -> OpenApiRouter<App> {
         .merge(index::routes())
         .merge(jobs::routes())
         .merge(costs::routes())
+        .merge(schedules::routes())
         .merge(events::routes())
         .merge(socket::routes())
 }

@@ -66,6 +66,8 @@ pub const BUDGETS_MAX: usize = 10_000;
 pub const BUDGET_THRESHOLDS_MAX: usize = 10;
 /// The largest budget, in dollars: sums of money stop at 18 million.
 pub const BUDGET_DOLLARS_MAX: u64 = 10_000_000;
+/// Schedules of all tenants: each has a job that waits.
+pub const SCHEDULES_MAX: usize = 1000;
 /// Rows of one segment: positions are 32 bits, and merges stop well before.
 pub const SEGMENT_ROWS_MAX: u32 = 1 << 30;
 

@@ -3,20 +3,14 @@
 //!
 //! Unlike a library's view it is changed in place: there is one of it, its readers copy out what
 //! they ask for, and nothing in it is large.
-//!
-//! A snapshot of it is `text "arrwork" | u32 version = 2 | u64 applied | u32 n | n * job | u32 n |
-//! n * webhook | u32 n | n * section`, with a CRC32C of all of that behind it; version 1 has no
-//! sections. A section is `u8 kind | u32 bytes | those bytes`; kind 1, of costs, is `u64 records of
-//! usage | u32 n | n * row | u32 n | n * budget`, and a budget is its terms, then `i64 set at |
-//! i64 first day | u64 spent | percents told | u8 exceeded`. A job is what its submission says, then
-//! `u64 submitted | u64 changed | u32 retries | time? started at | progress | text? error | u8 state`,
-//! and of a state that says more, that: of one that waits `time? not before`, of one that is worked
-//! on `u8 cancelling`, of one that is over `i64 at` and what its end says.
 
 mod budget;
 mod cost;
+mod decide;
 mod entry;
 mod job;
+mod schedule;
+mod snapshot;
 mod spending;
 mod webhook;
 
@@ -25,26 +19,19 @@ use std::sync::Arc;
 
 pub use self::budget::{Budget, BudgetCrossed, BudgetPeriod, BudgetScope, BudgetTerms};
 pub use self::cost::{Costs, Day, Money, UsageKey, UsageRow, Used};
+pub use self::decide::{WorkCommand, WorkRejection};
 pub use self::entry::WorkEntry;
 pub use self::job::{
     Job, JobChange, JobCounts, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority,
     JobProgress, JobSpec, JobState, JobUnit,
 };
-use self::job::{read_time_option, write_time_option};
+use self::schedule::Schedules;
+pub use self::schedule::{LastRun, Schedule, Scheduled};
 pub use self::spending::Spending;
 pub use self::webhook::{SealedSecret, Webhook, WebhookStatus};
-use crate::catalog::{seal, unseal};
-use crate::codec::{DecodeError, Reader, Writer};
-use crate::ids::{JobId, Seq, TenantId, Timestamp, WebhookId};
-use crate::limits::{BUDGETS_MAX, JOBS_UNFINISHED_BYTES_MAX, JOBS_UNFINISHED_MAX, WEBHOOKS_MAX};
+use crate::ids::{JobId, ScheduleId, Seq, TenantId, Timestamp, WebhookId};
 
-const MAGIC: &str = "arrwork";
-const VERSION: u32 = 2;
-
-/// The section of costs.
-const SECTION_COSTS: u8 = 1;
-
-/// Every job and webhook, what embedding cost, and the budgets for it.
+/// Every job, schedule and webhook, what embedding cost, and the budgets for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Work {
     applied: Seq,
@@ -57,86 +44,9 @@ pub struct Work {
     finished_bytes: u64,
     counts: JobCounts,
     webhooks: BTreeMap<WebhookId, Arc<Webhook>>,
+    schedules: Schedules,
     spending: Spending,
 }
-
-/// A wish of the stream of work.
-#[derive(Debug, Clone)]
-pub enum WorkCommand {
-    /// Do this in the background.
-    Submit(JobSpec),
-    /// Said by who works: something became of a job.
-    Change(JobId, JobChange),
-    /// Do not do it any more, or stop.
-    Cancel(TenantId, JobId),
-    /// Do not remember those that ended longest ago: those over the number, those over so many
-    /// bytes, those that ended before the time; a bounded number of them.
-    Forget {
-        /// How many are remembered.
-        keep: usize,
-        /// Bytes of them that are remembered.
-        keep_bytes: u64,
-        /// Those that ended since then are remembered.
-        ended_since: Timestamp,
-    },
-    /// A webhook is so, whether it is new or not.
-    PutWebhook(Webhook),
-    /// A webhook is not wanted any more.
-    DeleteWebhook(TenantId, WebhookId),
-    /// Embedding cost this since the last time; days before the first one need not be told apart
-    /// any longer.
-    RecordUsage(Day, Vec<UsageRow>),
-    /// A budget is so, whether it is new or not.
-    SetBudget(BudgetTerms),
-    /// A budget is not wanted any more.
-    DeleteBudget(BudgetScope),
-    /// Whoever is to be told of a budget is told now, of one budget at a time.
-    TellBudget,
-}
-
-/// Why a wish of the stream of work is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WorkRejection {
-    /// There is one with this id.
-    #[error("Job {0} exists already")]
-    JobExists(JobId),
-    /// There is no such job of this tenant.
-    #[error("Job {0} not found")]
-    JobNotFound(JobId),
-    /// It is not in a state in which that can be done.
-    #[error("Job {job} cannot be {wish} (status: {status})")]
-    JobState {
-        /// Which one.
-        job: JobId,
-        /// What it cannot be.
-        wish: &'static str,
-        /// Its state.
-        status: &'static str,
-    },
-    /// As many jobs wait as may.
-    #[error(
-        "as many jobs wait as may: {JOBS_UNFINISHED_MAX}, or {JOBS_UNFINISHED_BYTES_MAX} bytes of their parameters"
-    )]
-    JobsFull,
-    /// There is no such webhook of this tenant.
-    #[error("Webhook {0} not found")]
-    WebhookNotFound(WebhookId),
-    /// There are as many webhooks as there may be.
-    #[error("there are {WEBHOOKS_MAX} webhooks, which is the limit")]
-    WebhooksFull,
-    /// There is no such budget.
-    #[error("there is no such budget")]
-    BudgetNotFound,
-    /// There are as many budgets as there may be.
-    #[error("there are {BUDGETS_MAX} budgets, which is the limit; delete some first")]
-    BudgetsFull,
-    /// There is nothing to do.
-    #[error("nothing to do")]
-    Nothing,
-}
-
-/// Jobs that one record makes forgotten, at most.
-const FORGET_MAX: usize = 1000;
 
 impl Work {
     /// The last record applied.
@@ -208,120 +118,29 @@ impl Work {
         self.webhooks.values()
     }
 
-    /// Turns a command into an entry, or refuses it. Changes nothing.
-    pub fn decide(&self, command: WorkCommand, at: Timestamp) -> Result<WorkEntry, WorkRejection> {
-        match command {
-            WorkCommand::Submit(spec) => {
-                if self.jobs.contains_key(&spec.head.id) {
-                    return Err(WorkRejection::JobExists(spec.head.id));
-                }
-                let bytes = self.unfinished_bytes.saturating_add(spec.bytes());
-                if self.unfinished.len() >= JOBS_UNFINISHED_MAX || bytes > JOBS_UNFINISHED_BYTES_MAX
-                {
-                    return Err(WorkRejection::JobsFull);
-                }
-                Ok(WorkEntry::JobSubmitted(spec))
-            }
-            WorkCommand::Change(id, change) => self.decide_change(id, change, at),
-            WorkCommand::Cancel(tenant, id) => {
-                let job = self.job(tenant, id).ok_or(WorkRejection::JobNotFound(id))?;
-                let head = job.spec.head;
-                let change = match job.state {
-                    JobState::Pending { .. } => JobChange::Finished(JobEnd {
-                        outcome: JobOutcome::Cancelled,
-                        started_at: job.started_at,
-                        progress: job.progress,
-                        result: None,
-                        error: job.error.clone(),
-                    }),
-                    JobState::Running { cancelling: true } => return Err(WorkRejection::Nothing),
-                    JobState::Running { cancelling: false } => JobChange::CancelRequested,
-                    JobState::Finished { .. } => return Err(refused(job, "cancelled")),
-                };
-                Ok(WorkEntry::JobChanged { at, head, change })
-            }
-            WorkCommand::Forget { keep, keep_bytes, ended_since } => {
-                self.decide_forget(keep, keep_bytes, ended_since, at)
-            }
-            WorkCommand::PutWebhook(webhook) => match self.webhooks.get(&webhook.id) {
-                Some(before) if before.tenant != webhook.tenant => {
-                    Err(WorkRejection::WebhookNotFound(webhook.id))
-                }
-                None if self.webhooks.len() >= WEBHOOKS_MAX => Err(WorkRejection::WebhooksFull),
-                Some(_) | None => Ok(WorkEntry::WebhookPut(webhook)),
-            },
-            WorkCommand::DeleteWebhook(tenant, id) => {
-                let webhook = self.webhooks.get(&id).filter(|webhook| webhook.tenant == tenant);
-                webhook.ok_or(WorkRejection::WebhookNotFound(id))?;
-                Ok(WorkEntry::WebhookDeleted { at, id, tenant })
-            }
-            WorkCommand::RecordUsage(_, rows) if rows.is_empty() => Err(WorkRejection::Nothing),
-            WorkCommand::RecordUsage(keep_since, rows) => {
-                Ok(WorkEntry::UsageRecorded { at, keep_since, rows })
-            }
-            WorkCommand::SetBudget(terms) => self.spending.decide_set(terms, at),
-            WorkCommand::DeleteBudget(scope) => self.spending.decide_delete(scope, at),
-            WorkCommand::TellBudget => self.spending.decide_tell(at),
-        }
+    /// A schedule, whosever it is.
+    pub fn schedule(&self, id: ScheduleId) -> Option<&Arc<Scheduled>> {
+        self.schedules.get(id)
+    }
+
+    /// All schedules, the oldest first.
+    pub fn schedules(&self) -> impl Iterator<Item = &Arc<Scheduled>> {
+        self.schedules.all()
+    }
+
+    /// Schedules that have no job and want one.
+    pub fn idle_schedules(&self) -> impl Iterator<Item = &Arc<Scheduled>> {
+        self.schedules.idle()
+    }
+
+    /// Jobs that wait for a schedule that is another now, turned off, or gone: to be cancelled.
+    pub fn stale_jobs(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.schedules.stale().filter_map(|id| self.jobs.get(&id))
     }
 
     /// What embedding cost, budgets, and what was spent of them.
     pub fn spending(&self) -> &Spending {
         &self.spending
-    }
-
-    fn decide_change(
-        &self,
-        id: JobId,
-        change: JobChange,
-        at: Timestamp,
-    ) -> Result<WorkEntry, WorkRejection> {
-        let job = self.jobs.get(&id).ok_or(WorkRejection::JobNotFound(id))?;
-        let (pending, running) = match &job.state {
-            JobState::Pending { .. } => (true, false),
-            JobState::Running { .. } => (false, true),
-            JobState::Finished { .. } => (false, false),
-        };
-        let (may, wish) = match &change {
-            JobChange::Started => (pending, "started"),
-            JobChange::CancelRequested => (running, "cancelled"),
-            JobChange::Progressed(_) => (running, "worked on"),
-            // Who does not want it any more does not want it to be tried again.
-            JobChange::Retried { .. } => {
-                let wanted = matches!(job.state, JobState::Running { cancelling: false });
-                (wanted, "tried again")
-            }
-            JobChange::Finished(_) => (running, "ended"),
-        };
-        if !may {
-            return Err(refused(job, wish));
-        }
-        Ok(WorkEntry::JobChanged { at, head: job.spec.head, change })
-    }
-
-    fn decide_forget(
-        &self,
-        keep: usize,
-        keep_bytes: u64,
-        ended_since: Timestamp,
-        at: Timestamp,
-    ) -> Result<WorkEntry, WorkRejection> {
-        let (mut left, mut bytes) = self.finished();
-        let mut jobs = Vec::new();
-        for (ended, id) in &self.finished {
-            if left <= keep && bytes <= keep_bytes && *ended >= ended_since
-                || jobs.len() == FORGET_MAX
-            {
-                break;
-            }
-            left -= 1;
-            bytes = bytes.saturating_sub(self.jobs.get(id).map_or(0, |job| said(job)));
-            jobs.push(*id);
-        }
-        if jobs.is_empty() {
-            return Err(WorkRejection::Nothing);
-        }
-        Ok(WorkEntry::JobsForgotten { at, jobs })
     }
 
     /// Changes what the entry says (S1: never refuses, and depends on nothing else).
@@ -340,6 +159,7 @@ impl Work {
                     changed: seq,
                 };
                 self.insert(job);
+                self.schedules.submitted(spec, &self.jobs);
             }
             WorkEntry::JobChanged { at, head, change } => {
                 // Of one that is not known, nothing is to be known.
@@ -348,6 +168,9 @@ impl Work {
                     job.changed = seq;
                     change_job(&mut job, *at, change);
                     self.insert(job);
+                    if let Some(job) = self.jobs.get(&head.id) {
+                        self.schedules.job_changed(job, &self.jobs);
+                    }
                 }
             }
             WorkEntry::JobsForgotten { at: _, jobs } => {
@@ -360,6 +183,10 @@ impl Work {
             }
             WorkEntry::WebhookDeleted { at: _, id, tenant: _ } => {
                 self.webhooks.remove(id);
+            }
+            WorkEntry::SchedulePut(schedule) => self.schedules.put(schedule, seq, &self.jobs),
+            WorkEntry::ScheduleDeleted { at: _, id, tenant: _ } => {
+                self.schedules.delete(*id, &self.jobs);
             }
             WorkEntry::UsageRecorded { at: _, keep_since, rows } => {
                 self.spending.record(rows, *keep_since);
@@ -401,65 +228,6 @@ impl Work {
         }
         Some(job)
     }
-
-    /// A snapshot's bytes.
-    pub fn write(&self) -> Vec<u8> {
-        let mut out = Writer::with_capacity(64 + self.jobs.len() * 160);
-        out.text(MAGIC);
-        out.u32(VERSION);
-        out.u64(self.applied.get());
-        out.count(self.jobs.len());
-        self.jobs.values().for_each(|job| write_job(&mut out, job));
-        out.count(self.webhooks.len());
-        self.webhooks.values().for_each(|webhook| webhook.write(&mut out));
-        out.count(1);
-        write_section(&mut out, SECTION_COSTS, |out| self.spending.write(out));
-        seal(out)
-    }
-
-    /// Reads a snapshot, checksum first.
-    pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut from = unseal(bytes)?;
-        let (MAGIC, version @ 1..=VERSION) = (from.text("magic")?, from.u32("version")?) else {
-            return Err(from.error("a snapshot of work of a version this build knows"));
-        };
-        let mut work = Self { applied: Seq::new(from.u64("applied sequence")?), ..Self::default() };
-        for _job in 0..from.count(100, "jobs")? {
-            work.insert(read_job(&mut from)?);
-        }
-        for _webhook in 0..from.count(75, "webhooks")? {
-            let webhook = Webhook::read(&mut from)?;
-            work.webhooks.insert(webhook.id, Arc::new(webhook));
-        }
-        let sections = if version > 1 { from.count(5, "sections")? } else { 0 };
-        for _section in 0..sections {
-            work.read_section(&mut from)?;
-        }
-        from.end()?;
-        Ok(work)
-    }
-
-    /// Reads a part of a snapshot that came after its first version.
-    fn read_section(&mut self, from: &mut Reader<'_>) -> Result<(), DecodeError> {
-        let kind = from.u8("kind of a section")?;
-        let bytes = from.count(1, "section")?;
-        let end = from.offset() + bytes;
-        match kind {
-            SECTION_COSTS => self.spending = Spending::read(from)?,
-            _ => return Err(from.error("a section this build knows")),
-        }
-        if from.offset() == end { Ok(()) } else { Err(from.error("the end of a section")) }
-    }
-}
-
-fn write_section(out: &mut Writer, kind: u8, write: impl FnOnce(&mut Writer)) {
-    out.u8(kind);
-    let place = out.len();
-    out.u32(0);
-    write(out);
-    let bytes = u32::try_from(out.len() - place - 4).unwrap_or(u32::MAX);
-    assert!(bytes < u32::MAX, "a section beyond every limit");
-    out.u32_at(place, bytes);
 }
 
 /// Bytes of what a job that is over said.
@@ -468,10 +236,6 @@ fn said(job: &Job) -> u64 {
         JobState::Finished { end, .. } => end.bytes(),
         JobState::Pending { .. } | JobState::Running { .. } => 0,
     }
-}
-
-fn refused(job: &Job, wish: &'static str) -> WorkRejection {
-    WorkRejection::JobState { job: job.spec.head.id, wish, status: job.state.name() }
 }
 
 fn change_job(job: &mut Job, at: Timestamp, change: &JobChange) {
@@ -496,51 +260,6 @@ fn change_job(job: &mut Job, at: Timestamp, change: &JobChange) {
             spec.parameters = "".into();
         }
     }
-}
-
-fn write_job(out: &mut Writer, job: &Job) {
-    job.spec.write(out);
-    out.u64(job.submitted.get());
-    out.u64(job.changed.get());
-    out.u32(job.retries);
-    write_time_option(out, job.started_at);
-    job.progress.write(out);
-    out.text_option(job.error.as_deref());
-    match &job.state {
-        JobState::Pending { not_before } => {
-            out.u8(0);
-            write_time_option(out, *not_before);
-        }
-        JobState::Running { cancelling } => {
-            out.u8(1);
-            out.u8(u8::from(*cancelling));
-        }
-        JobState::Finished { at, end } => {
-            out.u8(2);
-            out.i64(at.micros());
-            end.write(out);
-        }
-    }
-}
-
-fn read_job(from: &mut Reader<'_>) -> Result<Job, DecodeError> {
-    let spec = Arc::new(JobSpec::read(from)?);
-    let submitted = Seq::new(from.u64("record")?);
-    let changed = Seq::new(from.u64("record")?);
-    let retries = from.u32("retries")?;
-    let started_at = read_time_option(from)?;
-    let progress = JobProgress::read(from)?;
-    let error = from.text_option("error")?.map(Into::into);
-    let state = match from.u8("state of a job")? {
-        0 => JobState::Pending { not_before: read_time_option(from)? },
-        1 => JobState::Running { cancelling: from.flag("state of a job")? },
-        2 => JobState::Finished {
-            at: Timestamp::from_micros(from.i64("time")?),
-            end: Arc::new(JobEnd::read(from)?),
-        },
-        _ => return Err(from.error("a state this build knows")),
-    };
-    Ok(Job { spec, state, started_at, progress, retries, error, submitted, changed })
 }
 
 #[cfg(test)]

@@ -328,7 +328,7 @@ fn what_was_written_decodes_and_is_written_back_as_it_was() {
         let bytes = golden(name);
         assert_eq!(WorkEntry::decode(&bytes).unwrap().encode(), bytes);
     }
-    let bytes = golden("catalog-4-work-2.bin");
+    let bytes = golden("catalog-5.bin");
     assert_eq!(written(&Snapshot::read(&bytes).unwrap()), bytes);
     let (bytes, file) = library();
     assert_eq!(Manifest::read(&bytes).unwrap().write(), bytes);
@@ -398,7 +398,7 @@ proptest! {
 
     #[test]
     fn changed_snapshots_are_refused_or_read(changes in changes()) {
-        let bytes = changed(unsealed(golden("catalog-4-work-2.bin")), &changes);
+        let bytes = changed(unsealed(golden("catalog-5.bin")), &changes);
         if let Ok(snapshot) = Snapshot::read(&sealed(bytes)) {
             prop_assert_eq!(Snapshot::read(&written(&snapshot)).unwrap(), snapshot);
         }

@@ -405,6 +405,8 @@ fn is_final(error: &EngineError) -> bool {
         | EngineError::TooManyWebhooks(_)
         | EngineError::BudgetNotFound
         | EngineError::TooManyBudgets(_)
+        | EngineError::ScheduleNotFound(_)
+        | EngineError::TooManySchedules(_)
         | EngineError::Invalid { .. }
         | EngineError::Blank { .. }
         | EngineError::Vector { .. }

@@ -150,7 +150,7 @@ pub(super) struct Asked {
 
 impl Common {
     /// Reads the value of `key`, if it is one of these; whether it is.
-    fn read(&mut self, r: &mut Reader<'_>, key: &str) -> Read<bool> {
+    pub(super) fn read(&mut self, r: &mut Reader<'_>, key: &str) -> Read<bool> {
         match key {
             "priority" => {
                 if let Some(name) = r.string()? {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::LibraryId;
+use crate::limits::JOBS_UNFINISHED_BYTES_MAX;
 
 fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
@@ -24,7 +25,33 @@ fn spec(n: u8) -> JobSpec {
         retries_max: 3,
         run_at: n.is_multiple_of(4).then(|| at(i64::from(n) * 1000)),
         submitted_at: at(i64::from(n)),
+        schedule: None,
     }
+}
+
+fn schedule(n: u8) -> Schedule {
+    Schedule {
+        id: ScheduleId::from_bytes([n; 16]),
+        tenant: TenantId::new(u64::from(n % 2)),
+        name: format!("every night {n}"),
+        cron: "0 3 * * *".into(),
+        time_zone: "Europe/Berlin".into(),
+        library: (!n.is_multiple_of(3)).then(|| LibraryId::from_bytes([7; 16])),
+        kind: JobKind::ALL[usize::from(n) % JobKind::ALL.len()],
+        priority: JobPriority::ALL[usize::from(n) % 3],
+        parameters: "{}".into(),
+        retries_max: 3,
+        enabled: !n.is_multiple_of(3),
+        note: n.is_multiple_of(3).then(|| "the library is gone".into()),
+        created_at: at(1),
+        updated_at: at(i64::from(n)),
+    }
+}
+
+/// The job `n`, of schedule `n % 4`.
+fn scheduled(n: u8, changed: u64) -> WorkCommand {
+    let spec = JobSpec { run_at: Some(at(i64::from(n) * 100)), ..spec(n) };
+    WorkCommand::SubmitScheduled(spec, ScheduleId::from_bytes([n % 4; 16]), Seq::new(changed))
 }
 
 fn webhook(n: u8) -> Webhook {
@@ -92,6 +119,15 @@ fn command() -> impl Strategy<Value = WorkCommand> {
         1 => (0_u64..2, 0_u8..4).prop_map(|(tenant, n)| {
             WorkCommand::DeleteWebhook(TenantId::new(tenant), WebhookId::from_bytes([n; 16]))
         }),
+        2 => (0_u8..4).prop_map(|n| WorkCommand::AddSchedule(schedule(n))),
+        3 => (0_u8..4, any::<bool>(), 0_u64..40).prop_map(|(n, enabled, changed)| {
+            WorkCommand::ChangeSchedule(Schedule { enabled, ..schedule(n) }, Seq::new(changed))
+        }),
+        1 => (0_u64..2, 0_u8..4).prop_map(|(tenant, n)| {
+            WorkCommand::DeleteSchedule(TenantId::new(tenant), ScheduleId::from_bytes([n; 16]))
+        }),
+        3 => (0_u8..6, 0_u64..40)
+            .prop_map(|(n, changed)| scheduled(n, changed)),
     ]
 }
 
@@ -129,6 +165,24 @@ fn usage_rows() -> impl Strategy<Value = (i64, Vec<UsageRow>)> {
     (0_i64..50, prop::collection::vec(row, 0..4))
 }
 
+/// The command, of somebody who has looked before, mostly.
+fn informed(work: &Work, command: WorkCommand) -> WorkCommand {
+    let changed = |id: ScheduleId, seq: Seq| {
+        let scheduled = work.schedule(id).filter(|_| seq.get() % 8 != 0);
+        scheduled.map_or(seq, |scheduled| scheduled.changed)
+    };
+    match command {
+        WorkCommand::ChangeSchedule(schedule, seq) => {
+            let seq = changed(schedule.id, seq);
+            WorkCommand::ChangeSchedule(schedule, seq)
+        }
+        WorkCommand::SubmitScheduled(spec, id, seq) => {
+            WorkCommand::SubmitScheduled(spec, id, changed(id, seq))
+        }
+        other => other,
+    }
+}
+
 /// What the counts of `work` must be, counted anew.
 fn check(work: &Work) {
     let over = |job: &&Arc<Job>| matches!(job.state, JobState::Finished { .. });
@@ -142,6 +196,38 @@ fn check(work: &Work) {
     assert!(unfinished.is_sorted_by_key(|job| job.changed));
     let bytes: u64 = unfinished.iter().map(|job| job.spec.bytes()).sum();
     assert_eq!(bytes, work.unfinished_bytes);
+    check_schedules(work, &unfinished);
+}
+
+/// No schedule has two jobs, and what is to be seen to is what a look at everything finds.
+fn check_schedules(work: &Work, unfinished: &[&Arc<Job>]) {
+    let of = |id: ScheduleId| {
+        unfinished.iter().filter(move |job| job.spec.schedule == Some(id)).copied()
+    };
+    let waits =
+        |job: &&Arc<Job>| matches!(job.state, JobState::Pending { .. }) && job.started_at.is_none();
+    for scheduled in work.schedules() {
+        let jobs: Vec<_> = of(scheduled.schedule.id).collect();
+        // One that waits for a schedule of the same id that is gone is about to be cancelled.
+        let current: Vec<_> =
+            jobs.iter().filter(|job| Some(job.spec.head.id) == scheduled.job).collect();
+        assert!(current.len() <= 1);
+        let is_idle = work.idle_schedules().any(|idle| idle == scheduled);
+        assert_eq!(is_idle, scheduled.schedule.enabled && scheduled.job.is_none());
+    }
+    let is_stale = |job: &&&Arc<Job>| {
+        let Some(id) = job.spec.schedule else { return false };
+        let wanted = work.schedule(id).is_some_and(|scheduled| {
+            scheduled.job == Some(job.spec.head.id)
+                && scheduled.schedule.enabled
+                && job.submitted > scheduled.changed
+        });
+        waits(*job) && !wanted
+    };
+    let mut expected: Vec<JobId> =
+        unfinished.iter().filter(is_stale).map(|job| job.spec.head.id).collect();
+    expected.sort_unstable();
+    assert_eq!(work.stale_jobs().map(|job| job.spec.head.id).collect::<Vec<_>>(), expected);
 }
 
 proptest! {
@@ -160,6 +246,7 @@ proptest! {
                 after.clear();
             }
             let before = work.clone();
+            let command = informed(&work, command);
             let Ok(entry) = work.decide(command, at(i64::try_from(n).unwrap())) else { continue };
             let entry = WorkEntry::decode(&entry.encode()).unwrap();
             let seq = Seq::new(work.applied().get() + 2);
