@@ -217,7 +217,7 @@ pub(crate) async fn run(engine: Arc<Inner>) {
                     Err(full) => { engine.ledger.postpone(); Err(full) }
                 };
                 if let (Err(error), false) = (&outcome, failing) {
-                    tracing::warn!(%error, "what embedding costs is kept in memory for now");
+                    tracing::warn!(%error, "what embedding costs stays in memory until it can be recorded");
                 }
                 failing = outcome.is_err();
             }
