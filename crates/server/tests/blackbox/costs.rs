@@ -281,22 +281,52 @@ async fn a_job_waits_for_its_budget_and_goes_on_when_it_is_raised() {
     assert!(close(&budget(&server).await["spent_usd"], 4.0));
 }
 
-#[tokio::test]
-async fn a_model_without_a_price_counts_as_free_and_says_so() {
+/// A site whose texts are embedded by a server that speaks OpenAI's format, with this model.
+async fn openai_site(model: &str) -> Site {
     let mut site = Site::new().await;
     let url = site.provider.as_ref().expect("provider").url();
+    site.set("EMBEDDING_PROVIDER", "openai");
     site.set("OPENAI_BASE_URL", &format!("{url}/v1"));
-    site.set("EMBEDDING_MODEL", "embed-english-v3.0");
-    site.set("EMBEDDING_PRICES", "cohere/embed-english-v3.0=0, openai/other=0.5");
+    site.set("EMBEDDING_MODEL", model);
+    site.set("EMBEDDING_DIMENSION", "1024");
+    site
+}
+
+#[tokio::test]
+async fn a_model_without_a_price_counts_as_free_and_says_so() {
+    let mut site = openai_site("a-model-of-ours").await;
     let server = site.start().await;
     let library = server.library().await;
     spend(&server, &library, 0..2).await;
     let total = &costs(&server, "").await["total"];
-    assert_eq!((&total["priced"], &total["tokens"]), (&json!(true), &json!(2)), "{total}");
-    assert!(close(&total["cost_usd"], 0.0));
-    // A price of nothing is a price: it is never refused.
+    assert_eq!((&total["priced"], &total["unpriced_tokens"]), (&json!(false), &json!(12)));
+    assert_eq!((&total["tokens"], close(&total["cost_usd"], 0.0)), (&json!(12), true), "{total}");
+    // What is not known cannot be refused for its cost.
     set(&server, &json!({"amount_usd": 0.000_001, "refuse": true})).await.expect(200);
     spend(&server, &library, 2..4).await;
+    server.terminate();
+    server.ended().await;
+    // With a price it is paid for from here on: six tokens, three dollars for a million.
+    site.set("EMBEDDING_PRICES", "openai/other=1, openai/a-model-of-ours=3");
+    let server = site.start().await;
+    spend(&server, &library, 4..5).await;
+    let total = &costs(&server, "").await["total"];
+    assert_eq!((&total["tokens"], &total["unpriced_tokens"]), (&json!(30), &json!(24)));
+    assert!(close(&total["cost_usd"], 0.000_018), "{total}");
+    add(&server, &library, "text 5").await.expect_status(402);
+}
+
+#[tokio::test]
+async fn models_that_are_known_have_a_price() {
+    let site = openai_site("text-embedding-3-small").await;
+    let server = site.start().await;
+    let library = server.library().await;
+    spend(&server, &library, 0..1).await;
+    let rows = costs(&server, "group_by=provider").await;
+    assert_eq!(rows["rows"][0]["provider"], "openai");
+    // Six tokens at two cents for a million.
+    let cost = rows["rows"][0]["cost_usd"].as_f64().expect("a number");
+    assert!((cost - 0.000_000_12).abs() < 1e-15, "{rows}");
 }
 
 #[tokio::test]
