@@ -8,7 +8,7 @@ use arrwdb_state::{
     Timestamp, UsageKey, Used, Work, WorkCommand,
 };
 
-use crate::costs::ModelCost;
+use crate::costs::CostFigures;
 use crate::engine::{Engine, Inner};
 use crate::error::EngineError;
 use crate::request::Written;
@@ -214,9 +214,9 @@ impl Engine {
         Ok((CostReport { total, rows: groups.into_iter().collect() }, seq))
     }
 
-    /// What embedding cost since the start, by model, and how often a budget refused it.
-    pub fn costs_since_start(&self) -> (Vec<ModelCost>, u64) {
-        (self.0.ledger.since_start(), self.0.ledger.refusals())
+    /// What embedding cost since the start.
+    pub fn costs_since_start(&self) -> CostFigures {
+        self.0.ledger.figures()
     }
 }
 

@@ -69,6 +69,17 @@ pub struct ModelCost {
     pub used: Used,
 }
 
+/// What embedding cost since the start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CostFigures {
+    /// By model: of the first few hundred, and of the others together.
+    pub models: Vec<ModelCost>,
+    /// How often a budget refused it.
+    pub refusals: u64,
+    /// Rows of what was used that are not recorded yet.
+    pub unrecorded: u64,
+}
+
 impl Pending {
     /// When what is pending is to be recorded.
     fn due(&self) -> Option<Instant> {
@@ -132,20 +143,18 @@ impl Ledger {
         models.entry(model).or_default().add(used);
     }
 
-    /// What was used since the start, by model.
-    pub(crate) fn since_start(&self) -> Vec<ModelCost> {
-        let models = self.since_start.lock();
+    /// What was used since the start.
+    pub(crate) fn figures(&self) -> CostFigures {
         let of = |((provider, model), used): (&(String, String), &Used)| ModelCost {
             provider: provider.clone(),
             model: model.clone(),
             used: *used,
         };
-        models.iter().map(of).collect()
-    }
-
-    /// How often somebody was refused since the start.
-    pub(crate) fn refusals(&self) -> u64 {
-        self.refusals.load(Ordering::Relaxed)
+        let models = self.since_start.lock().iter().map(of).collect();
+        let pending = self.pending.lock();
+        let sending = pending.sending.as_ref().map_or(0, |(_number, rows)| rows.len());
+        let unrecorded = (pending.rows.len() + sending) as u64;
+        CostFigures { models, refusals: self.refusals.load(Ordering::Relaxed), unrecorded }
     }
 
     /// Sees everything that was used and is not part of what is published: `records` says how many
@@ -383,7 +392,9 @@ mod tests {
         assert_eq!(ledger.begin(9).len(), 1);
         ledger.end(false);
         assert_eq!(sum(&ledger, 8), 2, "it is kept");
-        assert_eq!(ledger.since_start()[0].used.cost, Money::from_pico(7));
+        let figures = ledger.figures();
+        assert_eq!(figures.models[0].used.cost, Money::from_pico(7));
+        assert_eq!((figures.models.len(), figures.unrecorded), (1, 1));
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub use arrwdb_state as state;
 pub use arrwdb_state::JobCounts;
 pub use budgets::{BudgetRefusal, BudgetStatus, CostGroup, CostQuery, CostReport, NewBudget};
 pub use config::{Clock, EngineConfig, EngineParts, Random};
-pub use costs::ModelCost;
+pub use costs::{CostFigures, ModelCost};
 pub use embedding_times::{EmbeddingTimes, Histogram};
 pub use engine::{Engine, Health};
 pub use error::EngineError;

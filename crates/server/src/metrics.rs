@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use arrwdb_engine::state::LibraryId;
-use arrwdb_engine::{Histogram, LibraryOverview, ModelCost, PutReceipt};
+use arrwdb_engine::{CostFigures, Histogram, LibraryOverview, ModelCost, PutReceipt};
 use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use http::{HeaderMap, Method, header};
@@ -359,7 +359,8 @@ fn embedding_gauges(app: &App) {
 
 /// What embedding cost since the start, in dollars.
 fn cost_gauges(app: &App) {
-    let (models, refusals) = app.engine().costs_since_start();
+    let CostFigures { models, refusals, unrecorded } = app.engine().costs_since_start();
+    gauge("arrwdb_costs_unrecorded_rows", unrecorded);
     for ModelCost { provider, model, used } in models {
         let labels = vec![Label::new("provider", provider), Label::new("model", model)];
         // Counters of this exporter are whole numbers.
