@@ -210,6 +210,14 @@ impl Engine {
         self.0.work.look(|work| work.unfinished_since(after).cloned().collect())
     }
 
+    /// How many jobs of all tenants wait after they could not be done, and the first `limit` of them.
+    pub fn put_off_jobs(&self, limit: usize) -> (usize, Vec<Arc<Job>>) {
+        self.0.work.look(|work| {
+            let put_off = work.put_off();
+            (put_off.len(), put_off.take(limit).cloned().collect())
+        })
+    }
+
     /// How many jobs of all tenants there are.
     pub fn job_counts(&self) -> JobCounts {
         self.0.work.look(arrwdb_state::Work::counts)

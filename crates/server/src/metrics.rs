@@ -172,6 +172,7 @@ impl Metrics {
             event_gauges(app);
             matching_gauges(app);
             socket_gauges(app);
+            job_gauges(app);
             webhook_gauges(app);
             embedding_gauges(app);
             cost_gauges(app);
@@ -307,6 +308,25 @@ fn matching_gauges(app: &App) {
     metrics::counter!("arrwdb_standing_query_passages_total").absolute(stats.passages);
     metrics::counter!("arrwdb_standing_query_matches_total").absolute(stats.matches);
     metrics::counter!("arrwdb_standing_query_lost_total").absolute(stats.lost);
+}
+
+/// What background jobs do.
+fn job_gauges(app: &App) {
+    let counts = app.engine().job_counts();
+    for (status, count) in [
+        ("pending", counts.pending),
+        ("running", counts.running),
+        ("completed", counts.completed),
+        ("failed", counts.failed),
+        ("cancelled", counts.cancelled),
+    ] {
+        metrics::gauge!("arrwdb_jobs", vec![Label::new("status", status)]).set(count as f64);
+    }
+    gauge("arrwdb_jobs_put_off", app.engine().put_off_jobs(0).0 as u64);
+    let Some(stats) = app.jobs().map(arrwdb_feed::Jobs::stats) else { return };
+    gauge("arrwdb_job_queue_ok", u64::from(stats.running));
+    metrics::counter!("arrwdb_jobs_taken_total").absolute(stats.taken);
+    metrics::counter!("arrwdb_jobs_retried_total").absolute(stats.retried);
 }
 
 /// What webhooks do.

@@ -39,6 +39,8 @@ pub struct Work {
     /// Jobs that are not over, by the last record about each.
     unfinished: BTreeMap<Seq, JobId>,
     unfinished_bytes: u64,
+    /// Of these, those that wait after they could not be done.
+    put_off: BTreeSet<JobId>,
     /// Jobs that are over, those that ended longest ago first.
     finished: BTreeSet<(Timestamp, JobId)>,
     finished_bytes: u64,
@@ -74,6 +76,12 @@ impl Work {
     pub fn unfinished_since(&self, after: Seq) -> impl Iterator<Item = &Arc<Job>> {
         let since = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
         self.unfinished.range(since).filter_map(|(_seq, id)| self.jobs.get(id))
+    }
+
+    /// Jobs that wait after they could not be done: those of which the last error is known and that
+    /// nobody works on. In the order of their submission.
+    pub fn put_off(&self) -> impl ExactSizeIterator<Item = &Arc<Job>> {
+        self.put_off.iter().map(|id| &self.jobs[id])
     }
 
     /// How many jobs are not over.
@@ -206,6 +214,9 @@ impl Work {
                 self.finished_bytes += said(&job);
             }
             JobState::Pending { .. } | JobState::Running { .. } => {
+                if is_put_off(&job) {
+                    self.put_off.insert(id);
+                }
                 self.unfinished.insert(job.changed, id);
                 self.unfinished_bytes += job.spec.bytes();
             }
@@ -222,12 +233,18 @@ impl Work {
                 self.finished_bytes = self.finished_bytes.saturating_sub(said(&job));
             }
             JobState::Pending { .. } | JobState::Running { .. } => {
+                self.put_off.remove(&id);
                 self.unfinished.remove(&job.changed);
                 self.unfinished_bytes = self.unfinished_bytes.saturating_sub(job.spec.bytes());
             }
         }
         Some(job)
     }
+}
+
+/// Whether a job waits after it could not be done.
+fn is_put_off(job: &Job) -> bool {
+    matches!(job.state, JobState::Pending { .. }) && job.error.is_some()
 }
 
 /// Bytes of what a job that is over said.

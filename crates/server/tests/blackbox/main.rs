@@ -26,6 +26,7 @@ mod openapi;
 mod overload;
 mod past;
 mod recall;
+mod schedules;
 mod search;
 mod standing;
 mod streams;

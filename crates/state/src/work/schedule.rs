@@ -37,7 +37,7 @@ pub struct Schedule {
     pub parameters: Arc<str>,
     /// How often one of them is tried again after a failure that may pass.
     pub retries_max: u32,
-    /// Whether there are any for now.
+    /// Whether there are any at present.
     pub enabled: bool,
     /// Why the server turned it off, if it did.
     pub note: Option<String>,

@@ -168,19 +168,17 @@ fn usage_rows() -> impl Strategy<Value = (i64, Vec<UsageRow>)> {
 /// The command, of somebody who has looked before, mostly.
 fn informed(work: &Work, command: WorkCommand) -> WorkCommand {
     let changed = |id: ScheduleId, seq: Seq| {
-        let scheduled = work.schedule(id).filter(|_| seq.get() % 8 != 0);
+        let scheduled = work.schedule(id).filter(|_| !seq.get().is_multiple_of(8));
         scheduled.map_or(seq, |scheduled| scheduled.changed)
     };
-    match command {
-        WorkCommand::ChangeSchedule(schedule, seq) => {
-            let seq = changed(schedule.id, seq);
-            WorkCommand::ChangeSchedule(schedule, seq)
-        }
-        WorkCommand::SubmitScheduled(spec, id, seq) => {
-            WorkCommand::SubmitScheduled(spec, id, changed(id, seq))
-        }
-        other => other,
+    if let WorkCommand::ChangeSchedule(schedule, seq) = command {
+        let seq = changed(schedule.id, seq);
+        return WorkCommand::ChangeSchedule(schedule, seq);
     }
+    if let WorkCommand::SubmitScheduled(spec, id, seq) = command {
+        return WorkCommand::SubmitScheduled(spec, id, changed(id, seq));
+    }
+    command
 }
 
 /// What the counts of `work` must be, counted anew.
@@ -196,6 +194,8 @@ fn check(work: &Work) {
     assert!(unfinished.is_sorted_by_key(|job| job.changed));
     let bytes: u64 = unfinished.iter().map(|job| job.spec.bytes()).sum();
     assert_eq!(bytes, work.unfinished_bytes);
+    let put_off = unfinished.iter().filter(|job| is_put_off(job)).count();
+    assert_eq!(work.put_off().len(), put_off);
     check_schedules(work, &unfinished);
 }
 
@@ -222,7 +222,7 @@ fn check_schedules(work: &Work, unfinished: &[&Arc<Job>]) {
                 && scheduled.schedule.enabled
                 && job.submitted > scheduled.changed
         });
-        waits(*job) && !wanted
+        waits(job) && !wanted
     };
     let mut expected: Vec<JobId> =
         unfinished.iter().filter(is_stale).map(|job| job.spec.head.id).collect();
