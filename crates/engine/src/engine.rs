@@ -9,8 +9,8 @@ use arrwdb_embed::{EmbedStatus, Embedder, ModelRequest};
 use arrwdb_log::{DirLock, Log, LogStats};
 use arrwdb_state::limits::{DIMENSIONS_MAX, LIBRARY_DESCRIPTION_CHARS_MAX};
 use arrwdb_state::{
-    BatchId, BatchNote, Catalog, CatalogCommand, DocumentId, LibraryId, LibrarySpec, ModelName,
-    Seq, TenantId, check_library_name,
+    BatchId, BatchNote, BudgetScope, Catalog, CatalogCommand, DocumentId, LibraryId, LibrarySpec,
+    ModelName, Seq, TenantId, WorkCommand, check_library_name,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -19,6 +19,7 @@ use crate::building::Builder;
 use crate::calibrating::Calibrating;
 use crate::catalog::{self, change};
 use crate::config::{EngineConfig, EngineParts};
+use crate::costs::Ledger;
 use crate::embedding_times::EmbeddingTimes;
 use crate::error::EngineError;
 use crate::handle::{Counts, Handle, Handles};
@@ -123,6 +124,10 @@ pub(crate) struct Inner {
     pub(crate) scrubbed: Mutex<ScrubReport>,
     pub(crate) lock: Mutex<Option<DirLock>>,
     pub(crate) embedding_times: EmbeddingTimes,
+    /// What embedding cost lately.
+    pub(crate) ledger: Ledger,
+    /// What records that.
+    pub(crate) ledger_task: Tasks,
 }
 
 /// Tasks that are waited for when the engine closes.
@@ -155,6 +160,7 @@ impl Engine {
     pub async fn close(&self) -> Result<(), EngineError> {
         let inner = &self.0;
         inner.upkeep.begin_close();
+        inner.ledger_task.join().await;
         drop(inner.catalog_writer.lock().take());
         inner.work.shut();
         inner.upkeep.close().await;
@@ -317,6 +323,9 @@ impl Engine {
         id: LibraryId,
     ) -> Result<Written<()>, EngineError> {
         let written = self.0.change_catalog(CatalogCommand::Delete { tenant, id }).await?;
+        let scope = BudgetScope { tenant, library: Some(id) };
+        // One that is left behind for want of room is paid from by nobody.
+        drop(self.0.work.ask(WorkCommand::DeleteBudget(scope)));
         Ok(Written { seq: written.seq, value: () })
     }
 

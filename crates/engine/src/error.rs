@@ -8,6 +8,8 @@ use arrwdb_state::{
     Damage, DocumentId, JobId, LibraryId, QueryId, ScheduleId, Seq, WebhookId, WorkRejection,
 };
 
+use crate::budgets::BudgetRefusal;
+
 /// Why a request was refused or failed. A refused write changed nothing.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
@@ -41,6 +43,15 @@ pub enum EngineError {
     /// There are as many webhooks as there may be.
     #[error("{0}")]
     TooManyWebhooks(String),
+    /// There is no such budget.
+    #[error("there is no such budget")]
+    BudgetNotFound,
+    /// There are as many budgets as there may be.
+    #[error("{0}")]
+    TooManyBudgets(String),
+    /// A budget that is spent refuses further paid embedding.
+    #[error("{0}")]
+    BudgetExceeded(Box<BudgetRefusal>),
     /// No such schedule.
     #[error("Schedule {0} not found")]
     ScheduleNotFound(ScheduleId),
@@ -160,6 +171,8 @@ impl From<WorkRejection> for EngineError {
             WorkRejection::SchedulesFull => Self::TooManySchedules(detail),
             WorkRejection::WebhookNotFound(id) => Self::WebhookNotFound(id),
             WorkRejection::WebhooksFull => Self::TooManyWebhooks(detail),
+            WorkRejection::BudgetNotFound => Self::BudgetNotFound,
+            WorkRejection::BudgetsFull => Self::TooManyBudgets(detail),
         }
     }
 }

@@ -16,6 +16,7 @@
 //!   builder and the upkeep keep each other from a library's files.
 
 pub mod backup;
+mod budgets;
 mod building;
 mod calibrating;
 mod catalog;
@@ -23,6 +24,7 @@ pub mod check;
 mod checkpoint;
 mod closing;
 mod config;
+mod costs;
 mod embedding_times;
 mod engine;
 mod error;
@@ -62,7 +64,9 @@ pub use arrwdb_embed as embed;
 pub use arrwdb_log as log;
 pub use arrwdb_state as state;
 pub use arrwdb_state::JobCounts;
+pub use budgets::{BudgetRefusal, BudgetStatus, CostGroup, CostQuery, CostReport, NewBudget};
 pub use config::{Clock, EngineConfig, EngineParts, Random};
+pub use costs::{CostFigures, ModelCost};
 pub use embedding_times::{EmbeddingTimes, Histogram};
 pub use engine::{Engine, Health};
 pub use error::EngineError;

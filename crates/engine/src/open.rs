@@ -23,6 +23,7 @@ use crate::building::{self, Builder};
 use crate::calibrating::{self, Calibrating};
 use crate::catalog;
 use crate::config::{EngineConfig, EngineParts};
+use crate::costs::{self, Ledger};
 use crate::embedding_times::EmbeddingTimes;
 use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, write_room_kib};
 use crate::error::EngineError;
@@ -126,6 +127,8 @@ fn start(
         scrubbed: Mutex::default(),
         lock: Mutex::new(Some(lock)),
         embedding_times: EmbeddingTimes::default(),
+        ledger: Ledger::default(),
+        ledger_task: Tasks::default(),
     });
     inner.look_at_disk();
     inner.take_libraries(libraries, covered);
@@ -135,6 +138,7 @@ fn start(
     inner.writers.spawn(calibrating::run(inner.clone(), measurements));
     spawn(&inner, (samples, tasks), requests);
     inner.catalog_task.spawn(work::run(inner.clone(), wishes));
+    inner.ledger_task.spawn(costs::run(inner.clone()));
     Ok(Engine(inner))
 }
 

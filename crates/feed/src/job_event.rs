@@ -46,6 +46,10 @@ impl JobData {
             WorkEntry::JobsForgotten { .. }
             | WorkEntry::WebhookPut(_)
             | WorkEntry::WebhookDeleted { .. }
+            | WorkEntry::UsageRecorded { .. }
+            | WorkEntry::BudgetSet { .. }
+            | WorkEntry::BudgetDeleted { .. }
+            | WorkEntry::BudgetCrossed(_)
             | WorkEntry::SchedulePut(_)
             | WorkEntry::ScheduleDeleted { .. } => None,
         }

@@ -22,6 +22,7 @@
 //!   noted in the log exactly once, whenever the matcher is stopped and started again.
 
 mod changes;
+mod cost_event;
 mod cursor;
 mod error;
 mod event;
@@ -38,6 +39,7 @@ mod stats;
 mod subscription;
 mod webhooks;
 
+pub use cost_event::CostData;
 pub use cursor::Cursor;
 pub use error::FeedError;
 pub use event::{

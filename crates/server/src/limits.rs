@@ -187,6 +187,11 @@ pub(crate) const JOB_RETRIES_MAX: u32 = 10;
 /// How often exports that have expired are looked for.
 pub(crate) const EXPORTS_LOOK: Duration = Duration::from_mins(10);
 
+/// Rows of costs of one page.
+pub(crate) const COST_PAGE_MAX: u64 = 1000;
+/// The same where none is asked for.
+pub(crate) const COST_PAGE_DEFAULT: u64 = 100;
+
 /// Webhooks, deliveries or dead letters of one page.
 pub(crate) const WEBHOOK_PAGE_MAX: u64 = 100;
 /// The same where none is asked for.

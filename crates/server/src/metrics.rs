@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use arrwdb_engine::state::LibraryId;
-use arrwdb_engine::{Histogram, LibraryOverview, PutReceipt};
+use arrwdb_engine::{CostFigures, Histogram, LibraryOverview, ModelCost, PutReceipt};
 use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use http::{HeaderMap, Method, header};
@@ -175,6 +175,7 @@ impl Metrics {
             job_gauges(app);
             webhook_gauges(app);
             embedding_gauges(app);
+            cost_gauges(app);
             for overview in libraries.iter().take(LIBRARY_LABELS_MAX) {
                 library_gauges(overview);
             }
@@ -374,6 +375,19 @@ fn embedding_gauges(app: &App) {
         metrics::gauge!("arrwdb_embedding_call_seconds_total", labels)
             .set(stats.time.as_secs_f64());
     }
+}
+
+/// What embedding cost since the start, in dollars.
+fn cost_gauges(app: &App) {
+    let CostFigures { models, refusals, unrecorded } = app.engine().costs_since_start();
+    gauge("arrwdb_costs_unrecorded_rows", unrecorded);
+    for ModelCost { provider, model, used } in models {
+        let labels = vec![Label::new("provider", provider), Label::new("model", model)];
+        // Counters of this exporter are whole numbers.
+        metrics::gauge!("arrwdb_embedding_cost_usd_total", labels.clone()).set(used.cost.dollars());
+        metrics::gauge!("arrwdb_embedding_saved_usd_total", labels).set(used.saved.dollars());
+    }
+    metrics::counter!("arrwdb_budget_refusals_total").absolute(refusals);
 }
 
 fn library_gauges(overview: &LibraryOverview) {

@@ -3,6 +3,7 @@
 mod admin;
 mod answers;
 mod batches;
+mod costs;
 mod documents;
 mod events;
 mod export;
@@ -91,6 +92,7 @@ fn plain_api() -> OpenApiRouter<App> {
         .merge(standing_queries::routes())
         .merge(index::routes())
         .merge(jobs::routes())
+        .merge(costs::routes())
         .merge(schedules::routes())
         .merge(events::routes())
         .merge(socket::routes())

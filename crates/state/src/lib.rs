@@ -76,7 +76,8 @@ pub use transition::{Command, Decision, Fate, Rejection};
 pub use verify::Inconsistency;
 pub use view::{SegmentView, View};
 pub use work::{
-    Job, JobChange, JobCounts, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority,
-    JobProgress, JobSpec, JobState, JobUnit, LastRun, Schedule, Scheduled, SealedSecret, Webhook,
-    WebhookStatus, Work, WorkCommand, WorkEntry, WorkRejection,
+    Budget, BudgetCrossed, BudgetPeriod, BudgetScope, BudgetTerms, Costs, Day, Job, JobChange,
+    JobCounts, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority, JobProgress, JobSpec,
+    JobState, JobUnit, LastRun, Money, Schedule, Scheduled, SealedSecret, Spending, UsageKey,
+    UsageRow, Used, Webhook, WebhookStatus, Work, WorkCommand, WorkEntry, WorkRejection,
 };

@@ -4,16 +4,21 @@
 //! Unlike a library's view it is changed in place: there is one of it, its readers copy out what
 //! they ask for, and nothing in it is large.
 
+mod budget;
+mod cost;
 mod decide;
 mod entry;
 mod job;
 mod schedule;
 mod snapshot;
+mod spending;
 mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use self::budget::{Budget, BudgetCrossed, BudgetPeriod, BudgetScope, BudgetTerms};
+pub use self::cost::{Costs, Day, Money, UsageKey, UsageRow, Used};
 pub use self::decide::{WorkCommand, WorkRejection};
 pub use self::entry::WorkEntry;
 pub use self::job::{
@@ -22,10 +27,11 @@ pub use self::job::{
 };
 use self::schedule::Schedules;
 pub use self::schedule::{LastRun, Schedule, Scheduled};
+pub use self::spending::Spending;
 pub use self::webhook::{SealedSecret, Webhook, WebhookStatus};
 use crate::ids::{JobId, ScheduleId, Seq, TenantId, Timestamp, WebhookId};
 
-/// Every job, schedule and webhook.
+/// Every job, schedule and webhook, what embedding cost, and the budgets for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Work {
     applied: Seq,
@@ -41,6 +47,7 @@ pub struct Work {
     counts: JobCounts,
     webhooks: BTreeMap<WebhookId, Arc<Webhook>>,
     schedules: Schedules,
+    spending: Spending,
 }
 
 impl Work {
@@ -139,6 +146,11 @@ impl Work {
         self.schedules.stale().filter_map(|id| self.jobs.get(&id))
     }
 
+    /// What embedding cost, budgets, and what was spent of them.
+    pub fn spending(&self) -> &Spending {
+        &self.spending
+    }
+
     /// Changes what the entry says (S1: never refuses, and depends on nothing else).
     pub fn apply(&mut self, seq: Seq, entry: &WorkEntry) {
         self.applied = seq;
@@ -184,6 +196,12 @@ impl Work {
             WorkEntry::ScheduleDeleted { at: _, id, tenant: _ } => {
                 self.schedules.delete(*id, &self.jobs);
             }
+            WorkEntry::UsageRecorded { at: _, keep_since, rows } => {
+                self.spending.record(rows, *keep_since);
+            }
+            WorkEntry::BudgetSet { at, terms } => self.spending.set(terms, *at),
+            WorkEntry::BudgetDeleted { at: _, scope } => self.spending.delete(*scope),
+            WorkEntry::BudgetCrossed(crossed) => self.spending.note(crossed),
         }
     }
 

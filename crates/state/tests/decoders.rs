@@ -37,7 +37,7 @@ const CATALOG_ENTRIES: [&str; 8] = [
     "purged-1.bin",
 ];
 
-const WORK_ENTRIES: [&str; 9] = [
+const WORK_ENTRIES: [&str; 13] = [
     "job-submitted-1.bin",
     "job-started-1.bin",
     "job-progressed-1.bin",
@@ -47,6 +47,10 @@ const WORK_ENTRIES: [&str; 9] = [
     "jobs-forgotten-1.bin",
     "webhook-put-1.bin",
     "webhook-deleted-1.bin",
+    "usage-recorded-1.bin",
+    "budget-set-1.bin",
+    "budget-crossed-1.bin",
+    "budget-deleted-1.bin",
 ];
 
 fn golden(name: &str) -> Vec<u8> {

@@ -8,14 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrwdb_state::{
-    BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome, Catalog, CatalogEntry, Chunk,
-    ChunkId, Command, Custom, DeletedDocument, DeletedLibrary, Document, DocumentId,
-    DocumentMetadata, DocumentRecord, FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork,
-    JobChange, JobEnd, JobHead, JobId, JobInput, JobKind, JobOutcome, JobPriority, JobProgress,
-    JobSpec, JobUnit, LibraryEntry, LibraryId, LibrarySpec, Manifest, MatchPosition,
-    MatchedPassage, MatchedQuery, Metric, ModelName, Quantization, QueriesMatched, QueryId,
-    Replaced, Schedule, ScheduleId, SealedSecret, Segment, Seq, Snapshot, Structure, TenantId,
-    Timestamp, View, Webhook, WebhookId, WebhookStatus, Work, WorkEntry,
+    BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome, BudgetCrossed, BudgetPeriod,
+    BudgetScope, BudgetTerms, Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Day,
+    DeletedDocument, DeletedLibrary, Document, DocumentId, DocumentMetadata, DocumentRecord,
+    FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork, JobChange, JobEnd, JobHead, JobId,
+    JobInput, JobKind, JobOutcome, JobPriority, JobProgress, JobSpec, JobUnit, LibraryEntry,
+    LibraryId, LibrarySpec, Manifest, MatchPosition, MatchedPassage, MatchedQuery, Metric,
+    ModelName, Money, Quantization, QueriesMatched, QueryId, Replaced, Schedule, ScheduleId,
+    SealedSecret, Segment, Seq, Snapshot, Structure, TenantId, Timestamp, UsageKey, UsageRow, Used,
+    View, Webhook, WebhookId, WebhookStatus, Work, WorkEntry,
 };
 
 fn check(name: &str, bytes: &[u8]) {
@@ -143,6 +144,9 @@ fn golden_catalog_entries() {
     for (seq, entry) in (9..).zip(work_entries()) {
         work.apply(Seq::new(seq), &entry);
     }
+    for (seq, entry) in (40..).zip(cost_entries()) {
+        work.apply(Seq::new(seq), &entry);
+    }
     check("catalog-5.bin", &catalog.write(&work, |_id| Seq::new(5)));
 }
 
@@ -227,6 +231,62 @@ fn work_entries() -> Vec<WorkEntry> {
     ]
 }
 
+fn cost_entries() -> Vec<WorkEntry> {
+    let at = Day::new(20_779).start();
+    let scope = BudgetScope { tenant: TenantId::new(2), library: Some(spec().id) };
+    let terms = BudgetTerms {
+        scope,
+        amount: Money::from_micros(2_500_000),
+        period: BudgetPeriod::Month,
+        thresholds: vec![50, 80, 100],
+        refuse: true,
+    };
+    let key = UsageKey {
+        day: Day::new(20_779),
+        tenant: scope.tenant,
+        library: scope.library,
+        provider: "openai".into(),
+        model: "text-embedding-3-small".into(),
+    };
+    let used = Used {
+        texts: 3,
+        tokens: 90,
+        cost: Money::from_micros(2_100_000),
+        unpriced_tokens: 7,
+        cached_texts: 2,
+        cached_tokens: 60,
+        saved: Money::from_pico(1_200_000),
+    };
+    let of_tenant = BudgetScope { library: None, ..scope };
+    let day = BudgetTerms { scope: of_tenant, period: BudgetPeriod::Day, ..terms.clone() };
+    vec![
+        WorkEntry::UsageRecorded {
+            at,
+            keep_since: Day::new(20_379),
+            rows: vec![UsageRow { key, used }],
+        },
+        WorkEntry::BudgetSet { at, terms: day },
+        WorkEntry::BudgetSet { at, terms: terms.clone() },
+        WorkEntry::BudgetCrossed(BudgetCrossed {
+            at,
+            terms,
+            since: Day::new(20_779).month(),
+            spent: used.cost,
+            percents: vec![50, 80],
+            exceeded: false,
+        }),
+        WorkEntry::BudgetDeleted { at, scope: of_tenant },
+    ]
+}
+
+const COST_ENTRIES: [&str; 5] = [
+    "usage-recorded-1.bin",
+    "budget-set-day-1.bin",
+    "budget-set-1.bin",
+    "budget-crossed-1.bin",
+    "budget-deleted-1.bin",
+];
+
 fn schedule(n: u8) -> Schedule {
     Schedule {
         id: ScheduleId::from_bytes([n; 16]),
@@ -268,6 +328,10 @@ const WORK_ENTRIES: [&str; 16] = [
 #[test]
 fn golden_work_entries() {
     for (name, entry) in WORK_ENTRIES.into_iter().zip(work_entries()) {
+        check(name, &entry.encode());
+        assert_eq!(WorkEntry::decode(&entry.encode()).unwrap(), entry);
+    }
+    for (name, entry) in COST_ENTRIES.into_iter().zip(cost_entries()) {
         check(name, &entry.encode());
         assert_eq!(WorkEntry::decode(&entry.encode()).unwrap(), entry);
     }

@@ -5,6 +5,7 @@ mod backup;
 mod backup_log;
 mod check;
 mod closing;
+mod costs;
 mod crash;
 mod directory;
 mod faults;

@@ -9,6 +9,7 @@ mod backup;
 mod bad_input;
 mod check;
 mod commands;
+mod costs;
 mod documents;
 mod errors;
 mod event_limits;

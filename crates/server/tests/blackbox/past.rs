@@ -23,8 +23,15 @@ const STATELESS: [(&str, &str); 9] = [
     ("websocket_stats", "figures of the process"),
 ];
 /// Reads of what has no past: `as_of` is refused.
-const NO_PAST: [&str; 5] =
-    ["list_libraries", "list_standing_queries", "get_standing_query", "list_jobs", "get_job"];
+const NO_PAST: [&str; 7] = [
+    "list_libraries",
+    "list_standing_queries",
+    "get_standing_query",
+    "list_jobs",
+    "get_job",
+    "get_costs",
+    "list_budgets",
+];
 /// Writes whose answer is under way before the number is known; what says it there.
 const NUMBERED_INSIDE: [(&str, &str); 0] = [];
 
@@ -88,7 +95,9 @@ fn body(operation: &str, library: &str, document: &str) -> Value {
         "submit_batch_export" | "submit_index_rebuild" | "submit_index_optimize" => {
             json!({ "library_id": library })
         }
-        "delete_standing_query"
+        "set_budget" => json!({ "library_id": library, "amount_usd": 1 }),
+        "delete_budget"
+        | "delete_standing_query"
         | "submit_purge"
         | "submit_backup"
         | "cancel_job"
@@ -120,6 +129,11 @@ async fn path_of(server: &Server, operation: &Operation, library: &str, document
         let job = json!({ "library_id": library, "run_at": "2100-01-01T00:00:00Z" });
         let job = server.post("/v1/jobs/index-optimize", &job).await.expect(200);
         return path.replace("{job_id}", job["job_id"].as_str().expect("id"));
+    }
+    if operation.id == "delete_budget" {
+        let budget = body("set_budget", library, document).to_string();
+        server.raw(Method::PUT, &path, budget).await.expect(200);
+        return format!("{path}?library_id={library}");
     }
     if !path.contains("{query_id}") {
         return path;

@@ -1,10 +1,13 @@
 //! What may be wished of the stream of work, and what becomes of a wish.
 
 use super::{
-    Job, JobChange, JobEnd, JobOutcome, JobSpec, JobState, Schedule, Webhook, Work, WorkEntry, said,
+    BudgetScope, BudgetTerms, Day, Job, JobChange, JobEnd, JobOutcome, JobSpec, JobState, Schedule,
+    UsageRow, Webhook, Work, WorkEntry, said,
 };
 use crate::ids::{JobId, ScheduleId, Seq, TenantId, Timestamp, WebhookId};
-use crate::limits::{JOBS_UNFINISHED_BYTES_MAX, JOBS_UNFINISHED_MAX, SCHEDULES_MAX, WEBHOOKS_MAX};
+use crate::limits::{
+    BUDGETS_MAX, JOBS_UNFINISHED_BYTES_MAX, JOBS_UNFINISHED_MAX, SCHEDULES_MAX, WEBHOOKS_MAX,
+};
 
 /// A wish of the stream of work.
 #[derive(Debug, Clone)]
@@ -37,6 +40,15 @@ pub enum WorkCommand {
     DeleteSchedule(TenantId, ScheduleId),
     /// The next job of a schedule, which is as this record left it.
     SubmitScheduled(JobSpec, ScheduleId, Seq),
+    /// Embedding cost this since the last time; days before the first one need not be told apart
+    /// any longer.
+    RecordUsage(Day, Vec<UsageRow>),
+    /// A budget is so, whether it is new or not.
+    SetBudget(BudgetTerms),
+    /// A budget is not wanted any more.
+    DeleteBudget(BudgetScope),
+    /// Whoever is to be told of a budget is told now, of one budget at a time.
+    TellBudget,
 }
 
 /// Why a wish of the stream of work is refused.
@@ -78,6 +90,12 @@ pub enum WorkRejection {
     /// The schedule is not as whoever asks has seen it.
     #[error("Schedule {0} was changed meanwhile")]
     ScheduleChanged(ScheduleId),
+    /// There is no such budget.
+    #[error("there is no such budget")]
+    BudgetNotFound,
+    /// There are as many budgets as there may be.
+    #[error("there are {BUDGETS_MAX} budgets, which is the limit; delete some first")]
+    BudgetsFull,
     /// There is nothing to do: it is as it is wished to be.
     #[error("nothing to do")]
     Nothing,
@@ -120,6 +138,13 @@ impl Work {
                 webhook.ok_or(WorkRejection::WebhookNotFound(id))?;
                 Ok(WorkEntry::WebhookDeleted { at, id, tenant })
             }
+            WorkCommand::RecordUsage(_, rows) if rows.is_empty() => Err(WorkRejection::Nothing),
+            WorkCommand::RecordUsage(keep_since, rows) => {
+                Ok(WorkEntry::UsageRecorded { at, keep_since, rows })
+            }
+            WorkCommand::SetBudget(terms) => self.spending.decide_set(terms, at),
+            WorkCommand::DeleteBudget(scope) => self.spending.decide_delete(scope, at),
+            WorkCommand::TellBudget => self.spending.decide_tell(at),
             WorkCommand::AddSchedule(schedule) => match self.schedules.get(schedule.id) {
                 Some(_same_id) => Err(WorkRejection::ScheduleChanged(schedule.id)),
                 None if self.schedules.len() >= SCHEDULES_MAX => Err(WorkRejection::SchedulesFull),

@@ -1,4 +1,4 @@
-//! Entries of the stream of work: jobs and webhooks. One record is one entry, and says of what it is
+//! Entries of the stream of work: jobs, webhooks, costs. One record is one entry, and says of what it is
 //! about enough to be understood alone.
 //!
 //! ```text
@@ -17,9 +17,18 @@
 //!         17 WebhookDeleted    v1: i64 at | id 16 | u64 tenant
 //!         24 SchedulePut       v1: i64 at | schedule
 //!         25 ScheduleDeleted   v1: i64 at | id 16 | u64 tenant
+//!         32 UsageRecorded     v1: i64 at | i64 days kept since | u32 n, n * row
+//!         33 BudgetSet         v1: i64 at | terms
+//!         34 BudgetDeleted     v1: i64 at | scope
+//!         48 BudgetCrossed     v1: i64 at | terms | i64 first day | u64 spent | percents | u8 exceeded
 //! head: id 16 | u64 tenant | u8 has library, id 16? | u8 kind
 //! progress: u64 current | u8 known, u64 total? | u64 failed | u64 chunks | u64 through
 //! time: u8 known, i64?
+//! row: i64 day | scope | text provider | text model | u64 texts | u64 tokens | u64 cost
+//!      u64 tokens without a price | u64 cached texts | u64 cached tokens | u64 saved
+//! scope: u64 tenant | u8 has library, id 16?
+//! terms: scope | u64 amount | u8 period | percents | u8 refuse
+//! percents: u32 n, u8 * n
 //! webhook: id 16 | u64 tenant | text url | u32 n, text event * n | text? description | u8 status
 //!          u32 retries | u32 delay | u32 timeout | u8 parallel
 //!          u32 n, n * (u32 bytes, secret | time? until) | i64 created | i64 updated | u64 after
@@ -30,6 +39,8 @@
 
 use bytes::Bytes;
 
+use super::budget::{BudgetCrossed, BudgetScope, BudgetTerms};
+use super::cost::{Day, UsageRow, read_library, read_rows, write_library, write_rows};
 use super::job::{JobChange, JobEnd, JobHead, JobProgress, JobSpec};
 use super::schedule::Schedule;
 use super::webhook::Webhook;
@@ -47,6 +58,10 @@ const WEBHOOK_PUT: u8 = 16;
 const WEBHOOK_DELETED: u8 = 17;
 const SCHEDULE_PUT: u8 = 24;
 const SCHEDULE_DELETED: u8 = 25;
+const USAGE_RECORDED: u8 = 32;
+const BUDGET_SET: u8 = 33;
+const BUDGET_DELETED: u8 = 34;
+const BUDGET_CROSSED: u8 = 48;
 const VERSION: u8 = 1;
 /// The version of a submission that says of which schedule the job is.
 const SCHEDULED_VERSION: u8 = 2;
@@ -83,6 +98,31 @@ pub enum WorkEntry {
         /// Whose it was.
         tenant: TenantId,
     },
+    /// Embedding cost this.
+    UsageRecorded {
+        /// When that was noted.
+        at: Timestamp,
+        /// Days before this one are not told apart any longer.
+        keep_since: Day,
+        /// What was used since the last such entry.
+        rows: Vec<UsageRow>,
+    },
+    /// A budget is so from here on.
+    BudgetSet {
+        /// When.
+        at: Timestamp,
+        /// How it is.
+        terms: BudgetTerms,
+    },
+    /// There is no such budget any more.
+    BudgetDeleted {
+        /// When.
+        at: Timestamp,
+        /// Whose it was.
+        scope: BudgetScope,
+    },
+    /// Spending reached percentages of a budget.
+    BudgetCrossed(BudgetCrossed),
     /// A schedule is so from here on.
     SchedulePut(Schedule),
     /// A schedule is gone.
@@ -102,11 +142,15 @@ impl WorkEntry {
         match self {
             Self::JobSubmitted(spec) => spec.submitted_at,
             Self::WebhookPut(webhook) => webhook.updated_at,
+            Self::BudgetCrossed(crossed) => crossed.at,
             Self::SchedulePut(schedule) => schedule.updated_at,
             Self::JobChanged { at, .. }
             | Self::JobsForgotten { at, .. }
             | Self::WebhookDeleted { at, .. }
-            | Self::ScheduleDeleted { at, .. } => *at,
+            | Self::ScheduleDeleted { at, .. }
+            | Self::UsageRecorded { at, .. }
+            | Self::BudgetSet { at, .. }
+            | Self::BudgetDeleted { at, .. } => *at,
         }
     }
 
@@ -123,6 +167,10 @@ impl WorkEntry {
             Self::JobsForgotten { .. } => JOBS_FORGOTTEN,
             Self::WebhookPut(_) => WEBHOOK_PUT,
             Self::WebhookDeleted { .. } => WEBHOOK_DELETED,
+            Self::UsageRecorded { .. } => USAGE_RECORDED,
+            Self::BudgetSet { .. } => BUDGET_SET,
+            Self::BudgetDeleted { .. } => BUDGET_DELETED,
+            Self::BudgetCrossed(_) => BUDGET_CROSSED,
             Self::SchedulePut(_) => SCHEDULE_PUT,
             Self::ScheduleDeleted { .. } => SCHEDULE_DELETED,
         }
@@ -169,6 +217,16 @@ impl WorkEntry {
                 out.id(id.to_bytes());
                 out.u64(tenant.number());
             }
+            Self::UsageRecorded { at: _, keep_since, rows } => {
+                out.i64(keep_since.number());
+                write_rows(&mut out, rows);
+            }
+            Self::BudgetSet { at: _, terms } => terms.write(&mut out),
+            Self::BudgetDeleted { at: _, scope } => {
+                out.u64(scope.tenant.number());
+                write_library(&mut out, scope.library);
+            }
+            Self::BudgetCrossed(crossed) => crossed.write(&mut out),
             Self::SchedulePut(schedule) => schedule.write(&mut out),
             Self::ScheduleDeleted { at: _, id, tenant } => {
                 out.id(id.to_bytes());
@@ -224,6 +282,7 @@ impl WorkEntry {
                 id: WebhookId::new(from.uuid("webhook id")?),
                 tenant: TenantId::new(from.u64("tenant")?),
             },
+            USAGE_RECORDED..=BUDGET_DELETED | BUDGET_CROSSED => read_cost(kind, at, &mut from)?,
             SCHEDULE_PUT => Self::SchedulePut(Schedule::read(&mut from)?),
             SCHEDULE_DELETED => Self::ScheduleDeleted {
                 at,
@@ -238,4 +297,24 @@ impl WorkEntry {
         }
         Ok(entry)
     }
+}
+
+/// Reads an entry about costs.
+fn read_cost(kind: u8, at: Timestamp, from: &mut Reader<'_>) -> Result<WorkEntry, DecodeError> {
+    Ok(match kind {
+        USAGE_RECORDED => WorkEntry::UsageRecorded {
+            at,
+            keep_since: Day::new(from.i64("day")?),
+            rows: read_rows(from)?,
+        },
+        BUDGET_SET => WorkEntry::BudgetSet { at, terms: BudgetTerms::read(from)? },
+        BUDGET_DELETED => WorkEntry::BudgetDeleted {
+            at,
+            scope: BudgetScope {
+                tenant: TenantId::new(from.u64("tenant")?),
+                library: read_library(from)?,
+            },
+        },
+        _ => WorkEntry::BudgetCrossed(BudgetCrossed::read(at, from)?),
+    })
 }

@@ -1,8 +1,10 @@
 //! The bytes of a snapshot of work.
 //!
 //! A snapshot of it is `text "arrwork" | u32 version = 2 | u64 applied | u32 n | n * job | u32 n |
-//! n * webhook | u32 n | n * schedule`, with a CRC32C of all of that behind it; version 1 had no
-//! schedules. A schedule is what its record says, then `u64 changed | u8 has job, id 16? |
+//! n * webhook | u32 n | n * schedule | costs`, with a CRC32C of all of that behind it; version 1 had
+//! neither schedules nor costs. Costs are `u64 records of usage | u32 n | n * row | u32 n | n * budget`,
+//! and a budget is its terms, then `i64 set at | i64 first day | u64 spent | percents told |
+//! u8 exceeded`. A schedule is what its record says, then `u64 changed | u8 has job, id 16? |
 //! time? due | u8 has run, (id 16 job | i64 at | u8 outcome)? | u64 runs`. A job is what its submission says, then from
 //! version 2 on `u8 of a schedule, id 16?`, then
 //! `u64 submitted | u64 changed | u32 retries | time? started at | progress | text? error | u8 state`,
@@ -13,7 +15,7 @@ use std::sync::Arc;
 
 use super::job::{read_time_option, write_time_option};
 use super::schedule::Schedules;
-use super::{Job, JobEnd, JobProgress, JobSpec, JobState, Webhook, Work};
+use super::{Job, JobEnd, JobProgress, JobSpec, JobState, Spending, Webhook, Work};
 use crate::catalog::{seal, unseal};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{ScheduleId, Seq, Timestamp};
@@ -35,6 +37,7 @@ impl Work {
         out.count(self.webhooks.len());
         self.webhooks.values().for_each(|webhook| webhook.write(&mut out));
         self.schedules.write(&mut out);
+        self.spending.write(&mut out);
         seal(out)
     }
 
@@ -56,6 +59,7 @@ impl Work {
         }
         if has_schedules {
             work.schedules = Schedules::read(&mut from, &work.jobs)?;
+            work.spending = Spending::read(&mut from)?;
         }
         from.end()?;
         Ok(work)

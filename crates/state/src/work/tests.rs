@@ -112,6 +112,10 @@ fn command() -> impl Strategy<Value = WorkCommand> {
             WorkCommand::Forget { keep, keep_bytes, ended_since: at(since) }
         }),
         1 => (0_u8..4).prop_map(|n| WorkCommand::PutWebhook(webhook(n))),
+        4 => usage_rows().prop_map(|(since, rows)| WorkCommand::RecordUsage(Day::new(since), rows)),
+        2 => terms().prop_map(WorkCommand::SetBudget),
+        1 => scope().prop_map(WorkCommand::DeleteBudget),
+        3 => Just(WorkCommand::TellBudget),
         1 => (0_u64..2, 0_u8..4).prop_map(|(tenant, n)| {
             WorkCommand::DeleteWebhook(TenantId::new(tenant), WebhookId::from_bytes([n; 16]))
         }),
@@ -125,6 +129,40 @@ fn command() -> impl Strategy<Value = WorkCommand> {
         3 => (0_u8..6, 0_u64..40)
             .prop_map(|(n, changed)| scheduled(n, changed)),
     ]
+}
+
+fn scope() -> impl Strategy<Value = BudgetScope> {
+    (0_u64..2, prop::option::of(0_u8..2)).prop_map(|(tenant, library)| BudgetScope {
+        tenant: TenantId::new(tenant),
+        library: library.map(|n| LibraryId::from_bytes([n; 16])),
+    })
+}
+
+fn terms() -> impl Strategy<Value = BudgetTerms> {
+    let thresholds = prop::collection::btree_set(1_u8..=100, 0..4);
+    (scope(), 1_u64..500, 0_usize..3, thresholds, any::<bool>()).prop_map(
+        |(scope, amount, period, thresholds, refuse)| BudgetTerms {
+            scope,
+            amount: Money::from_pico(amount),
+            period: BudgetPeriod::ALL[period],
+            thresholds: thresholds.into_iter().collect(),
+            refuse,
+        },
+    )
+}
+
+fn usage_rows() -> impl Strategy<Value = (i64, Vec<UsageRow>)> {
+    let row = (0_i64..70, scope(), 0_u64..100).prop_map(|(day, scope, cost)| UsageRow {
+        key: UsageKey {
+            day: Day::new(day),
+            tenant: scope.tenant,
+            library: scope.library,
+            provider: "openai".into(),
+            model: format!("model-{}", cost % 2).into(),
+        },
+        used: Used { texts: 1, tokens: cost, cost: Money::from_pico(cost), ..Used::default() },
+    });
+    (0_i64..50, prop::collection::vec(row, 0..4))
 }
 
 /// The command, of somebody who has looked before, mostly.
@@ -305,6 +343,10 @@ fn a_damaged_snapshot_is_refused() {
     let mut work = Work::default();
     work.apply(Seq::new(1), &WorkEntry::JobSubmitted(spec(2)));
     work.apply(Seq::new(2), &WorkEntry::WebhookPut(webhook(2)));
+    let terms = budgets::terms(None, 100, BudgetPeriod::Month);
+    work.apply(Seq::new(3), &WorkEntry::BudgetSet { at: at(1), terms });
+    let rows = vec![budgets::row(0, None, 60)];
+    work.apply(Seq::new(4), &WorkEntry::UsageRecorded { at: at(2), keep_since: Day::new(0), rows });
     let bytes = work.write();
     for place in 0..bytes.len() {
         let mut damaged = bytes.clone();
@@ -312,6 +354,8 @@ fn a_damaged_snapshot_is_refused() {
         assert!(Work::read(&damaged).is_err(), "byte {place}");
     }
 }
+
+mod budgets;
 
 #[test]
 fn the_log_is_kept_for_jobs_that_were_begun_and_write() {
