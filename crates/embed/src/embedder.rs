@@ -17,6 +17,7 @@ use crate::config::{EmbedConfig, EmbedLimits};
 use crate::error::{EmbedError, OpenError};
 use crate::lane::{Lane, LaneParts, Request};
 use crate::local::LocalModel;
+use crate::meter::{Meter, Metered, Usage, tokens_estimated};
 use crate::model_files::ModelFiles;
 use crate::models::{DIMENSION_MAX, ModelRequest, ModelSpec, ProviderKind};
 use crate::provider::{InputType, Provider};
@@ -165,6 +166,20 @@ impl Embedder {
         texts: Vec<String>,
         deadline: Duration,
     ) -> Result<Vec<f32>, EmbedError> {
+        self.embed_metered((model, input, texts), deadline, None).await
+    }
+
+    /// This embedder, its calls told to `meter`.
+    pub fn metered(&self, meter: Arc<dyn Meter>) -> Metered<'_> {
+        Metered { embedder: self, meter }
+    }
+
+    pub(crate) async fn embed_metered(
+        &self,
+        (model, input, texts): (&ModelSpec, InputType, Vec<String>),
+        deadline: Duration,
+        meter: Option<&Arc<dyn Meter>>,
+    ) -> Result<Vec<f32>, EmbedError> {
         if self.0.closed.load(Ordering::Acquire) {
             return Err(EmbedError::Closed);
         }
@@ -176,7 +191,8 @@ impl Embedder {
         let until = self.0.shared.timer.now().saturating_add(deadline);
         // Looking into the cache counts as well: its files may lie on a disk that hangs.
         let work = async {
-            let (mut answer, missing) = self.0.look_up(&lane, model, input, texts).await?;
+            let work = (model, input, texts);
+            let (mut answer, missing) = self.0.look_up(&lane, work, meter).await?;
             if !missing.texts.is_empty() {
                 let _admission = lane.admit(missing.texts.len().min(REQUEST_TEXTS_MAX))?;
                 self.0.embed_missing(&lane, &mut answer, missing, until).await?;
@@ -270,6 +286,8 @@ struct Missing {
     keys: Vec<CacheKey>,
     /// Rows of the answer that each of them fills, at least one, ascending.
     rows: Vec<Vec<usize>>,
+    /// Told what they use.
+    meter: Option<Arc<dyn Meter>>,
 }
 
 impl Inner {
@@ -297,9 +315,8 @@ impl Inner {
     async fn look_up(
         &self,
         lane: &Lane,
-        model: &ModelSpec,
-        input: InputType,
-        texts: Vec<String>,
+        (model, input, texts): (&ModelSpec, InputType, Vec<String>),
+        meter: Option<&Arc<dyn Meter>>,
     ) -> Result<(Rows, Missing), EmbedError> {
         let (texts, keys) = keys(lane, model, input, texts).await?;
         let found = self.shared.cache.get(&keys, model.dimension).await;
@@ -311,13 +328,15 @@ impl Inner {
             texts: Vec::new(),
             keys: Vec::new(),
             rows: Vec::new(),
+            meter: meter.cloned(),
         };
-        let mut hits = 0;
+        let (mut hits, mut saved) = (0, 0);
         let mut seen: HashMap<CacheKey, usize> = HashMap::new();
         for (row, ((text, key), found)) in texts.into_iter().zip(keys).zip(found).enumerate() {
             if let Some(vector) = found {
                 rows.set(row, &vector);
                 hits += 1;
+                saved += tokens_estimated(&text);
             } else if let Some(rows) = seen.get(&key).and_then(|&at| missing.rows.get_mut(at)) {
                 rows.push(row);
             } else {
@@ -331,6 +350,9 @@ impl Inner {
             stats.cache_hits += hits;
             stats.cache_misses += u64::try_from(missing.texts.len()).unwrap_or(u64::MAX);
         });
+        if let (Some(meter), true) = (meter, hits > 0) {
+            meter.used(Usage { cached_texts: hits, cached_tokens: saved, ..Usage::default() });
+        }
         Ok((rows, missing))
     }
 
@@ -342,15 +364,19 @@ impl Inner {
         missing: Missing,
         until: Duration,
     ) -> Result<(), EmbedError> {
-        let Missing { model, input, texts, keys, rows } = missing;
+        let Missing { model, input, texts, keys, rows, meter } = missing;
         let (mut texts, mut keys) = (texts.into_iter(), keys.into_iter());
         for rows in rows.chunks(REQUEST_TEXTS_MAX) {
+            if meter.as_ref().is_some_and(|meter| !meter.may_call()) {
+                return Err(EmbedError::NotAllowed);
+            }
             let request = Request {
                 model: Arc::clone(&model),
                 input,
                 texts: texts.by_ref().take(rows.len()).collect(),
                 keys: keys.by_ref().take(rows.len()).collect(),
                 deadline: until,
+                meter: meter.clone(),
             };
             let vectors = lane.submit(request).vectors().await;
             let vectors = vectors.map_err(|error| at_row(error, rows))?;

@@ -97,6 +97,9 @@ pub enum EmbedError {
         /// Position of its text in the request, from 0.
         index: usize,
     },
+    /// Whoever pays does not want a provider to be called; see [`Meter::may_call`](crate::Meter).
+    #[error("the embedding provider may not be called")]
+    NotAllowed,
     /// The embedder was closed.
     #[error("the embedder is closed")]
     Closed,

@@ -18,9 +18,11 @@ pub mod http;
 mod lane;
 pub mod local;
 mod local_provider;
+mod meter;
 pub mod model_files;
 mod models;
 mod openai;
+mod prices;
 mod provider;
 mod remote;
 mod resolve;
@@ -36,10 +38,12 @@ pub use config::{
 };
 pub use embedder::{EmbedParts, EmbedStatus, Embedder, LocalSource};
 pub use error::{EmbedError, OpenError};
+pub use meter::{Meter, Metered, Usage};
 pub use models::{
     COHERE_MODEL, DIMENSION_MAX, LOCAL_MODEL, ModelRequest, ModelSpec, ProviderKind,
     UnknownProvider,
 };
+pub use prices::{PRICE_MAX, PriceError, Prices};
 pub use provider::{
     BoxFuture, CallError, InputType, Provider, ProviderAnswer, ProviderLimits, Retry,
 };

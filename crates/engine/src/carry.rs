@@ -196,7 +196,7 @@ impl Inner {
 
     /// What is to be written of some documents.
     async fn embedded_documents(
-        &self,
+        self: &Arc<Self>,
         spec: &LibrarySpec,
         some: Batch,
     ) -> Result<Vec<(Command, Option<crate::handle::Room>)>, EngineError> {
@@ -225,16 +225,13 @@ impl Inner {
     /// Gives documents vectors of this library's or generation's model, in place of any that they
     /// have.
     pub(crate) async fn embed_anew(
-        &self,
+        self: &Arc<Self>,
         spec: &LibrarySpec,
         documents: impl Iterator<Item = &mut Document>,
     ) -> Result<(), EngineError> {
         let mut chunks: Vec<_> = documents.flat_map(|document| &mut document.chunks).collect();
         let texts: Vec<String> = chunks.iter().map(|chunk| chunk.text.clone()).collect();
-        let model = model_of(spec, "")?;
-        let deadline = self.config.embed_deadline;
-        let vectors =
-            self.parts.embedder.embed(&model, InputType::Document, texts, deadline).await?;
+        let vectors = self.embed_texts(spec, "", (InputType::Document, texts)).await?;
         let vectors = vectors.chunks_exact(spec.dimension as usize);
         for (chunk, vector) in chunks.iter_mut().zip(vectors) {
             chunk.embedding = vector.to_vec();
@@ -243,13 +240,12 @@ impl Inner {
     }
 
     async fn of_queries(
-        &self,
+        self: &Arc<Self>,
         side: &Side,
         queries: &[String],
     ) -> Result<Vec<Vec<f32>>, EngineError> {
-        let model = model_of(&side.spec, "/queries")?;
-        let (texts, deadline) = (queries.to_vec(), self.config.embed_deadline);
-        let vectors = self.parts.embedder.embed(&model, InputType::Query, texts, deadline).await?;
+        let texts = (InputType::Query, queries.to_vec());
+        let vectors = self.embed_texts(&side.spec, "/queries", texts).await?;
         Ok(vectors.chunks_exact(side.spec.dimension as usize).map(<[f32]>::to_vec).collect())
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrwdb_embed::Embedder;
+use arrwdb_embed::{Embedder, Prices};
 use arrwdb_log::disk::{Disk, OsDisk};
 use arrwdb_state::{Timestamp, limits};
 
@@ -50,6 +50,10 @@ pub struct EngineConfig {
     pub feed_retention_bytes: u64,
     /// How long jobs that are over are remembered.
     pub job_retention: Duration,
+    /// What embedding costs.
+    pub prices: Prices,
+    /// Days of which costs are told apart.
+    pub cost_days_kept: u32,
     /// Bytes a second at which files are read through to find damage; 0 never reads them.
     pub scrub_bytes_per_second: u64,
     /// Bytes of one file of the log: it is trimmed a file at a time.
@@ -90,6 +94,8 @@ impl EngineConfig {
             feed_retention: Duration::from_hours(7 * 24),
             feed_retention_bytes: 4 << 30,
             job_retention: Duration::from_hours(7 * 24),
+            prices: Prices::default(),
+            cost_days_kept: 400,
             scrub_bytes_per_second: 8 << 20,
             log_file_bytes: Self::LOG_FILE_BYTES,
             disk_free_bytes_min: 256 << 20,

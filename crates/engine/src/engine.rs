@@ -9,8 +9,8 @@ use arrwdb_embed::{EmbedStatus, Embedder, ModelRequest};
 use arrwdb_log::{DirLock, Log, LogStats};
 use arrwdb_state::limits::{DIMENSIONS_MAX, LIBRARY_DESCRIPTION_CHARS_MAX};
 use arrwdb_state::{
-    BatchId, BatchNote, Catalog, CatalogCommand, DocumentId, Generations, LibraryId, LibrarySpec,
-    ModelName, Seq, TenantId, check_library_name,
+    BatchId, BatchNote, BudgetScope, Catalog, CatalogCommand, DocumentId, Generations, LibraryId,
+    LibrarySpec, ModelName, Seq, TenantId, WorkCommand, check_library_name,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -19,13 +19,14 @@ use crate::building::Builder;
 use crate::calibrating::Calibrating;
 use crate::catalog::{self, change};
 use crate::config::{EngineConfig, EngineParts};
+use crate::costs::Ledger;
 use crate::embedding_times::EmbeddingTimes;
 use crate::error::EngineError;
 use crate::generations::Carrying;
 use crate::handle::{Counts, Handle, Handles};
 use crate::held::Held;
 use crate::indexing::check_index;
-use crate::maintenance::Upkeep;
+use crate::maintenance::{LastSnapshot, Upkeep};
 use crate::memory::Gauges;
 use crate::moment::{self, Moment};
 use crate::pool::{BuildPool, Pool};
@@ -112,6 +113,8 @@ pub(crate) struct Inner {
     pub(crate) held: Held,
     /// Up to here every record is in manifests and the catalog's snapshot on disk.
     pub(crate) covered: AtomicU64,
+    /// The catalog snapshot that was written last in this process.
+    pub(crate) last_snapshot: Mutex<LastSnapshot>,
     pub(crate) search_permits: Semaphore,
     /// A permit for each KiB of documents that wait to be durable.
     pub(crate) write_room: Arc<Semaphore>,
@@ -125,6 +128,10 @@ pub(crate) struct Inner {
     pub(crate) embedding_times: EmbeddingTimes,
     /// What is carried from active generations to others.
     pub(crate) carrying: Carrying,
+    /// What embedding cost lately.
+    pub(crate) ledger: Ledger,
+    /// What records that.
+    pub(crate) ledger_task: Tasks,
 }
 
 /// Tasks that are waited for when the engine closes.
@@ -157,6 +164,7 @@ impl Engine {
     pub async fn close(&self) -> Result<(), EngineError> {
         let inner = &self.0;
         inner.upkeep.begin_close();
+        inner.ledger_task.join().await;
         drop(inner.catalog_writer.lock().take());
         inner.work.shut();
         inner.upkeep.close().await;
@@ -323,6 +331,9 @@ impl Engine {
         id: LibraryId,
     ) -> Result<Written<()>, EngineError> {
         let written = self.0.change_catalog(CatalogCommand::Delete { tenant, id }).await?;
+        let scope = BudgetScope { tenant, library: Some(id) };
+        // One that is left behind for want of room is paid from by nobody.
+        drop(self.0.work.ask(WorkCommand::DeleteBudget(scope)));
         Ok(Written { seq: written.seq, value: () })
     }
 

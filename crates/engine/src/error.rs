@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use arrwdb_embed::EmbedError;
 use arrwdb_log::LogError;
-use arrwdb_state::{Damage, DocumentId, JobId, LibraryId, QueryId, Seq, WebhookId, WorkRejection};
+use arrwdb_state::{
+    Damage, DocumentId, JobId, LibraryId, QueryId, ScheduleId, Seq, WebhookId, WorkRejection,
+};
+
+use crate::budgets::BudgetRefusal;
 
 /// Why a request was refused or failed. A refused write changed nothing.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -42,6 +46,21 @@ pub enum EngineError {
     /// The library's embedding models are not in a state in which that can be done.
     #[error("{0}")]
     Generation(String),
+    /// There is no such budget.
+    #[error("there is no such budget")]
+    BudgetNotFound,
+    /// There are as many budgets as there may be.
+    #[error("{0}")]
+    TooManyBudgets(String),
+    /// A budget that is spent refuses further paid embedding.
+    #[error("{0}")]
+    BudgetExceeded(Box<BudgetRefusal>),
+    /// No such schedule.
+    #[error("Schedule {0} not found")]
+    ScheduleNotFound(ScheduleId),
+    /// There are as many schedules as there may be.
+    #[error("{0}")]
+    TooManySchedules(String),
     /// A library with this id exists already.
     #[error("Library {0} exists already")]
     LibraryExists(LibraryId),
@@ -146,12 +165,17 @@ impl From<WorkRejection> for EngineError {
             WorkRejection::JobNotFound(id) => Self::JobNotFound(id),
             WorkRejection::JobState { .. }
             | WorkRejection::JobExists(_)
+            | WorkRejection::ScheduleChanged(_)
             | WorkRejection::Nothing => Self::JobState(detail),
             WorkRejection::JobsFull => {
                 Self::Busy { what: "the queue of jobs", retry_after: RETRY_AFTER }
             }
+            WorkRejection::ScheduleNotFound(id) => Self::ScheduleNotFound(id),
+            WorkRejection::SchedulesFull => Self::TooManySchedules(detail),
             WorkRejection::WebhookNotFound(id) => Self::WebhookNotFound(id),
             WorkRejection::WebhooksFull => Self::TooManyWebhooks(detail),
+            WorkRejection::BudgetNotFound => Self::BudgetNotFound,
+            WorkRejection::BudgetsFull => Self::TooManyBudgets(detail),
         }
     }
 }

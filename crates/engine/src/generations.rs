@@ -266,8 +266,15 @@ impl Engine {
         min_seq: Option<Seq>,
     ) -> Result<LibraryEmbeddings, EngineError> {
         let inner = &self.0;
-        let (spec, ..) = inner.placed(tenant, library, min_seq).await?;
+        let (spec, handle, _since) = inner.placed(tenant, library, min_seq).await?;
         inner.wait_for_catalog(min_seq).await?;
+        if let Some(wanted) = min_seq {
+            inner.wait_for(&handle, wanted).await?;
+        }
+        // Looked at before the catalog and the counts are, so that whatever was published by then is
+        // in them.
+        let published = inner.catalog_unapplied.published_to();
+        let seq = handle.published_to(inner.log.durable()).min(Seq::new(published));
         let catalog = inner.catalog.load_full();
         let vectors = |id: LibraryId, spec: &LibrarySpec| {
             let counts = inner.handle(id).map(|handle| handle.counts()).ok();
@@ -298,7 +305,7 @@ impl Engine {
                 error: inner.carrying.of(library).error.lock().clone(),
             })
         });
-        Ok(LibraryEmbeddings { active, since, other, seq: catalog.applied() })
+        Ok(LibraryEmbeddings { active, since, other, seq })
     }
 
     /// Refuses what [`Engine::begin_generation`] would refuse.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use arrwdb_state::limits::{JOB_PARAMETERS_BYTES_MAX, JOB_RESULT_BYTES_MAX};
+use arrwdb_state::limits::JOB_RESULT_BYTES_MAX;
 use arrwdb_state::{
     DocumentId, Job, JobChange, JobCounts, JobHead, JobId, JobInput, JobKind, JobPriority, JobSpec,
-    JobUnit, LibraryId, Seq, TenantId, Timestamp, Webhook, WebhookId, WorkCommand,
+    JobUnit, LibraryId, ScheduleId, Seq, TenantId, Timestamp, Webhook, WebhookId, WorkCommand,
 };
 use tokio::sync::watch;
 
@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::put::Outcomes;
 use crate::request::{PutDocument, Written};
+use crate::schedules::check_parameters;
 use crate::system::new_uuid;
 
 /// A job to submit.
@@ -45,6 +46,8 @@ pub struct JobFilter {
     pub kind: Option<JobKind>,
     /// About this library.
     pub library: Option<LibraryId>,
+    /// Of this schedule.
+    pub schedule: Option<ScheduleId>,
     /// Older than this one.
     pub before: Option<JobId>,
 }
@@ -67,13 +70,7 @@ impl Engine {
         if let Some(library) = new.library {
             inner.spec(tenant, library, None).await?;
         }
-        if new.parameters.len() > JOB_PARAMETERS_BYTES_MAX {
-            let detail = format!(
-                "the parameters take {} bytes; the limit is {JOB_PARAMETERS_BYTES_MAX}",
-                new.parameters.len()
-            );
-            return Err(EngineError::Invalid { field: String::new(), detail });
-        }
+        check_parameters(&new.parameters)?;
         let NewJob { id, library, kind, priority, parameters, input, retries_max, run_at } = new;
         let spec = JobSpec {
             head: JobHead { id, tenant, library, kind },
@@ -83,6 +80,7 @@ impl Engine {
             retries_max,
             run_at,
             submitted_at: inner.parts.clock.now(),
+            schedule: None,
         };
         let written = inner.change_work(WorkCommand::Submit(spec)).await?;
         Ok(Written { seq: written.seq, value: id })
@@ -120,6 +118,7 @@ impl Engine {
                 && filter.status.is_none_or(|status| job.state.name() == status)
                 && filter.kind.is_none_or(|kind| head.kind == kind)
                 && filter.library.is_none_or(|library| head.library == Some(library))
+                && filter.schedule.is_none_or(|id| job.spec.schedule == Some(id))
                 && filter.before.is_none_or(|before| head.id < before)
         };
         let found =
@@ -211,6 +210,14 @@ impl Engine {
         self.0.work.look(|work| work.unfinished_since(after).cloned().collect())
     }
 
+    /// How many jobs of all tenants wait after they could not be done, and the first `limit` of them.
+    pub fn put_off_jobs(&self, limit: usize) -> (usize, Vec<Arc<Job>>) {
+        self.0.work.look(|work| {
+            let put_off = work.put_off();
+            (put_off.len(), put_off.take(limit).cloned().collect())
+        })
+    }
+
     /// How many jobs of all tenants there are.
     pub fn job_counts(&self) -> JobCounts {
         self.0.work.look(arrwdb_state::Work::counts)
@@ -252,7 +259,7 @@ impl Engine {
     }
 
     /// What is published of jobs and webhooks is true up to here. Asked before it is looked at.
-    fn work_seq(&self) -> Seq {
+    pub(crate) fn work_seq(&self) -> Seq {
         let inner = &self.0;
         Seq::new(inner.log.durable().min(inner.work.unapplied.published_to()))
     }

@@ -18,6 +18,7 @@
 //!   changed.
 
 pub mod backup;
+mod budgets;
 mod building;
 mod calibrating;
 mod carry;
@@ -26,6 +27,7 @@ pub mod check;
 mod checkpoint;
 mod closing;
 mod config;
+mod costs;
 mod embedding_times;
 mod engine;
 mod error;
@@ -50,6 +52,7 @@ mod records;
 mod request;
 mod residence;
 mod retention;
+mod schedules;
 mod scrub;
 mod search;
 mod segment_file;
@@ -65,8 +68,10 @@ pub use arrwdb_embed as embed;
 pub use arrwdb_log as log;
 pub use arrwdb_state as state;
 pub use arrwdb_state::JobCounts;
+pub use budgets::{BudgetRefusal, BudgetStatus, CostGroup, CostQuery, CostReport, NewBudget};
 pub use carry::{Carried, Comparison, Uncarried};
 pub use config::{Clock, EngineConfig, EngineParts, Random};
+pub use costs::{CostFigures, ModelCost};
 pub use embedding_times::{EmbeddingTimes, Histogram};
 pub use engine::{Engine, Health};
 pub use error::EngineError;

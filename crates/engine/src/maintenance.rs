@@ -29,6 +29,9 @@ use crate::scrub::Scrub;
 const QUEUE_MAX: usize = 1024;
 /// How often the clock is sampled, the disk looked at and the log trimmed.
 const TICK: Duration = Duration::from_secs(5);
+/// Bytes of catalog snapshots that are written in a tick, on average: a snapshot with a hundred
+/// thousand jobs is not worth writing every time that one of them changes.
+const SNAPSHOT_BYTES_PER_TICK: u64 = 5 << 20;
 /// A quiet library's records are not left in the log beyond this many bytes of it: its library is
 /// checkpointed so that a start has little more than that to replay.
 const REPLAY_BYTES_MAX: u64 = 256 << 20;
@@ -382,6 +385,21 @@ async fn ease_log(engine: &Arc<Inner>) -> Result<(), EngineError> {
     blocking(move || snapshot_and_trim(&engine, Keep::Retention).map(drop)).await
 }
 
+/// A catalog snapshot that was written.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LastSnapshot {
+    bytes: u64,
+    /// The tick in which it was.
+    tick: u64,
+}
+
+impl LastSnapshot {
+    /// Whether the next one may be written.
+    fn is_paid_off(self, tick: u64) -> bool {
+        tick.saturating_sub(self.tick) >= self.bytes / SNAPSHOT_BYTES_PER_TICK
+    }
+}
+
 /// What is kept of the log beyond what a start needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keep {
@@ -406,13 +424,21 @@ pub(crate) fn snapshot_and_trim(engine: &Inner, keep: Keep) -> Result<TrimReport
     let libraries = handles.values().map(|handle| handle.covered(durable));
     let covered = libraries.min().unwrap_or(durable).min(published_to).min(worked_to).min(durable);
     let before = engine.covered.load(Ordering::SeqCst);
-    if covered > before {
+    let tick = engine.upkeep.now();
+    let is_wanted = keep == Keep::Nothing
+        || engine.upkeep.is_closing()
+        || engine.last_snapshot.lock().is_paid_off(tick);
+    let covered = if covered > before && is_wanted {
         let checkpointed = |id| handles.get(&id).map_or(Seq::START, |handle| handle.checkpointed());
         let work = engine.work.look(Work::clone);
-        engine.store.write_catalog(&catalog.write(&work, checkpointed), Seq::new(covered))?;
+        let snapshot = catalog.write(&work, checkpointed);
+        engine.store.write_catalog(&snapshot, Seq::new(covered))?;
         engine.covered.store(covered, Ordering::SeqCst);
-    }
-    let covered = covered.max(before);
+        *engine.last_snapshot.lock() = LastSnapshot { bytes: snapshot.len() as u64, tick };
+        covered
+    } else {
+        before
+    };
     let expired = match keep {
         Keep::Retention => {
             let expired = |times| {
@@ -440,4 +466,18 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| EngineError::Storage { detail: format!("upkeep stopped: {error}") })?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_snapshot_is_written_seldom_and_a_small_one_whenever_there_is_news() {
+        let written = |megabytes: u64| LastSnapshot { bytes: megabytes << 20, tick: 10 };
+        assert!(LastSnapshot::default().is_paid_off(0));
+        assert!(written(4).is_paid_off(10));
+        assert!(!written(100).is_paid_off(29));
+        assert!(written(100).is_paid_off(30));
+    }
 }

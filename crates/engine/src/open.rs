@@ -23,6 +23,7 @@ use crate::building::{self, Builder};
 use crate::calibrating::{self, Calibrating};
 use crate::catalog;
 use crate::config::{EngineConfig, EngineParts};
+use crate::costs::{self, Ledger};
 use crate::embedding_times::EmbeddingTimes;
 use crate::engine::{Engine, Inner, OPEN_REPORT, Tasks, write_room_kib};
 use crate::error::EngineError;
@@ -117,6 +118,7 @@ fn start(
         catalog_task: Tasks::default(),
         upkeep,
         covered: AtomicU64::new(covered.get()),
+        last_snapshot: Mutex::default(),
         advanced,
         write_room: Arc::new(Semaphore::new(write_room_kib as usize)),
         write_room_kib,
@@ -127,6 +129,8 @@ fn start(
         lock: Mutex::new(Some(lock)),
         embedding_times: EmbeddingTimes::default(),
         carrying: Carrying::default(),
+        ledger: Ledger::default(),
+        ledger_task: Tasks::default(),
     });
     inner.look_at_disk();
     inner.take_libraries(libraries, covered);
@@ -136,6 +140,7 @@ fn start(
     inner.writers.spawn(calibrating::run(inner.clone(), measurements));
     spawn(&inner, (samples, tasks), requests);
     inner.catalog_task.spawn(work::run(inner.clone(), wishes));
+    inner.ledger_task.spawn(costs::run(inner.clone()));
     Ok(Engine(inner))
 }
 

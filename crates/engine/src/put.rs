@@ -1,7 +1,6 @@
 //! Before the log: from what a caller sends to records with ids, times and finished vectors.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrwdb_embed::{InputType, splitter};
 use arrwdb_state::limits::{
@@ -20,7 +19,6 @@ use crate::error::{EngineError, RETRY_AFTER};
 use crate::generations::is_switching;
 use crate::handle::{Handle, Room, WriteDone};
 use crate::request::{Content, PutChunk, PutDocument, PutReceipt, Written};
-use crate::search::model_of;
 use crate::standing::of_library;
 use crate::system::new_uuid;
 
@@ -105,7 +103,7 @@ impl Inner {
 
     /// Records with the vectors of this model, whoever made those that they have.
     async fn made_anew<'a>(
-        &self,
+        self: &Arc<Self>,
         spec: &LibrarySpec,
         records: impl Iterator<Item = &'a Made>,
     ) -> Vec<Made> {
@@ -123,7 +121,7 @@ impl Inner {
     }
 
     async fn with_model(
-        &self,
+        self: &Arc<Self>,
         spec: &LibrarySpec,
         record: &DocumentRecord,
     ) -> Result<DocumentRecord, EngineError> {
@@ -135,7 +133,7 @@ impl Inner {
 
     /// Fills in the vectors that the caller did not supply, in one call to the embedder.
     async fn embed(
-        &self,
+        self: &Arc<Self>,
         spec: &LibrarySpec,
         drafts: &mut [Result<Draft, EngineError>],
     ) -> Result<(), EngineError> {
@@ -149,12 +147,7 @@ impl Inner {
         if texts.is_empty() {
             return Ok(());
         }
-        let model = model_of(spec, "")?;
-        let deadline = self.config.embed_deadline;
-        let (count, started) = (texts.len(), Instant::now());
-        let vectors =
-            self.parts.embedder.embed(&model, InputType::Document, texts, deadline).await?;
-        self.embedding_times.took(count, started.elapsed());
+        let vectors = self.embed_texts(spec, "", (InputType::Document, texts)).await?;
         let mut vectors = vectors.chunks_exact(spec.dimension as usize);
         for draft in drafts.iter_mut().flatten() {
             for chunk in draft.0.chunks.iter_mut().filter(|chunk| chunk.embedding.is_empty()) {

@@ -73,7 +73,7 @@ impl Inner {
 
     /// The query as a vector of the library's dimension, a unit vector for cosine.
     pub(crate) async fn query_numbers(
-        &self,
+        self: &Arc<Self>,
         spec: &Arc<LibrarySpec>,
         query: Query,
     ) -> Result<Vec<f32>, EngineError> {
@@ -102,7 +102,7 @@ impl Inner {
 impl Inner {
     /// The vector of a query's text, as the library's model gives it.
     pub(crate) async fn embedded(
-        &self,
+        self: &Arc<Self>,
         spec: &LibrarySpec,
         text: String,
     ) -> Result<Vec<f32>, EngineError> {
@@ -122,13 +122,7 @@ impl Inner {
                 detail: "the query is blank".into(),
             });
         }
-        let model = model_of(spec, "/query")?;
-        let deadline = self.config.embed_deadline;
-        let started = Instant::now();
-        let embedder = &self.parts.embedder;
-        let vector = embedder.embed(&model, InputType::Query, vec![text], deadline).await?;
-        self.embedding_times.took(1, started.elapsed());
-        Ok(vector)
+        self.embed_texts(spec, "/query", (InputType::Query, vec![text])).await
     }
 }
 

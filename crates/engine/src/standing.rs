@@ -483,7 +483,7 @@ impl Inner {
     /// The text of a query, if it has one, and its vector as it is kept: the caller's own, or that
     /// of the text as a search uses it.
     async fn standing_vector(
-        &self,
+        self: &Arc<Self>,
         spec: &Arc<LibrarySpec>,
         query: Query,
     ) -> Result<(Option<String>, Vec<f32>), EngineError> {

@@ -1,4 +1,4 @@
-//! The only writer of the stream of work: jobs and webhooks.
+//! The only writer of the stream of work: jobs, webhooks, costs.
 //!
 //! As a library's writer it decides on what it believes, which runs ahead of what is published by
 //! the records that are not durable yet, and answers nothing before what that saw is durable (N1).
@@ -161,6 +161,8 @@ pub(crate) async fn run(engine: Arc<Inner>, mut requests: mpsc::Receiver<Request
     let mut guess = Guess { work, in_flight: VecDeque::new(), broken: false };
     let mut taken = Vec::new();
     let mut open = true;
+    // What the last run did not come to.
+    tell_budgets(&engine, &mut guess);
     while open || !guess.in_flight.is_empty() {
         if guess.broken && guess.in_flight.is_empty() {
             guess.work = engine.work.look(Work::clone);
@@ -200,7 +202,24 @@ fn decide(engine: &Inner, guess: &mut Guess, request: Request) {
             Err(error) => (Err(error), None),
         },
     };
+    let spent = record.as_ref().is_some_and(|record| {
+        matches!(record.entry, WorkEntry::UsageRecorded { .. } | WorkEntry::BudgetSet { .. })
+    });
     guess.in_flight.push_back(InFlight { reply, answer, record });
+    if spent {
+        tell_budgets(engine, guess);
+    }
+}
+
+/// Has the log say which percentages of which budgets are reached. What finds no room now is said
+/// with the next change.
+fn tell_budgets(engine: &Inner, guess: &mut Guess) {
+    let now = engine.parts.clock.now();
+    while let Ok(entry) = guess.work.decide(WorkCommand::TellBudget, now) {
+        let Ok(record) = append(engine, guess, entry) else { return };
+        let answer = Ok(Written { seq: record.seq, value: () });
+        guess.in_flight.push_back(InFlight { reply: None, answer, record: Some(record) });
+    }
 }
 
 fn append(engine: &Inner, guess: &mut Guess, entry: WorkEntry) -> Result<Record, EngineError> {

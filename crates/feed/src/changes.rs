@@ -14,6 +14,7 @@ use arrwdb_engine::state::{
 
 use bytes::Bytes;
 
+use crate::cost_event::CostData;
 use crate::event::{Changes, ChunkData, DocumentData, EventData, PassageData};
 use crate::job_event::JobData;
 
@@ -65,6 +66,12 @@ pub(crate) fn of_catalog(
 
 /// The events of a record of work; `None` if there are none.
 pub(crate) fn of_work(seq: Seq, entry: &WorkEntry) -> Option<Changes> {
+    if let WorkEntry::BudgetCrossed(crossed) = entry {
+        let data = CostData::of(entry).into_iter().map(EventData::Cost).collect::<Vec<_>>();
+        let scope = crossed.terms.scope;
+        let place = (scope.library, scope.tenant);
+        return (!data.is_empty()).then(|| changes(seq, place, entry.at(), data));
+    }
     let job = JobData::of(entry)?;
     let place = (job.head.library, job.head.tenant);
     Some(changes(seq, place, entry.at(), vec![EventData::Job(Box::new(job))]))

@@ -9,6 +9,7 @@ use arrwdb_engine::state::{
     BatchNote, ChunkId, DocumentId, LibraryId, QueryId, Seq, TenantId, Timestamp,
 };
 
+use crate::cost_event::CostData;
 use crate::event_type::{EventType, EventTypes};
 use crate::job_event::JobData;
 use crate::json;
@@ -256,6 +257,8 @@ pub enum EventData {
     Batch(BatchNote),
     /// Something became of a job.
     Job(Box<JobData>),
+    /// Spending reached a percentage of a budget.
+    Cost(CostData),
     /// A new passage is within the threshold of a standing query.
     QueryMatched {
         /// Which query.
@@ -326,6 +329,7 @@ impl EventData {
             },
             Self::QueryMatched { .. } => EventType::QueryMatched,
             Self::Job(job) => job.event_type(),
+            Self::Cost(cost) => cost.event_type(),
         }
     }
 
@@ -346,6 +350,7 @@ impl EventData {
                 query_name.len() + passage.passage.len() + size_of::<PassageData>()
             }
             Self::Job(job) => job.text_bytes(),
+            Self::Cost(_) => CostData::text_bytes(),
             Self::ChunkAdded(_)
             | Self::ChunkDeleted(_)
             | Self::IndexRebuilt { .. }
@@ -402,6 +407,7 @@ impl EventData {
             }
             Self::Batch(note) => visit_batch(note, see),
             Self::Job(job) => job.visit(see),
+            Self::Cost(cost) => cost.visit(see),
             Self::QueryMatched { query_id, query_name, distance, passage } => {
                 see("query_id", Value::Id(query_id));
                 see("query_name", Value::Text(query_name));

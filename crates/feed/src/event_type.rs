@@ -48,11 +48,15 @@ pub enum EventType {
     JobFailed,
     /// `job.cancelled`
     JobCancelled,
+    /// `cost.threshold_reached`
+    CostThresholdReached,
+    /// `cost.budget_exceeded`
+    CostBudgetExceeded,
 }
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::LibraryCreated,
         Self::LibraryUpdated,
         Self::LibraryDeleted,
@@ -75,6 +79,8 @@ impl EventType {
         Self::JobCompleted,
         Self::JobFailed,
         Self::JobCancelled,
+        Self::CostThresholdReached,
+        Self::CostBudgetExceeded,
     ];
 
     /// Its name: the family, a dot, what happened.
@@ -102,6 +108,8 @@ impl EventType {
             Self::JobCompleted => "job.completed",
             Self::JobFailed => "job.failed",
             Self::JobCancelled => "job.cancelled",
+            Self::CostThresholdReached => "cost.threshold_reached",
+            Self::CostBudgetExceeded => "cost.budget_exceeded",
         }
     }
 

@@ -45,7 +45,13 @@ impl JobData {
             }
             WorkEntry::JobsForgotten { .. }
             | WorkEntry::WebhookPut(_)
-            | WorkEntry::WebhookDeleted { .. } => None,
+            | WorkEntry::WebhookDeleted { .. }
+            | WorkEntry::UsageRecorded { .. }
+            | WorkEntry::BudgetSet { .. }
+            | WorkEntry::BudgetDeleted { .. }
+            | WorkEntry::BudgetCrossed(_)
+            | WorkEntry::SchedulePut(_)
+            | WorkEntry::ScheduleDeleted { .. } => None,
         }
     }
 

@@ -5,9 +5,11 @@
 //! told, so a stop at any moment leaves it where it was: one that was worked on goes on at the next
 //! start, after the last unit that is in the log.
 
+mod cron;
 mod done;
 mod queue;
 mod run;
+mod schedule;
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -21,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
+pub use self::cron::{Cron, CronError};
 pub use self::done::DoneUnits;
 use self::queue::Queue;
 pub use self::run::{Halt, JobRun};
@@ -185,6 +188,7 @@ impl Jobs {
         let shared = &jobs.0;
         let mut tasks = shared.tasks.lock().await;
         tasks.spawn(shared.clone().follow());
+        tasks.spawn(shared.clone().keep_schedules());
         for _worker in 0..shared.config.workers.max(1) {
             tasks.spawn(shared.clone().work());
         }

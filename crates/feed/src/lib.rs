@@ -24,6 +24,7 @@
 //!   both have the same documents, as far as nothing was written later.
 
 mod changes;
+mod cost_event;
 mod cursor;
 mod error;
 mod event;
@@ -41,6 +42,7 @@ mod stats;
 mod subscription;
 mod webhooks;
 
+pub use cost_event::CostData;
 pub use cursor::Cursor;
 pub use error::FeedError;
 pub use event::{
@@ -52,8 +54,8 @@ pub use feed::{Feed, FeedConfig};
 pub use filter::Filter;
 pub use job_event::{JobData, JobEvent};
 pub use jobs::{
-    DoneUnits, Halt, JobRun, Jobs, JobsConfig, JobsStats, LiveProgress, Perform, Performed,
-    Performing,
+    Cron, CronError, DoneUnits, Halt, JobRun, Jobs, JobsConfig, JobsStats, LiveProgress, Perform,
+    Performed, Performing,
 };
 pub use mirror::Mirror;
 pub use standing::{Matcher, MatcherStats};

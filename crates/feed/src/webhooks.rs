@@ -601,14 +601,7 @@ impl Shared {
 }
 
 /// Names that are subscribed to in vain: of what the original's list has and nothing tells of.
-const SILENT: [&str; 6] = [
-    "cost.*",
-    "cost.threshold_reached",
-    "cost.budget_exceeded",
-    "search.*",
-    "search.completed",
-    "search.performed",
-];
+const SILENT: [&str; 3] = ["search.*", "search.completed", "search.performed"];
 
 /// What names mean, those included that nothing happens of.
 fn types_of<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<EventTypes, UnknownEventType> {

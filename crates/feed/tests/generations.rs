@@ -292,7 +292,7 @@ async fn a_library_with_standing_queries_or_a_second_generation_is_refused() {
 
 /// Writes of many, while the model changes again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn n5_writes_that_come_at_a_switch_are_made_anew_and_none_is_lost() {
+async fn writes_that_come_at_a_switch_are_made_anew_and_none_is_lost() {
     const WRITERS: u64 = 4;
     let disk = MemoryDisk::new();
     let engine = open(&disk).await;

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arrwdb_engine::embed::Prices;
 use arrwdb_engine::embed::local::Precision;
 
 pub use flags::{add_flags, read_flags};
@@ -210,6 +211,10 @@ pub struct EmbeddingConfig {
     pub timeout: Duration,
     /// Size of the cache on disk; 0 keeps none.
     pub cache_bytes: u64,
+    /// What embedding costs.
+    pub prices: Prices,
+    /// Days of which costs are told apart.
+    pub cost_days_kept: u32,
     /// Key of Cohere.
     pub cohere_api_key: Option<Secret>,
     /// Where Cohere is.
@@ -498,7 +503,7 @@ impl Check<'_> {
             cors: self.switch("CORS_ENABLED").is_on().then(|| self.cors()),
             surface: self.surface(),
             rates: self.switch("RATE_LIMIT_ENABLED").is_on().then(|| self.rates()),
-            embedding: self.embedding(),
+            embedding: EmbeddingConfig { prices: self.prices(), ..self.embedding() },
             events: EventConfig {
                 streams_max: self.lasting().0,
                 heartbeat: self.seconds("EVENT_HEARTBEAT_SECONDS"),
@@ -658,6 +663,18 @@ impl Check<'_> {
         }
     }
 
+    fn prices(&mut self) -> Prices {
+        let mut prices = Prices::default();
+        for text in self.list("EMBEDDING_PRICES") {
+            if let (Err(error), Some(variable)) =
+                (prices.set(&text), Variable::find("EMBEDDING_PRICES"))
+            {
+                self.refuse(variable, error.to_string());
+            }
+        }
+        prices
+    }
+
     fn embedding(&self) -> EmbeddingConfig {
         let openai_url_written = match self.written("OPENAI_BASE_URL").1 {
             Origin::Default => Switch::Off,
@@ -677,6 +694,8 @@ impl Check<'_> {
             threads: self.size_opt("EMBEDDING_THREADS"),
             timeout: self.seconds("EMBEDDING_TIMEOUT_SECONDS"),
             cache_bytes: self.whole("EMBEDDING_CACHE_BYTES"),
+            prices: Prices::default(),
+            cost_days_kept: u32::try_from(self.whole("COST_RETENTION_DAYS")).unwrap_or(u32::MAX),
             cohere_api_key: self.secret("COHERE_API_KEY"),
             cohere_url: self.text("CO_API_URL"),
             openai_api_key: self.secret("OPENAI_API_KEY"),

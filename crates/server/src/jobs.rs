@@ -31,6 +31,8 @@ use crate::problem::Problem;
 
 /// How long a job waits that has to wait for something else.
 const LATER: Duration = Duration::from_secs(5);
+/// How long one waits whose budget is spent: each look is a record of the log.
+const BUDGET_LATER: Duration = Duration::from_secs(15);
 /// Refused units that a result names.
 const ERRORS_SHOWN: usize = 20;
 /// Characters of such an error.
@@ -138,6 +140,8 @@ impl From<EngineError> for Unable {
                 | EmbedError::WrongDimension { .. }
                 | EmbedError::Deadline { .. },
             ) => Self::Later(text, LATER),
+            // Until somebody raises it, or it begins anew.
+            EngineError::BudgetExceeded(_) => Self::Later(text, BUDGET_LATER),
             EngineError::Storage { .. }
             | EngineError::SeqNotReached { .. }
             | EngineError::Embedding(_) => Self::Again(text),
@@ -153,6 +157,10 @@ impl From<EngineError> for Unable {
             | EngineError::JobState(_)
             | EngineError::WebhookNotFound(_)
             | EngineError::TooManyWebhooks(_)
+            | EngineError::BudgetNotFound
+            | EngineError::TooManyBudgets(_)
+            | EngineError::ScheduleNotFound(_)
+            | EngineError::TooManySchedules(_)
             | EngineError::LibraryExists(_)
             | EngineError::Generation(_)
             | EngineError::Invalid { .. }

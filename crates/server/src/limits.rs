@@ -189,10 +189,17 @@ pub(crate) const JOB_RETRIES_MAX: u32 = 10;
 /// How often exports that have expired are looked for.
 pub(crate) const EXPORTS_LOOK: Duration = Duration::from_mins(10);
 
+/// Rows of costs of one page.
+pub(crate) const COST_PAGE_MAX: u64 = 1000;
+/// The same where none is asked for.
+pub(crate) const COST_PAGE_DEFAULT: u64 = 100;
+
 /// Webhooks, deliveries or dead letters of one page.
 pub(crate) const WEBHOOK_PAGE_MAX: u64 = 100;
 /// The same where none is asked for.
 pub(crate) const WEBHOOK_PAGE_DEFAULT: u64 = 50;
+/// Characters of the name of a schedule.
+pub(crate) const SCHEDULE_NAME_CHARS_MAX: usize = 255;
 /// Names of events that one webhook may list.
 pub(crate) const WEBHOOK_EVENTS_MAX: usize = 64;
 /// Characters of the description of a webhook.

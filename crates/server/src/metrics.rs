@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use arrwdb_engine::state::LibraryId;
-use arrwdb_engine::{Histogram, LibraryOverview, PutReceipt};
+use arrwdb_engine::{CostFigures, Histogram, LibraryOverview, ModelCost, PutReceipt};
 use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use http::{HeaderMap, Method, header};
@@ -172,8 +172,10 @@ impl Metrics {
             event_gauges(app);
             matching_gauges(app);
             socket_gauges(app);
+            job_gauges(app);
             webhook_gauges(app);
             embedding_gauges(app);
+            cost_gauges(app);
             for overview in libraries.iter().take(LIBRARY_LABELS_MAX) {
                 library_gauges(overview);
             }
@@ -308,6 +310,25 @@ fn matching_gauges(app: &App) {
     metrics::counter!("arrwdb_standing_query_lost_total").absolute(stats.lost);
 }
 
+/// What background jobs do.
+fn job_gauges(app: &App) {
+    let counts = app.engine().job_counts();
+    for (status, count) in [
+        ("pending", counts.pending),
+        ("running", counts.running),
+        ("completed", counts.completed),
+        ("failed", counts.failed),
+        ("cancelled", counts.cancelled),
+    ] {
+        metrics::gauge!("arrwdb_jobs", vec![Label::new("status", status)]).set(count as f64);
+    }
+    gauge("arrwdb_jobs_put_off", app.engine().put_off_jobs(0).0 as u64);
+    let Some(stats) = app.jobs().map(arrwdb_feed::Jobs::stats) else { return };
+    gauge("arrwdb_job_queue_ok", u64::from(stats.running));
+    metrics::counter!("arrwdb_jobs_taken_total").absolute(stats.taken);
+    metrics::counter!("arrwdb_jobs_retried_total").absolute(stats.retried);
+}
+
 /// What webhooks do.
 fn webhook_gauges(app: &App) {
     let stats = app.webhooks().stats();
@@ -354,6 +375,19 @@ fn embedding_gauges(app: &App) {
         metrics::gauge!("arrwdb_embedding_call_seconds_total", labels)
             .set(stats.time.as_secs_f64());
     }
+}
+
+/// What embedding cost since the start, in dollars.
+fn cost_gauges(app: &App) {
+    let CostFigures { models, refusals, unrecorded } = app.engine().costs_since_start();
+    gauge("arrwdb_costs_unrecorded_rows", unrecorded);
+    for ModelCost { provider, model, used } in models {
+        let labels = vec![Label::new("provider", provider), Label::new("model", model)];
+        // Counters of this exporter are whole numbers.
+        metrics::gauge!("arrwdb_embedding_cost_usd_total", labels.clone()).set(used.cost.dollars());
+        metrics::gauge!("arrwdb_embedding_saved_usd_total", labels).set(used.saved.dollars());
+    }
+    metrics::counter!("arrwdb_budget_refusals_total").absolute(refusals);
 }
 
 fn library_gauges(overview: &LibraryOverview) {

@@ -103,6 +103,7 @@ impl IntoResponses for ReadErrors {
         responses(&[
             &problem::INVALID_REQUEST,
             &problem::INVALID_VECTOR,
+            &problem::BUDGET_EXCEEDED,
             &problem::LIBRARY_NOT_FOUND,
             &problem::DOCUMENT_NOT_FOUND,
             &problem::STANDING_QUERY_NOT_FOUND,
@@ -175,6 +176,7 @@ impl IntoResponses for WriteErrors {
         responses(&[
             &problem::INVALID_REQUEST,
             &problem::INVALID_VECTOR,
+            &problem::BUDGET_EXCEEDED,
             &problem::LIBRARY_NOT_FOUND,
             &problem::DOCUMENT_NOT_FOUND,
             &problem::BODY_TIMEOUT,

@@ -8,14 +8,15 @@
 
 use std::time::Duration;
 
-use arrwdb_engine::EngineError;
 use arrwdb_engine::embed::EmbedError;
+use arrwdb_engine::{BudgetStatus, EngineError};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::json::{Fault, Rule, SyntaxError};
+use crate::routes::rfc3339;
 
 /// One kind of error: what stays the same whenever it happens.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ kinds! {
         "The request is addressed to a host name that is not in ALLOWED_HOSTS.";
     JOB_STATE = "job-state", 400, "Job state", "JobStateError",
         "The job is not in a state in which that can be done; it may be over already.";
+    BUDGET_EXCEEDED = "budget-exceeded", 402, "Budget exceeded", "BudgetExceededError",
+        "A budget for embedding is spent and refuses further paid texts (refuse). Nothing was written. Raise it with PUT /v1/costs/budget, wait until renews_at, or send vectors of your own; texts whose vectors are cached, and the local model, are never refused.";
     FORBIDDEN_ORIGIN = "forbidden-origin", 403, "Forbidden origin", "OriginError",
         "A page of another origin asked for a WebSocket, and CORS_ORIGINS does not name that origin.";
     NOT_FOUND = "not-found", 404, "Not Found", "NotFoundError",
@@ -75,6 +78,10 @@ kinds! {
         "There is no job of this id: it never was, or it was over so long ago that it is forgotten (JOB_RETENTION_SECONDS).";
     WEBHOOK_NOT_FOUND = "webhook-not-found", 404, "Webhook not found", "WebhookNotFoundError",
         "There is no webhook of this id.";
+    BUDGET_NOT_FOUND = "budget-not-found", 404, "Budget not found", "BudgetNotFoundError",
+        "There is no budget of this library, or none of all libraries together.";
+    SCHEDULE_NOT_FOUND = "schedule-not-found", 404, "Schedule not found", "ScheduleNotFoundError",
+        "There is no schedule of this id.";
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, "Method Not Allowed", "MethodNotAllowedError",
         "The path exists, but not for this method; the header Allow lists those that it has.";
     BODY_TIMEOUT = "body-timeout", 408, "Request body timed out", "RequestTimeoutError",
@@ -91,6 +98,10 @@ kinds! {
         "There are as many webhooks as there may be. Delete one first.";
     EMBEDDING_STATE = "embedding-state", 409, "Embedding model state", "EmbeddingStateError",
         "The library's embedding models are not in a state in which that can be done; detail says what is in the way.";
+    TOO_MANY_BUDGETS = "too-many-budgets", 409, "Too many budgets", "TooManyBudgetsError",
+        "There are as many budgets as there may be. Delete some first.";
+    TOO_MANY_SCHEDULES = "too-many-schedules", 409, "Too many schedules", "TooManySchedulesError",
+        "There are as many schedules of jobs as there may be. Delete one first.";
     WEBHOOK_STATE = "webhook-state", 409, "Webhook state", "WebhookStateError",
         "The webhook is not in a state in which that can be done; detail says what is in the way.";
     NO_BACKUP_TARGET = "no-backup-target", 409, "No place for backups", "BackupTargetError",
@@ -320,6 +331,20 @@ impl From<EngineError> for Problem {
             EngineError::JobState(_) => Self::new(&JOB_STATE, text),
             EngineError::WebhookNotFound(_) => Self::new(&WEBHOOK_NOT_FOUND, text),
             EngineError::TooManyWebhooks(_) => Self::new(&TOO_MANY_WEBHOOKS, text),
+            EngineError::BudgetNotFound => Self::new(&BUDGET_NOT_FOUND, text),
+            EngineError::TooManyBudgets(_) => Self::new(&TOO_MANY_BUDGETS, text),
+            EngineError::BudgetExceeded(refusal) => {
+                let BudgetStatus { terms, spent, renews_at, .. } = &refusal.0;
+                let library = terms.scope.library.map(|library| library.to_string());
+                Self::new(&BUDGET_EXCEEDED, text)
+                    .with("library_id", library)
+                    .with("period", terms.period.name())
+                    .with("amount_usd", terms.amount.dollars())
+                    .with("spent_usd", spent.dollars())
+                    .with("renews_at", renews_at.map(rfc3339))
+            }
+            EngineError::ScheduleNotFound(_) => Self::new(&SCHEDULE_NOT_FOUND, text),
+            EngineError::TooManySchedules(_) => Self::new(&TOO_MANY_SCHEDULES, text),
             EngineError::Invalid { field, detail } => Self::field(field, detail),
             EngineError::Blank { field, detail } => Self::at(&INVALID_REQUEST, field, detail),
             EngineError::Vector { field, detail } => Self::at(&INVALID_VECTOR, field, detail),
@@ -364,6 +389,7 @@ impl From<EmbedError> for Problem {
             | EmbedError::Provider { .. }
             | EmbedError::WrongDimension { .. }
             | EmbedError::NotFinite { .. }
+            | EmbedError::NotAllowed
             | EmbedError::Closed => Self::new(&EMBEDDING, text),
         }
     }

@@ -3,6 +3,7 @@
 mod admin;
 mod answers;
 mod batches;
+mod costs;
 mod documents;
 mod embeddings;
 mod events;
@@ -17,6 +18,8 @@ mod libraries;
 mod metrics;
 mod requests;
 mod root;
+mod schedule_requests;
+mod schedules;
 mod search;
 mod search_requests;
 mod socket;
@@ -91,6 +94,8 @@ fn plain_api() -> OpenApiRouter<App> {
         .merge(index::routes())
         .merge(embeddings::routes())
         .merge(jobs::routes())
+        .merge(costs::routes())
+        .merge(schedules::routes())
         .merge(events::routes())
         .merge(socket::routes())
 }

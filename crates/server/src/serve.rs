@@ -207,6 +207,8 @@ async fn open_engine(config: &Config, parts: EngineParts) -> Result<Engine, Serv
         feed_retention: storage.feed_retention,
         feed_retention_bytes: storage.feed_retention_bytes,
         job_retention: config.jobs.retention,
+        prices: config.embedding.prices.clone(),
+        cost_days_kept: config.embedding.cost_days_kept,
         log_file_bytes: EngineConfig::LOG_FILE_BYTES,
         disk_free_bytes_min: storage.disk_free_bytes_min,
         documents_per_library_max: storage.documents_per_library_max,

@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use arrwdb_engine::log::memory::{MemoryDisk, NameOrder};
-use arrwdb_engine::{Engine, EngineConfig};
+use arrwdb_engine::{Engine, EngineConfig, EngineError};
 
 use crate::check::{Failure, TENANT, compare};
 use crate::history::Step;
@@ -143,14 +143,27 @@ async fn write(
 ) -> Result<(), Failure> {
     for step in steps {
         begun.fetch_add(1, Ordering::SeqCst);
-        if let Step::Put { slot, documents, version } = step {
+        // A checkpoint stands still while its sync is looked at, and writes fill its backlog.
+        while let Err(error) = write_one(engine, model, step).await {
+            let EngineError::Busy { retry_after, .. } = error else { return Err(error.into()) };
+            world::pass(retry_after).await;
+        }
+        done.fetch_add(1, Ordering::SeqCst);
+    }
+    Ok(())
+}
+
+async fn write_one(engine: &Engine, model: &Model, step: &Step) -> Result<(), EngineError> {
+    match step {
+        Step::Put { slot, documents, version } => {
             let batch = documents.iter().map(|n| document(*slot, *n, *version)).collect();
             engine.put_documents(TENANT, model.libraries[slot].id, batch).await?;
-        } else if let Step::Delete { slot, documents } = step {
+        }
+        Step::Delete { slot, documents } => {
             let ids = documents.iter().map(|n| id(*n)).collect();
             engine.delete_documents(TENANT, model.libraries[slot].id, ids).await?;
         }
-        done.fetch_add(1, Ordering::SeqCst);
+        _ => {}
     }
     Ok(())
 }

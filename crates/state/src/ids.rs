@@ -96,6 +96,10 @@ uuid_newtype! {
     /// A webhook.
     WebhookId, "webhook id"
 }
+uuid_newtype! {
+    /// A schedule of jobs.
+    ScheduleId, "schedule id"
+}
 
 /// The version that the ids of companions have; those that the server makes have version 7.
 const COMPANION_VERSION: u8 = 0x80;

@@ -56,8 +56,8 @@ pub use entry::{
 pub use filter::{FilterFault, MetadataFilter};
 pub use generations::{Generations, OtherGeneration, Stage};
 pub use ids::{
-    ChunkId, DocumentId, JobId, LibraryId, ParseIdError, QueryId, Seq, TenantId, Timestamp,
-    WebhookId,
+    ChunkId, DocumentId, JobId, LibraryId, ParseIdError, QueryId, ScheduleId, Seq, TenantId,
+    Timestamp, WebhookId,
 };
 pub use layout::MemoryMerge;
 pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
@@ -78,7 +78,8 @@ pub use transition::{Command, Decision, Fate, Rejection};
 pub use verify::Inconsistency;
 pub use view::{SegmentView, View};
 pub use work::{
-    Job, JobChange, JobCounts, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority,
-    JobProgress, JobSpec, JobState, JobUnit, SealedSecret, Webhook, WebhookStatus, Work,
-    WorkCommand, WorkEntry, WorkRejection,
+    Budget, BudgetCrossed, BudgetPeriod, BudgetScope, BudgetTerms, Costs, Day, Job, JobChange,
+    JobCounts, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority, JobProgress, JobSpec,
+    JobState, JobUnit, LastRun, Money, Schedule, Scheduled, SealedSecret, Spending, UsageKey,
+    UsageRow, Used, Webhook, WebhookStatus, Work, WorkCommand, WorkEntry, WorkRejection,
 };

@@ -58,6 +58,19 @@ pub const WEBHOOKS_MAX: usize = 1000;
 /// Changes of a library's embedding model that are remembered, so that followers are told what was
 /// written before them: each takes 24 bytes of the catalog.
 pub const GENERATION_SWITCHES_MAX: usize = 64;
+/// Rows of what embedding cost, of all tenants: beyond, the libraries of the oldest days are summed
+/// up, then the oldest days. Each takes about 250 bytes of memory, twice.
+pub const COST_ROWS_MAX: usize = 50_000;
+/// Such rows that one record adds.
+pub const USAGE_ROWS_PER_RECORD_MAX: usize = 16_384;
+/// Budgets of all tenants: all are looked at when something was spent.
+pub const BUDGETS_MAX: usize = 10_000;
+/// Percentages of one budget at which somebody is told.
+pub const BUDGET_THRESHOLDS_MAX: usize = 10;
+/// The largest budget, in dollars: sums of money stop at 18 million.
+pub const BUDGET_DOLLARS_MAX: u64 = 10_000_000;
+/// Schedules of all tenants: each has a job that waits.
+pub const SCHEDULES_MAX: usize = 1000;
 /// Rows of one segment: positions are 32 bits, and merges stop well before.
 pub const SEGMENT_ROWS_MAX: u32 = 1 << 30;
 

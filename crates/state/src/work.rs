@@ -3,36 +3,35 @@
 //!
 //! Unlike a library's view it is changed in place: there is one of it, its readers copy out what
 //! they ask for, and nothing in it is large.
-//!
-//! A snapshot of it is `text "arrwork" | u32 version = 1 | u64 applied | u32 n | n * job | u32 n |
-//! n * webhook`, with a CRC32C of all of that behind it. A job is what its submission says, then
-//! `u64 submitted | u64 changed | u32 retries | time? started at | progress | text? error | u8 state`,
-//! and of a state that says more, that: of one that waits `time? not before`, of one that is worked
-//! on `u8 cancelling`, of one that is over `i64 at` and what its end says.
 
+mod budget;
+mod cost;
+mod decide;
 mod entry;
 mod job;
+mod schedule;
+mod snapshot;
+mod spending;
 mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use self::budget::{Budget, BudgetCrossed, BudgetPeriod, BudgetScope, BudgetTerms};
+pub use self::cost::{Costs, Day, Money, UsageKey, UsageRow, Used};
+pub use self::decide::{WorkCommand, WorkRejection};
 pub use self::entry::WorkEntry;
 pub use self::job::{
     Job, JobChange, JobCounts, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority,
     JobProgress, JobSpec, JobState, JobUnit,
 };
-use self::job::{read_time_option, write_time_option};
+use self::schedule::Schedules;
+pub use self::schedule::{LastRun, Schedule, Scheduled};
+pub use self::spending::Spending;
 pub use self::webhook::{SealedSecret, Webhook, WebhookStatus};
-use crate::catalog::{seal, unseal};
-use crate::codec::{DecodeError, Reader, Writer};
-use crate::ids::{JobId, Seq, TenantId, Timestamp, WebhookId};
-use crate::limits::{JOBS_UNFINISHED_BYTES_MAX, JOBS_UNFINISHED_MAX, WEBHOOKS_MAX};
+use crate::ids::{JobId, ScheduleId, Seq, TenantId, Timestamp, WebhookId};
 
-const MAGIC: &str = "arrwork";
-const VERSION: u32 = 1;
-
-/// Every job and webhook.
+/// Every job, schedule and webhook, what embedding cost, and the budgets for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Work {
     applied: Seq,
@@ -40,75 +39,16 @@ pub struct Work {
     /// Jobs that are not over, by the last record about each.
     unfinished: BTreeMap<Seq, JobId>,
     unfinished_bytes: u64,
+    /// Of these, those that wait after they could not be done.
+    put_off: BTreeSet<JobId>,
     /// Jobs that are over, those that ended longest ago first.
     finished: BTreeSet<(Timestamp, JobId)>,
     finished_bytes: u64,
     counts: JobCounts,
     webhooks: BTreeMap<WebhookId, Arc<Webhook>>,
+    schedules: Schedules,
+    spending: Spending,
 }
-
-/// A wish of the stream of work.
-#[derive(Debug, Clone)]
-pub enum WorkCommand {
-    /// Do this in the background.
-    Submit(JobSpec),
-    /// Said by who works: something became of a job.
-    Change(JobId, JobChange),
-    /// Do not do it any more, or stop.
-    Cancel(TenantId, JobId),
-    /// Do not remember those that ended longest ago: those over the number, those over so many
-    /// bytes, those that ended before the time; a bounded number of them.
-    Forget {
-        /// How many are remembered.
-        keep: usize,
-        /// Bytes of them that are remembered.
-        keep_bytes: u64,
-        /// Those that ended since then are remembered.
-        ended_since: Timestamp,
-    },
-    /// A webhook is so, whether it is new or not.
-    PutWebhook(Webhook),
-    /// A webhook is not wanted any more.
-    DeleteWebhook(TenantId, WebhookId),
-}
-
-/// Why a wish of the stream of work is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WorkRejection {
-    /// There is one with this id.
-    #[error("Job {0} exists already")]
-    JobExists(JobId),
-    /// There is no such job of this tenant.
-    #[error("Job {0} not found")]
-    JobNotFound(JobId),
-    /// It is not in a state in which that can be done.
-    #[error("Job {job} cannot be {wish} (status: {status})")]
-    JobState {
-        /// Which one.
-        job: JobId,
-        /// What it cannot be.
-        wish: &'static str,
-        /// Its state.
-        status: &'static str,
-    },
-    /// As many jobs wait as may.
-    #[error(
-        "as many jobs wait as may: {JOBS_UNFINISHED_MAX}, or {JOBS_UNFINISHED_BYTES_MAX} bytes of their parameters"
-    )]
-    JobsFull,
-    /// There is no such webhook of this tenant.
-    #[error("Webhook {0} not found")]
-    WebhookNotFound(WebhookId),
-    /// There are as many webhooks as there may be.
-    #[error("there are {WEBHOOKS_MAX} webhooks, which is the limit")]
-    WebhooksFull,
-    /// There is nothing to do.
-    #[error("nothing to do")]
-    Nothing,
-}
-
-/// Jobs that one record makes forgotten, at most.
-const FORGET_MAX: usize = 1000;
 
 impl Work {
     /// The last record applied.
@@ -136,6 +76,12 @@ impl Work {
     pub fn unfinished_since(&self, after: Seq) -> impl Iterator<Item = &Arc<Job>> {
         let since = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
         self.unfinished.range(since).filter_map(|(_seq, id)| self.jobs.get(id))
+    }
+
+    /// Jobs that wait after they could not be done: those of which the last error is known and that
+    /// nobody works on. In the order of their submission.
+    pub fn put_off(&self) -> impl ExactSizeIterator<Item = &Arc<Job>> {
+        self.put_off.iter().map(|id| &self.jobs[id])
     }
 
     /// How many jobs are not over.
@@ -180,108 +126,29 @@ impl Work {
         self.webhooks.values()
     }
 
-    /// Turns a command into an entry, or refuses it. Changes nothing.
-    pub fn decide(&self, command: WorkCommand, at: Timestamp) -> Result<WorkEntry, WorkRejection> {
-        match command {
-            WorkCommand::Submit(spec) => {
-                if self.jobs.contains_key(&spec.head.id) {
-                    return Err(WorkRejection::JobExists(spec.head.id));
-                }
-                let bytes = self.unfinished_bytes.saturating_add(spec.bytes());
-                if self.unfinished.len() >= JOBS_UNFINISHED_MAX || bytes > JOBS_UNFINISHED_BYTES_MAX
-                {
-                    return Err(WorkRejection::JobsFull);
-                }
-                Ok(WorkEntry::JobSubmitted(spec))
-            }
-            WorkCommand::Change(id, change) => self.decide_change(id, change, at),
-            WorkCommand::Cancel(tenant, id) => {
-                let job = self.job(tenant, id).ok_or(WorkRejection::JobNotFound(id))?;
-                let head = job.spec.head;
-                let change = match job.state {
-                    JobState::Pending { .. } => JobChange::Finished(JobEnd {
-                        outcome: JobOutcome::Cancelled,
-                        started_at: job.started_at,
-                        progress: job.progress,
-                        result: None,
-                        error: job.error.clone(),
-                    }),
-                    JobState::Running { cancelling: true } => return Err(WorkRejection::Nothing),
-                    JobState::Running { cancelling: false } => JobChange::CancelRequested,
-                    JobState::Finished { .. } => return Err(refused(job, "cancelled")),
-                };
-                Ok(WorkEntry::JobChanged { at, head, change })
-            }
-            WorkCommand::Forget { keep, keep_bytes, ended_since } => {
-                self.decide_forget(keep, keep_bytes, ended_since, at)
-            }
-            WorkCommand::PutWebhook(webhook) => match self.webhooks.get(&webhook.id) {
-                Some(before) if before.tenant != webhook.tenant => {
-                    Err(WorkRejection::WebhookNotFound(webhook.id))
-                }
-                None if self.webhooks.len() >= WEBHOOKS_MAX => Err(WorkRejection::WebhooksFull),
-                Some(_) | None => Ok(WorkEntry::WebhookPut(webhook)),
-            },
-            WorkCommand::DeleteWebhook(tenant, id) => {
-                let webhook = self.webhooks.get(&id).filter(|webhook| webhook.tenant == tenant);
-                webhook.ok_or(WorkRejection::WebhookNotFound(id))?;
-                Ok(WorkEntry::WebhookDeleted { at, id, tenant })
-            }
-        }
+    /// A schedule, whosever it is.
+    pub fn schedule(&self, id: ScheduleId) -> Option<&Arc<Scheduled>> {
+        self.schedules.get(id)
     }
 
-    fn decide_change(
-        &self,
-        id: JobId,
-        change: JobChange,
-        at: Timestamp,
-    ) -> Result<WorkEntry, WorkRejection> {
-        let job = self.jobs.get(&id).ok_or(WorkRejection::JobNotFound(id))?;
-        let (pending, running) = match &job.state {
-            JobState::Pending { .. } => (true, false),
-            JobState::Running { .. } => (false, true),
-            JobState::Finished { .. } => (false, false),
-        };
-        let (may, wish) = match &change {
-            JobChange::Started => (pending, "started"),
-            JobChange::CancelRequested => (running, "cancelled"),
-            JobChange::Progressed(_) => (running, "worked on"),
-            // Who does not want it any more does not want it to be tried again.
-            JobChange::Retried { .. } => {
-                let wanted = matches!(job.state, JobState::Running { cancelling: false });
-                (wanted, "tried again")
-            }
-            JobChange::Finished(_) => (running, "ended"),
-        };
-        if !may {
-            return Err(refused(job, wish));
-        }
-        Ok(WorkEntry::JobChanged { at, head: job.spec.head, change })
+    /// All schedules, the oldest first.
+    pub fn schedules(&self) -> impl Iterator<Item = &Arc<Scheduled>> {
+        self.schedules.all()
     }
 
-    fn decide_forget(
-        &self,
-        keep: usize,
-        keep_bytes: u64,
-        ended_since: Timestamp,
-        at: Timestamp,
-    ) -> Result<WorkEntry, WorkRejection> {
-        let (mut left, mut bytes) = self.finished();
-        let mut jobs = Vec::new();
-        for (ended, id) in &self.finished {
-            if left <= keep && bytes <= keep_bytes && *ended >= ended_since
-                || jobs.len() == FORGET_MAX
-            {
-                break;
-            }
-            left -= 1;
-            bytes = bytes.saturating_sub(self.jobs.get(id).map_or(0, |job| said(job)));
-            jobs.push(*id);
-        }
-        if jobs.is_empty() {
-            return Err(WorkRejection::Nothing);
-        }
-        Ok(WorkEntry::JobsForgotten { at, jobs })
+    /// Schedules that have no job and want one.
+    pub fn idle_schedules(&self) -> impl Iterator<Item = &Arc<Scheduled>> {
+        self.schedules.idle()
+    }
+
+    /// Jobs that wait for a schedule that is another now, turned off, or gone: to be cancelled.
+    pub fn stale_jobs(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.schedules.stale().filter_map(|id| self.jobs.get(&id))
+    }
+
+    /// What embedding cost, budgets, and what was spent of them.
+    pub fn spending(&self) -> &Spending {
+        &self.spending
     }
 
     /// Changes what the entry says (S1: never refuses, and depends on nothing else).
@@ -300,6 +167,7 @@ impl Work {
                     changed: seq,
                 };
                 self.insert(job);
+                self.schedules.submitted(spec, &self.jobs);
             }
             WorkEntry::JobChanged { at, head, change } => {
                 // Of one that is not known, nothing is to be known.
@@ -308,6 +176,9 @@ impl Work {
                     job.changed = seq;
                     change_job(&mut job, *at, change);
                     self.insert(job);
+                    if let Some(job) = self.jobs.get(&head.id) {
+                        self.schedules.job_changed(job, &self.jobs);
+                    }
                 }
             }
             WorkEntry::JobsForgotten { at: _, jobs } => {
@@ -321,6 +192,16 @@ impl Work {
             WorkEntry::WebhookDeleted { at: _, id, tenant: _ } => {
                 self.webhooks.remove(id);
             }
+            WorkEntry::SchedulePut(schedule) => self.schedules.put(schedule, seq, &self.jobs),
+            WorkEntry::ScheduleDeleted { at: _, id, tenant: _ } => {
+                self.schedules.delete(*id, &self.jobs);
+            }
+            WorkEntry::UsageRecorded { at: _, keep_since, rows } => {
+                self.spending.record(rows, *keep_since);
+            }
+            WorkEntry::BudgetSet { at, terms } => self.spending.set(terms, *at),
+            WorkEntry::BudgetDeleted { at: _, scope } => self.spending.delete(*scope),
+            WorkEntry::BudgetCrossed(crossed) => self.spending.note(crossed),
         }
     }
 
@@ -333,6 +214,9 @@ impl Work {
                 self.finished_bytes += said(&job);
             }
             JobState::Pending { .. } | JobState::Running { .. } => {
+                if is_put_off(&job) {
+                    self.put_off.insert(id);
+                }
                 self.unfinished.insert(job.changed, id);
                 self.unfinished_bytes += job.spec.bytes();
             }
@@ -349,43 +233,18 @@ impl Work {
                 self.finished_bytes = self.finished_bytes.saturating_sub(said(&job));
             }
             JobState::Pending { .. } | JobState::Running { .. } => {
+                self.put_off.remove(&id);
                 self.unfinished.remove(&job.changed);
                 self.unfinished_bytes = self.unfinished_bytes.saturating_sub(job.spec.bytes());
             }
         }
         Some(job)
     }
+}
 
-    /// A snapshot's bytes.
-    pub fn write(&self) -> Vec<u8> {
-        let mut out = Writer::with_capacity(64 + self.jobs.len() * 160);
-        out.text(MAGIC);
-        out.u32(VERSION);
-        out.u64(self.applied.get());
-        out.count(self.jobs.len());
-        self.jobs.values().for_each(|job| write_job(&mut out, job));
-        out.count(self.webhooks.len());
-        self.webhooks.values().for_each(|webhook| webhook.write(&mut out));
-        seal(out)
-    }
-
-    /// Reads a snapshot, checksum first.
-    pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut from = unseal(bytes)?;
-        if (from.text("magic")?, from.u32("version")?) != (MAGIC, VERSION) {
-            return Err(from.error("a snapshot of work of a version this build knows"));
-        }
-        let mut work = Self { applied: Seq::new(from.u64("applied sequence")?), ..Self::default() };
-        for _job in 0..from.count(100, "jobs")? {
-            work.insert(read_job(&mut from)?);
-        }
-        for _webhook in 0..from.count(75, "webhooks")? {
-            let webhook = Webhook::read(&mut from)?;
-            work.webhooks.insert(webhook.id, Arc::new(webhook));
-        }
-        from.end()?;
-        Ok(work)
-    }
+/// Whether a job waits after it could not be done.
+fn is_put_off(job: &Job) -> bool {
+    matches!(job.state, JobState::Pending { .. }) && job.error.is_some()
 }
 
 /// Bytes of what a job that is over said.
@@ -394,10 +253,6 @@ fn said(job: &Job) -> u64 {
         JobState::Finished { end, .. } => end.bytes(),
         JobState::Pending { .. } | JobState::Running { .. } => 0,
     }
-}
-
-fn refused(job: &Job, wish: &'static str) -> WorkRejection {
-    WorkRejection::JobState { job: job.spec.head.id, wish, status: job.state.name() }
 }
 
 fn change_job(job: &mut Job, at: Timestamp, change: &JobChange) {
@@ -422,51 +277,6 @@ fn change_job(job: &mut Job, at: Timestamp, change: &JobChange) {
             spec.parameters = "".into();
         }
     }
-}
-
-fn write_job(out: &mut Writer, job: &Job) {
-    job.spec.write(out);
-    out.u64(job.submitted.get());
-    out.u64(job.changed.get());
-    out.u32(job.retries);
-    write_time_option(out, job.started_at);
-    job.progress.write(out);
-    out.text_option(job.error.as_deref());
-    match &job.state {
-        JobState::Pending { not_before } => {
-            out.u8(0);
-            write_time_option(out, *not_before);
-        }
-        JobState::Running { cancelling } => {
-            out.u8(1);
-            out.u8(u8::from(*cancelling));
-        }
-        JobState::Finished { at, end } => {
-            out.u8(2);
-            out.i64(at.micros());
-            end.write(out);
-        }
-    }
-}
-
-fn read_job(from: &mut Reader<'_>) -> Result<Job, DecodeError> {
-    let spec = Arc::new(JobSpec::read(from)?);
-    let submitted = Seq::new(from.u64("record")?);
-    let changed = Seq::new(from.u64("record")?);
-    let retries = from.u32("retries")?;
-    let started_at = read_time_option(from)?;
-    let progress = JobProgress::read(from)?;
-    let error = from.text_option("error")?.map(Into::into);
-    let state = match from.u8("state of a job")? {
-        0 => JobState::Pending { not_before: read_time_option(from)? },
-        1 => JobState::Running { cancelling: from.flag("state of a job")? },
-        2 => JobState::Finished {
-            at: Timestamp::from_micros(from.i64("time")?),
-            end: Arc::new(JobEnd::read(from)?),
-        },
-        _ => return Err(from.error("a state this build knows")),
-    };
-    Ok(Job { spec, state, started_at, progress, retries, error, submitted, changed })
 }
 
 #[cfg(test)]

@@ -42,9 +42,10 @@ const CATALOG_ENTRIES: [&str; 13] = [
     "library-deleted-3.bin",
 ];
 
-const SNAPSHOTS: [&str; 3] = ["catalog-4.bin", "catalog-5.bin", "catalog-5-alone.bin"];
+const SNAPSHOTS: [&str; 3] =
+    ["catalog-5.bin", "catalog-generations-5.bin", "catalog-generations-alone-5.bin"];
 
-const WORK_ENTRIES: [&str; 9] = [
+const WORK_ENTRIES: [&str; 13] = [
     "job-submitted-1.bin",
     "job-started-1.bin",
     "job-progressed-1.bin",
@@ -54,6 +55,10 @@ const WORK_ENTRIES: [&str; 9] = [
     "jobs-forgotten-1.bin",
     "webhook-put-1.bin",
     "webhook-deleted-1.bin",
+    "usage-recorded-1.bin",
+    "budget-set-1.bin",
+    "budget-crossed-1.bin",
+    "budget-deleted-1.bin",
 ];
 
 fn golden(name: &str) -> Vec<u8> {
@@ -403,7 +408,7 @@ proptest! {
 
     #[test]
     fn changed_snapshots_are_refused_or_read(changes in changes()) {
-        let bytes = changed(unsealed(golden("catalog-4.bin")), &changes);
+        let bytes = changed(unsealed(golden("catalog-5.bin")), &changes);
         if let Ok(snapshot) = Snapshot::read(&sealed(bytes)) {
             prop_assert_eq!(Snapshot::read(&written(&snapshot)).unwrap(), snapshot);
         }

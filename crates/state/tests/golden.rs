@@ -8,14 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrwdb_state::{
-    BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome, Catalog, CatalogEntry, Chunk,
-    ChunkId, Command, Custom, DeletedDocument, DeletedLibrary, Document, DocumentId,
-    DocumentMetadata, DocumentRecord, FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork,
-    JobChange, JobEnd, JobHead, JobId, JobInput, JobKind, JobOutcome, JobPriority, JobProgress,
-    JobSpec, JobUnit, LibraryEntry, LibraryId, LibrarySpec, Manifest, MatchPosition,
-    MatchedPassage, MatchedQuery, Metric, ModelName, Quantization, QueriesMatched, QueryId,
-    Replaced, SealedSecret, Segment, Seq, Snapshot, Structure, TenantId, Timestamp, View, Webhook,
-    WebhookId, WebhookStatus, Work, WorkEntry,
+    BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome, BudgetCrossed, BudgetPeriod,
+    BudgetScope, BudgetTerms, Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Day,
+    DeletedDocument, DeletedLibrary, Document, DocumentId, DocumentMetadata, DocumentRecord,
+    FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork, JobChange, JobEnd, JobHead, JobId,
+    JobInput, JobKind, JobOutcome, JobPriority, JobProgress, JobSpec, JobUnit, LibraryEntry,
+    LibraryId, LibrarySpec, Manifest, MatchPosition, MatchedPassage, MatchedQuery, Metric,
+    ModelName, Money, Quantization, QueriesMatched, QueryId, Replaced, Schedule, ScheduleId,
+    SealedSecret, Segment, Seq, Snapshot, Structure, TenantId, Timestamp, UsageKey, UsageRow, Used,
+    View, Webhook, WebhookId, WebhookStatus, Work, WorkEntry,
 };
 
 fn check(name: &str, bytes: &[u8]) {
@@ -148,7 +149,10 @@ fn golden_catalog_entries() {
     for (seq, entry) in (9..).zip(work_entries()) {
         work.apply(Seq::new(seq), &entry);
     }
-    check("catalog-4.bin", &catalog.write(&work, |_id| Seq::new(5)));
+    for (seq, entry) in (40..).zip(cost_entries()) {
+        work.apply(Seq::new(seq), &entry);
+    }
+    check("catalog-5.bin", &catalog.write(&work, |_id| Seq::new(5)));
 }
 
 #[test]
@@ -182,10 +186,10 @@ fn golden_generations() {
         assert_eq!(CatalogEntry::decode(&entry.encode()).unwrap(), entry);
         catalog = catalog.apply(Seq::new(seq), &entry);
     }
-    check("catalog-5.bin", &catalog.write(&Work::default(), |_id| Seq::new(5)));
+    check("catalog-generations-5.bin", &catalog.write(&Work::default(), |_id| Seq::new(5)));
     // The library is there, though what it began with is not any more.
     let catalog = catalog.apply(Seq::new(10), &discarded);
-    check("catalog-5-alone.bin", &catalog.write(&Work::default(), |_id| Seq::new(5)));
+    check("catalog-generations-alone-5.bin", &catalog.write(&Work::default(), |_id| Seq::new(5)));
 }
 
 fn webhook(n: u8) -> Webhook {
@@ -225,6 +229,7 @@ fn work_entries() -> Vec<WorkEntry> {
             retries_max: 3,
             run_at: (n == 2).then(|| at(100)),
             submitted_at: at(9),
+            schedule: (n == 4).then(|| ScheduleId::from_bytes([4; 16])),
         })
     };
     let changed = |n, change| WorkEntry::JobChanged { at: at(10), head: head(n), change };
@@ -257,10 +262,93 @@ fn work_entries() -> Vec<WorkEntry> {
             id: WebhookId::from_bytes([2; 16]),
             tenant: TenantId::new(2),
         },
+        WorkEntry::SchedulePut(schedule(4)),
+        submitted(4),
+        WorkEntry::SchedulePut(schedule(5)),
+        WorkEntry::ScheduleDeleted {
+            at: at(14),
+            id: ScheduleId::from_bytes([5; 16]),
+            tenant: TenantId::new(2),
+        },
     ]
 }
 
-const WORK_ENTRIES: [&str; 12] = [
+fn cost_entries() -> Vec<WorkEntry> {
+    let at = Day::new(20_779).start();
+    let scope = BudgetScope { tenant: TenantId::new(2), library: Some(spec().id) };
+    let terms = BudgetTerms {
+        scope,
+        amount: Money::from_micros(2_500_000),
+        period: BudgetPeriod::Month,
+        thresholds: vec![50, 80, 100],
+        refuse: true,
+    };
+    let key = UsageKey {
+        day: Day::new(20_779),
+        tenant: scope.tenant,
+        library: scope.library,
+        provider: "openai".into(),
+        model: "text-embedding-3-small".into(),
+    };
+    let used = Used {
+        texts: 3,
+        tokens: 90,
+        cost: Money::from_micros(2_100_000),
+        unpriced_tokens: 7,
+        cached_texts: 2,
+        cached_tokens: 60,
+        saved: Money::from_pico(1_200_000),
+    };
+    let of_tenant = BudgetScope { library: None, ..scope };
+    let day = BudgetTerms { scope: of_tenant, period: BudgetPeriod::Day, ..terms.clone() };
+    vec![
+        WorkEntry::UsageRecorded {
+            at,
+            keep_since: Day::new(20_379),
+            rows: vec![UsageRow { key, used }],
+        },
+        WorkEntry::BudgetSet { at, terms: day },
+        WorkEntry::BudgetSet { at, terms: terms.clone() },
+        WorkEntry::BudgetCrossed(BudgetCrossed {
+            at,
+            terms,
+            since: Day::new(20_779).month(),
+            spent: used.cost,
+            percents: vec![50, 80],
+            exceeded: false,
+        }),
+        WorkEntry::BudgetDeleted { at, scope: of_tenant },
+    ]
+}
+
+const COST_ENTRIES: [&str; 5] = [
+    "usage-recorded-1.bin",
+    "budget-set-day-1.bin",
+    "budget-set-1.bin",
+    "budget-crossed-1.bin",
+    "budget-deleted-1.bin",
+];
+
+fn schedule(n: u8) -> Schedule {
+    Schedule {
+        id: ScheduleId::from_bytes([n; 16]),
+        tenant: TenantId::new(2),
+        name: "nightly".into(),
+        cron: "0 3 * * *".into(),
+        time_zone: "Europe/Berlin".into(),
+        library: (n == 4).then(|| spec().id),
+        kind: JobKind::IndexOptimize,
+        priority: JobPriority::Low,
+        parameters: "{}".into(),
+        retries_max: 3,
+        enabled: n == 4,
+        note: (n == 5).then(|| "its library is gone".into()),
+        created_at: Timestamp::from_micros(9),
+        updated_at: Timestamp::from_micros(12),
+    }
+}
+
+const WORK_ENTRIES: [&str; 16] = [
     "job-submitted-1.bin",
     "job-started-1.bin",
     "job-progressed-1.bin",
@@ -273,11 +361,19 @@ const WORK_ENTRIES: [&str; 12] = [
     "webhook-put-1.bin",
     "webhook-put-other-1.bin",
     "webhook-deleted-1.bin",
+    "schedule-put-1.bin",
+    "job-submitted-2.bin",
+    "schedule-put-other-1.bin",
+    "schedule-deleted-1.bin",
 ];
 
 #[test]
 fn golden_work_entries() {
     for (name, entry) in WORK_ENTRIES.into_iter().zip(work_entries()) {
+        check(name, &entry.encode());
+        assert_eq!(WorkEntry::decode(&entry.encode()).unwrap(), entry);
+    }
+    for (name, entry) in COST_ENTRIES.into_iter().zip(cost_entries()) {
         check(name, &entry.encode());
         assert_eq!(WorkEntry::decode(&entry.encode()).unwrap(), entry);
     }
@@ -307,6 +403,8 @@ fn files_of_earlier_versions_still_open() {
         assert_eq!(**read.catalog.get(spec().id).unwrap(), spec());
         assert_eq!(read.work, Work::default());
     }
+    let jobs = Snapshot::read(&std::fs::read(dir.join("catalog-4.bin")).unwrap()).unwrap().work;
+    assert_eq!((jobs.jobs().count(), jobs.webhooks().count(), jobs.schedules().count()), (2, 1, 0));
     assert_eq!(manifest.matched, MatchPosition::START);
 }
 

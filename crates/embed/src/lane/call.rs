@@ -8,6 +8,7 @@ use super::queue::{Batch, tokens_reckoned};
 use super::ticket::{Part, latest_deadline};
 use super::{Lane, Shared};
 use crate::error::EmbedError;
+use crate::meter::{divided, tokens_estimated};
 use crate::models::ModelSpec;
 use crate::provider::{CallError, InputType, ProviderAnswer, Retry};
 
@@ -90,7 +91,7 @@ impl Shared {
             let Some(deadline) = latest_deadline(parts) else {
                 return Err(CallError::fatal(EmbedError::Closed));
             };
-            let failed = match self.call_once(model, input, &texts, deadline).await {
+            let failed = match self.call_once(model, input, (parts, &texts), deadline).await {
                 Ok(vectors) => return Ok(vectors),
                 Err(failed) => failed,
             };
@@ -116,11 +117,15 @@ impl Shared {
         &self,
         model: &ModelSpec,
         input: InputType,
-        texts: &[String],
+        (parts, texts): (&[Part], &[String]),
         deadline: Duration,
     ) -> Result<Vec<Vec<f32>>, CallError> {
         let start = self.parts.timer.now();
         let outcome = self.bounded(model, input, texts, deadline.saturating_sub(start)).await;
+        if let Ok(answer) = &outcome {
+            // It was paid for, whatever it is worth.
+            used(parts, answer.tokens);
+        }
         let outcome = outcome.and_then(|answer| check_shape(model, texts, answer));
         let time = self.parts.timer.now().saturating_sub(start);
         self.parts.counters.count(model, |stats| {
@@ -236,6 +241,16 @@ impl Shared {
             }
             part.ticket.fill(part.range.start, own);
         }
+    }
+}
+
+/// Divides what a call used among those whose texts it was for.
+fn used(parts: &[Part], tokens: Option<u64>) {
+    let estimated = |part: &Part| part.texts().iter().map(|text| tokens_estimated(text)).sum();
+    let estimates: Vec<u64> = parts.iter().map(estimated).collect();
+    let tokens = tokens.unwrap_or_else(|| estimates.iter().sum());
+    for (part, tokens) in parts.iter().zip(divided(tokens, &estimates)) {
+        part.used(tokens);
     }
 }
 

@@ -58,6 +58,7 @@ fn request(text: &str) -> Request {
         input: InputType::Document,
         texts: vec![text.to_owned()],
         deadline: Duration::MAX,
+        meter: None,
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::cache::CacheKey;
 use crate::error::EmbedError;
+use crate::meter::{Meter, Usage};
 use crate::models::ModelSpec;
 use crate::provider::InputType;
 
@@ -23,6 +24,8 @@ pub(crate) struct Request {
     pub(crate) keys: Vec<CacheKey>,
     /// On the lane's clock.
     pub(crate) deadline: Duration,
+    /// Told what the texts use.
+    pub(crate) meter: Option<Arc<dyn Meter>>,
 }
 
 /// The answer to a request. Dropping it withdraws what has not been called yet.
@@ -59,6 +62,7 @@ pub(super) struct Ticket {
     pub(super) keys: Vec<CacheKey>,
     /// On the lane's clock.
     pub(super) deadline: Duration,
+    meter: Option<Arc<dyn Meter>>,
     answer: Mutex<Answer>,
 }
 
@@ -77,14 +81,14 @@ pub(super) struct Part {
 
 impl Ticket {
     pub(super) fn new(request: Request, reply: oneshot::Sender<Outcome>) -> Self {
-        let Request { model, input, texts, keys, deadline } = request;
+        let Request { model, input, texts, keys, deadline, meter } = request;
         let width = usize::try_from(model.dimension).unwrap_or(usize::MAX);
         let answer = Answer {
             vectors: vec![0.0; texts.len().saturating_mul(width)],
             missing: texts.len(),
             reply: Some(reply),
         };
-        Ticket { model, input, texts, keys, deadline, answer: Mutex::new(answer) }
+        Ticket { model, input, texts, keys, deadline, meter, answer: Mutex::new(answer) }
     }
 
     /// Whether somebody still waits for the answer.
@@ -123,6 +127,14 @@ impl Ticket {
 }
 
 impl Part {
+    /// Tells whoever pays for the texts that their provider was paid.
+    pub(super) fn used(&self, tokens: u64) {
+        if let Some(meter) = &self.ticket.meter {
+            let texts = u64::try_from(self.range.len()).unwrap_or(u64::MAX);
+            meter.used(Usage { texts, tokens, ..Usage::default() });
+        }
+    }
+
     pub(super) fn texts(&self) -> &[String] {
         self.ticket.texts.get(self.range.clone()).unwrap_or_default()
     }

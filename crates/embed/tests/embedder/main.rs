@@ -6,6 +6,7 @@
 mod cache;
 mod failures;
 mod formats;
+mod meter;
 mod queue;
 mod resolve;
 mod support;

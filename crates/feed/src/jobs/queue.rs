@@ -167,6 +167,7 @@ mod tests {
             retries_max: 0,
             run_at: None,
             submitted_at: Timestamp::from_micros(0),
+            schedule: None,
         };
         Job {
             spec: Arc::new(spec),

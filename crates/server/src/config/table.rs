@@ -409,6 +409,20 @@ pub const VARIABLES: &[Variable] = &[
         "536870912",
         "Size of the cache of embeddings on disk; 0 keeps none",
     ),
+    used(
+        "EMBEDDING_PRICES",
+        Form::List,
+        "",
+        "US dollars for a million tokens, as in openai/text-embedding-3-small=0.02 [of Cohere's and \
+         OpenAI's models what their public lists said in November 2025; of others not known, which \
+         counts as free]",
+    ),
+    used(
+        "COST_RETENTION_DAYS",
+        count(1, 36_600),
+        "400",
+        "Days of which costs are told apart; what they cost before is summed up",
+    ),
     used("COHERE_API_KEY", Form::Secret, "", "Key of Cohere"),
     used("CO_API_URL", Form::Text, "https://api.cohere.ai", "Where Cohere is"),
     used("OPENAI_API_KEY", Form::Secret, "", "Key of OpenAI or a server like it"),

@@ -433,6 +433,7 @@ fn is_of_a_text(error: &EmbedError) -> bool {
         | EmbedError::RateLimited { .. }
         | EmbedError::Deadline { .. }
         | EmbedError::WrongDimension { .. }
+        | EmbedError::NotAllowed
         | EmbedError::Closed => false,
     }
 }

@@ -1,7 +1,10 @@
 //! Is it up, is it ready, how is it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use arrwdb_engine::Health;
-use arrwdb_engine::state::JobKind;
+use arrwdb_engine::state::{Job, JobKind, JobState, Timestamp};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -285,6 +288,7 @@ fn job_queue_component(app: &App) -> Value {
         (true, true) => "running",
         (true, false) => "not_running",
     };
+    let (put_off, shown) = app.engine().put_off_jobs(PUT_OFF_LOOKED_AT);
     json!({
         "status": status,
         "running": running,
@@ -297,9 +301,35 @@ fn job_queue_component(app: &App) -> Value {
             "pending": counts.pending,
         },
         "queued": stats.map_or(0, |stats| stats.queued),
+        "put_off": put_off,
+        "put_off_because": put_off_because(&shown),
         "workers": stats.map_or(0, |stats| stats.workers),
         "handlers_registered": JobKind::ALL.len(),
     })
+}
+
+/// Jobs that wait after they could not be done, of which the reasons are told.
+const PUT_OFF_LOOKED_AT: usize = 100;
+/// Reasons that are told.
+const REASONS_MAX: usize = 5;
+
+/// Why jobs wait that could not be done (the disk is full, the provider is down), the most frequent
+/// reason first, and when the first of them is tried again.
+fn put_off_because(jobs: &[Arc<Job>]) -> Vec<Value> {
+    let mut reasons: BTreeMap<&str, (usize, Option<Timestamp>)> = BTreeMap::new();
+    for job in jobs {
+        let JobState::Pending { not_before } = job.state else { continue };
+        let (count, next) = reasons.entry(job.error.as_deref().unwrap_or_default()).or_default();
+        *count += 1;
+        *next = next.map_or(not_before, |next| not_before.map(|time| time.min(next)));
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_error, (count, _next))| std::cmp::Reverse(*count));
+    let told = reasons.into_iter().take(REASONS_MAX);
+    told.map(|(error, (count, next))| {
+        json!({"error": error, "jobs": count, "next_attempt_at": next.map(rfc3339)})
+    })
+    .collect()
 }
 
 fn embedding_component(health: &Health) -> Value {

@@ -391,6 +391,7 @@ fn is_final(error: &EngineError) -> bool {
         | EngineError::Locked { .. }
         | EngineError::Damaged { .. }
         | EngineError::LogFailed { .. }
+        | EngineError::BudgetExceeded(_)
         | EngineError::Closed => true,
         EngineError::DocumentNotFound(_)
         | EngineError::LibraryExists(_)
@@ -403,6 +404,10 @@ fn is_final(error: &EngineError) -> bool {
         | EngineError::JobState(_)
         | EngineError::WebhookNotFound(_)
         | EngineError::TooManyWebhooks(_)
+        | EngineError::BudgetNotFound
+        | EngineError::TooManyBudgets(_)
+        | EngineError::ScheduleNotFound(_)
+        | EngineError::TooManySchedules(_)
         | EngineError::Invalid { .. }
         | EngineError::Blank { .. }
         | EngineError::Vector { .. }

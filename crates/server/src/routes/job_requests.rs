@@ -176,7 +176,7 @@ pub(super) struct Asked {
 
 impl Common {
     /// Reads the value of `key`, if it is one of these; whether it is.
-    fn read(&mut self, r: &mut Reader<'_>, key: &str) -> Read<bool> {
+    pub(super) fn read(&mut self, r: &mut Reader<'_>, key: &str) -> Read<bool> {
         match key {
             "priority" => {
                 if let Some(name) = r.string()? {
@@ -224,7 +224,7 @@ fn read(
     Ok(Asked { library, parameters: "{}".to_owned(), common })
 }
 
-fn read_library(r: &mut Reader<'_>) -> Read<Option<LibraryId>> {
+pub(super) fn read_library(r: &mut Reader<'_>) -> Read<Option<LibraryId>> {
     let Some(text) = r.string()? else { return Ok(None) };
     let parsed: Result<LibraryId, _> = text.parse();
     if let Err(error) = &parsed {

@@ -67,7 +67,7 @@ pub(super) fn long_routes() -> OpenApiRouter<App> {
 
 /// A job that was submitted.
 #[derive(Debug, Serialize, ToSchema)]
-struct Submitted {
+pub(super) struct Submitted {
     #[schema(format = "uuid")]
     job_id: String,
     /// The same.
@@ -100,6 +100,8 @@ struct JobAnswer {
     /// When a job that waits is taken at the earliest.
     run_at: Option<String>,
     library_id: Option<String>,
+    /// The schedule that it is of.
+    schedule_id: Option<String>,
     /// What it has to say, once it is over.
     #[schema(value_type = Option<Object>)]
     result: Option<Value>,
@@ -188,6 +190,7 @@ impl JobAnswer {
             completed_at: completed_at.map(rfc3339),
             run_at: run_at.map(rfc3339),
             library_id: head.library.map(|library| library.to_string()),
+            schedule_id: job.spec.schedule.map(|schedule| schedule.to_string()),
             result: result.and_then(|result| serde_json::from_str(result).ok()),
             error: job.error.as_deref().map(str::to_owned),
             progress: ProgressAnswer::of(job, live),
@@ -209,7 +212,7 @@ struct JobList {
 }
 
 /// Refuses where jobs are turned off, before anything is stored for one.
-fn check_enabled(app: &App) -> Result<(), Problem> {
+pub(super) fn check_enabled(app: &App) -> Result<(), Problem> {
     if app.jobs().is_some() {
         return Ok(());
     }
@@ -217,8 +220,17 @@ fn check_enabled(app: &App) -> Result<(), Problem> {
     Err(Problem::new(&problem::JOBS_DISABLED, detail))
 }
 
+/// Refuses backups where there is no place for them.
+pub(super) fn check_target(app: &App, kind: JobKind) -> Result<(), Problem> {
+    if kind != JobKind::Backup || app.config().backup.target.is_some() {
+        return Ok(());
+    }
+    let detail = "the server does not know where to: set BACKUP_TARGET and start it again";
+    Err(Problem::new(&problem::NO_BACKUP_TARGET, detail))
+}
+
 /// Hands a job to the log.
-async fn submit(
+pub(super) async fn submit(
     (app, principal): (&App, Principal),
     (kind, id): (JobKind, JobId),
     asked: Asked,
@@ -418,10 +430,7 @@ async fn backup(
 ) -> Result<Response, Problem> {
     let body = if body.trim_ascii().is_empty() { &b"{}"[..] } else { &body };
     let asked = read_json(body, job_requests::without_library)?;
-    if app.config().backup.target.is_none() {
-        let detail = "the server does not know where to: set BACKUP_TARGET and start it again";
-        return Err(Problem::new(&problem::NO_BACKUP_TARGET, detail));
-    }
+    check_target(&app, JobKind::Backup)?;
     let id = app.engine().new_job_id();
     submit((&app, principal), (JobKind::Backup, id), asked, None).await
 }
@@ -432,6 +441,7 @@ async fn backup(
         ("status" = Option<String>, Query, description = "pending, running, completed, failed or cancelled"),
         ("type" = Option<String>, Query, description = "batch_import, batch_delete, batch_export, index_rebuild, index_optimize, regenerate_embeddings, purge or backup"),
         ("library_id" = Option<String>, Query, format = "uuid", description = "Those about this library"),
+        ("schedule_id" = Option<String>, Query, format = "uuid", description = "Those of this schedule"),
         ("limit" = Option<u64>, Query, description = "1 to 1000 [100]"),
         ("before" = Option<String>, Query, format = "uuid", description = "Those older than this job"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
@@ -471,7 +481,11 @@ async fn list(
             Some(id.map_err(|error| query_fault("before", &error.to_string()))?)
         }
     };
-    let filter = JobFilter { status, kind, library, before };
+    let schedule = match query.text("schedule_id") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_e| bad("schedule_id", text))?),
+    };
+    let filter = JobFilter { status, kind, library, schedule, before };
     let (jobs, seq) =
         app.engine().jobs(principal.tenant, filter, limit.saturating_add(1), min_seq).await?;
     let more = jobs.len() > limit;

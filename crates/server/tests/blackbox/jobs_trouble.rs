@@ -33,10 +33,27 @@ async fn endures(trouble: Option<Trouble>) {
     assert!(job["run_at"].is_string(), "{job}");
     assert_eq!(job["retries"], 0, "waiting is no failure of its own");
     assert_eq!(titles(&server, &library).await.len(), 0);
+    // Between two attempts it is said to wait, and why.
+    until("whoever looks after the server is told", async || {
+        let health = server.get("/health/detailed").await.expect(200);
+        let queue = &health["components"]["job_queue"];
+        let reason = queue["put_off_because"].get(0)?;
+        assert_eq!((&queue["put_off"], &reason["jobs"]), (&json!(1), &json!(1)));
+        assert!(reason["error"].as_str().is_some_and(|error| !error.is_empty()), "{reason}");
+        Some(())
+    })
+    .await;
+    until("the metrics say so", async || {
+        let metrics = server.get("/metrics").await.text();
+        metrics.contains("\narrwdb_jobs_put_off 1\n").then_some(())
+    })
+    .await;
     provider.set_trouble(Trouble::None);
     provider.set_holding(false);
     let job = server.job_over(&id).await;
     assert_eq!((&job["result"]["imported"], &job["result"]["failed"]), (&json!(300), &json!(0)));
+    let health = server.get("/health/detailed").await.expect(200);
+    assert_eq!(health["components"]["job_queue"]["put_off"], 0);
     let told = server.events("document.*").await;
     let added: BTreeSet<&str> =
         told.iter().map(|event| event["data"]["title"].as_str().expect("a title")).collect();

@@ -32,6 +32,12 @@ async fn a_restart_finds_everything() {
         format!("/v1/libraries/{library}/documents/stream?include_embeddings=true"),
         format!("/v1/libraries/{texts}/documents?include_embeddings=true"),
     ];
+    // What it cost is a record of its own, which would come with the end.
+    until("what embedding cost is recorded", async || {
+        let metrics = server.get("/metrics").await.text();
+        metrics.contains("arrwdb_costs_unrecorded_rows 0\n").then_some(())
+    })
+    .await;
     let mut before = Vec::new();
     for path in &paths {
         before.push(server.get(path).await.text());

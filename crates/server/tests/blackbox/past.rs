@@ -23,8 +23,16 @@ const STATELESS: [(&str, &str); 9] = [
     ("websocket_stats", "figures of the process"),
 ];
 /// Reads of what has no past: `as_of` is refused.
-const NO_PAST: [&str; 5] =
-    ["list_libraries", "list_standing_queries", "get_standing_query", "list_jobs", "get_job"];
+const NO_PAST: [&str; 8] = [
+    "list_libraries",
+    "list_standing_queries",
+    "get_standing_query",
+    "list_jobs",
+    "get_job",
+    "get_costs",
+    "get_embeddings",
+    "list_budgets",
+];
 /// Writes whose answer is under way before the number is known; what says it there.
 const NUMBERED_INSIDE: [(&str, &str); 0] = [];
 
@@ -88,10 +96,18 @@ fn body(operation: &str, library: &str, document: &str) -> Value {
         "submit_batch_export" | "submit_index_rebuild" | "submit_index_optimize" => {
             json!({ "library_id": library })
         }
-        "delete_standing_query"
+        "submit_regenerate_embeddings" => {
+            json!({ "library_id": library, "embedding_dimension": 16 })
+        }
+        "set_budget" => json!({ "library_id": library, "amount_usd": 1 }),
+        "delete_budget"
+        | "delete_standing_query"
         | "submit_purge"
         | "submit_backup"
         | "cancel_job"
+        | "activate_embeddings"
+        | "rollback_embeddings"
+        | "discard_embeddings"
         | "rebuild_index"
         | "optimize_index"
         | "purge"
@@ -120,6 +136,11 @@ async fn path_of(server: &Server, operation: &Operation, library: &str, document
         let job = json!({ "library_id": library, "run_at": "2100-01-01T00:00:00Z" });
         let job = server.post("/v1/jobs/index-optimize", &job).await.expect(200);
         return path.replace("{job_id}", job["job_id"].as_str().expect("id"));
+    }
+    if operation.id == "delete_budget" {
+        let budget = body("set_budget", library, document).to_string();
+        server.raw(Method::PUT, &path, budget).await.expect(200);
+        return format!("{path}?library_id={library}");
     }
     if !path.contains("{query_id}") {
         return path;
@@ -203,6 +224,22 @@ async fn check_past(read: &Operation, asked: &impl AsyncFn(String) -> Answer, se
     assert_eq!(refused.pointers(), ["/query/as_of"], "{id}");
 }
 
+/// Has a library have vectors of a second model, or of the one that it had before.
+async fn with_two_models(server: &Server, library: &str, activated: bool) {
+    let path = format!("/v1/libraries/{library}");
+    let queries = server.get(&format!("{path}/standing-queries")).await.expect(200);
+    for query in queries["standing_queries"].as_array().expect("queries") {
+        let id = query["id"].as_str().expect("id");
+        server.delete(&format!("{path}/standing-queries/{id}")).await;
+    }
+    let wanted = body("submit_regenerate_embeddings", library, "");
+    let job = server.job_over(&server.submit("regenerate-embeddings", &wanted).await).await;
+    assert_eq!(job["status"], "completed", "{job}");
+    if activated {
+        server.post(&format!("{path}/embeddings/activate"), &json!({})).await.expect(200);
+    }
+}
+
 #[tokio::test]
 async fn every_write_names_its_number() {
     let mut site = Site::new().await;
@@ -218,6 +255,9 @@ async fn every_write_names_its_number() {
         writes += 1;
         assert!(write.has_header, "{id} describes no X-Arrwdb-Seq");
         let (library, document, seq) = filled(&server).await;
+        if ["activate_embeddings", "rollback_embeddings", "discard_embeddings"].contains(&&**id) {
+            with_two_models(&server, &library, id == "rollback_embeddings").await;
+        }
         let path = path_of(&server, write, &library, &document).await;
         let answer = ask(&server, write, &path, (&library, &document)).await;
         assert!((200..300).contains(&answer.status), "{id}: {}", answer.text());

@@ -1,4 +1,4 @@
-//! A stand-in for Cohere: speaks its wire format and answers with vectors that follow from the
+//! A stand-in for Cohere, and for OpenAI: speaks their wire formats and answers with vectors that follow from the
 //! texts, so that a text is found by itself and by texts that share its words.
 
 use std::sync::Arc;
@@ -40,6 +40,8 @@ pub(crate) enum Trouble {
 struct Behaviour {
     trouble: watch::Sender<Trouble>,
     texts: AtomicUsize,
+    /// What a text is billed; nothing stands for one token a call.
+    tokens_per_text: AtomicUsize,
     holding: watch::Sender<bool>,
     stuck: watch::Sender<bool>,
 }
@@ -56,8 +58,10 @@ impl Provider {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("address").port();
         let state = Arc::new(Behaviour::default());
-        let app =
-            axum::Router::new().route("/v1/embed", post(embed)).with_state(Arc::clone(&state));
+        let app = axum::Router::new()
+            .route("/v1/embed", post(embed))
+            .route("/v1/embeddings", post(openai));
+        let app = app.with_state(Arc::clone(&state));
         let task = tokio::spawn(async move { axum::serve(listener, app).await.expect("serve") });
         Provider { port, task, state }
     }
@@ -85,6 +89,11 @@ impl Provider {
     /// Makes every call wait that has a text with the word "stuck" in it, or lets those go on.
     pub(crate) fn set_stuck(&self, stuck: bool) {
         self.state.stuck.send_replace(stuck);
+    }
+
+    /// Bills so many tokens for every text from now on.
+    pub(crate) fn set_tokens_per_text(&self, tokens: usize) {
+        self.state.tokens_per_text.store(tokens, Ordering::SeqCst);
     }
 
     /// Texts embedded so far.
@@ -121,7 +130,21 @@ async fn embed(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) 
     state.texts.fetch_add(texts.len(), Ordering::SeqCst);
     let vectors: Vec<Vec<f32>> =
         texts.iter().map(|text| vector(text.as_str().expect("text"))).collect();
-    Json(json!({ "embeddings": vectors, "meta": { "billed_units": { "input_tokens": 1 } } }))
+    let tokens = (state.tokens_per_text.load(Ordering::SeqCst) * texts.len()).max(1);
+    Json(json!({ "embeddings": vectors, "meta": { "billed_units": { "input_tokens": tokens } } }))
+        .into_response()
+}
+
+/// As OpenAI's servers answer: a text is billed as many tokens as it has bytes.
+async fn openai(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) -> Response {
+    let texts = request["input"].as_array().expect("texts").iter();
+    let texts: Vec<&str> = texts.map(|text| text.as_str().expect("text")).collect();
+    state.texts.fetch_add(texts.len(), Ordering::SeqCst);
+    let tokens: usize = texts.iter().map(|text| text.len()).sum();
+    let of = |(index, text): (usize, &&str)| json!({"index": index, "embedding": vector(text)});
+    let data: Vec<Value> = texts.iter().enumerate().map(of).collect();
+    let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
+    Json(json!({"object": "list", "data": data, "model": request["model"], "usage": usage}))
         .into_response()
 }
 

@@ -74,6 +74,7 @@ fn has_type(name: &Value, value: &Value) -> bool {
         Some("string") => value.is_string(),
         Some("number") => value.is_number(),
         Some("integer") => value.is_u64() || value.is_i64(),
+        Some("boolean") => value.is_boolean(),
         Some("null") => value.is_null(),
         _ => false,
     }

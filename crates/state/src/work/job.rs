@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::ids::{JobId, LibraryId, Seq, TenantId, Timestamp};
+use crate::ids::{JobId, LibraryId, ScheduleId, Seq, TenantId, Timestamp};
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,7 +59,7 @@ impl JobKind {
     }
 
     /// Its number in an entry, which never changes.
-    const fn number(self) -> u8 {
+    pub(super) const fn number(self) -> u8 {
         match self {
             Self::BatchImport => 1,
             Self::IndexRebuild => 2,
@@ -70,6 +70,12 @@ impl JobKind {
             Self::Backup => 7,
             Self::Purge => 8,
         }
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let number = from.u8("job kind")?;
+        let kind = Self::ALL.into_iter().find(|kind| kind.number() == number);
+        kind.ok_or_else(|| from.error("a job of a kind this build knows"))
     }
 }
 
@@ -101,6 +107,21 @@ impl JobPriority {
     /// The priority of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|priority| priority.name() == name)
+    }
+
+    /// Its number in an entry, which never changes.
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Low => 0,
+            Self::Normal => 1,
+            Self::High => 2,
+        }
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let number = from.u8("priority")?;
+        let priority = Self::ALL.into_iter().find(|priority| priority.number() == number);
+        priority.ok_or_else(|| from.error("a priority this build knows"))
     }
 }
 
@@ -145,6 +166,8 @@ pub struct JobSpec {
     pub run_at: Option<Timestamp>,
     /// When it was submitted.
     pub submitted_at: Timestamp,
+    /// The schedule that it is of, if it is of one.
+    pub schedule: Option<ScheduleId>,
 }
 
 /// Which unit of which job wrote something to a library: how a job that goes on after a restart
@@ -190,6 +213,24 @@ impl JobOutcome {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Its number in an entry, which never changes.
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Completed => 0,
+            Self::Failed => 1,
+            Self::Cancelled => 2,
+        }
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match from.u8("outcome")? {
+            0 => Ok(Self::Completed),
+            1 => Ok(Self::Failed),
+            2 => Ok(Self::Cancelled),
+            _ => Err(from.error("an outcome this build knows")),
         }
     }
 }
@@ -353,10 +394,7 @@ impl JobHead {
         let tenant = TenantId::new(from.u64("tenant")?);
         let about = from.flag("library of a job")?;
         let library = if about { Some(LibraryId::new(from.uuid("library id")?)) } else { None };
-        let number = from.u8("job kind")?;
-        let kind = JobKind::ALL.into_iter().find(|kind| kind.number() == number);
-        let kind = kind.ok_or_else(|| from.error("a job of a kind this build knows"))?;
-        Ok(Self { id, tenant, library, kind })
+        Ok(Self { id, tenant, library, kind: JobKind::read(from)? })
     }
 }
 
@@ -366,13 +404,10 @@ impl JobSpec {
         self.parameters.len() as u64
     }
 
+    /// All but the schedule, of which each format says in its own way whether there is one.
     pub(super) fn write(&self, out: &mut Writer) {
         self.head.write(out);
-        out.u8(match self.priority {
-            JobPriority::Low => 0,
-            JobPriority::Normal => 1,
-            JobPriority::High => 2,
-        });
+        out.u8(self.priority.number());
         out.text(&self.parameters);
         out.u8(u8::from(self.input.is_some()));
         if let Some(JobInput { bytes, crc, units }) = self.input {
@@ -387,19 +422,15 @@ impl JobSpec {
 
     pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let head = JobHead::read(from)?;
-        let priority = match from.u8("priority")? {
-            0 => JobPriority::Low,
-            1 => JobPriority::Normal,
-            2 => JobPriority::High,
-            _ => return Err(from.error("a priority this build knows")),
-        };
+        let priority = JobPriority::read(from)?;
         let parameters = from.text("parameters")?.into();
         let spooled = from.flag("input of a job")?;
         let input = if spooled { Some(JobInput::read(from)?) } else { None };
         let retries_max = from.u32("retries")?;
         let run_at = read_time_option(from)?;
         let submitted_at = Timestamp::from_micros(from.i64("time of submission")?);
-        Ok(Self { head, priority, parameters, input, retries_max, run_at, submitted_at })
+        let schedule = None;
+        Ok(Self { head, priority, parameters, input, retries_max, run_at, submitted_at, schedule })
     }
 }
 
@@ -444,11 +475,7 @@ impl JobEnd {
     }
 
     pub(super) fn write(&self, out: &mut Writer) {
-        out.u8(match self.outcome {
-            JobOutcome::Completed => 0,
-            JobOutcome::Failed => 1,
-            JobOutcome::Cancelled => 2,
-        });
+        out.u8(self.outcome.number());
         write_time_option(out, self.started_at);
         self.progress.write(out);
         out.text_option(self.result.as_deref());
@@ -456,14 +483,8 @@ impl JobEnd {
     }
 
     pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let outcome = match from.u8("outcome")? {
-            0 => JobOutcome::Completed,
-            1 => JobOutcome::Failed,
-            2 => JobOutcome::Cancelled,
-            _ => return Err(from.error("an outcome this build knows")),
-        };
         Ok(Self {
-            outcome,
+            outcome: JobOutcome::read(from)?,
             started_at: read_time_option(from)?,
             progress: JobProgress::read(from)?,
             result: from.text_option("result")?.map(Into::into),

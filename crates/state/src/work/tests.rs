@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::LibraryId;
+use crate::limits::JOBS_UNFINISHED_BYTES_MAX;
 
 fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
@@ -24,7 +25,33 @@ fn spec(n: u8) -> JobSpec {
         retries_max: 3,
         run_at: n.is_multiple_of(4).then(|| at(i64::from(n) * 1000)),
         submitted_at: at(i64::from(n)),
+        schedule: None,
     }
+}
+
+fn schedule(n: u8) -> Schedule {
+    Schedule {
+        id: ScheduleId::from_bytes([n; 16]),
+        tenant: TenantId::new(u64::from(n % 2)),
+        name: format!("every night {n}"),
+        cron: "0 3 * * *".into(),
+        time_zone: "Europe/Berlin".into(),
+        library: (!n.is_multiple_of(3)).then(|| LibraryId::from_bytes([7; 16])),
+        kind: JobKind::ALL[usize::from(n) % JobKind::ALL.len()],
+        priority: JobPriority::ALL[usize::from(n) % 3],
+        parameters: "{}".into(),
+        retries_max: 3,
+        enabled: !n.is_multiple_of(3),
+        note: n.is_multiple_of(3).then(|| "the library is gone".into()),
+        created_at: at(1),
+        updated_at: at(i64::from(n)),
+    }
+}
+
+/// The job `n`, of schedule `n % 4`.
+fn scheduled(n: u8, changed: u64) -> WorkCommand {
+    let spec = JobSpec { run_at: Some(at(i64::from(n) * 100)), ..spec(n) };
+    WorkCommand::SubmitScheduled(spec, ScheduleId::from_bytes([n % 4; 16]), Seq::new(changed))
 }
 
 fn webhook(n: u8) -> Webhook {
@@ -85,10 +112,73 @@ fn command() -> impl Strategy<Value = WorkCommand> {
             WorkCommand::Forget { keep, keep_bytes, ended_since: at(since) }
         }),
         1 => (0_u8..4).prop_map(|n| WorkCommand::PutWebhook(webhook(n))),
+        4 => usage_rows().prop_map(|(since, rows)| WorkCommand::RecordUsage(Day::new(since), rows)),
+        2 => terms().prop_map(WorkCommand::SetBudget),
+        1 => scope().prop_map(WorkCommand::DeleteBudget),
+        3 => Just(WorkCommand::TellBudget),
         1 => (0_u64..2, 0_u8..4).prop_map(|(tenant, n)| {
             WorkCommand::DeleteWebhook(TenantId::new(tenant), WebhookId::from_bytes([n; 16]))
         }),
+        2 => (0_u8..4).prop_map(|n| WorkCommand::AddSchedule(schedule(n))),
+        3 => (0_u8..4, any::<bool>(), 0_u64..40).prop_map(|(n, enabled, changed)| {
+            WorkCommand::ChangeSchedule(Schedule { enabled, ..schedule(n) }, Seq::new(changed))
+        }),
+        1 => (0_u64..2, 0_u8..4).prop_map(|(tenant, n)| {
+            WorkCommand::DeleteSchedule(TenantId::new(tenant), ScheduleId::from_bytes([n; 16]))
+        }),
+        3 => (0_u8..6, 0_u64..40)
+            .prop_map(|(n, changed)| scheduled(n, changed)),
     ]
+}
+
+fn scope() -> impl Strategy<Value = BudgetScope> {
+    (0_u64..2, prop::option::of(0_u8..2)).prop_map(|(tenant, library)| BudgetScope {
+        tenant: TenantId::new(tenant),
+        library: library.map(|n| LibraryId::from_bytes([n; 16])),
+    })
+}
+
+fn terms() -> impl Strategy<Value = BudgetTerms> {
+    let thresholds = prop::collection::btree_set(1_u8..=100, 0..4);
+    (scope(), 1_u64..500, 0_usize..3, thresholds, any::<bool>()).prop_map(
+        |(scope, amount, period, thresholds, refuse)| BudgetTerms {
+            scope,
+            amount: Money::from_pico(amount),
+            period: BudgetPeriod::ALL[period],
+            thresholds: thresholds.into_iter().collect(),
+            refuse,
+        },
+    )
+}
+
+fn usage_rows() -> impl Strategy<Value = (i64, Vec<UsageRow>)> {
+    let row = (0_i64..70, scope(), 0_u64..100).prop_map(|(day, scope, cost)| UsageRow {
+        key: UsageKey {
+            day: Day::new(day),
+            tenant: scope.tenant,
+            library: scope.library,
+            provider: "openai".into(),
+            model: format!("model-{}", cost % 2).into(),
+        },
+        used: Used { texts: 1, tokens: cost, cost: Money::from_pico(cost), ..Used::default() },
+    });
+    (0_i64..50, prop::collection::vec(row, 0..4))
+}
+
+/// The command, of somebody who has looked before, mostly.
+fn informed(work: &Work, command: WorkCommand) -> WorkCommand {
+    let changed = |id: ScheduleId, seq: Seq| {
+        let scheduled = work.schedule(id).filter(|_| !seq.get().is_multiple_of(8));
+        scheduled.map_or(seq, |scheduled| scheduled.changed)
+    };
+    if let WorkCommand::ChangeSchedule(schedule, seq) = command {
+        let seq = changed(schedule.id, seq);
+        return WorkCommand::ChangeSchedule(schedule, seq);
+    }
+    if let WorkCommand::SubmitScheduled(spec, id, seq) = command {
+        return WorkCommand::SubmitScheduled(spec, id, changed(id, seq));
+    }
+    command
 }
 
 /// What the counts of `work` must be, counted anew.
@@ -104,6 +194,40 @@ fn check(work: &Work) {
     assert!(unfinished.is_sorted_by_key(|job| job.changed));
     let bytes: u64 = unfinished.iter().map(|job| job.spec.bytes()).sum();
     assert_eq!(bytes, work.unfinished_bytes);
+    let put_off = unfinished.iter().filter(|job| is_put_off(job)).count();
+    assert_eq!(work.put_off().len(), put_off);
+    check_schedules(work, &unfinished);
+}
+
+/// No schedule has two jobs, and what is to be seen to is what a look at everything finds.
+fn check_schedules(work: &Work, unfinished: &[&Arc<Job>]) {
+    let of = |id: ScheduleId| {
+        unfinished.iter().filter(move |job| job.spec.schedule == Some(id)).copied()
+    };
+    let waits =
+        |job: &&Arc<Job>| matches!(job.state, JobState::Pending { .. }) && job.started_at.is_none();
+    for scheduled in work.schedules() {
+        let jobs: Vec<_> = of(scheduled.schedule.id).collect();
+        // One that waits for a schedule of the same id that is gone is about to be cancelled.
+        let current: Vec<_> =
+            jobs.iter().filter(|job| Some(job.spec.head.id) == scheduled.job).collect();
+        assert!(current.len() <= 1);
+        let is_idle = work.idle_schedules().any(|idle| idle == scheduled);
+        assert_eq!(is_idle, scheduled.schedule.enabled && scheduled.job.is_none());
+    }
+    let is_stale = |job: &&&Arc<Job>| {
+        let Some(id) = job.spec.schedule else { return false };
+        let wanted = work.schedule(id).is_some_and(|scheduled| {
+            scheduled.job == Some(job.spec.head.id)
+                && scheduled.schedule.enabled
+                && job.submitted > scheduled.changed
+        });
+        waits(job) && !wanted
+    };
+    let mut expected: Vec<JobId> =
+        unfinished.iter().filter(is_stale).map(|job| job.spec.head.id).collect();
+    expected.sort_unstable();
+    assert_eq!(work.stale_jobs().map(|job| job.spec.head.id).collect::<Vec<_>>(), expected);
 }
 
 proptest! {
@@ -122,6 +246,7 @@ proptest! {
                 after.clear();
             }
             let before = work.clone();
+            let command = informed(&work, command);
             let Ok(entry) = work.decide(command, at(i64::try_from(n).unwrap())) else { continue };
             let entry = WorkEntry::decode(&entry.encode()).unwrap();
             let seq = Seq::new(work.applied().get() + 2);
@@ -218,6 +343,10 @@ fn a_damaged_snapshot_is_refused() {
     let mut work = Work::default();
     work.apply(Seq::new(1), &WorkEntry::JobSubmitted(spec(2)));
     work.apply(Seq::new(2), &WorkEntry::WebhookPut(webhook(2)));
+    let terms = budgets::terms(None, 100, BudgetPeriod::Month);
+    work.apply(Seq::new(3), &WorkEntry::BudgetSet { at: at(1), terms });
+    let rows = vec![budgets::row(0, None, 60)];
+    work.apply(Seq::new(4), &WorkEntry::UsageRecorded { at: at(2), keep_since: Day::new(0), rows });
     let bytes = work.write();
     for place in 0..bytes.len() {
         let mut damaged = bytes.clone();
@@ -225,6 +354,8 @@ fn a_damaged_snapshot_is_refused() {
         assert!(Work::read(&damaged).is_err(), "byte {place}");
     }
 }
+
+mod budgets;
 
 #[test]
 fn the_log_is_kept_for_jobs_that_were_begun_and_write() {
