@@ -15,6 +15,8 @@ mod guard;
 mod message;
 mod records;
 mod store;
+#[cfg(test)]
+mod tests;
 mod vault;
 
 use std::collections::{HashMap, HashSet};
@@ -45,16 +47,33 @@ use crate::feed::Feed;
 use crate::filter::Filter;
 use crate::json;
 
-/// What came of deliveries is written this often.
-const FLUSH: Duration = Duration::from_millis(100);
-/// Positions that moved though nothing was sent are written this often.
-const FLUSH_IDLE: Duration = Duration::from_secs(10);
 /// How long couriers are waited for at the end.
 const CLOSE: Duration = Duration::from_secs(3);
 /// Dead letters that one request delivers again.
 const REDELIVER_MAX: usize = 100;
 /// How long one request goes on with that.
 const REDELIVER_TIME: Duration = Duration::from_mins(1);
+
+/// How often things are done.
+#[derive(Debug, Clone, Copy)]
+struct Tempo {
+    /// What came of deliveries is written this often.
+    flush: Duration,
+    /// Positions that moved though nothing was sent are noted and written this often.
+    flush_idle: Duration,
+}
+
+impl Default for Tempo {
+    fn default() -> Self {
+        Self { flush: Duration::from_millis(100), flush_idle: Duration::from_secs(10) }
+    }
+}
+
+/// What the settings do not say; tests have others.
+#[derive(Debug, Clone, Default)]
+struct Parts {
+    tempo: Tempo,
+}
 
 /// Everything that sends events to webhooks. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
@@ -68,6 +87,7 @@ struct Shared {
     reach: Reach,
     client: reqwest::Client,
     store: Store,
+    tempo: Tempo,
     /// Held while one is changed, so that no change is lost.
     changing: tokio::sync::Mutex<()>,
     /// Told when the couriers may have to be others.
@@ -105,6 +125,15 @@ impl Webhooks {
         engine: Engine,
         config: WebhooksConfig,
     ) -> Result<Self, WebhooksError> {
+        Self::start_with(feed, engine, config, Parts::default()).await
+    }
+
+    async fn start_with(
+        feed: Feed,
+        engine: Engine,
+        config: WebhooksConfig,
+        parts: Parts,
+    ) -> Result<Self, WebhooksError> {
         let client = guard::client(config.reach).map_err(WebhooksError::Client)?;
         let durable = engine.durable();
         let (key, path) = (config.key, config.store);
@@ -120,6 +149,7 @@ impl Webhooks {
             reach: config.reach,
             client,
             store,
+            tempo: parts.tempo,
             changing: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
             couriers: Mutex::default(),
@@ -577,7 +607,7 @@ impl Shared {
     /// Writes what came of deliveries, now and then.
     async fn write(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
-        let mut idle = tokio::time::interval(FLUSH_IDLE);
+        let mut idle = tokio::time::interval(self.tempo.flush_idle);
         loop {
             let all = tokio::select! {
                 () = self.store.told.notified() => false,
@@ -593,7 +623,7 @@ impl Shared {
                 self.store.told.notify_one();
             }
             tokio::select! {
-                () = tokio::time::sleep(FLUSH) => {}
+                () = tokio::time::sleep(self.tempo.flush) => {}
                 _stopping = stopping.wait_for(|stopping| *stopping) => return,
             }
         }

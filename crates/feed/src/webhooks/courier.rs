@@ -187,6 +187,11 @@ impl Courier {
         let wants_more = !self.ended && self.given.is_none() && self.has_room();
         let due = self.later.first().map(|(due, _key)| *due);
         let due = if clogged { Some(Instant::now() + CLOGGED) } else { due };
+        // One whose events are rare passes what it does not want without a word: how far it has come
+        // is looked at now and then.
+        let is_idle = wants_more && self.window.places.is_empty();
+        let look = is_idle.then(|| Instant::now() + self.shared.tempo.flush_idle);
+        let due = due.into_iter().chain(look).min();
         let due = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
@@ -372,6 +377,9 @@ impl Courier {
             }
         };
         drop(tokio::time::timeout(FAREWELL, arriving).await);
+        if self.window.places.is_empty() && self.given.is_none() {
+            self.moved(self.subscription.position(), false);
+        }
     }
 }
 

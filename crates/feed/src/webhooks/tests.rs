@@ -1,0 +1,4 @@
+//! Deliveries on the real engine, in memory, to receivers that do as they are told.
+
+mod couriers;
+mod support;
