@@ -148,6 +148,7 @@ impl From<WorkRejection> for EngineError {
                 Self::Busy { what: "the queue of jobs", retry_after: RETRY_AFTER }
             }
             WorkRejection::WebhookNotFound(id) => Self::WebhookNotFound(id),
+            WorkRejection::WebhookExists(_) => Self::Invalid { field: "id".to_owned(), detail },
             WorkRejection::WebhooksFull => Self::TooManyWebhooks(detail),
         }
     }

@@ -221,9 +221,14 @@ impl Engine {
         self.0.work.applied()
     }
 
-    /// Makes a webhook, or changes one.
-    pub async fn put_webhook(&self, webhook: Webhook) -> Result<Written<()>, EngineError> {
-        self.0.change_work(WorkCommand::PutWebhook(webhook)).await
+    /// Makes a webhook, of an id from [`Engine::new_webhook_id`].
+    pub async fn add_webhook(&self, webhook: Webhook) -> Result<Written<()>, EngineError> {
+        self.0.change_work(WorkCommand::AddWebhook(webhook)).await
+    }
+
+    /// Changes a webhook that there is.
+    pub async fn change_webhook(&self, webhook: Webhook) -> Result<Written<()>, EngineError> {
+        self.0.change_work(WorkCommand::ChangeWebhook(webhook)).await
     }
 
     /// Removes a webhook.

@@ -238,7 +238,7 @@ impl Webhooks {
         let mut webhook = Webhook::clone(found.ok_or(EngineError::WebhookNotFound(id))?);
         change(&mut webhook)?;
         webhook.updated_at = shared.engine.now();
-        let written = shared.engine.put_webhook(webhook.clone()).await?;
+        let written = shared.engine.change_webhook(webhook.clone()).await?;
         Ok(Written { seq: written.seq, value: Arc::new(webhook) })
     }
 
@@ -598,7 +598,7 @@ impl Shared {
         let mut disabled = Webhook::clone(now);
         disabled.status = WebhookStatus::Disabled;
         disabled.updated_at = self.engine.now();
-        match self.engine.put_webhook(disabled).await {
+        match self.engine.change_webhook(disabled).await {
             Ok(_written) => tracing::warn!(webhook = %id, "it is disabled: the receiver said 410"),
             Err(error) => tracing::error!(webhook = %id, %error, "it cannot be disabled"),
         }

@@ -66,8 +66,10 @@ pub enum WorkCommand {
         /// Those that ended since then are remembered.
         ended_since: Timestamp,
     },
-    /// A webhook is so, whether it is new or not.
-    PutWebhook(Webhook),
+    /// A webhook is wanted that there is not yet.
+    AddWebhook(Webhook),
+    /// A webhook that there is is so. One that was deleted meanwhile stays deleted.
+    ChangeWebhook(Webhook),
     /// A webhook is not wanted any more.
     DeleteWebhook(TenantId, WebhookId),
 }
@@ -99,6 +101,9 @@ pub enum WorkRejection {
     /// There is no such webhook of this tenant.
     #[error("Webhook {0} not found")]
     WebhookNotFound(WebhookId),
+    /// There is one with this id.
+    #[error("Webhook {0} exists already")]
+    WebhookExists(WebhookId),
     /// There are as many webhooks as there may be.
     #[error("there are {WEBHOOKS_MAX} webhooks, which is the limit")]
     WebhooksFull,
@@ -215,19 +220,29 @@ impl Work {
             WorkCommand::Forget { keep, keep_bytes, ended_since } => {
                 self.decide_forget(keep, keep_bytes, ended_since, at)
             }
-            WorkCommand::PutWebhook(webhook) => match self.webhooks.get(&webhook.id) {
-                Some(before) if before.tenant != webhook.tenant => {
-                    Err(WorkRejection::WebhookNotFound(webhook.id))
+            WorkCommand::AddWebhook(webhook) => {
+                if self.webhooks.contains_key(&webhook.id) {
+                    return Err(WorkRejection::WebhookExists(webhook.id));
                 }
-                None if self.webhooks.len() >= WEBHOOKS_MAX => Err(WorkRejection::WebhooksFull),
-                Some(_) | None => Ok(WorkEntry::WebhookPut(webhook)),
-            },
+                if self.webhooks.len() >= WEBHOOKS_MAX {
+                    return Err(WorkRejection::WebhooksFull);
+                }
+                Ok(WorkEntry::WebhookPut(webhook))
+            }
+            WorkCommand::ChangeWebhook(webhook) => {
+                self.webhook_of(webhook.tenant, webhook.id)?;
+                Ok(WorkEntry::WebhookPut(webhook))
+            }
             WorkCommand::DeleteWebhook(tenant, id) => {
-                let webhook = self.webhooks.get(&id).filter(|webhook| webhook.tenant == tenant);
-                webhook.ok_or(WorkRejection::WebhookNotFound(id))?;
+                self.webhook_of(tenant, id)?;
                 Ok(WorkEntry::WebhookDeleted { at, id, tenant })
             }
         }
+    }
+
+    fn webhook_of(&self, tenant: TenantId, id: WebhookId) -> Result<(), WorkRejection> {
+        let found = self.webhooks.get(&id).filter(|webhook| webhook.tenant == tenant);
+        found.map(drop).ok_or(WorkRejection::WebhookNotFound(id))
     }
 
     fn decide_change(

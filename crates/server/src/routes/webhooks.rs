@@ -110,7 +110,7 @@ async fn create(
     let hooks = app.webhooks();
     let asked = read_json(&body, |r| requests::new_webhook(r, hooks.reach()))?;
     let (webhook, secret) = new_webhook(&app, principal, asked)?;
-    let written = app.engine().put_webhook(webhook.clone()).await?;
+    let written = app.engine().add_webhook(webhook.clone()).await?;
     let answer = WebhookAnswer::of(&app, &webhook).with_secret(&secret);
     Ok((StatusCode::CREATED, seq_header(written.seq), Json(answer)).into_response())
 }

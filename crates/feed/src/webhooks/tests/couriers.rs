@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use arrwdb_engine::EngineError;
-use arrwdb_engine::state::Webhook;
+use arrwdb_engine::state::{Webhook, WebhookStatus};
+use tokio::runtime::Handle;
 
 use super::super::{Parts, Tempo, Webhooks};
 use super::support::{Receiver, Site, TENANT, until};
@@ -57,4 +58,23 @@ async fn one_that_wants_rare_events_goes_on_after_what_it_did_not_want() {
     let hooks = site.hooks_with(quick()).await;
     assert!(hooks.position(&made).seq() >= last);
     assert_eq!(receiver.came().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_deleted_while_it_is_changed_stays_deleted() {
+    let site = Site::new().await;
+    let hooks = site.hooks().await;
+    let receiver = Receiver::start().await;
+    let made = site.made(&hooks, (&receiver.url(), &["*"]), |_webhook| {}).await;
+    let engine = site.engine.clone();
+    let id = made.id;
+    let change = |webhook: &mut Webhook| {
+        let deleting = engine.delete_webhook(TENANT, id);
+        tokio::task::block_in_place(|| Handle::current().block_on(deleting))?;
+        webhook.status = WebhookStatus::Paused;
+        Ok::<_, EngineError>(())
+    };
+    let refused = hooks.change((TENANT, id), change).await.unwrap_err();
+    assert!(matches!(refused, EngineError::WebhookNotFound(_)), "{refused}");
+    assert!(site.engine.webhooks(None).await.unwrap().0.is_empty());
 }

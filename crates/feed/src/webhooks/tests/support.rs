@@ -158,7 +158,7 @@ impl Site {
     ) -> Webhook {
         let mut webhook = self.webhook(hooks, url, events);
         change(&mut webhook);
-        self.engine.put_webhook(webhook.clone()).await.unwrap();
+        self.engine.add_webhook(webhook.clone()).await.unwrap();
         webhook
     }
 }
