@@ -11,6 +11,7 @@
 //! letter: every event is delivered at least once, and always by the same id.
 
 mod courier;
+mod couriers;
 mod guard;
 mod message;
 mod records;
@@ -19,32 +20,30 @@ mod store;
 mod tests;
 mod vault;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrwdb_engine::state::{Seq, TenantId, Timestamp, Webhook, WebhookId, WebhookStatus};
+use arrwdb_engine::state::{Seq, TenantId, Timestamp, Webhook, WebhookId};
 use arrwdb_engine::{Engine, EngineError, Written};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use self::courier::{Courier, End, Route};
+use self::couriers::Couriers;
 pub use self::guard::{Reach, TargetError};
 use self::message::{Attempt, Message, Target, Verdict, id_of};
 pub use self::records::{
     DeadLetter, DeliveryStatus, Redelivered, Replay, WebhookDelivery, WebhookFigures,
     WebhooksConfig, WebhooksError, WebhooksStats,
 };
+use self::store::Store;
 pub use self::store::StoreError;
-use self::store::{Source, Store};
 pub use self::vault::{Secret, Vault, VaultError};
 use crate::error::FeedError;
 use crate::event::Position;
 use crate::event_type::{EventType, EventTypes, UnknownEventType};
 use crate::feed::Feed;
-use crate::filter::Filter;
 use crate::json;
 
 /// How long couriers are waited for at the end.
@@ -61,11 +60,17 @@ struct Tempo {
     flush: Duration,
     /// Positions that moved though nothing was sent are noted and written this often.
     flush_idle: Duration,
+    /// One that ended by an error is begun again after this; twice as long each time.
+    again: Duration,
 }
 
 impl Default for Tempo {
     fn default() -> Self {
-        Self { flush: Duration::from_millis(100), flush_idle: Duration::from_secs(10) }
+        Self {
+            flush: Duration::from_millis(100),
+            flush_idle: Duration::from_secs(10),
+            again: Duration::from_secs(1),
+        }
     }
 }
 
@@ -92,27 +97,11 @@ struct Shared {
     changing: tokio::sync::Mutex<()>,
     /// Told when the couriers may have to be others.
     changed: Notify,
-    couriers: Mutex<HashMap<(WebhookId, Kind), Running>>,
+    couriers: Mutex<Couriers>,
     stopping: watch::Sender<bool>,
-    is_running: AtomicBool,
     delivered: AtomicU64,
     failed: AtomicU64,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What a courier works off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Live,
-    Replay,
-}
-
-/// A courier on its way.
-#[derive(Debug)]
-struct Running {
-    webhook: Arc<Webhook>,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
 }
 
 impl Webhooks {
@@ -154,7 +143,6 @@ impl Webhooks {
             changed: Notify::new(),
             couriers: Mutex::default(),
             stopping: watch::Sender::new(false),
-            is_running: AtomicBool::new(true),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             tasks: Mutex::default(),
@@ -176,17 +164,16 @@ impl Webhooks {
         }
         let couriers = std::mem::take(&mut *shared.couriers.lock());
         for running in couriers.values() {
-            running.stop.send_replace(true);
+            running.stop();
         }
         let ended = async {
             for running in couriers.into_values() {
-                running.task.await.unwrap_or_default();
+                running.ended().await;
             }
         };
         if tokio::time::timeout(CLOSE, ended).await.is_err() {
             tracing::warn!("deliveries that were under way are cut off; they are sent again");
         }
-        shared.is_running.store(false, Ordering::SeqCst);
         if let Err(error) = self.blocking(|shared| shared.store.flush(true)).await {
             tracing::warn!(%error, "what came of the last deliveries is lost; they are sent again");
         }
@@ -259,7 +246,8 @@ impl Webhooks {
 
     /// What keeps a webhook from being sent anything, if something does but its status.
     pub fn obstacle(&self, webhook: &Webhook) -> Option<String> {
-        self.0.target(webhook).err().map(|error| error.to_string())
+        let refused = self.0.target(webhook).err().map(|error| error.to_string());
+        refused.or_else(|| self.0.trouble(webhook.id))
     }
 
     /// Attempts, the newest first: so many after so many, and how many there are.
@@ -392,139 +380,20 @@ impl Webhooks {
     /// Figures of all.
     pub fn stats(&self) -> WebhooksStats {
         let shared = &self.0;
-        let couriers = shared.couriers.lock();
-        let couriers = couriers.values().filter(|running| !running.task.is_finished()).count();
+        let (couriers, in_trouble) = shared.under_way();
+        // Both go on until they are told to stop.
+        let works = shared.tasks.lock().iter().all(|task| !task.is_finished());
         WebhooksStats {
-            couriers: couriers as u64,
+            couriers,
+            in_trouble,
             delivered: shared.delivered.load(Ordering::Relaxed),
             failed: shared.failed.load(Ordering::Relaxed),
-            running: shared.is_running.load(Ordering::SeqCst) && !*shared.stopping.borrow(),
+            running: works && !*shared.stopping.borrow(),
         }
     }
 }
 
 impl Shared {
-    /// Has a courier under way for every webhook that is to have one.
-    async fn follow(self: Arc<Self>) {
-        let mut applied = self.engine.work_applied();
-        let mut stopping = self.stopping.subscribe();
-        loop {
-            applied.borrow_and_update();
-            match self.engine.webhooks(None).await {
-                Ok((webhooks, _seq)) => self.arrange(&webhooks).await,
-                Err(error) => tracing::error!(%error, "webhooks cannot be read"),
-            }
-            tokio::select! {
-                changed = applied.changed() => if changed.is_err() { return },
-                () = self.changed.notified() => {}
-                _stopping = stopping.wait_for(|stopping| *stopping) => return,
-            }
-        }
-    }
-
-    async fn arrange(self: &Arc<Self>, webhooks: &[Arc<Webhook>]) {
-        let ids: HashSet<WebhookId> = webhooks.iter().map(|webhook| webhook.id).collect();
-        let stale: Vec<Running> = {
-            let mut couriers = self.couriers.lock();
-            let now: HashMap<WebhookId, &Arc<Webhook>> =
-                webhooks.iter().map(|webhook| (webhook.id, webhook)).collect();
-            // One that ended with an error is not tried again before its webhook is another.
-            let is_stale = |id: &WebhookId, running: &Running| {
-                now.get(id).is_none_or(|webhook| ***webhook != *running.webhook)
-            };
-            let stale = couriers.extract_if(|(id, _kind), running| is_stale(id, running));
-            stale.map(|(_key, running)| running).collect()
-        };
-        // Two of one webhook must not be under way.
-        for running in &stale {
-            running.stop.send_replace(true);
-        }
-        for running in stale {
-            running.task.await.unwrap_or_default();
-        }
-        for id in self.store.known() {
-            if !ids.contains(&id) {
-                self.store.forget(id);
-            }
-        }
-        for webhook in webhooks.iter().filter(|it| it.status == WebhookStatus::Active) {
-            self.set_out(webhook, Kind::Live);
-            if self.store.replay(webhook.id).is_some() {
-                self.set_out(webhook, Kind::Replay);
-            }
-        }
-    }
-
-    fn set_out(self: &Arc<Self>, webhook: &Arc<Webhook>, kind: Kind) {
-        let mut couriers = self.couriers.lock();
-        if couriers.contains_key(&(webhook.id, kind)) || *self.stopping.borrow() {
-            return;
-        }
-        let (stop, stopping) = watch::channel(false);
-        let task = tokio::spawn(self.clone().travel((webhook.clone(), kind), stopping));
-        let running = Running { webhook: webhook.clone(), stop, task };
-        couriers.insert((webhook.id, kind), running);
-    }
-
-    /// One courier from its beginning to its end.
-    async fn travel(
-        self: Arc<Self>,
-        (webhook, kind): (Arc<Webhook>, Kind),
-        stopping: watch::Receiver<bool>,
-    ) {
-        let id = webhook.id;
-        let courier = match self.courier(&webhook, kind).await {
-            Ok(courier) => courier,
-            Err(error) => {
-                tracing::warn!(webhook = %id, %error, "nothing is delivered to it");
-                return;
-            }
-        };
-        match courier.run(stopping).await {
-            End::Stopped => {}
-            End::Done => {
-                self.store.set_replay(id, None);
-                tracing::info!(webhook = %id, "a replay is done");
-                // Where another was asked for meanwhile, it begins now.
-                self.couriers.lock().remove(&(id, kind));
-                self.changed.notify_one();
-            }
-            End::Gone => self.disable(&webhook).await,
-            End::Feed(error) => tracing::error!(webhook = %id, %error, "deliveries to it end"),
-        }
-    }
-
-    async fn courier(
-        self: &Arc<Self>,
-        webhook: &Arc<Webhook>,
-        kind: Kind,
-    ) -> Result<Courier, WebhooksError> {
-        let target = self.target(webhook)?;
-        let live = (Source::Live, self.begin(webhook), None);
-        let (source, after, through) = match (kind, self.store.replay(webhook.id)) {
-            (Kind::Replay, Some(replay)) => {
-                let through = Seq::new(replay.to).min(self.engine.durable());
-                // What was durable when it was asked for is told of.
-                self.feed.reached(through).await;
-                let begin = Position::after(Seq::new(replay.from.saturating_sub(1)));
-                let reached = replay.position.and_then(|position| position.parse().ok());
-                (Source::Replay, reached.unwrap_or(begin), Some(through))
-            }
-            // One that is over has nothing to bring.
-            (Kind::Replay, None) => (Source::Replay, live.1, Some(Seq::START)),
-            (Kind::Live, _) => live,
-        };
-        // A name that a newer release knew is of no event here.
-        let known = webhook.events.iter().filter_map(|name| types_of([&**name]).ok());
-        let known: Vec<EventTypes> = known.collect();
-        let wanted = |event: &EventType| known.iter().any(|types| types.contains(*event));
-        let types = EventType::ALL.into_iter().filter(wanted).collect();
-        let filter = Filter { types, ..Filter::of(webhook.tenant) };
-        let subscription = self.feed.subscribe(filter, Some(after)).map_err(engine_error)?;
-        let route = Route { webhook: webhook.clone(), source, through };
-        Ok(Courier::new(self.clone(), route, target, subscription))
-    }
-
     /// Where a webhook goes on.
     fn begin(&self, webhook: &Webhook) -> Position {
         let durable = Position::after(self.engine.durable());
@@ -586,22 +455,6 @@ impl Shared {
         };
         self.store.attempted(webhook.id, delivery.clone(), worked);
         delivery
-    }
-
-    /// The receiver has said that it wants nothing more.
-    async fn disable(&self, webhook: &Webhook) {
-        let id = webhook.id;
-        let _turn = self.changing.lock().await;
-        let Ok((webhooks, _seq)) = self.engine.webhooks(None).await else { return };
-        // One that was changed meanwhile may lead elsewhere.
-        let Some(now) = webhooks.iter().find(|found| ***found == *webhook) else { return };
-        let mut disabled = Webhook::clone(now);
-        disabled.status = WebhookStatus::Disabled;
-        disabled.updated_at = self.engine.now();
-        match self.engine.change_webhook(disabled).await {
-            Ok(_written) => tracing::warn!(webhook = %id, "it is disabled: the receiver said 410"),
-            Err(error) => tracing::error!(webhook = %id, %error, "it cannot be disabled"),
-        }
     }
 
     /// Writes what came of deliveries, now and then.

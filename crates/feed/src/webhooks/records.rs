@@ -226,6 +226,8 @@ pub struct Redelivered {
 pub struct WebhooksStats {
     /// Couriers under way.
     pub couriers: u64,
+    /// Webhooks that nothing is delivered to for now, though they are active: each says why.
+    pub in_trouble: u64,
     /// Attempts since the start that worked.
     pub delivered: u64,
     /// Attempts since the start that did not.

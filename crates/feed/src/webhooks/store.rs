@@ -106,8 +106,8 @@ struct Noted {
     dead_unwritten: usize,
 }
 
-/// Which of the lists of a webhook a courier works off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a courier works off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Source {
     /// What happens.
     Live,

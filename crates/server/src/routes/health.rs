@@ -271,6 +271,7 @@ fn webhooks_component(app: &App) -> Value {
         "status": if stats.running { "running" } else { "not_running" },
         "running": stats.running,
         "couriers": stats.couriers,
+        "in_trouble": stats.in_trouble,
         "delivered_since_start": stats.delivered,
         "failed_since_start": stats.failed,
     })

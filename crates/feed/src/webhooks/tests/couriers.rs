@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use arrwdb_engine::EngineError;
-use arrwdb_engine::state::{Webhook, WebhookStatus};
+use arrwdb_engine::log::memory::{Fault, FaultPlan, When};
+use arrwdb_engine::state::{Seq, Webhook, WebhookStatus};
 use tokio::runtime::Handle;
 
 use super::super::{Parts, Tempo, Webhooks};
@@ -12,10 +13,7 @@ use super::support::{Receiver, Site, TENANT, until};
 /// Everything at once.
 fn quick() -> Parts {
     let moment = Duration::from_millis(10);
-    Parts {
-        tempo: Tempo { flush: moment, flush_idle: moment, ..Tempo::default() },
-        ..Parts::default()
-    }
+    Parts { tempo: Tempo { flush: moment, flush_idle: moment, again: moment } }
 }
 
 async fn change(hooks: &Webhooks, webhook: &Webhook, change: impl FnOnce(&mut Webhook)) {
@@ -77,4 +75,51 @@ async fn one_that_is_deleted_while_it_is_changed_stays_deleted() {
     let refused = hooks.change((TENANT, id), change).await.unwrap_err();
     assert!(matches!(refused, EngineError::WebhookNotFound(_)), "{refused}");
     assert!(site.engine.webhooks(None).await.unwrap().0.is_empty());
+}
+
+#[tokio::test]
+async fn a_read_that_fails_delays_what_is_delivered_and_no_more() {
+    let site = Site::new().await;
+    let hooks = site.hooks_with(quick()).await;
+    let receiver = Receiver::start().await;
+    let made = site.made(&hooks, (&receiver.url(), &["document.*"]), |_webhook| {}).await;
+    let library = site.library().await;
+    let mut last = made.after;
+    for n in 0..60 {
+        last = site.put(library, n).await;
+    }
+    receiver.until(60).await;
+    // The feed keeps the last twenty only: the rest is read.
+    site.disk.set_plan(FaultPlan::one(0, Fault::ReadError, ".log", When::Nth(0)));
+    hooks.replay(&made, (Seq::new(1), last)).await.unwrap();
+    receiver.until(120).await;
+    assert_eq!(site.disk.strikes().len(), 1);
+    until("it is done", async || hooks.replaying(made.id).is_none().then_some(())).await;
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_disabled_says_so_and_is_when_it_can() {
+    let site = Site::new().await;
+    let hooks = site.hooks_with(quick()).await;
+    let receiver = Receiver::start().await;
+    let made = site.made(&hooks, (&receiver.url(), &["*"]), |_webhook| {}).await;
+    receiver.otherwise(None);
+    site.library().await;
+    receiver.until(1).await;
+    site.disk.set_capacity(Some(0));
+    site.engine.check_disk(true).unwrap_err();
+    receiver.otherwise(Some((410, "")));
+    // The first is not answered in time; the next is, and so are those after it.
+    receiver.until(3).await;
+    let trouble = until("it says so", async || hooks.obstacle(&made)).await;
+    assert!(trouble.contains("free"), "{trouble}");
+    site.disk.set_capacity(None);
+    site.engine.check_disk(true).unwrap();
+    until("it is disabled", async || {
+        let (webhooks, _seq) = site.engine.webhooks(None).await.unwrap();
+        (webhooks[0].status == WebhookStatus::Disabled).then_some(())
+    })
+    .await;
+    until("it has no courier", async || (hooks.stats().couriers == 0).then_some(())).await;
+    assert_eq!(hooks.obstacle(&made), None);
 }

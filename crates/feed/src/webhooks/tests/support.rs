@@ -48,6 +48,7 @@ pub(super) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Opt
 /// An engine and its feed, and a directory for what delivers.
 pub(super) struct Site {
     pub(super) dir: TempDir,
+    pub(super) disk: MemoryDisk,
     pub(super) engine: Engine,
     pub(super) feed: Feed,
 }
@@ -60,17 +61,20 @@ impl Site {
             timer: Arc::new(TokioTimer::new()),
             random: Arc::new(|| 7),
         };
+        let disk = MemoryDisk::new();
         let parts = EngineParts {
             clock: Arc::new(SystemClock),
             random: Arc::new(OsRandom),
-            disk: Arc::new(MemoryDisk::new()),
+            disk: Arc::new(disk.clone()),
             embedder: Embedder::open(EmbedConfig::default(), parts).await.unwrap(),
         };
         let config =
-            EngineConfig { disk_free_bytes_min: 0, ..EngineConfig::new(PathBuf::from("/data")) };
+            EngineConfig { disk_free_bytes_min: 1, ..EngineConfig::new(PathBuf::from("/data")) };
         let engine = Engine::open(config, parts).await.unwrap();
-        let feed = Feed::start(engine.clone(), FeedConfig::default()).await.unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), engine, feed }
+        let feed = Feed::start(engine.clone(), FeedConfig { events_max: 20, bytes_max: 1 << 20 })
+            .await
+            .unwrap();
+        Self { dir: tempfile::tempdir().unwrap(), disk, engine, feed }
     }
 
     pub(super) fn config(&self) -> WebhooksConfig {

@@ -1,0 +1,303 @@
+//! Who is under way: a courier for each webhook that is to have one, and one for what it is sent
+//! again. One that ends by an error is begun again.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrwdb_engine::state::{Seq, Webhook, WebhookId, WebhookStatus};
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::courier::{Courier, End, Route};
+use super::store::Source;
+use super::{Shared, WebhooksError, engine_error, types_of};
+use crate::event::Position;
+use crate::event_type::{EventType, EventTypes};
+use crate::filter::Filter;
+
+/// The longest that one that ended by an error is left alone.
+const AGAIN_MAX: Duration = Duration::from_mins(1);
+/// Doublings of the delay after which it is the longest in any case.
+const DOUBLINGS_MAX: u32 = 16;
+
+/// Couriers by what they bring to whom.
+pub(super) type Couriers = HashMap<(WebhookId, Source), Running>;
+
+/// A courier on its way.
+#[derive(Debug)]
+pub(super) struct Running {
+    webhook: Arc<Webhook>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    state: Arc<State>,
+}
+
+/// How a courier is.
+#[derive(Debug, Default)]
+struct State {
+    /// Nothing more comes of it.
+    is_over: AtomicBool,
+    /// Why it does not deliver for now.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Running {
+    /// Tells it to end.
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until it has.
+    pub(super) async fn ended(self) {
+        // One that panicked has said so.
+        self.task.await.unwrap_or_default();
+    }
+
+    fn is_over(&self) -> bool {
+        self.state.is_over.load(Ordering::SeqCst)
+    }
+}
+
+/// Says that a courier is over, in whatever way it comes to be so.
+struct Ending(Arc<Shared>, Arc<State>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.1.is_over.store(true, Ordering::SeqCst);
+        self.0.changed.notify_one();
+    }
+}
+
+impl Shared {
+    /// Has a courier under way for every webhook that is to have one.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let mut applied = self.engine.work_applied();
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            applied.borrow_and_update();
+            match self.engine.webhooks(None).await {
+                Ok((webhooks, _seq)) => self.arrange(&webhooks).await,
+                Err(error) => tracing::error!(%error, "webhooks cannot be read"),
+            }
+            tokio::select! {
+                changed = applied.changed() => if changed.is_err() { return },
+                () = self.changed.notified() => {}
+                _stopping = stopping.wait_for(|stopping| *stopping) => return,
+            }
+        }
+    }
+
+    async fn arrange(self: &Arc<Self>, webhooks: &[Arc<Webhook>]) {
+        let ids: HashSet<WebhookId> = webhooks.iter().map(|webhook| webhook.id).collect();
+        let stale: Vec<Running> = {
+            let mut couriers = self.couriers.lock();
+            let now: HashMap<WebhookId, &Arc<Webhook>> =
+                webhooks.iter().map(|webhook| (webhook.id, webhook)).collect();
+            let is_stale = |id: &WebhookId, running: &Running| {
+                running.is_over()
+                    || now.get(id).is_none_or(|webhook| ***webhook != *running.webhook)
+            };
+            let stale = couriers.extract_if(|(id, _source), running| is_stale(id, running));
+            stale.map(|(_key, running)| running).collect()
+        };
+        // Two of one webhook must not be under way.
+        for running in &stale {
+            running.stop();
+        }
+        for running in stale {
+            running.ended().await;
+        }
+        for id in self.store.known() {
+            if !ids.contains(&id) {
+                self.store.forget(id);
+            }
+        }
+        for webhook in webhooks.iter().filter(|it| it.status == WebhookStatus::Active) {
+            self.set_out(webhook, Source::Live);
+            if self.store.replay(webhook.id).is_some() {
+                self.set_out(webhook, Source::Replay);
+            }
+        }
+    }
+
+    fn set_out(self: &Arc<Self>, webhook: &Arc<Webhook>, source: Source) {
+        let mut couriers = self.couriers.lock();
+        if couriers.contains_key(&(webhook.id, source)) || *self.stopping.borrow() {
+            return;
+        }
+        let (stop, stopping) = watch::channel(false);
+        let state = Arc::new(State::default());
+        let task = self.clone().travel((webhook.clone(), source), stopping, state.clone());
+        let task = tokio::spawn(task);
+        let running = Running { webhook: webhook.clone(), stop, task, state };
+        couriers.insert((webhook.id, source), running);
+    }
+
+    /// One courier from its beginning to its end, and the next where that was an error.
+    async fn travel(
+        self: Arc<Self>,
+        (webhook, source): (Arc<Webhook>, Source),
+        stopping: watch::Receiver<bool>,
+        state: Arc<State>,
+    ) {
+        let _ending = Ending(self.clone(), state.clone());
+        let trip = || self.trip((&webhook, source), &stopping, &state);
+        let say = |error: String| {
+            let before = state.trouble.lock().replace(error.clone());
+            if before.as_ref() != Some(&error) {
+                tracing::warn!(webhook = %webhook.id, error, "nothing is delivered to it for now");
+            }
+        };
+        persist(self.tempo.again, stopping.clone(), trip, say).await;
+    }
+
+    async fn trip(
+        self: &Arc<Self>,
+        (webhook, source): (&Arc<Webhook>, Source),
+        stopping: &watch::Receiver<bool>,
+        state: &State,
+    ) -> Result<(), WebhooksError> {
+        let mut told = stopping.clone();
+        let courier = tokio::select! {
+            courier = self.courier(webhook, source) => courier?,
+            _stopping = told.wait_for(|stopping| *stopping) => return Ok(()),
+        };
+        *state.trouble.lock() = None;
+        match courier.run(told).await {
+            End::Stopped => Ok(()),
+            End::Done => {
+                self.store.set_replay(webhook.id, None);
+                tracing::info!(webhook = %webhook.id, "a replay is done");
+                Ok(())
+            }
+            End::Gone => self.disable(webhook).await,
+            End::Feed(error) => Err(engine_error(error)),
+        }
+    }
+
+    async fn courier(
+        self: &Arc<Self>,
+        webhook: &Arc<Webhook>,
+        source: Source,
+    ) -> Result<Courier, WebhooksError> {
+        let target = self.target(webhook)?;
+        let (after, through) = match (source, self.store.replay(webhook.id)) {
+            (Source::Live, _) => (self.begin(webhook), None),
+            (Source::Replay, Some(replay)) => {
+                let through = Seq::new(replay.to).min(self.engine.durable());
+                // What was durable when it was asked for is told of.
+                self.feed.reached(through).await;
+                let begin = Position::after(Seq::new(replay.from.saturating_sub(1)));
+                let reached = replay.position.and_then(|position| position.parse().ok());
+                (reached.unwrap_or(begin), Some(through))
+            }
+            // One that is over has nothing to bring.
+            (Source::Replay, None) => (self.begin(webhook), Some(Seq::START)),
+        };
+        // A name that a newer release knew is of no event here.
+        let known = webhook.events.iter().filter_map(|name| types_of([&**name]).ok());
+        let known: Vec<EventTypes> = known.collect();
+        let wanted = |event: &EventType| known.iter().any(|types| types.contains(*event));
+        let types = EventType::ALL.into_iter().filter(wanted).collect();
+        let filter = Filter { types, ..Filter::of(webhook.tenant) };
+        let subscription = self.feed.subscribe(filter, Some(after)).map_err(engine_error)?;
+        let route = Route { webhook: webhook.clone(), source, through };
+        Ok(Courier::new(self.clone(), route, target, subscription))
+    }
+
+    /// The receiver has said that it wants nothing more.
+    async fn disable(&self, webhook: &Webhook) -> Result<(), WebhooksError> {
+        let _turn = self.changing.lock().await;
+        let (webhooks, _seq) = self.engine.webhooks(None).await?;
+        // One that was changed meanwhile may lead elsewhere.
+        let Some(now) = webhooks.iter().find(|found| ***found == *webhook) else { return Ok(()) };
+        let mut disabled = Webhook::clone(now);
+        disabled.status = WebhookStatus::Disabled;
+        disabled.updated_at = self.engine.now();
+        self.engine.change_webhook(disabled).await?;
+        tracing::warn!(webhook = %webhook.id, "it is disabled: the receiver said 410");
+        Ok(())
+    }
+
+    /// How many couriers deliver, and how many do not for now.
+    pub(super) fn under_way(&self) -> (u64, u64) {
+        let couriers = self.couriers.lock();
+        let under_way = couriers.values().filter(|running| !running.is_over());
+        under_way.fold((0, 0), |(well, ill), running| match &*running.state.trouble.lock() {
+            None => (well + 1, ill),
+            Some(_error) => (well, ill + 1),
+        })
+    }
+
+    /// Why nothing is delivered to a webhook for now.
+    pub(super) fn trouble(&self, id: WebhookId) -> Option<String> {
+        let couriers = self.couriers.lock();
+        let of = |source| couriers.get(&(id, source))?.state.trouble.lock().clone();
+        of(Source::Live).or_else(|| of(Source::Replay))
+    }
+}
+
+/// Does something until it is done, or to be done no more. What ends by an error, or a panic, is said
+/// and begun again, after a delay that doubles each time.
+async fn persist<F: Future<Output = Result<(), WebhooksError>>>(
+    first: Duration,
+    mut stopping: watch::Receiver<bool>,
+    mut begin: impl FnMut() -> F,
+    say: impl Fn(String),
+) {
+    let mut failed = 0;
+    while !*stopping.borrow() {
+        let began = Instant::now();
+        let error = match AssertUnwindSafe(begin()).catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_panic) => "what delivers to it stopped, as the server's log says".to_owned(),
+        };
+        say(error);
+        failed = if began.elapsed() > AGAIN_MAX { 0 } else { failed };
+        let delay = first.saturating_mul(1 << failed.min(DOUBLINGS_MAX)).min(AGAIN_MAX);
+        failed += 1;
+        let stopped = stopping.wait_for(|stopping| *stopping);
+        drop(tokio::time::timeout(delay, stopped).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_fails_or_panics_is_begun_again_until_it_is_done_or_stopped() {
+        let moment = Duration::from_millis(1);
+        let (stop, stopping) = watch::channel(false);
+        let (begun, said) = (AtomicU32::new(0), Mutex::new(Vec::new()));
+        let begin = |done: u32| {
+            let begun = &begun;
+            move || async move {
+                match begun.fetch_add(1, Ordering::SeqCst) {
+                    0 => panic!("as it was asked to"),
+                    n if n < done => Err(WebhooksError::Unreadable),
+                    _done => Ok(()),
+                }
+            }
+        };
+        persist(moment, stopping.clone(), begin(3), |error| said.lock().push(error)).await;
+        assert_eq!(begun.swap(1, Ordering::SeqCst), 4);
+        assert_eq!(said.lock().len(), 3);
+        assert!(said.lock()[0].contains("log"), "{said:?}");
+        // One that is stopped while it waits is begun no more.
+        let ended = persist(AGAIN_MAX, stopping, begin(u32::MAX), |_error| {
+            stop.send_replace(true);
+        });
+        tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
+        assert_eq!(begun.load(Ordering::SeqCst), 2);
+    }
+}
