@@ -16,6 +16,7 @@ mod guard;
 mod message;
 mod records;
 mod store;
+mod store_file;
 #[cfg(test)]
 mod tests;
 mod vault;
@@ -39,6 +40,7 @@ pub use self::records::{
 };
 use self::store::Store;
 pub use self::store::StoreError;
+use self::store_file::{Opener, Waits};
 pub use self::vault::{Secret, Vault, VaultError};
 use crate::error::FeedError;
 use crate::event::Position;
@@ -62,6 +64,8 @@ struct Tempo {
     flush_idle: Duration,
     /// One that ended by an error is begun again after this; twice as long each time.
     again: Duration,
+    /// A store that failed is tried again after these.
+    store: Waits,
 }
 
 impl Default for Tempo {
@@ -70,6 +74,7 @@ impl Default for Tempo {
             flush: Duration::from_millis(100),
             flush_idle: Duration::from_secs(10),
             again: Duration::from_secs(1),
+            store: Waits::default(),
         }
     }
 }
@@ -78,6 +83,7 @@ impl Default for Tempo {
 #[derive(Debug, Clone, Default)]
 struct Parts {
     tempo: Tempo,
+    opener: Opener,
 }
 
 /// Everything that sends events to webhooks. Cheap to clone; all clones are one.
@@ -123,11 +129,15 @@ impl Webhooks {
         config: WebhooksConfig,
         parts: Parts,
     ) -> Result<Self, WebhooksError> {
-        let client = guard::client(config.reach).map_err(WebhooksError::Client)?;
+        let client =
+            guard::client(config.reach).map_err(WebhooksError::Client)?;
         let durable = engine.durable();
-        let (key, path) = (config.key, config.store);
+        let (key, path, waits) = (config.key, config.store, parts.tempo.store);
         let opened = tokio::task::spawn_blocking(move || {
-            Ok::<_, WebhooksError>((Vault::open(&key)?, Store::open(&path, durable)?))
+            Ok::<_, WebhooksError>((
+                Vault::open(&key)?,
+                Store::open(&path, durable, (parts.opener, waits))?,
+            ))
         });
         let opened = opened.await.map_err(|error| WebhooksError::Client(error.to_string()))?;
         let (vault, store) = opened?;
@@ -174,7 +184,7 @@ impl Webhooks {
         if tokio::time::timeout(CLOSE, ended).await.is_err() {
             tracing::warn!("deliveries that were under way are cut off; they are sent again");
         }
-        if let Err(error) = self.blocking(|shared| shared.store.flush(true)).await {
+        if let Err(error) = self.blocking(|shared| shared.store.close()).await {
             tracing::warn!(%error, "what came of the last deliveries is lost; they are sent again");
         }
     }
@@ -388,7 +398,7 @@ impl Webhooks {
             in_trouble,
             delivered: shared.delivered.load(Ordering::Relaxed),
             failed: shared.failed.load(Ordering::Relaxed),
-            running: works && !*shared.stopping.borrow(),
+            running: works && shared.store.outage().is_none() && !*shared.stopping.borrow(),
         }
     }
 }
@@ -471,8 +481,8 @@ impl Shared {
             let written = tokio::task::spawn_blocking(move || shared.store.flush(all)).await;
             let written = written.map_err(|error| error.to_string());
             let written = written.and_then(|done| done.map_err(|error| error.to_string()));
-            if let Err(error) = written {
-                tracing::warn!(%error, "what came of deliveries is not written; tried again");
+            if written.is_err() {
+                // The store has said so, once.
                 self.store.told.notify_one();
             }
             tokio::select! {

@@ -14,6 +14,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use super::store_file::{Opener, StoreFile, Waits};
 use super::{DeadLetter, Replay, WebhookDelivery, WebhookFigures};
 use crate::event::Position;
 
@@ -23,8 +24,6 @@ pub(super) const DELIVERIES_MAX: usize = 1000;
 pub(super) const DEAD_MAX: usize = 1000;
 /// Dead letters that are not written yet, with which nothing more is attempted.
 const DEAD_UNWRITTEN_MAX: usize = 4096;
-/// Memory for pages of the store.
-const CACHE_BYTES: usize = 16 << 20;
 
 type Rows = TableDefinition<'static, u128, &'static [u8]>;
 type Items = TableDefinition<'static, (u128, u64), &'static [u8]>;
@@ -118,7 +117,7 @@ pub(super) enum Source {
 /// The store.
 #[derive(Debug)]
 pub(super) struct Store {
-    database: Database,
+    file: StoreFile,
     noted: Mutex<Noted>,
     /// One at a time writes.
     writing: Mutex<()>,
@@ -130,12 +129,13 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens the store, or makes it.
-    pub(super) fn open(path: &Path, durable: Seq) -> Result<Self, StoreError> {
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(failed("made"))?;
-        }
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path);
-        let database = database.map_err(|error| StoreError::Failed {
+    pub(super) fn open(
+        path: &Path,
+        durable: Seq,
+        (opener, waits): (Opener, Waits),
+    ) -> Result<Self, StoreError> {
+        let file = StoreFile::open(path, opener, waits);
+        let file = file.map_err(|error| StoreError::Failed {
             doing: "opened",
             detail: format!(
                 "{error}; where {} is damaged, move it away: webhooks go on from here, and what was \
@@ -143,27 +143,11 @@ impl Store {
                 path.display()
             ),
         })?;
-        let transaction = database.begin_write().map_err(failed("opened"))?;
-        let made_at = {
-            let mut meta = transaction.open_table(META).map_err(failed("opened"))?;
-            let mut read = |name, new| {
-                let found = meta.get(name)?.map(|found| found.value());
-                if found.is_none() {
-                    meta.insert(name, new)?;
-                }
-                Ok::<u64, redb::StorageError>(found.unwrap_or(new))
-            };
-            let version = read("version", VERSION).map_err(failed("opened"))?;
-            if version != VERSION {
-                return Err(StoreError::Version(version));
-            }
-            Seq::new(read("made_at", durable.get()).map_err(failed("opened"))?)
-        };
-        let hooks = load(&transaction).map_err(failed("read"))?;
-        transaction.commit().map_err(failed("opened"))?;
+        let begun = file.using(|database| begin(database, durable)).map_err(failed("opened"))?;
+        let (made_at, hooks) = begun.map_err(StoreError::Version)?;
         let noted = Noted { hooks, ..Noted::default() };
         Ok(Self {
-            database,
+            file,
             noted: Mutex::new(noted),
             writing: Mutex::default(),
             told: Notify::new(),
@@ -286,14 +270,28 @@ impl Store {
         }
     }
 
+    /// Why it does not work for now, if it does not.
+    pub(super) fn outage(&self) -> Option<String> {
+        self.file.outage()
+    }
+
+    /// Writes what is left and lets go of the file. Blocks.
+    pub(super) fn close(&self) -> Result<(), StoreError> {
+        let written = self.flush(true);
+        self.file.close();
+        written
+    }
+
     /// Writes what is noted; with `all`, what can wait, too. Blocks.
     pub(super) fn flush(&self, all: bool) -> Result<(), StoreError> {
         let _turn = self.writing.lock();
+        self.file.ready().map_err(failed("written"))?;
         let (changes, forgotten) = self.take(all);
         if changes.is_empty() && forgotten.is_empty() {
+            self.file.works();
             return Ok(());
         }
-        let written = self.write(&changes, &forgotten);
+        let written = self.file.using(|database| write(database, &changes, &forgotten));
         if let Err(error) = written {
             let mut noted = self.noted.lock();
             noted.forgotten.extend(forgotten);
@@ -305,6 +303,7 @@ impl Store {
             }
             return Err(failed("written")(error));
         }
+        self.file.works();
         Ok(())
     }
 
@@ -320,44 +319,6 @@ impl Store {
         (changes, std::mem::take(&mut noted.forgotten))
     }
 
-    fn write(
-        &self,
-        changes: &[(WebhookId, Row, Unwritten)],
-        forgotten: &[WebhookId],
-    ) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
-        {
-            let mut rows = transaction.open_table(ROWS)?;
-            let mut deliveries = transaction.open_table(DELIVERIES)?;
-            let mut dead = transaction.open_table(DEAD)?;
-            for id in forgotten {
-                let key = key_of(*id);
-                rows.remove(key)?;
-                deliveries.retain_in((key, 0)..=(key, u64::MAX), |_key, _item| false)?;
-                dead.retain_in((key, 0)..=(key, u64::MAX), |_key, _item| false)?;
-            }
-            for (id, row, unwritten) in changes {
-                let key = key_of(*id);
-                rows.insert(key, &*json(row))?;
-                for delivery in &unwritten.deliveries {
-                    deliveries.insert((key, delivery.n), &*json(delivery))?;
-                }
-                let oldest = row.deliveries_next.saturating_sub(DELIVERIES_MAX as u64);
-                if oldest > 0 && !unwritten.deliveries.is_empty() {
-                    deliveries.retain_in((key, 0)..(key, oldest), |_key, _item| false)?;
-                }
-                for letter in &unwritten.dead {
-                    dead.insert((key, letter.n), &*json(letter))?;
-                }
-                for n in &unwritten.risen {
-                    dead.remove((key, *n))?;
-                }
-            }
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
     /// Attempts of a webhook, the newest first, of those that `wanted` says: so many after so many,
     /// and how many there are. Blocks.
     pub(super) fn deliveries(
@@ -367,7 +328,8 @@ impl Store {
         wanted: impl Fn(&WebhookDelivery) -> bool,
     ) -> Result<(Vec<WebhookDelivery>, usize), StoreError> {
         self.flush(false)?;
-        self.page(DELIVERIES, id, (skip, take), wanted).map_err(failed("read"))
+        let read = |database: &Database| page(database, (DELIVERIES, id), (skip, take), wanted);
+        self.file.using(read).map_err(failed("read"))
     }
 
     /// Dead letters of a webhook, the newest first. Blocks.
@@ -377,7 +339,9 @@ impl Store {
         (skip, take): (usize, usize),
     ) -> Result<(Vec<DeadLetter>, usize), StoreError> {
         self.flush(false)?;
-        self.page(DEAD, id, (skip, take), |_letter: &DeadLetter| true).map_err(failed("read"))
+        let all = |_letter: &DeadLetter| true;
+        let read = |database: &Database| page(database, (DEAD, id), (skip, take), all);
+        self.file.using(read).map_err(failed("read"))
     }
 
     /// A dead letter. Blocks.
@@ -387,37 +351,96 @@ impl Store {
         n: u64,
     ) -> Result<Option<DeadLetter>, StoreError> {
         self.flush(false)?;
-        let read = || {
-            let table = self.database.begin_read()?.open_table(DEAD)?;
+        let read = |database: &Database| {
+            let table = database.begin_read()?.open_table(DEAD)?;
             let found = table.get((key_of(id), n))?;
-            Ok::<_, redb::Error>(found.and_then(|found| serde_json::from_slice(found.value()).ok()))
+            Ok(found.and_then(|found| serde_json::from_slice(found.value()).ok()))
         };
-        read().map_err(failed("read"))
+        self.file.using(read).map_err(failed("read"))
     }
+}
 
-    fn page<T: for<'a> Deserialize<'a>>(
-        &self,
-        items: Items,
-        id: WebhookId,
-        (skip, take): (usize, usize),
-        wanted: impl Fn(&T) -> bool,
-    ) -> Result<(Vec<T>, usize), redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let table = match transaction.open_table(items) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok((Vec::new(), 0)),
-            table => table?,
-        };
-        let key = key_of(id);
-        let mut found = Vec::new();
-        for item in table.range((key, 0)..=(key, u64::MAX))?.rev() {
-            let (_key, item) = item?;
-            // What an older release wrote in another way is not shown.
-            found
-                .extend(serde_json::from_slice::<T>(item.value()).ok().filter(|item| wanted(item)));
+fn write(
+    database: &Database,
+    changes: &[(WebhookId, Row, Unwritten)],
+    forgotten: &[WebhookId],
+) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut rows = transaction.open_table(ROWS)?;
+        let mut deliveries = transaction.open_table(DELIVERIES)?;
+        let mut dead = transaction.open_table(DEAD)?;
+        for id in forgotten {
+            let key = key_of(*id);
+            rows.remove(key)?;
+            deliveries.retain_in((key, 0)..=(key, u64::MAX), |_key, _item| false)?;
+            dead.retain_in((key, 0)..=(key, u64::MAX), |_key, _item| false)?;
         }
-        let total = found.len();
-        Ok((found.into_iter().skip(skip).take(take).collect(), total))
+        for (id, row, unwritten) in changes {
+            let key = key_of(*id);
+            rows.insert(key, &*json(row))?;
+            for delivery in &unwritten.deliveries {
+                deliveries.insert((key, delivery.n), &*json(delivery))?;
+            }
+            let oldest = row.deliveries_next.saturating_sub(DELIVERIES_MAX as u64);
+            if oldest > 0 && !unwritten.deliveries.is_empty() {
+                deliveries.retain_in((key, 0)..(key, oldest), |_key, _item| false)?;
+            }
+            for letter in &unwritten.dead {
+                dead.insert((key, letter.n), &*json(letter))?;
+            }
+            for n in &unwritten.risen {
+                dead.remove((key, *n))?;
+            }
+        }
     }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn page<T: for<'a> Deserialize<'a>>(
+    database: &Database,
+    (items, id): (Items, WebhookId),
+    (skip, take): (usize, usize),
+    wanted: impl Fn(&T) -> bool,
+) -> Result<(Vec<T>, usize), redb::Error> {
+    let table = database.begin_read()?.open_table(items)?;
+    let key = key_of(id);
+    let mut found = Vec::new();
+    for item in table.range((key, 0)..=(key, u64::MAX))?.rev() {
+        let (_key, item) = item?;
+        // What an older release wrote in another way is not shown.
+        found.extend(serde_json::from_slice::<T>(item.value()).ok().filter(|item| wanted(item)));
+    }
+    let total = found.len();
+    Ok((found.into_iter().skip(skip).take(take).collect(), total))
+}
+
+/// Begins with what a store has, or with a new one: the log was so far when it was made, and what is
+/// known of each webhook. The inner error is the version of another release.
+fn begin(
+    database: &Database,
+    durable: Seq,
+) -> Result<Result<(Seq, HashMap<WebhookId, Hook>), u64>, redb::Error> {
+    let transaction = database.begin_write()?;
+    let made_at = {
+        let mut meta = transaction.open_table(META)?;
+        let mut read = |name, new| {
+            let found = meta.get(name)?.map(|found| found.value());
+            if found.is_none() {
+                meta.insert(name, new)?;
+            }
+            Ok::<u64, redb::StorageError>(found.unwrap_or(new))
+        };
+        let version = read("version", VERSION)?;
+        if version != VERSION {
+            return Ok(Err(version));
+        }
+        Seq::new(read("made_at", durable.get())?)
+    };
+    let hooks = load(&transaction)?;
+    transaction.commit()?;
+    Ok(Ok((made_at, hooks)))
 }
 
 fn key_of(id: WebhookId) -> u128 {

@@ -1,4 +1,5 @@
 //! Deliveries on the real engine, in memory, to receivers that do as they are told.
 
 mod couriers;
+mod storing;
 mod support;

@@ -7,13 +7,16 @@ use arrwdb_engine::log::memory::{Fault, FaultPlan, When};
 use arrwdb_engine::state::{Seq, Webhook, WebhookStatus};
 use tokio::runtime::Handle;
 
+use super::super::store_file::Waits;
 use super::super::{Parts, Tempo, Webhooks};
 use super::support::{Receiver, Site, TENANT, until};
 
 /// Everything at once.
-fn quick() -> Parts {
+pub(super) fn quick() -> Parts {
     let moment = Duration::from_millis(10);
-    Parts { tempo: Tempo { flush: moment, flush_idle: moment, again: moment } }
+    let store = Waits { first: moment, longest: moment };
+    let tempo = Tempo { flush: moment, flush_idle: moment, again: moment, store };
+    Parts { tempo, ..Parts::default() }
 }
 
 async fn change(hooks: &Webhooks, webhook: &Webhook, change: impl FnOnce(&mut Webhook)) {

@@ -1,0 +1,139 @@
+//! A disk that fails for a while.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrwdb_engine::state::{Seq, WebhookId};
+use redb::backends::FileBackend;
+use redb::{Database, StorageBackend};
+
+use super::super::store::Store;
+use super::super::store_file::{Opener, Waits};
+use super::super::{DeadLetter, Parts, WebhooksError};
+use super::couriers::quick;
+use super::support::{Receiver, Site, until};
+
+/// A file whose writes fail as long as they are told to.
+#[derive(Debug)]
+struct Faulty(FileBackend, Arc<AtomicBool>);
+
+impl Faulty {
+    fn check(&self) -> io::Result<()> {
+        let fails = self.1.load(Ordering::SeqCst);
+        if fails { Err(io::Error::other("as it was told")) } else { Ok(()) }
+    }
+}
+
+impl StorageBackend for Faulty {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check()?;
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.check()?;
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check()?;
+        self.0.write(offset, data)
+    }
+}
+
+/// One that opens files whose writes fail as long as the other is set.
+fn faulty() -> (Opener, Arc<AtomicBool>) {
+    let fails = Arc::new(AtomicBool::new(false));
+    let told = fails.clone();
+    let open = move |path: &Path| {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+        Database::builder().create_with_backend(Faulty(FileBackend::new(file)?, told.clone()))
+    };
+    (Opener::new(open), fails)
+}
+
+pub(super) fn letter(event: &str) -> DeadLetter {
+    DeadLetter {
+        n: 0,
+        event_id: Some(event.to_owned()),
+        event_type: Some("document.added".to_owned()),
+        library_id: None,
+        position: None,
+        missing: None,
+        body: Some("{}".to_owned()),
+        attempts: 1,
+        failed_at: 1,
+        status_code: None,
+        error: "it rains".to_owned(),
+    }
+}
+
+#[test]
+fn what_is_noted_while_the_disk_fails_is_written_when_it_does_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deliveries.redb");
+    let (opener, fails) = faulty();
+    let moment = Duration::from_millis(1);
+    let waits = Waits { first: moment, longest: moment };
+    let store = Store::open(&path, Seq::new(1), (opener, waits)).unwrap();
+    let id = WebhookId::from_bytes([1; 16]);
+    store.bury(id, letter("before"));
+    store.flush(false).unwrap();
+    fails.store(true, Ordering::SeqCst);
+    store.bury(id, letter("meanwhile"));
+    for _try in 0..3 {
+        store.flush(false).unwrap_err();
+        assert!(store.outage().is_some());
+        std::thread::sleep(2 * moment);
+    }
+    fails.store(false, Ordering::SeqCst);
+    store.bury(id, letter("after"));
+    while store.flush(false).is_err() {
+        std::thread::sleep(moment);
+    }
+    assert_eq!(store.outage(), None);
+    store.close().unwrap();
+    drop(store);
+    let parts = (Opener::default(), Waits::default());
+    let store = Store::open(&path, Seq::new(1), parts).unwrap();
+    let (letters, total) = store.dead_letters(id, (0, 9)).unwrap();
+    let events: Vec<_> = letters.iter().map(|letter| letter.event_id.as_deref()).collect();
+    assert_eq!(events, [Some("after"), Some("meanwhile"), Some("before")]);
+    assert_eq!(total, 3);
+}
+
+#[tokio::test]
+async fn deliveries_go_on_while_their_disk_fails_and_health_says_so() {
+    let site = Site::new().await;
+    let (opener, fails) = faulty();
+    let hooks = site.hooks_with(Parts { opener, ..quick() }).await;
+    let receiver = Receiver::start().await;
+    let made = site.made(&hooks, (&receiver.url(), &["document.*"]), |_webhook| {}).await;
+    let library = site.library().await;
+    site.put(library, 1).await;
+    receiver.until(1).await;
+    assert!(hooks.stats().running);
+    fails.store(true, Ordering::SeqCst);
+    site.put(library, 2).await;
+    receiver.until(2).await;
+    until("health says so", async || (!hooks.stats().running).then_some(())).await;
+    let refused = hooks.deliveries(made.id, (0, 9), None).await.unwrap_err();
+    assert!(matches!(refused, WebhooksError::Store(_)), "{refused}");
+    fails.store(false, Ordering::SeqCst);
+    until("it works again", async || hooks.stats().running.then_some(())).await;
+    let (_deliveries, total) = hooks.deliveries(made.id, (0, 9), None).await.unwrap();
+    assert_eq!(total, 2);
+}
