@@ -14,6 +14,7 @@ mod courier;
 mod couriers;
 mod guard;
 mod message;
+mod names;
 mod records;
 mod store;
 mod store_file;
@@ -34,6 +35,7 @@ use tokio::task::JoinHandle;
 use self::couriers::Couriers;
 pub use self::guard::{Reach, TargetError};
 use self::message::{Attempt, Message, Target, Verdict, id_of};
+use self::names::{Lookup, Names};
 pub use self::records::{
     DeadLetter, DeliveryStatus, Redelivered, Replay, WebhookDelivery, WebhookFigures,
     WebhooksConfig, WebhooksError, WebhooksStats,
@@ -83,6 +85,7 @@ impl Default for Tempo {
 #[derive(Debug, Clone, Default)]
 struct Parts {
     tempo: Tempo,
+    lookup: Lookup,
     opener: Opener,
 }
 
@@ -130,7 +133,7 @@ impl Webhooks {
         parts: Parts,
     ) -> Result<Self, WebhooksError> {
         let client =
-            guard::client(config.reach).map_err(WebhooksError::Client)?;
+            guard::client(config.reach, Names::new(parts.lookup)).map_err(WebhooksError::Client)?;
         let durable = engine.durable();
         let (key, path, waits) = (config.key, config.store, parts.tempo.store);
         let opened = tokio::task::spawn_blocking(move || {

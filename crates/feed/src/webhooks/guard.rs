@@ -12,6 +12,8 @@ use arrwdb_engine::embed::http::tls_config;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+use super::names::Names;
+
 /// How long a connection and its handshake may take; an attempt may have less.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection is kept that nothing is sent over.
@@ -81,14 +83,14 @@ impl Reach {
 }
 
 /// The client of all deliveries.
-pub(super) fn client(reach: Reach) -> Result<reqwest::Client, String> {
+pub(super) fn client(reach: Reach, names: Names) -> Result<reqwest::Client, String> {
     let tls = tls_config().map_err(|error| error.to_string())?;
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .user_agent("arrwDB-Webhooks/1.0")
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        .dns_resolver(Arc::new(Guard(reach)))
+        .dns_resolver(Arc::new(Guard { reach, names }))
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(IDLE_MAX)
@@ -98,15 +100,19 @@ pub(super) fn client(reach: Reach) -> Result<reqwest::Client, String> {
 }
 
 /// Resolves names to what may be connected to.
-struct Guard(Reach);
+struct Guard {
+    reach: Reach,
+    names: Names,
+}
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let reach = self.0;
+        let (reach, names) = (self.reach, self.names.clone());
         Box::pin(async move {
+            let found = names.resolve(name.as_str()).await?;
             // The port is the URL's; it is set by whoever connects.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found.filter(|at| reach.allows(at.ip())).collect();
+            let allowed = found.iter().filter(|ip| reach.allows(**ip));
+            let allowed: Vec<_> = allowed.map(|ip| SocketAddr::new(*ip, 0)).collect();
             if allowed.is_empty() {
                 return Err(Box::new(TargetError::Private(name.as_str().to_owned())).into());
             }
@@ -165,6 +171,11 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+    use std::process::Command;
+
+    use super::super::names::Lookup;
     use super::*;
 
     const NOT_PUBLIC: &str = "0.0.0.0 10.1.2.3 100.64.0.1 100.127.255.255 127.0.0.1 127.255.0.1 \
@@ -231,10 +242,68 @@ mod tests {
     async fn a_name_that_means_this_machine_leads_nowhere() {
         let resolve = async |reach| {
             let name = "localhost".parse().unwrap();
-            Guard(reach).resolve(name).await.map(Iterator::count)
+            let names = Names::new(Lookup::default());
+            Guard { reach, names }.resolve(name).await.map(Iterator::count)
         };
         let Err(refused) = resolve(Reach::Public).await else { panic!("it was resolved") };
         assert!(refused.to_string().contains("WEBHOOK_ALLOW_PRIVATE"), "{refused}");
         assert!(resolve(Reach::Everywhere).await.unwrap() > 0);
+    }
+
+    /// What is set in the child that the test starts.
+    const CHILD: &str = "ARRWDB_TEST_OF_THE_GUARD";
+    const PROXIES: [&str; 6] =
+        ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+
+    fn listener() -> TcpListener {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    }
+
+    fn is_untouched(listener: &TcpListener) -> bool {
+        listener.accept().is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    #[test]
+    fn what_delivers_asks_no_proxy_and_goes_nowhere_by_a_name_that_leads_here() {
+        if std::env::var_os(CHILD).is_some() {
+            return deliver_by_name();
+        }
+        // A proxy is set by the environment, which a process must not change while it runs.
+        let proxy = listener();
+        let url = format!("http://{}", proxy.local_addr().unwrap());
+        let name = std::thread::current().name().unwrap().to_owned();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", &name, "--nocapture"]).env(CHILD, "1").env_remove("NO_PROXY");
+        child.env_remove("no_proxy").envs(PROXIES.map(|name| (name, &url)));
+        let output = child.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.contains("1 passed"), "{said}{errors}");
+        assert!(is_untouched(&proxy), "the proxy was asked");
+    }
+
+    fn deliver_by_name() {
+        let receiver = listener();
+        let url = format!("http://hooks.example:{}/", receiver.local_addr().unwrap().port());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let send = |reach| {
+            let here = Lookup::new(|_name| Ok(vec![Ipv4Addr::LOCALHOST.into()]));
+            let client = client(reach, Names::new(here)).unwrap();
+            let request = client.post(&url).timeout(Duration::from_secs(1));
+            let answer = runtime.block_on(async { request.send().await });
+            let mut error: &dyn std::error::Error = &answer.unwrap_err();
+            while let Some(cause) = error.source() {
+                error = cause;
+            }
+            error.to_string()
+        };
+        let refused = send(Reach::Public);
+        assert!(refused.contains("WEBHOOK_ALLOW_PRIVATE"), "{refused}");
+        assert!(is_untouched(&receiver), "it was connected to");
+        // Where everything may be connected to, the same name leads to the receiver.
+        send(Reach::Everywhere);
+        assert!(!is_untouched(&receiver));
     }
 }
