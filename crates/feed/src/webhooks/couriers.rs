@@ -1,6 +1,7 @@
 //! Who is under way: a courier for each webhook that is to have one, and one for what it is sent
 //! again. One that ends by an error is begun again.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -79,62 +80,85 @@ impl Shared {
     pub(super) async fn follow(self: Arc<Self>) {
         let mut applied = self.engine.work_applied();
         let mut stopping = self.stopping.subscribe();
+        let mut arranged: Vec<Arc<Webhook>> = Vec::new();
+        let mut rung = true;
         loop {
             applied.borrow_and_update();
+            // Looked at first: what is made meanwhile is not taken for what is gone.
+            let known = self.store.known();
             match self.engine.webhooks(None).await {
-                Ok((webhooks, _seq)) => self.arrange(&webhooks).await,
+                Ok((webhooks, _seq)) if rung || !are_same(&webhooks, &arranged) => {
+                    self.arrange(&webhooks, &known);
+                    arranged = webhooks;
+                }
+                // Most records of work are of jobs.
+                Ok((_webhooks, _seq)) => {}
                 Err(error) => tracing::error!(%error, "webhooks cannot be read"),
             }
-            tokio::select! {
-                changed = applied.changed() => if changed.is_err() { return },
-                () = self.changed.notified() => {}
+            rung = tokio::select! {
+                changed = applied.changed() => if changed.is_err() { return } else { false },
+                () = self.changed.notified() => true,
                 _stopping = stopping.wait_for(|stopping| *stopping) => return,
-            }
-        }
-    }
-
-    async fn arrange(self: &Arc<Self>, webhooks: &[Arc<Webhook>]) {
-        let ids: HashSet<WebhookId> = webhooks.iter().map(|webhook| webhook.id).collect();
-        let stale: Vec<Running> = {
-            let mut couriers = self.couriers.lock();
-            let now: HashMap<WebhookId, &Arc<Webhook>> =
-                webhooks.iter().map(|webhook| (webhook.id, webhook)).collect();
-            let is_stale = |id: &WebhookId, running: &Running| {
-                running.is_over()
-                    || now.get(id).is_none_or(|webhook| ***webhook != *running.webhook)
             };
-            let stale = couriers.extract_if(|(id, _source), running| is_stale(id, running));
-            stale.map(|(_key, running)| running).collect()
-        };
-        // Two of one webhook must not be under way.
-        for running in &stale {
-            running.stop();
         }
-        for running in stale {
-            running.ended().await;
-        }
-        for id in self.store.known() {
-            if !ids.contains(&id) {
-                self.store.forget(id);
+    }
+
+    /// Tells those to end that are not wanted any more, and has those set out that are.
+    pub(super) fn arrange(self: &Arc<Self>, webhooks: &[Arc<Webhook>], known: &[WebhookId]) {
+        let now: HashMap<WebhookId, &Arc<Webhook>> =
+            webhooks.iter().map(|webhook| (webhook.id, webhook)).collect();
+        let mut couriers = self.couriers.lock();
+        couriers.retain(|(id, source), running| {
+            let webhook = now.get(id).filter(|webhook| self.wants(webhook, *source));
+            if webhook.is_none_or(|webhook| ***webhook != *running.webhook) {
+                running.stop();
+            }
+            !running.is_over()
+        });
+        let under_way: HashSet<WebhookId> = couriers.keys().map(|(id, _source)| *id).collect();
+        for id in known {
+            // What one notes that is about to end is forgotten with the rest.
+            if !now.contains_key(id) && !under_way.contains(id) {
+                self.store.forget(*id);
             }
         }
-        for webhook in webhooks.iter().filter(|it| it.status == WebhookStatus::Active) {
-            self.set_out(webhook, Source::Live);
-            if self.store.replay(webhook.id).is_some() {
-                self.set_out(webhook, Source::Replay);
+        for webhook in webhooks {
+            for source in [Source::Live, Source::Replay] {
+                if self.wants(webhook, source) {
+                    self.set_out(&mut couriers, webhook, source);
+                }
             }
         }
     }
 
-    fn set_out(self: &Arc<Self>, webhook: &Arc<Webhook>, source: Source) {
-        let mut couriers = self.couriers.lock();
-        if couriers.contains_key(&(webhook.id, source)) || *self.stopping.borrow() {
+    fn wants(&self, webhook: &Webhook, source: Source) -> bool {
+        webhook.status == WebhookStatus::Active
+            && match source {
+                Source::Live => true,
+                Source::Replay => self.store.replay(webhook.id).is_some(),
+            }
+    }
+
+    fn set_out(self: &Arc<Self>, couriers: &mut Couriers, webhook: &Arc<Webhook>, source: Source) {
+        if *self.stopping.borrow() {
             return;
         }
+        let before = match couriers.entry((webhook.id, source)) {
+            Entry::Occupied(running) if !*running.get().stop.borrow() => return,
+            Entry::Occupied(running) => Some(running.remove().task),
+            Entry::Vacant(_nobody) => None,
+        };
         let (stop, stopping) = watch::channel(false);
         let state = Arc::new(State::default());
-        let task = self.clone().travel((webhook.clone(), source), stopping, state.clone());
-        let task = tokio::spawn(task);
+        let (shared, about) = (self.clone(), (webhook.clone(), source));
+        let traveling = state.clone();
+        let task = tokio::spawn(async move {
+            // Two must not be under way to one: it waits for the one before, and nobody else does.
+            if let Some(before) = before {
+                before.await.unwrap_or_default();
+            }
+            shared.travel(about, stopping, traveling).await;
+        });
         let running = Running { webhook: webhook.clone(), stop, task, state };
         couriers.insert((webhook.id, source), running);
     }
@@ -241,6 +265,11 @@ impl Shared {
         let of = |source| couriers.get(&(id, source))?.state.trouble.lock().clone();
         of(Source::Live).or_else(|| of(Source::Replay))
     }
+}
+
+fn are_same(these: &[Arc<Webhook>], those: &[Arc<Webhook>]) -> bool {
+    let mut pairs = these.iter().zip(those);
+    these.len() == those.len() && pairs.all(|(this, that)| Arc::ptr_eq(this, that))
 }
 
 /// Does something until it is done, or to be done no more. What ends by an error, or a panic, is said

@@ -126,3 +126,41 @@ async fn one_that_cannot_be_disabled_says_so_and_is_when_it_can() {
     until("it has no courier", async || (hooks.stats().couriers == 0).then_some(())).await;
     assert_eq!(hooks.obstacle(&made), None);
 }
+
+#[tokio::test]
+async fn one_that_takes_its_leave_keeps_nobody_waiting() {
+    let site = Site::new().await;
+    let hooks = site.hooks_with(quick()).await;
+    let (first, second) = (Receiver::start().await, Receiver::start().await);
+    first.otherwise(None);
+    let slow = site.made(&hooks, (&first.url(), &["*"]), |_webhook| {}).await;
+    let library = site.library().await;
+    first.until(1).await;
+    // What is under way is waited for by who takes its place only.
+    change(&hooks, &slow, |webhook| webhook.timeout_seconds = 9).await;
+    site.made(&hooks, (&second.url(), &["*"]), |_webhook| {}).await;
+    site.put(library, 1).await;
+    let (quick, slow) = (second.until(1).await[0].at, first.until(2).await[1].at);
+    assert!(slow - quick > Duration::from_millis(500), "{:?}", slow - quick);
+    hooks.close().await;
+}
+
+#[tokio::test]
+async fn what_is_made_while_the_list_is_read_is_not_forgotten() {
+    let site = Site::new().await;
+    let hooks = site.hooks_with(quick()).await;
+    let receiver = Receiver::start().await;
+    let shared = &hooks.0;
+    let known = shared.store.known();
+    let (before, _seq) = site.engine.webhooks(None).await.unwrap();
+    let made = site.made(&hooks, (&receiver.url(), &["*"]), |_webhook| {}).await;
+    hooks.test(&made).await.unwrap();
+    shared.arrange(&before, &known);
+    assert_eq!(hooks.figures(made.id).total, 1);
+    // One that is gone is forgotten, as soon as nobody is under way to it.
+    site.engine.delete_webhook(TENANT, made.id).await.unwrap();
+    until("it is forgotten", async || {
+        (hooks.figures(made.id).total == 0 && hooks.stats().couriers == 0).then_some(())
+    })
+    .await;
+}

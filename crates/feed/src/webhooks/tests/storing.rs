@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrwdb_engine::state::{Seq, WebhookId};
 use redb::backends::FileBackend;
@@ -101,7 +101,9 @@ fn what_is_noted_while_the_disk_fails_is_written_when_it_does_no_more() {
     }
     fails.store(false, Ordering::SeqCst);
     store.bury(id, letter("after"));
-    while store.flush(false).is_err() {
+    let began = Instant::now();
+    while let Err(error) = store.flush(false) {
+        assert!(began.elapsed() < Duration::from_secs(20), "{error}");
         std::thread::sleep(moment);
     }
     assert_eq!(store.outage(), None);
