@@ -129,6 +129,8 @@ pub(super) struct Courier {
     ready: VecDeque<Key>,
     /// Lanes that wait.
     later: BTreeSet<(Instant, Key)>,
+    /// Nothing is begun before, as the receiver has asked.
+    held_until: Option<Instant>,
     trips: FuturesUnordered<Trip>,
 }
 
@@ -152,6 +154,7 @@ impl Courier {
             lanes: HashMap::new(),
             ready: VecDeque::new(),
             later: BTreeSet::new(),
+            held_until: None,
             trips: FuturesUnordered::new(),
         }
     }
@@ -181,11 +184,12 @@ impl Courier {
             return Some(end);
         }
         let clogged = self.shared.store.is_clogged();
-        if !clogged {
+        let held = self.held_until.filter(|until| *until > Instant::now());
+        if !clogged && held.is_none() {
             self.send();
         }
         let wants_more = !self.ended && self.given.is_none() && self.has_room();
-        let due = self.later.first().map(|(due, _key)| *due);
+        let due = held.or_else(|| self.later.first().map(|(due, _key)| *due));
         let due = if clogged { Some(Instant::now() + CLOGGED) } else { due };
         // One whose events are rare passes what it does not want without a word: how far it has come
         // is looked at now and then.
@@ -321,6 +325,11 @@ impl Courier {
         let lane = self.lanes.entry(key).or_default();
         let number = lane.failed + 1;
         let last = number >= webhook.max_retries.max(1);
+        if attempt.is_busy() {
+            // It means the receiver, not the event.
+            let until = attempt.retry_after.map(|delay| Instant::now() + delay);
+            self.held_until = self.held_until.max(until);
+        }
         match attempt.verdict {
             Verdict::Delivered => {
                 self.shared.attempted(&webhook, &parcel.message, attempt, (number, None));

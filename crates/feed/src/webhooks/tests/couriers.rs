@@ -19,7 +19,7 @@ pub(super) fn quick() -> Parts {
     Parts { tempo, ..Parts::default() }
 }
 
-async fn change(hooks: &Webhooks, webhook: &Webhook, change: impl FnOnce(&mut Webhook)) {
+pub(super) async fn change(hooks: &Webhooks, webhook: &Webhook, change: impl FnOnce(&mut Webhook)) {
     let change = |webhook: &mut Webhook| {
         change(webhook);
         Ok::<_, EngineError>(())
@@ -163,4 +163,30 @@ async fn what_is_made_while_the_list_is_read_is_not_forgotten() {
         (hooks.figures(made.id).total == 0 && hooks.stats().couriers == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_busy_is_left_alone_by_all_libraries() {
+    let site = Site::new().await;
+    let hooks = site.hooks_with(quick()).await;
+    let receiver = Receiver::start().await;
+    let (first, second) = (site.library().await, site.library().await);
+    let to = (&*receiver.url(), &["document.*"][..]);
+    site.made(&hooks, to, |webhook| webhook.max_retries = 1).await;
+    for (status, put) in [(429, 10), (503, 20)] {
+        let before = receiver.came().len();
+        receiver.next(&[Some((status, "Retry-After: 1\r\n"))]);
+        site.put(first, put).await;
+        receiver.until(before + 1).await;
+        site.put(first, put + 1).await;
+        site.put(second, put + 2).await;
+        let came = receiver.until(before + 3).await;
+        let waited = came[before + 1].at - came[before].at;
+        assert!(waited >= Duration::from_millis(950), "{status}: {waited:?}");
+    }
+    // One that fails otherwise says nothing of the others.
+    receiver.next(&[Some((500, "Retry-After: 60\r\n"))]);
+    site.put(first, 30).await;
+    site.put(second, 31).await;
+    receiver.until(8).await;
 }

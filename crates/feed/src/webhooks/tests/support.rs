@@ -201,7 +201,6 @@ struct State {
     came: watch::Sender<Vec<Came>>,
     next: Mutex<VecDeque<Reply>>,
     otherwise: Mutex<Reply>,
-    connections: watch::Sender<usize>,
 }
 
 impl Drop for Receiver {
@@ -218,21 +217,15 @@ impl Receiver {
             came: watch::Sender::default(),
             next: Mutex::default(),
             otherwise: Mutex::new(TAKEN),
-            connections: watch::Sender::default(),
         });
         let serving = state.clone();
         let task = tokio::spawn(async move {
             let mut open = tokio::task::JoinSet::new();
             while let Ok((stream, _peer)) = listener.accept().await {
-                serving.connections.send_modify(|count| *count += 1);
                 open.spawn(serve(stream, serving.clone()));
             }
         });
         Self { at, state, task }
-    }
-
-    pub(super) fn port(&self) -> u16 {
-        self.at.port()
     }
 
     pub(super) fn url(&self) -> String {
@@ -251,10 +244,6 @@ impl Receiver {
 
     pub(super) fn came(&self) -> Vec<Came> {
         self.state.came.borrow().clone()
-    }
-
-    pub(super) fn connections(&self) -> usize {
-        *self.state.connections.borrow()
     }
 
     /// What came, once it is so much.
