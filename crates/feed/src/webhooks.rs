@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrwdb_engine::state::{Seq, TenantId, Timestamp, Webhook, WebhookId};
+use arrwdb_engine::state::{Seq, TenantId, Timestamp, Webhook, WebhookId, WebhookStatus};
 use arrwdb_engine::{Engine, EngineError, Written};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -351,23 +351,47 @@ impl Webhooks {
     /// Sends the events of some records again, beside what happens.
     ///
     /// # Errors
-    /// A replay is under way, or it cannot be written down.
+    /// The webhook is not active, a replay is under way, or it cannot be written down.
     pub async fn replay(
         &self,
         webhook: &Webhook,
         (from, to): (Seq, Seq),
     ) -> Result<Replay, WebhooksError> {
-        let shared = &self.0;
-        let turn = shared.changing.lock().await;
-        if let Some(Replay { from, to, .. }) = shared.store.replay(webhook.id) {
+        if webhook.status != WebhookStatus::Active {
+            return Err(WebhooksError::Inactive(webhook.status.name()));
+        }
+        let (shared, id) = (&self.0, webhook.id);
+        let _turn = shared.changing.lock().await;
+        if let Some(Replay { from, to, .. }) = shared.store.replay(id) {
             return Err(WebhooksError::Replaying { from, to });
         }
-        let replay = Replay { from: from.get(), to: to.get(), position: None };
-        shared.store.set_replay(webhook.id, Some(replay.clone()));
-        drop(turn);
-        self.blocking(|shared| shared.store.flush(false)).await?;
+        let [bits @ .., _, _] = shared.vault.random_bits();
+        let run = u64::from_le_bytes(bits);
+        let replay = Replay { from: from.get(), to: to.get(), run, position: None };
+        shared.store.set_replay(id, replay.clone());
+        // Rung first: it begins also where whoever asked for it does not wait for the disk.
         shared.changed.notify_one();
-        Ok(replay)
+        let written = self.blocking(|shared| shared.store.flush(false)).await;
+        if written.is_err() {
+            // What is answered by an error has not begun.
+            shared.store.end_replay(id, run);
+            shared.changed.notify_one();
+        }
+        written.map(|()| replay)
+    }
+
+    /// Sends nothing again any more.
+    ///
+    /// # Errors
+    /// Nothing is sent again, or that it ends cannot be written down: then it ends until the next
+    /// start.
+    pub async fn cancel_replay(&self, id: WebhookId) -> Result<(), WebhooksError> {
+        let shared = &self.0;
+        let _turn = shared.changing.lock().await;
+        let replay = shared.store.replay(id).ok_or(WebhooksError::NoReplay)?;
+        shared.store.end_replay(id, replay.run);
+        shared.changed.notify_one();
+        self.blocking(|shared| shared.store.flush(false)).await
     }
 
     /// Sends an event that says it is a test, whatever the status of the webhook.

@@ -123,7 +123,8 @@ impl Shared {
             }
         }
         for webhook in webhooks {
-            for source in [Source::Live, Source::Replay] {
+            let replay = self.store.replay(webhook.id).map(|replay| Source::Replay(replay.run));
+            for source in [Source::Live].into_iter().chain(replay) {
                 if self.wants(webhook, source) {
                     self.set_out(&mut couriers, webhook, source);
                 }
@@ -135,7 +136,9 @@ impl Shared {
         webhook.status == WebhookStatus::Active
             && match source {
                 Source::Live => true,
-                Source::Replay => self.store.replay(webhook.id).is_some(),
+                Source::Replay(run) => {
+                    self.store.replay(webhook.id).is_some_and(|replay| replay.run == run)
+                }
             }
     }
 
@@ -196,7 +199,9 @@ impl Shared {
         match courier.run(told).await {
             End::Stopped => Ok(()),
             End::Done => {
-                self.store.set_replay(webhook.id, None);
+                if let Source::Replay(run) = source {
+                    self.store.end_replay(webhook.id, run);
+                }
                 tracing::info!(webhook = %webhook.id, "a replay is done");
                 Ok(())
             }
@@ -213,7 +218,7 @@ impl Shared {
         let target = self.target(webhook)?;
         let (after, through) = match (source, self.store.replay(webhook.id)) {
             (Source::Live, _) => (self.begin(webhook), None),
-            (Source::Replay, Some(replay)) => {
+            (Source::Replay(run), Some(replay)) if replay.run == run => {
                 let through = Seq::new(replay.to).min(self.engine.durable());
                 // What was durable when it was asked for is told of.
                 self.feed.reached(through).await;
@@ -222,7 +227,7 @@ impl Shared {
                 (reached.unwrap_or(begin), Some(through))
             }
             // One that is over has nothing to bring.
-            (Source::Replay, None) => (self.begin(webhook), Some(Seq::START)),
+            (Source::Replay(_run), _) => (self.begin(webhook), Some(Seq::START)),
         };
         // A name that a newer release knew is of no event here.
         let known = webhook.events.iter().filter_map(|name| types_of([&**name]).ok());
@@ -262,8 +267,8 @@ impl Shared {
     /// Why nothing is delivered to a webhook for now.
     pub(super) fn trouble(&self, id: WebhookId) -> Option<String> {
         let couriers = self.couriers.lock();
-        let of = |source| couriers.get(&(id, source))?.state.trouble.lock().clone();
-        of(Source::Live).or_else(|| of(Source::Replay))
+        let mut of = couriers.iter().filter(|((of, _source), _running)| *of == id);
+        of.find_map(|(_key, running)| running.state.trouble.lock().clone())
     }
 }
 

@@ -34,6 +34,14 @@ pub enum WebhooksError {
         /// To this one.
         to: u64,
     },
+    /// What is sent again is sent to one that is active.
+    #[error(
+        "a replay needs an active webhook, and this one is {0}; set its status to active first"
+    )]
+    Inactive(&'static str),
+    /// Nothing is sent again.
+    #[error("no replay of this webhook is under way")]
+    NoReplay,
     /// It may not be sent to where it leads.
     #[error("its url {0}")]
     Target(#[from] TargetError),
@@ -206,6 +214,9 @@ pub struct Replay {
     pub from: u64,
     /// To this one.
     pub to: u64,
+    /// Which one it is: what one does that was cancelled is nothing to the next.
+    #[serde(default)]
+    pub(super) run: u64,
     /// What is before this place is dealt with.
     pub(super) position: Option<String>,
 }

@@ -110,8 +110,8 @@ struct Noted {
 pub(super) enum Source {
     /// What happens.
     Live,
-    /// What happened, again.
-    Replay,
+    /// What happened, again: of this run.
+    Replay(u64),
 }
 
 /// The store.
@@ -182,8 +182,13 @@ impl Store {
         self.noted.lock().hooks.get(&id)?.row.replay.clone()
     }
 
-    pub(super) fn set_replay(&self, id: WebhookId, replay: Option<Replay>) {
-        self.note(id, |hook| hook.row.replay = replay);
+    pub(super) fn set_replay(&self, id: WebhookId, replay: Replay) {
+        self.note(id, |hook| hook.row.replay = Some(replay));
+    }
+
+    /// A run is over: nothing is sent again any more, unless that is of another.
+    pub(super) fn end_replay(&self, id: WebhookId, run: u64) {
+        self.note(id, |hook| drop(hook.row.replay.take_if(|replay| replay.run == run)));
     }
 
     /// All before this place is dealt with. Where nothing was sent, that can be written later.
@@ -192,8 +197,8 @@ impl Store {
         let Hook { row, unwritten, .. } = noted.hooks.entry(id).or_default();
         let place = match (source, &mut row.replay) {
             (Source::Live, _) => &mut row.position,
-            (Source::Replay, Some(replay)) => &mut replay.position,
-            (Source::Replay, None) => return,
+            (Source::Replay(run), Some(replay)) if replay.run == run => &mut replay.position,
+            (Source::Replay(_run), _) => return,
         };
         let text = position.to_string();
         if place.as_ref() == Some(&text) {

@@ -54,7 +54,7 @@ impl StorageBackend for Faulty {
 }
 
 /// One that opens files whose writes fail as long as the other is set.
-fn faulty() -> (Opener, Arc<AtomicBool>) {
+pub(super) fn faulty() -> (Opener, Arc<AtomicBool>) {
     let fails = Arc::new(AtomicBool::new(false));
     let told = fails.clone();
     let open = move |path: &Path| {
