@@ -15,6 +15,7 @@ mod couriers;
 mod guard;
 mod message;
 mod names;
+mod progress;
 mod records;
 mod store;
 mod store_file;
@@ -36,6 +37,7 @@ use self::couriers::Couriers;
 pub use self::guard::{Reach, TargetError};
 use self::message::{Attempt, Message, Target, Verdict, id_of};
 use self::names::{Lookup, Names};
+use self::progress::Progress;
 pub use self::records::{
     DeadLetter, DeliveryStatus, Redelivered, Replay, WebhookDelivery, WebhookFigures,
     WebhooksConfig, WebhooksError, WebhooksStats,
@@ -367,7 +369,7 @@ impl Webhooks {
         }
         let [bits @ .., _, _] = shared.vault.random_bits();
         let run = u64::from_le_bytes(bits);
-        let replay = Replay { from: from.get(), to: to.get(), run, position: None };
+        let replay = Replay { from: from.get(), to: to.get(), run, progress: Progress::default() };
         shared.store.set_replay(id, replay.clone());
         // Rung first: it begins also where whoever asked for it does not wait for the disk.
         shared.changed.notify_one();

@@ -33,7 +33,8 @@ pub(super) type Couriers = HashMap<(WebhookId, Source), Running>;
 /// A courier on its way.
 #[derive(Debug)]
 pub(super) struct Running {
-    webhook: Arc<Webhook>,
+    /// The webhook as it is now.
+    webhook: watch::Sender<Arc<Webhook>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     state: Arc<State>,
@@ -109,9 +110,11 @@ impl Shared {
             webhooks.iter().map(|webhook| (webhook.id, webhook)).collect();
         let mut couriers = self.couriers.lock();
         couriers.retain(|(id, source), running| {
-            let webhook = now.get(id).filter(|webhook| self.wants(webhook, *source));
-            if webhook.is_none_or(|webhook| ***webhook != *running.webhook) {
-                running.stop();
+            match now.get(id).filter(|webhook| self.wants(webhook, *source)) {
+                Some(webhook) if is_same_way(webhook, &running.webhook.borrow()) => {
+                    running.webhook.send_replace(Arc::clone(webhook));
+                }
+                Some(_) | None => running.stop(),
             }
             !running.is_over()
         });
@@ -153,7 +156,9 @@ impl Shared {
         };
         let (stop, stopping) = watch::channel(false);
         let state = Arc::new(State::default());
-        let (shared, about) = (self.clone(), (webhook.clone(), source));
+        let (sender, webhook) = watch::channel(webhook.clone());
+        let key = (webhook.borrow().id, source);
+        let (shared, about) = (self.clone(), (webhook, source));
         let traveling = state.clone();
         let task = tokio::spawn(async move {
             // Two must not be under way to one: it waits for the one before, and nobody else does.
@@ -162,23 +167,23 @@ impl Shared {
             }
             shared.travel(about, stopping, traveling).await;
         });
-        let running = Running { webhook: webhook.clone(), stop, task, state };
-        couriers.insert((webhook.id, source), running);
+        couriers.insert(key, Running { webhook: sender, stop, task, state });
     }
 
     /// One courier from its beginning to its end, and the next where that was an error.
     async fn travel(
         self: Arc<Self>,
-        (webhook, source): (Arc<Webhook>, Source),
+        (webhook, source): (watch::Receiver<Arc<Webhook>>, Source),
         stopping: watch::Receiver<bool>,
         state: Arc<State>,
     ) {
         let _ending = Ending(self.clone(), state.clone());
+        let id = webhook.borrow().id;
         let trip = || self.trip((&webhook, source), &stopping, &state);
         let say = |error: String| {
             let before = state.trouble.lock().replace(error.clone());
             if before.as_ref() != Some(&error) {
-                tracing::warn!(webhook = %webhook.id, error, "nothing is delivered to it for now");
+                tracing::warn!(webhook = %id, error, "nothing is delivered to it for now");
             }
         };
         persist(self.tempo.again, stopping.clone(), trip, say).await;
@@ -186,13 +191,14 @@ impl Shared {
 
     async fn trip(
         self: &Arc<Self>,
-        (webhook, source): (&Arc<Webhook>, Source),
+        (now, source): (&watch::Receiver<Arc<Webhook>>, Source),
         stopping: &watch::Receiver<bool>,
         state: &State,
     ) -> Result<(), WebhooksError> {
+        let webhook = now.borrow().clone();
         let mut told = stopping.clone();
         let courier = tokio::select! {
-            courier = self.courier(webhook, source) => courier?,
+            courier = self.courier(now.clone(), source) => courier?,
             _stopping = told.wait_for(|stopping| *stopping) => return Ok(()),
         };
         *state.trouble.lock() = None;
@@ -205,17 +211,19 @@ impl Shared {
                 tracing::info!(webhook = %webhook.id, "a replay is done");
                 Ok(())
             }
-            End::Gone => self.disable(webhook).await,
+            End::Gone => self.disable(&webhook).await,
             End::Feed(error) => Err(engine_error(error)),
         }
     }
 
     async fn courier(
         self: &Arc<Self>,
-        webhook: &Arc<Webhook>,
+        now: watch::Receiver<Arc<Webhook>>,
         source: Source,
     ) -> Result<Courier, WebhooksError> {
+        let webhook = &now.borrow().clone();
         let target = self.target(webhook)?;
+        let carried = self.store.progress(webhook.id, source);
         let (after, through) = match (source, self.store.replay(webhook.id)) {
             (Source::Live, _) => (self.begin(webhook), None),
             (Source::Replay(run), Some(replay)) if replay.run == run => {
@@ -223,8 +231,7 @@ impl Shared {
                 // What was durable when it was asked for is told of.
                 self.feed.reached(through).await;
                 let begin = Position::after(Seq::new(replay.from.saturating_sub(1)));
-                let reached = replay.position.and_then(|position| position.parse().ok());
-                (reached.unwrap_or(begin), Some(through))
+                (replay.progress.position().unwrap_or(begin), Some(through))
             }
             // One that is over has nothing to bring.
             (Source::Replay(_run), _) => (self.begin(webhook), Some(Seq::START)),
@@ -236,7 +243,8 @@ impl Shared {
         let types = EventType::ALL.into_iter().filter(wanted).collect();
         let filter = Filter { types, ..Filter::of(webhook.tenant) };
         let subscription = self.feed.subscribe(filter, Some(after)).map_err(engine_error)?;
-        let route = Route { webhook: webhook.clone(), source, through };
+        let carried = carried.waits_since(webhook.updated_at.micros());
+        let route = Route { webhook: now, source, through, carried };
         Ok(Courier::new(self.clone(), route, target, subscription))
     }
 
@@ -245,7 +253,8 @@ impl Shared {
         let _turn = self.changing.lock().await;
         let (webhooks, _seq) = self.engine.webhooks(None).await?;
         // One that was changed meanwhile may lead elsewhere.
-        let Some(now) = webhooks.iter().find(|found| ***found == *webhook) else { return Ok(()) };
+        let same = |found: &&Arc<Webhook>| found.id == webhook.id && is_same_way(found, webhook);
+        let Some(now) = webhooks.iter().find(same) else { return Ok(()) };
         let mut disabled = Webhook::clone(now);
         disabled.status = WebhookStatus::Disabled;
         disabled.updated_at = self.engine.now();
@@ -270,6 +279,13 @@ impl Shared {
         let mut of = couriers.iter().filter(|((of, _source), _running)| *of == id);
         of.find_map(|(_key, running)| running.state.trouble.lock().clone())
     }
+}
+
+/// Whether a courier that was begun for the one can go on for the other.
+fn is_same_way(one: &Webhook, other: &Webhook) -> bool {
+    (&one.url, &one.events, &one.secrets) == (&other.url, &other.events, &other.secrets)
+        && (one.timeout_seconds, one.parallel) == (other.timeout_seconds, other.parallel)
+        && one.status == other.status
 }
 
 fn are_same(these: &[Arc<Webhook>], those: &[Arc<Webhook>]) -> bool {

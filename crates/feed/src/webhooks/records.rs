@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use arrwdb_engine::EngineError;
+use arrwdb_engine::state::{Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::guard::{Reach, TargetError};
 use super::message::{Attempt, Message};
+use super::progress::Progress;
 use super::store::StoreError;
 use super::vault::VaultError;
+use crate::event::Position;
 use crate::event_type::EventType;
 
 /// Why webhooks cannot be served.
@@ -192,6 +195,23 @@ impl DeadLetter {
         }
     }
 
+    /// Events that cannot be delivered any more: after a place, before a record.
+    pub(super) fn missing((after, before): (Position, Seq), now: Timestamp, error: String) -> Self {
+        Self {
+            n: 0,
+            event_id: None,
+            event_type: None,
+            library_id: None,
+            position: None,
+            missing: Some((after.to_string(), before.get())),
+            body: None,
+            attempts: 0,
+            failed_at: now.micros(),
+            status_code: None,
+            error,
+        }
+    }
+
     /// What is to be sent again, if it is there.
     pub(super) fn message(&self) -> Option<Message> {
         let name = self.event_type.as_deref()?;
@@ -217,8 +237,8 @@ pub struct Replay {
     /// Which one it is: what one does that was cancelled is nothing to the next.
     #[serde(default)]
     pub(super) run: u64,
-    /// What is before this place is dealt with.
-    pub(super) position: Option<String>,
+    #[serde(flatten)]
+    pub(super) progress: Progress,
 }
 
 /// What came of delivering dead letters again.

@@ -14,6 +14,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use super::progress::Progress;
 use super::store_file::{Opener, StoreFile, Waits};
 use super::{DeadLetter, Replay, WebhookDelivery, WebhookFigures};
 use crate::event::Position;
@@ -59,12 +60,23 @@ fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> StoreError
 /// What is kept of one webhook beside its lists.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Row {
-    position: Option<String>,
+    #[serde(flatten)]
+    progress: Progress,
     #[serde(flatten)]
     figures: WebhookFigures,
     deliveries_next: u64,
     dead_next: u64,
     replay: Option<Replay>,
+}
+
+impl Row {
+    fn progress(&mut self, source: Source) -> Option<&mut Progress> {
+        match (source, &mut self.replay) {
+            (Source::Live, _) => Some(&mut self.progress),
+            (Source::Replay(run), Some(replay)) if replay.run == run => Some(&mut replay.progress),
+            (Source::Replay(_run), _) => None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -144,7 +156,13 @@ impl Store {
             ),
         })?;
         let begun = file.using(|database| begin(database, durable)).map_err(failed("opened"))?;
-        let (made_at, hooks) = begun.map_err(StoreError::Version)?;
+        let (made_at, mut hooks) = begun.map_err(StoreError::Version)?;
+        for Hook { row, .. } in hooks.values_mut() {
+            row.progress.check(durable);
+            if let Some(replay) = &mut row.replay {
+                replay.progress.check(durable);
+            }
+        }
         let noted = Noted { hooks, ..Noted::default() };
         Ok(Self {
             file,
@@ -174,7 +192,7 @@ impl Store {
 
     /// How far a webhook is, if it was ever sent anything.
     pub(super) fn position(&self, id: WebhookId) -> Option<Position> {
-        self.noted.lock().hooks.get(&id)?.row.position.as_ref()?.parse().ok()
+        self.noted.lock().hooks.get(&id)?.row.progress.position()
     }
 
     /// What is being sent again.
@@ -195,22 +213,31 @@ impl Store {
     pub(super) fn moved(&self, id: WebhookId, source: Source, position: Position, sent: bool) {
         let mut noted = self.noted.lock();
         let Hook { row, unwritten, .. } = noted.hooks.entry(id).or_default();
-        let place = match (source, &mut row.replay) {
-            (Source::Live, _) => &mut row.position,
-            (Source::Replay(run), Some(replay)) if replay.run == run => &mut replay.position,
-            (Source::Replay(_run), _) => return,
-        };
-        let text = position.to_string();
-        if place.as_ref() == Some(&text) {
+        if !row.progress(source).is_some_and(|progress| progress.moved(position)) {
             return;
         }
-        *place = Some(text);
         unwritten.row |= sent;
         unwritten.idle = true;
         drop(noted);
         if sent {
             self.told.notify_one();
         }
+    }
+
+    /// What is known of what comes after the position.
+    pub(super) fn progress(&self, id: WebhookId, source: Source) -> Progress {
+        let mut noted = self.noted.lock();
+        let row = noted.hooks.get_mut(&id).map(|hook| &mut hook.row);
+        row.and_then(|row| row.progress(source)).cloned().unwrap_or_default()
+    }
+
+    /// Something is known of what comes after the position.
+    pub(super) fn note_progress(
+        &self,
+        (id, source): (WebhookId, Source),
+        change: impl FnOnce(&mut Progress),
+    ) {
+        self.note(id, |hook| hook.row.progress(source).map(change));
     }
 
     /// An attempt is over.

@@ -190,3 +190,81 @@ async fn a_receiver_that_is_busy_is_left_alone_by_all_libraries() {
     site.put(second, 31).await;
     receiver.until(8).await;
 }
+
+#[tokio::test]
+async fn attempts_and_what_was_taken_out_of_order_outlive_changes_and_restarts() {
+    let site = Site::new().await;
+    let hooks = site.hooks_with(quick()).await;
+    let receiver = Receiver::start().await;
+    let (first, second) = (site.library().await, site.library().await);
+    let to = (&*receiver.url(), &["document.*"][..]);
+    let slow =
+        |webhook: &mut Webhook| (webhook.retry_delay_seconds, webhook.max_retries) = (600, 9);
+    let made = site.made(&hooks, to, slow).await;
+    receiver.next(&[Some((500, ""))]);
+    site.put(first, 1).await;
+    receiver.until(1).await;
+    // The first waits for long; what is of another library does not.
+    site.put(second, 2).await;
+    site.put(second, 3).await;
+    receiver.until(3).await;
+    until("they are noted", async || (hooks.figures(made.id).total == 3).then_some(())).await;
+    // What changes nothing of a delivery changes nothing of what is under way.
+    change(&hooks, &made, |webhook| webhook.description = Some("mine".into())).await;
+    hooks.close().await;
+    drop(hooks);
+    // It goes on as if nothing had been: the waits are over since the webhook was changed, and what
+    // was taken is not sent again.
+    let hooks = site.hooks_with(quick()).await;
+    receiver.next(&[Some((500, ""))]);
+    let came = receiver.until(4).await;
+    assert_eq!(came[3].title(), "1");
+    let second_attempt = until("it is noted", async || {
+        let (deliveries, _total) = hooks.deliveries(made.id, (0, 9), None).await.unwrap();
+        (deliveries.len() == 4).then(|| deliveries[0].clone())
+    })
+    .await;
+    assert_eq!(second_attempt.attempt_number, 2);
+    hooks.close().await;
+    drop(hooks);
+    // Without a change it waits as long as it was to.
+    let hooks = site.hooks_with(quick()).await;
+    site.put(second, 4).await;
+    let came = receiver.until(5).await;
+    assert_eq!(came[4].title(), "4");
+    // Another way is tried at once, and it is the third attempt.
+    change(&hooks, &made, |webhook| webhook.timeout_seconds = 6).await;
+    let came = receiver.until(6).await;
+    assert_eq!(came[5].title(), "1");
+    let (deliveries, _total) = until("it is noted", async || {
+        let found = hooks.deliveries(made.id, (0, 9), None).await.unwrap();
+        (found.1 == 6).then_some(found)
+    })
+    .await;
+    assert_eq!(deliveries[0].attempt_number, 3);
+    until("all is dealt with", async || {
+        (hooks.position(&made).seq() >= site.engine.durable()).then_some(())
+    })
+    .await;
+    assert_eq!(receiver.came().len(), 6);
+}
+
+#[tokio::test]
+async fn a_receiver_that_asked_to_be_left_alone_is_also_after_a_restart() {
+    let site = Site::new().await;
+    let hooks = site.hooks_with(quick()).await;
+    let receiver = Receiver::start().await;
+    let (first, second) = (site.library().await, site.library().await);
+    let made = site.made(&hooks, (&receiver.url(), &["document.*"]), |_webhook| {}).await;
+    receiver.next(&[Some((503, "Retry-After: 2\r\n"))]);
+    site.put(first, 1).await;
+    receiver.until(1).await;
+    until("it is noted", async || (hooks.figures(made.id).total == 1).then_some(())).await;
+    hooks.close().await;
+    drop(hooks);
+    let hooks = site.hooks_with(quick()).await;
+    site.put(second, 2).await;
+    let came = receiver.until(3).await;
+    assert!(came[1].at - came[0].at >= Duration::from_millis(1900));
+    hooks.close().await;
+}
