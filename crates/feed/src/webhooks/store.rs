@@ -5,7 +5,7 @@
 //! moment of it, and what was delivered in that moment is delivered again. A position is never written
 //! before the dead letters that it has passed.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 
 use arrwdb_engine::state::{Seq, WebhookId};
@@ -23,6 +23,10 @@ use crate::event::Position;
 pub(super) const DELIVERIES_MAX: usize = 1000;
 /// Dead letters of one webhook that are kept.
 pub(super) const DEAD_MAX: usize = 1000;
+/// Bytes of them.
+const DEAD_BYTES_MAX: usize = 8 << 20;
+/// Bytes of a dead letter beside its body, about.
+const LETTER_BYTES: usize = 512;
 /// Dead letters that are not written yet, with which nothing more is attempted.
 const DEAD_UNWRITTEN_MAX: usize = 4096;
 
@@ -82,8 +86,32 @@ impl Row {
 #[derive(Debug, Default)]
 struct Hook {
     row: Row,
-    dead: BTreeSet<u64>,
+    /// Bytes of each dead letter.
+    dead: BTreeMap<u64, usize>,
+    dead_bytes: usize,
     unwritten: Unwritten,
+}
+
+impl Hook {
+    fn keep(&mut self, n: u64, bytes: usize) {
+        self.dead.insert(n, bytes);
+        self.dead_bytes += bytes;
+        self.row.dead_next = self.row.dead_next.max(n + 1);
+    }
+
+    fn raise(&mut self, n: u64) -> bool {
+        let Some(bytes) = self.dead.remove(&n) else { return false };
+        self.dead_bytes -= bytes;
+        self.unwritten.risen.push(n);
+        true
+    }
+
+    /// The oldest, where there are more than may be.
+    fn one_too_many(&self) -> Option<u64> {
+        let too_many =
+            self.dead.len() > DEAD_MAX || self.dead.len() > 1 && self.dead_bytes > DEAD_BYTES_MAX;
+        self.dead.first_key_value().map(|(n, _bytes)| *n).filter(|_oldest| too_many)
+    }
 }
 
 /// What is noted and not written.
@@ -261,14 +289,11 @@ impl Store {
     pub(super) fn bury(&self, id: WebhookId, letter: DeadLetter) {
         self.note(id, |hook| {
             let n = hook.row.dead_next;
-            hook.row.dead_next += 1;
-            hook.dead.insert(n);
+            hook.keep(n, LETTER_BYTES + letter.body.as_ref().map_or(0, String::len));
             hook.unwritten.dead.push(DeadLetter { n, ..letter });
-            if hook.dead.len() > DEAD_MAX
-                && let Some(oldest) = hook.dead.pop_first()
-            {
+            while let Some(oldest) = hook.one_too_many() {
+                hook.raise(oldest);
                 hook.row.figures.dead_letters_dropped += 1;
-                hook.unwritten.risen.push(oldest);
             }
         });
         self.noted.lock().dead_unwritten += 1;
@@ -276,11 +301,7 @@ impl Store {
 
     /// A dead letter is not one any more.
     pub(super) fn raise(&self, id: WebhookId, n: u64) {
-        self.note(id, |hook| {
-            if hook.dead.remove(&n) {
-                hook.unwritten.risen.push(n);
-            }
-        });
+        self.note(id, |hook| hook.raise(n));
     }
 
     /// So much is not written that nothing more should happen.
@@ -490,14 +511,28 @@ fn load(transaction: &WriteTransaction) -> Result<HashMap<WebhookId, Hook>, redb
     let id_of = |key: u128| WebhookId::from_bytes(key.to_be_bytes());
     for row in transaction.open_table(ROWS)?.iter()? {
         let (key, row) = row?;
-        let row = serde_json::from_slice(row.value()).unwrap_or_default();
-        hooks.insert(id_of(key.value()), Hook { row, ..Hook::default() });
+        let id = id_of(key.value());
+        let row = serde_json::from_slice(row.value()).unwrap_or_else(|error| {
+            tracing::warn!(webhook = %id, %error, "what is known of it is damaged: where it is, \
+                follows from when it was made, and events are delivered again");
+            Row::default()
+        });
+        hooks.insert(id, Hook { row, ..Hook::default() });
     }
     for letter in transaction.open_table(DEAD)?.iter()? {
-        let (key, _letter) = letter?;
+        let (key, letter) = letter?;
         let (key, n) = key.value();
-        hooks.entry(id_of(key)).or_default().dead.insert(n);
+        hooks.entry(id_of(key)).or_default().keep(n, letter.value().len());
     }
-    transaction.open_table(DELIVERIES)?;
+    let deliveries = transaction.open_table(DELIVERIES)?;
+    for (id, Hook { row, .. }) in &mut hooks {
+        // What a row does not know of, if it is damaged, is not written over.
+        let key = key_of(*id);
+        if let Some((last, _delivery)) =
+            deliveries.range((key, 0)..=(key, u64::MAX))?.next_back().transpose()?
+        {
+            row.deliveries_next = row.deliveries_next.max(last.value().1 + 1);
+        }
+    }
     Ok(hooks)
 }

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use arrwdb_engine::state::{Seq, WebhookId};
 use redb::backends::FileBackend;
-use redb::{Database, StorageBackend};
+use redb::{Database, StorageBackend, TableDefinition};
 
-use super::super::store::Store;
+use super::super::store::{Source, Store};
 use super::super::store_file::{Opener, Waits};
 use super::super::{DeadLetter, Parts, WebhooksError};
 use super::couriers::quick;
 use super::support::{Receiver, Site, until};
+use crate::event::Position;
 
 /// A file whose writes fail as long as they are told to.
 #[derive(Debug)]
@@ -138,4 +140,65 @@ async fn deliveries_go_on_while_their_disk_fails_and_health_says_so() {
     until("it works again", async || hooks.stats().running.then_some(())).await;
     let (_deliveries, total) = hooks.deliveries(made.id, (0, 9), None).await.unwrap();
     assert_eq!(total, 2);
+}
+
+fn open(path: &Path) -> Store {
+    Store::open(path, Seq::new(1), (Opener::default(), Waits::default())).unwrap()
+}
+
+fn events(store: &Store, id: WebhookId) -> Vec<String> {
+    let (letters, _total) = store.dead_letters(id, (0, 2000)).unwrap();
+    letters.into_iter().filter_map(|letter| letter.event_id).collect()
+}
+
+#[test]
+fn dead_letters_are_bounded_by_number_and_by_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deliveries.redb");
+    let store = open(&path);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let [many, large] = [1, 2].map(|n| WebhookId::from_bytes([n; 16]));
+    for n in 0..1010 {
+        store.bury(many, letter(&n.to_string()));
+    }
+    let body = "x".repeat(1 << 20);
+    for n in 0..20 {
+        store.bury(large, DeadLetter { body: Some(body.clone()), ..letter(&n.to_string()) });
+    }
+    let check = |store: &Store| {
+        let kept = events(store, many);
+        assert_eq!((kept.len(), &*kept[0], &*kept[999]), (1000, "1009", "10"));
+        assert_eq!(events(store, large), ["19", "18", "17", "16", "15", "14", "13"]);
+        let figures = [many, large].map(|id| store.figures(id));
+        assert_eq!(figures.clone().map(|it| it.dead_letters_dropped), [10, 13]);
+        assert_eq!(figures.map(|it| it.dead_letters), [1000, 7]);
+    };
+    check(&store);
+    store.close().unwrap();
+    drop(store);
+    check(&open(&path));
+}
+
+#[test]
+fn a_row_that_is_damaged_takes_no_list_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deliveries.redb");
+    let id = WebhookId::from_bytes([3; 16]);
+    let store = open(&path);
+    store.bury(id, letter("first"));
+    store.bury(id, letter("second"));
+    store.moved(id, Source::Live, Position::after(Seq::new(1)), true);
+    store.close().unwrap();
+    drop(store);
+    let database = Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let rows: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("webhooks");
+    let key = u128::from_be_bytes(id.to_bytes());
+    transaction.open_table(rows).unwrap().insert(key, &b"{"[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let store = open(&path);
+    assert_eq!(store.position(id), None);
+    store.bury(id, letter("third"));
+    assert_eq!(events(&store, id), ["third", "second", "first"]);
 }
