@@ -368,7 +368,7 @@ impl Courier {
             Verdict::Failed => {
                 self.lanes.entry(key).or_default().failed = number;
                 let bits = self.shared.vault.random_bits();
-                let delay = delay(&webhook, number, bits[0]);
+                let delay = delay(webhook.retry_delay_seconds, number, bits[0]);
                 let delay = delay.max(attempt.retry_after.unwrap_or_default());
                 self.later.insert((Instant::now() + delay, key));
                 self.note(|progress| progress.waits(parcel.place, self.wait(number, delay)));
@@ -433,8 +433,8 @@ fn instant(shared: &Shared, at: i64) -> Instant {
 
 /// How long after its `number`th failure an event is sent again: twice as long each time, and a
 /// quarter more or less, so that receivers do not see all come back at once.
-fn delay(webhook: &Webhook, number: u32, random: u8) -> Duration {
-    let first = Duration::from_secs(u64::from(webhook.retry_delay_seconds));
+fn delay(seconds: u32, number: u32, random: u8) -> Duration {
+    let first = Duration::from_secs(u64::from(seconds));
     let doubled = first.saturating_mul(1_u32 << number.saturating_sub(1).min(20));
     doubled.min(RETRY_AFTER_MAX).saturating_mul(192 + u32::from(random) / 2) / 256
 }
@@ -456,5 +456,17 @@ mod tests {
         assert_eq!(window.done(serials[3]), Some(place(4)));
         assert_eq!(window.done(4), Some(place(5)));
         assert_eq!(window.done(9), None);
+    }
+
+    #[test]
+    fn a_delay_doubles_up_to_a_day_and_is_a_quarter_more_or_less() {
+        let delay = |seconds, number, random| delay(seconds, number, random).as_secs();
+        assert_eq!([delay(60, 1, 0), delay(60, 1, 128), delay(60, 1, 255)], [45, 60, 74]);
+        assert_eq!([delay(60, 2, 128), delay(60, 5, 128)], [120, 960]);
+        let day = 24 * 3600;
+        for number in [11, 32, u32::MAX] {
+            assert_eq!(delay(3600, number, 128), day);
+            assert!((day * 3 / 4..=day * 5 / 4).contains(&delay(u32::MAX, number, 255)));
+        }
     }
 }

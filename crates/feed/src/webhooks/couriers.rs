@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::courier::{Courier, End, Route};
 use super::store::Source;
-use super::{Shared, WebhooksError, engine_error, types_of};
+use super::{DeadLetter, Shared, WebhooksError, engine_error, types_of};
 use crate::event::Position;
 use crate::event_type::{EventType, EventTypes};
 use crate::filter::Filter;
@@ -225,7 +225,10 @@ impl Shared {
         let target = self.target(webhook)?;
         let carried = self.store.progress(webhook.id, source);
         let (after, through) = match (source, self.store.replay(webhook.id)) {
-            (Source::Live, _) => (self.begin(webhook), None),
+            (Source::Live, _) => {
+                self.say_what_is_lost(webhook);
+                (self.begin(webhook), None)
+            }
             (Source::Replay(run), Some(replay)) if replay.run == run => {
                 let through = Seq::new(replay.to).min(self.engine.durable());
                 // What was durable when it was asked for is told of.
@@ -246,6 +249,25 @@ impl Shared {
         let carried = carried.waits_since(webhook.updated_at.micros());
         let route = Route { webhook: now, source, through, carried };
         Ok(Courier::new(self.clone(), route, target, subscription))
+    }
+
+    /// A store that is newer than the webhook does not know what that was sent before. It goes on from
+    /// there; that something may be missing is said once.
+    fn say_what_is_lost(&self, webhook: &Webhook) {
+        let (id, made_at) = (webhook.id, self.store.made_at);
+        if webhook.after >= made_at || self.store.position(id).is_some() {
+            return;
+        }
+        let (after, end) = (Position::after(webhook.after), Position::after(made_at));
+        let error = format!(
+            "which events after {after} and up to {end} were delivered is not known: \
+             work/deliveries.redb was lost, or a backup restored; replay those that may be missing"
+        );
+        tracing::warn!(webhook = %id, %after, %end, "what it was sent is not known");
+        let before = Seq::new(made_at.get().saturating_add(1));
+        let letter = DeadLetter::missing((after, before), self.engine.now(), error);
+        self.store.bury(id, letter);
+        self.store.moved(id, Source::Live, end, true);
     }
 
     /// The receiver has said that it wants nothing more.
