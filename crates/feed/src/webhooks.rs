@@ -23,6 +23,7 @@ mod store_file;
 mod tests;
 mod vault;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -109,6 +110,8 @@ struct Shared {
     /// Told when the couriers may have to be others.
     changed: Notify,
     couriers: Mutex<Couriers>,
+    /// Webhooks that a request sends to.
+    sending: Mutex<HashSet<WebhookId>>,
     stopping: watch::Sender<bool>,
     delivered: AtomicU64,
     failed: AtomicU64,
@@ -157,11 +160,13 @@ impl Webhooks {
             changing: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
             couriers: Mutex::default(),
+            sending: Mutex::default(),
             stopping: watch::Sender::new(false),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             tasks: Mutex::default(),
         });
+        shared.warn_of_a_new_key().await;
         let tasks = [tokio::spawn(shared.clone().follow()), tokio::spawn(shared.clone().write())];
         shared.tasks.lock().extend(tasks);
         Ok(Self(shared))
@@ -296,8 +301,17 @@ impl Webhooks {
     /// more.
     ///
     /// # Errors
-    /// There is none, or there is nothing of it to send.
+    /// There is none, or there is nothing of it to send, or another request sends to the webhook.
     pub async fn redeliver(
+        &self,
+        webhook: &Webhook,
+        n: u64,
+    ) -> Result<WebhookDelivery, WebhooksError> {
+        let _sending = self.0.begin_sending(webhook.id)?;
+        self.send_letter(webhook, n).await
+    }
+
+    async fn send_letter(
         &self,
         webhook: &Webhook,
         n: u64,
@@ -316,18 +330,18 @@ impl Webhooks {
     /// Sends dead letters once more, the oldest first, until one fails or it has taken long.
     ///
     /// # Errors
-    /// The store cannot be read.
+    /// The store cannot be read, or another request sends to the webhook.
     pub async fn redeliver_all(&self, webhook: &Webhook) -> Result<Redelivered, WebhooksError> {
+        let _sending = self.0.begin_sending(webhook.id)?;
         let began = tokio::time::Instant::now();
         let (mut letters, _total) = self.dead_letters(webhook.id, (0, store::DEAD_MAX)).await?;
         let mut done = Redelivered { delivered: 0, failed: 0, remaining: 0 };
-        let sendable = |letter: &DeadLetter| letter.body.is_some();
-        letters.retain(sendable);
+        letters.retain(|letter| letter.message().is_some());
         for letter in letters.iter().rev().take(REDELIVER_MAX) {
             if done.failed > 0 || began.elapsed() > REDELIVER_TIME {
                 break;
             }
-            match self.redeliver(webhook, letter.n).await {
+            match self.send_letter(webhook, letter.n).await {
                 Ok(delivery) if delivery.status == DeliveryStatus::Success => done.delivered += 1,
                 Ok(_not_taken) => done.failed += 1,
                 // Somebody else did it meanwhile.
@@ -399,9 +413,10 @@ impl Webhooks {
     /// Sends an event that says it is a test, whatever the status of the webhook.
     ///
     /// # Errors
-    /// The secret cannot be read.
+    /// The secret cannot be read, or another request sends to the webhook.
     pub async fn test(&self, webhook: &Webhook) -> Result<WebhookDelivery, WebhooksError> {
         let shared = &self.0;
+        let _sending = shared.begin_sending(webhook.id)?;
         let now = shared.engine.now();
         let id = id_of(now, &shared.vault.random_bits());
         let event_type = EventType::JobCompleted.name();
@@ -432,7 +447,35 @@ impl Webhooks {
     }
 }
 
+/// A request that sends to a webhook, for as long as it lives.
+struct Sending<'a>(&'a Shared, WebhookId);
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.0.sending.lock().remove(&self.1);
+    }
+}
+
 impl Shared {
+    async fn warn_of_a_new_key(&self) {
+        let sealed = if self.vault.is_new { self.engine.webhooks(None).await.ok() } else { None };
+        let count = sealed.map_or(0, |(webhooks, _seq)| webhooks.len());
+        if count > 0 {
+            tracing::error!(
+                webhooks = count,
+                "a new key was made, and there are webhooks whose secrets only the one before can \
+                 read: put that file back and start the server again, or rotate their secrets"
+            );
+        }
+    }
+
+    /// One request at a time sends to a webhook: more would wait for the same receiver, in the way
+    /// of those that send to others.
+    fn begin_sending(&self, id: WebhookId) -> Result<Sending<'_>, WebhooksError> {
+        let is_first = self.sending.lock().insert(id);
+        is_first.then(|| Sending(self, id)).ok_or(WebhooksError::Sending)
+    }
+
     /// Where a webhook goes on.
     fn begin(&self, webhook: &Webhook) -> Position {
         let durable = Position::after(self.engine.durable());

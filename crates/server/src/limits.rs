@@ -191,6 +191,8 @@ pub(crate) const EXPORTS_LOOK: Duration = Duration::from_mins(10);
 pub(crate) const WEBHOOK_PAGE_MAX: u64 = 100;
 /// The same where none is asked for.
 pub(crate) const WEBHOOK_PAGE_DEFAULT: u64 = 50;
+/// Requests that wait for a receiver of a webhook at the same time: they have slots of their own.
+pub(crate) const WEBHOOK_CALLS_MAX: usize = 16;
 /// Names of events that one webhook may list.
 pub(crate) const WEBHOOK_EVENTS_MAX: usize = 64;
 /// Characters of the description of a webhook.

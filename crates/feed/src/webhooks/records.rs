@@ -42,6 +42,9 @@ pub enum WebhooksError {
         "a replay needs an active webhook, and this one is {0}; set its status to active first"
     )]
     Inactive(&'static str),
+    /// One sends to it already.
+    #[error("another request sends to this webhook at the moment; wait until it is answered")]
+    Sending,
     /// Nothing is sent again.
     #[error("no replay of this webhook is under way")]
     NoReplay,

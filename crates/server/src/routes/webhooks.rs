@@ -59,6 +59,7 @@ impl From<WebhooksError> for Problem {
             }
             WebhooksError::Replaying { .. }
             | WebhooksError::Inactive(_)
+            | WebhooksError::Sending
             | WebhooksError::Unreadable
             | WebhooksError::Target(_) => Self::new(&problem::WEBHOOK_STATE, text),
             WebhooksError::NoDeadLetter(_) | WebhooksError::NoReplay => {

@@ -379,6 +379,42 @@ async fn receivers_that_hang_delay_nobody() {
 }
 
 #[tokio::test]
+async fn requests_that_wait_for_receivers_that_hang_hold_up_nobody_else() {
+    /// As many are answered at the same time.
+    const CALLS: usize = 16;
+    let mut site = site().await;
+    // As many slots as there are for what is neither.
+    site.set("MAX_CONCURRENT_REQUESTS", "16");
+    let server = site.start().await;
+    let hanging = Receiver::start().await;
+    hanging.otherwise(Reply::Never);
+    let library = server.vector_library(3).await;
+    put(&server, &library, 1, 1).await;
+    let mut calls = Vec::new();
+    for _call in 0..4 * CALLS {
+        let made = hook(&server, &hanging, json!({"timeout_seconds": 120})).await;
+        let (client, path) = (server.client.clone(), path(&made, "/test"));
+        calls.push(tokio::spawn(async move { client.post(&path, &json!({})).await }));
+    }
+    received(&hanging, CALLS).await;
+    let export = format!("/v1/libraries/{library}/documents/stream");
+    server.get(&export).await.expect(200);
+    until("those for whom there is no room are told so", async || {
+        let told = calls.iter().filter(|call| call.is_finished()).count();
+        (told >= 2 * CALLS).then_some(())
+    })
+    .await;
+    assert_eq!(hanging.received().len(), CALLS);
+    for call in calls {
+        if call.is_finished() {
+            assert_eq!(call.await.expect("answered").status, 503);
+        } else {
+            call.abort();
+        }
+    }
+}
+
+#[tokio::test]
 async fn private_addresses_are_refused_unless_they_are_allowed() {
     let mut site = Site::new().await;
     let server = site.start().await;

@@ -8,7 +8,8 @@ use arrwdb_engine::state::{Seq, Webhook, WebhookStatus};
 use tokio::runtime::Handle;
 
 use super::super::store_file::Waits;
-use super::super::{Parts, Tempo, Webhooks};
+use super::super::{DeadLetter, Parts, Tempo, Webhooks, WebhooksError};
+use super::storing::letter;
 use super::support::{Receiver, Site, TENANT, until};
 
 /// Everything at once.
@@ -266,5 +267,114 @@ async fn a_receiver_that_asked_to_be_left_alone_is_also_after_a_restart() {
     site.put(second, 2).await;
     let came = receiver.until(3).await;
     assert!(came[1].at - came[0].at >= Duration::from_millis(1900));
+    hooks.close().await;
+}
+
+#[tokio::test]
+async fn what_a_lost_store_knew_is_said_to_be_unknown_once() {
+    let site = Site::new().await;
+    let hooks = site.hooks_with(quick()).await;
+    let receiver = Receiver::start().await;
+    let made = site.made(&hooks, (&receiver.url(), &["document.*"]), |_webhook| {}).await;
+    let library = site.library().await;
+    let last = site.put(library, 1).await;
+    receiver.until(1).await;
+    hooks.close().await;
+    drop(hooks);
+    std::fs::remove_file(site.config().store).unwrap();
+    for _start in 0..2 {
+        let hooks = site.hooks_with(quick()).await;
+        let letters = until("it is said", async || {
+            let (letters, _total) = hooks.dead_letters(made.id, (0, 9)).await.unwrap();
+            (!letters.is_empty()).then_some(letters)
+        })
+        .await;
+        let missing = letters[0].missing.clone();
+        assert_eq!(missing, Some((made.after.to_string(), last.get() + 1)));
+        assert_eq!(letters.len(), 1);
+        site.put(library, 2).await;
+        let count = receiver.came().len();
+        receiver.until(count.max(2)).await;
+        hooks.close().await;
+    }
+}
+
+#[tokio::test]
+async fn one_request_at_a_time_sends_to_a_webhook() {
+    let site = Site::new().await;
+    let hooks = site.hooks_with(quick()).await;
+    let receiver = Receiver::start().await;
+    let made = site.made(&hooks, (&receiver.url(), &["document.*"]), |_webhook| {}).await;
+    let other = site.made(&hooks, (&receiver.url(), &["document.*"]), |_webhook| {}).await;
+    receiver.next(&[None]);
+    let (testing, webhook) = (hooks.clone(), made.clone());
+    let first = tokio::spawn(async move { testing.test(&webhook).await });
+    receiver.until(1).await;
+    for refused in [hooks.test(&made).await.err(), hooks.redeliver_all(&made).await.err()] {
+        assert!(matches!(refused, Some(WebhooksError::Sending)), "{refused:?}");
+    }
+    hooks.test(&other).await.unwrap();
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    hooks.test(&made).await.unwrap();
+    assert_eq!(receiver.came().len(), 3);
+}
+
+#[tokio::test]
+async fn a_letter_without_a_message_stops_no_other() {
+    let site = Site::new().await;
+    let hooks = site.hooks_with(quick()).await;
+    let receiver = Receiver::start().await;
+    let made = site.made(&hooks, (&receiver.url(), &["document.*"]), |_webhook| {}).await;
+    let id = made.id.to_string();
+    let of_another_release = DeadLetter { event_type: Some("fish.caught".into()), ..letter(&id) };
+    for letter in [of_another_release, letter("no id"), letter(&id)] {
+        hooks.0.store.bury(made.id, letter);
+    }
+    let done = hooks.redeliver_all(&made).await.unwrap();
+    assert_eq!((done.delivered, done.failed, done.remaining), (1, 0, 2));
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_changed_while_it_delivers_loses_nothing_and_keeps_the_order() {
+    let site = Site::new().await;
+    let hooks = site.hooks_with(quick()).await;
+    let receiver = Receiver::start().await;
+    let made = site.made(&hooks, (&receiver.url(), &["document.*"]), |_webhook| {}).await;
+    let library = site.library().await;
+    for n in 0..120 {
+        site.put(library, n).await;
+        if n % 10 == 0 {
+            change(&hooks, &made, |webhook| webhook.timeout_seconds = 5 + u32::from(n)).await;
+        }
+    }
+    until("all is dealt with", async || {
+        (hooks.position(&made).seq() >= site.engine.durable()).then_some(())
+    })
+    .await;
+    let mut seen = std::collections::HashSet::new();
+    let came = receiver.came();
+    let first = came.iter().filter(|came| seen.insert(came.id.clone()));
+    let titles: Vec<_> = first.map(|came| came.title().to_owned()).collect();
+    assert_eq!(titles, (0..120).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn events_of_one_library_are_sent_several_at_a_time_where_that_is_wanted() {
+    let site = Site::new().await;
+    let hooks = site.hooks_with(quick()).await;
+    let receiver = Receiver::start().await;
+    let to = (&*receiver.url(), &["document.*"][..]);
+    let made = site.made(&hooks, to, |webhook| webhook.parallel = true).await;
+    let library = site.library().await;
+    // The first two hang; those behind them do not wait.
+    receiver.next(&[None, None]);
+    for n in 0..30 {
+        site.put(library, n).await;
+    }
+    let came = receiver.until(30).await;
+    let titles: std::collections::BTreeSet<_> = came.iter().map(|came| came.title()).collect();
+    assert_eq!(titles.len(), 30);
+    assert!(hooks.position(&made).seq() < site.engine.durable());
     hooks.close().await;
 }
