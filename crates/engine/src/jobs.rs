@@ -256,6 +256,19 @@ impl Engine {
         Ok((self.0.work.look(|work| work.webhooks().cloned().collect()), seq))
     }
 
+    /// A webhook of a tenant, and the number that this is true at.
+    pub async fn webhook(
+        &self,
+        (tenant, id): (TenantId, WebhookId),
+        min_seq: Option<Seq>,
+    ) -> Result<(Arc<Webhook>, Seq), EngineError> {
+        self.0.wait_for_work(min_seq).await?;
+        let seq = self.work_seq();
+        let found = self.0.work.look(|work| work.webhook(id).cloned());
+        let found = found.filter(|webhook| webhook.tenant == tenant);
+        Ok((found.ok_or(EngineError::WebhookNotFound(id))?, seq))
+    }
+
     /// What is published of jobs and webhooks is true up to here. Asked before it is looked at.
     fn work_seq(&self) -> Seq {
         let inner = &self.0;

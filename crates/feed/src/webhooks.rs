@@ -240,9 +240,8 @@ impl Webhooks {
     ) -> Result<Written<Arc<Webhook>>, E> {
         let shared = &self.0;
         let _turn = shared.changing.lock().await;
-        let (webhooks, _seq) = shared.engine.webhooks(None).await?;
-        let found = webhooks.iter().find(|found| found.id == id && found.tenant == tenant);
-        let mut webhook = Webhook::clone(found.ok_or(EngineError::WebhookNotFound(id))?);
+        let (found, _seq) = shared.engine.webhook((tenant, id), None).await?;
+        let mut webhook = Webhook::clone(&found);
         change(&mut webhook)?;
         webhook.updated_at = shared.engine.now();
         let written = shared.engine.change_webhook(webhook.clone()).await?;
@@ -267,7 +266,7 @@ impl Webhooks {
     /// What keeps a webhook from being sent anything, if something does but its status.
     pub fn obstacle(&self, webhook: &Webhook) -> Option<String> {
         let refused = self.0.target(webhook).err().map(|error| error.to_string());
-        refused.or_else(|| self.0.trouble(webhook.id))
+        refused.or_else(|| self.0.trouble(webhook))
     }
 
     /// Attempts, the newest first: so many after so many, and how many there are.
@@ -429,6 +428,11 @@ impl Webhooks {
         json::delivered_as((&id, event_type), now, (&data, tenant), &mut body);
         let message = Message { id, event_type, body: body.into(), position: None, library: None };
         shared.send_once(webhook, &message, 1).await
+    }
+
+    /// What keeps what comes of deliveries from being written, if something does.
+    pub fn outage(&self) -> Option<String> {
+        self.0.store.outage()
     }
 
     /// Figures of all.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arrwdb_engine::EngineError;
 use arrwdb_engine::state::{Seq, Webhook, WebhookId, WebhookStatus};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -273,11 +274,16 @@ impl Shared {
     /// The receiver has said that it wants nothing more.
     async fn disable(&self, webhook: &Webhook) -> Result<(), WebhooksError> {
         let _turn = self.changing.lock().await;
-        let (webhooks, _seq) = self.engine.webhooks(None).await?;
+        let now = match self.engine.webhook((webhook.tenant, webhook.id), None).await {
+            Ok((now, _seq)) => now,
+            Err(EngineError::WebhookNotFound(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         // One that was changed meanwhile may lead elsewhere.
-        let same = |found: &&Arc<Webhook>| found.id == webhook.id && is_same_way(found, webhook);
-        let Some(now) = webhooks.iter().find(same) else { return Ok(()) };
-        let mut disabled = Webhook::clone(now);
+        if !is_same_way(&now, webhook) {
+            return Ok(());
+        }
+        let mut disabled = Webhook::clone(&now);
         disabled.status = WebhookStatus::Disabled;
         disabled.updated_at = self.engine.now();
         self.engine.change_webhook(disabled).await?;
@@ -295,10 +301,12 @@ impl Shared {
         })
     }
 
-    /// Why nothing is delivered to a webhook for now.
-    pub(super) fn trouble(&self, id: WebhookId) -> Option<String> {
+    /// Why nothing is delivered to a webhook for now. What one met that was begun before a change says
+    /// nothing of the webhook as it is.
+    pub(super) fn trouble(&self, webhook: &Webhook) -> Option<String> {
         let couriers = self.couriers.lock();
-        let mut of = couriers.iter().filter(|((of, _source), _running)| *of == id);
+        let of = couriers.iter().filter(|((id, _source), _running)| *id == webhook.id);
+        let mut of = of.filter(|(_key, running)| is_same_way(webhook, &running.webhook.borrow()));
         of.find_map(|(_key, running)| running.state.trouble.lock().clone())
     }
 }

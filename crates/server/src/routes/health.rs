@@ -272,6 +272,7 @@ fn webhooks_component(app: &App) -> Value {
         "running": stats.running,
         "couriers": stats.couriers,
         "in_trouble": stats.in_trouble,
+        "problem": app.webhooks().outage(),
         "delivered_since_start": stats.delivered,
         "failed_since_start": stats.failed,
     })

@@ -85,10 +85,7 @@ async fn find(
     min_seq: Option<Seq>,
 ) -> Result<(Arc<Webhook>, Seq), Problem> {
     let id = webhook_id(text)?;
-    let (webhooks, seq) = app.engine().webhooks(min_seq).await?;
-    let mut found = webhooks.into_iter();
-    let found = found.find(|found| found.id == id && found.tenant == principal.tenant);
-    Ok((found.ok_or(arrwdb_engine::EngineError::WebhookNotFound(id))?, seq))
+    Ok(app.engine().webhook((principal.tenant, id), min_seq).await?)
 }
 
 fn page(query: &QueryPairs) -> Result<(u64, u64, (usize, usize)), Problem> {

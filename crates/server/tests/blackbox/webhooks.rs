@@ -398,7 +398,7 @@ async fn requests_that_wait_for_receivers_that_hang_hold_up_nobody_else() {
     }
     received(&hanging, CALLS).await;
     let export = format!("/v1/libraries/{library}/documents/stream");
-    server.get(&export).await.expect(200);
+    assert_eq!(server.get(&export).await.status, 200);
     until("those for whom there is no room are told so", async || {
         let told = calls.iter().filter(|call| call.is_finished()).count();
         (told >= 2 * CALLS).then_some(())
