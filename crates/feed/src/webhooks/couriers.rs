@@ -46,7 +46,7 @@ pub(super) struct Running {
 struct State {
     /// Nothing more comes of it.
     is_over: AtomicBool,
-    /// Why it does not deliver for now.
+    /// Why it does not deliver at the moment.
     trouble: Mutex<Option<String>>,
 }
 
@@ -184,7 +184,7 @@ impl Shared {
         let say = |error: String| {
             let before = state.trouble.lock().replace(error.clone());
             if before.as_ref() != Some(&error) {
-                tracing::warn!(webhook = %id, error, "nothing is delivered to it for now");
+                tracing::warn!(webhook = %id, error, "nothing is delivered to it at the moment");
             }
         };
         persist(self.tempo.again, stopping.clone(), trip, say).await;
@@ -291,7 +291,7 @@ impl Shared {
         Ok(())
     }
 
-    /// How many couriers deliver, and how many do not for now.
+    /// How many couriers deliver, and how many do not at the moment.
     pub(super) fn under_way(&self) -> (u64, u64) {
         let couriers = self.couriers.lock();
         let under_way = couriers.values().filter(|running| !running.is_over());
@@ -301,7 +301,7 @@ impl Shared {
         })
     }
 
-    /// Why nothing is delivered to a webhook for now. What one met that was begun before a change says
+    /// Why nothing is delivered to a webhook at the moment. What one met that was begun before a change says
     /// nothing of the webhook as it is.
     pub(super) fn trouble(&self, webhook: &Webhook) -> Option<String> {
         let couriers = self.couriers.lock();

@@ -106,7 +106,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// The receiver takes nothing for now.
+    /// The receiver takes nothing at the moment.
     pub(super) fn is_busy(&self) -> bool {
         matches!(self.status, Some(429 | 503))
     }

@@ -260,7 +260,7 @@ pub struct Redelivered {
 pub struct WebhooksStats {
     /// Couriers under way.
     pub couriers: u64,
-    /// Webhooks that nothing is delivered to for now, though they are active: each says why.
+    /// Webhooks that nothing is delivered to at the moment, though they are active: each says why.
     pub in_trouble: u64,
     /// Attempts since the start that worked.
     pub delivered: u64,

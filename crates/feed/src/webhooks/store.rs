@@ -323,7 +323,7 @@ impl Store {
         }
     }
 
-    /// Why it does not work for now, if it does not.
+    /// Why it does not work at the moment, if it does not.
     pub(super) fn outage(&self) -> Option<String> {
         self.file.outage()
     }

@@ -61,7 +61,7 @@ impl Default for Waits {
     }
 }
 
-/// A store that does not work for now.
+/// A store that does not work at the moment.
 #[derive(Debug)]
 struct Outage {
     failures: u32,
@@ -106,7 +106,7 @@ impl StoreFile {
         })
     }
 
-    /// Why it does not work for now, if it does not.
+    /// Why it does not work at the moment, if it does not.
     pub(super) fn outage(&self) -> Option<String> {
         self.outage.lock().as_ref().map(|outage| outage.error.clone())
     }
