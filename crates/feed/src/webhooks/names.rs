@@ -16,9 +16,11 @@ const TURNS: usize = 16;
 /// How long a name waits for its turn.
 const WAIT: Duration = Duration::from_secs(5);
 
+type Look = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+
 /// What is asked for the addresses of a name. Blocks.
 #[derive(Clone)]
-pub(super) struct Lookup(Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>);
+pub(super) struct Lookup(Arc<Look>);
 
 impl Lookup {
     /// Asks something else than the operating system.

@@ -469,12 +469,12 @@ fn page<T: for<'a> Deserialize<'a>>(
     Ok((found.into_iter().skip(skip).take(take).collect(), total))
 }
 
+/// What a store begins with.
+type Begun = (Seq, HashMap<WebhookId, Hook>);
+
 /// Begins with what a store has, or with a new one: the log was so far when it was made, and what is
 /// known of each webhook. The inner error is the version of another release.
-fn begin(
-    database: &Database,
-    durable: Seq,
-) -> Result<Result<(Seq, HashMap<WebhookId, Hook>), u64>, redb::Error> {
+fn begin(database: &Database, durable: Seq) -> Result<Result<Begun, u64>, redb::Error> {
     let transaction = database.begin_write()?;
     let made_at = {
         let mut meta = transaction.open_table(META)?;

@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -16,9 +17,11 @@ const CACHE_BYTES: usize = 16 << 20;
 /// Doublings of the wait after which it is the longest in any case.
 const DOUBLINGS_MAX: u32 = 16;
 
+type Open = dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync;
+
 /// Opens the file of the store, or makes it.
 #[derive(Clone)]
-pub(super) struct Opener(Arc<dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync>);
+pub(super) struct Opener(Arc<Open>);
 
 impl Opener {
     /// One that opens it otherwise.
@@ -77,6 +80,7 @@ pub(super) struct StoreFile {
     waits: Waits,
     /// `None` after an error, until it is opened again.
     database: RwLock<Option<Database>>,
+    is_closed: AtomicBool,
     outage: Mutex<Option<Outage>>,
 }
 
@@ -87,7 +91,8 @@ impl StoreFile {
         }
         let database = RwLock::new(Some((opener.0)(path)?));
         let path = path.to_owned();
-        Ok(Self { path, opener, waits, database, outage: Mutex::default() })
+        let is_closed = AtomicBool::new(false);
+        Ok(Self { path, opener, waits, database, is_closed, outage: Mutex::default() })
     }
 
     /// Does something with it, as soon as its time has come again after an error.
@@ -118,8 +123,9 @@ impl StoreFile {
         }
     }
 
-    /// Lets go of the file.
+    /// Lets go of the file, for good.
     pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
         self.database.write().take();
     }
 
@@ -133,6 +139,9 @@ impl StoreFile {
             return Ok(());
         }
         let mut database = self.database.write();
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err("the server is shutting down".to_owned());
+        }
         if database.is_none() {
             let opened = (self.opener.0)(&self.path);
             *database = Some(opened.map_err(|error| self.failed(&error.into()))?);

@@ -96,9 +96,10 @@ impl Vault {
             }
             found => (found, false),
         };
-        let text = found.map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => VaultError::NoKey { path: path.to_owned() },
-            _other => failed("read")(error),
+        let text = found.map_err(|error| {
+            let is_no_text = error.kind() == io::ErrorKind::InvalidData;
+            let no_key = || VaultError::NoKey { path: path.to_owned() };
+            if is_no_text { no_key() } else { failed("read")(error) }
         })?;
         warn_if_open(path);
         let key = parse_key(&text).ok_or_else(|| VaultError::NoKey { path: path.to_owned() })?;
@@ -222,6 +223,7 @@ fn parse_key(text: &str) -> Option<[u8; KEY_BYTES]> {
 fn make(path: &Path, key: &[u8]) -> io::Result<bool> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     let dir = dir.unwrap_or(Path::new("."));
+    let is_dir_new = !dir.try_exists()?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(format!(".{}.tmp", std::process::id()));
@@ -242,10 +244,10 @@ fn make(path: &Path, key: &[u8]) -> io::Result<bool> {
         linked => linked.map(|()| true)?,
     };
     File::open(dir)?.sync_all()?;
-    // The directory may be as new as the file.
-    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => File::open(parent)?.sync_all()?,
-        None => {}
+    // The directory is as durable as the file.
+    if let Some(parent) = dir.parent().filter(|_parent| is_dir_new) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent)?.sync_all()?;
     }
     Ok(is_new)
 }

@@ -1,5 +1,6 @@
 //! Where a courier goes on, and when it is another.
 
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use arrwdb_engine::EngineError;
@@ -10,7 +11,7 @@ use tokio::runtime::Handle;
 use super::super::store_file::Waits;
 use super::super::{DeadLetter, Parts, Tempo, Webhooks, WebhooksError};
 use super::storing::letter;
-use super::support::{Receiver, Site, TENANT, until};
+use super::support::{Came, Receiver, Site, TENANT, until};
 
 /// Everything at once.
 pub(super) fn quick() -> Parts {
@@ -352,7 +353,7 @@ async fn a_webhook_that_is_changed_while_it_delivers_loses_nothing_and_keeps_the
         (hooks.position(&made).seq() >= site.engine.durable()).then_some(())
     })
     .await;
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let came = receiver.came();
     let first = came.iter().filter(|came| seen.insert(came.id.clone()));
     let titles: Vec<_> = first.map(|came| came.title().to_owned()).collect();
@@ -373,7 +374,7 @@ async fn events_of_one_library_are_sent_several_at_a_time_where_that_is_wanted()
         site.put(library, n).await;
     }
     let came = receiver.until(30).await;
-    let titles: std::collections::BTreeSet<_> = came.iter().map(|came| came.title()).collect();
+    let titles: BTreeSet<_> = came.iter().map(Came::title).collect();
     assert_eq!(titles.len(), 30);
     assert!(hooks.position(&made).seq() < site.engine.durable());
     hooks.close().await;

@@ -110,7 +110,9 @@ fn what_is_noted_while_the_disk_fails_is_written_when_it_does_no_more() {
     }
     assert_eq!(store.outage(), None);
     store.close().unwrap();
-    drop(store);
+    // Nobody opens it again who is late.
+    store.bury(id, letter("too late"));
+    assert!(store.flush(false).unwrap_err().to_string().contains("shutting down"));
     let parts = (Opener::default(), Waits::default());
     let store = Store::open(&path, Seq::new(1), parts).unwrap();
     let (letters, total) = store.dead_letters(id, (0, 9)).unwrap();
