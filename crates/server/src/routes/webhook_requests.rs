@@ -40,7 +40,7 @@ pub(super) struct NewWebhook {
 
 /// What to change of a webhook; what is absent or null stays.
 #[derive(Debug, ToSchema)]
-#[schema(example = json!({"status": "paused"}))]
+#[schema(example = json!({"max_retries": 5, "status": "active"}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct WebhookPatch {
     #[schema(format = "uri", max_length = 2048)]
