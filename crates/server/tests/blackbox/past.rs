@@ -23,12 +23,14 @@ const STATELESS: [(&str, &str); 9] = [
     ("websocket_stats", "figures of the process"),
 ];
 /// Reads of what has no past: `as_of` is refused.
-const NO_PAST: [&str; 7] = [
+const NO_PAST: [&str; 9] = [
     "list_libraries",
     "list_standing_queries",
     "get_standing_query",
     "list_jobs",
     "get_job",
+    "list_schedules",
+    "get_schedule",
     "get_costs",
     "list_budgets",
 ];
@@ -95,12 +97,18 @@ fn body(operation: &str, library: &str, document: &str) -> Value {
         "submit_batch_export" | "submit_index_rebuild" | "submit_index_optimize" => {
             json!({ "library_id": library })
         }
+        "create_schedule" => json!({
+            "name": "named", "cron": "@daily", "job_type": "index_optimize", "library_id": library,
+        }),
+        "update_schedule" => json!({ "cron": "@weekly" }),
         "set_budget" => json!({ "library_id": library, "amount_usd": 1 }),
         "delete_budget"
         | "delete_standing_query"
         | "submit_purge"
         | "submit_backup"
         | "cancel_job"
+        | "delete_schedule"
+        | "run_schedule"
         | "rebuild_index"
         | "optimize_index"
         | "purge"
@@ -129,6 +137,11 @@ async fn path_of(server: &Server, operation: &Operation, library: &str, document
         let job = json!({ "library_id": library, "run_at": "2100-01-01T00:00:00Z" });
         let job = server.post("/v1/jobs/index-optimize", &job).await.expect(200);
         return path.replace("{job_id}", job["job_id"].as_str().expect("id"));
+    }
+    if path.contains("{schedule_id}") {
+        let schedule = body("create_schedule", library, document);
+        let schedule = server.post("/v1/jobs/schedules", &schedule).await.expect(201);
+        return path.replace("{schedule_id}", schedule["id"].as_str().expect("id"));
     }
     if operation.id == "delete_budget" {
         let budget = body("set_budget", library, document).to_string();
