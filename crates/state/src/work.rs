@@ -146,6 +146,11 @@ impl Work {
         self.schedules.stale().filter_map(|id| self.jobs.get(&id))
     }
 
+    /// Whether a job is one of those.
+    pub fn is_stale(&self, job: JobId) -> bool {
+        self.schedules.is_stale(job)
+    }
+
     /// What embedding cost, budgets, and what was spent of them.
     pub fn spending(&self) -> &Spending {
         &self.spending

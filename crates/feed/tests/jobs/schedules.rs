@@ -147,6 +147,14 @@ async fn a_job_that_waits_goes_with_what_its_schedule_was() {
     engine.cancel_job(TENANT, sooner.job.unwrap()).await.unwrap();
     let next = seen(&engine, id, |it| it.job.is_some() && it.job != sooner.job).await;
     assert_eq!(next.due, Some(minute(10)));
+    // What is due is done, whatever is changed before it is begun.
+    clock.set(10);
+    let renamed = |schedule: &mut Schedule| schedule.name = "renamed".into();
+    engine.change_schedule((TENANT, id), renamed).await.unwrap();
+    look(&engine).await;
+    let done = seen(&engine, id, |it| it.runs == 1 && it.job.is_some()).await;
+    assert_eq!(Some(done.last.unwrap().job), next.job);
+    assert_eq!(done.due, Some(minute(15)));
     let off = |schedule: &mut Schedule| schedule.enabled = false;
     engine.change_schedule((TENANT, id), off).await.unwrap();
     seen(&engine, id, |it| it.job.is_none()).await;
@@ -159,8 +167,8 @@ async fn a_job_that_waits_goes_with_what_its_schedule_was() {
     engine.delete_schedule(TENANT, id).await.unwrap();
     let last = over(&engine, on.job.unwrap()).await;
     assert_eq!(last.state.name(), "cancelled");
-    assert_eq!(jobs_of(&engine, id).await.len(), 4);
-    assert_eq!(performer.begun.load(Ordering::SeqCst), 1, "only the look");
+    assert_eq!(jobs_of(&engine, id).await.len(), 5);
+    assert_eq!(performer.begun.load(Ordering::SeqCst), 3, "what was due, and the looks");
     jobs.close().await;
     engine.close().await.unwrap();
 }

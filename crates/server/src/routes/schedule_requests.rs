@@ -186,6 +186,17 @@ pub(super) fn timing(r: &mut Reader<'_>, before: Option<&Schedule>) -> Read<Timi
             "time_zone" => timing.time_zone = r.string()?.map(|zone| zone.trim().to_owned()),
             "enabled" => timing.enabled = r.switch()?,
             "run_at" => r.fault("is not for schedules: cron says when"),
+            "job_type"
+            | "library_id"
+            | "format"
+            | "include_embeddings"
+            | "index_type"
+            | "index_config"
+            | "quantization_config"
+                if before.is_some() && !r.any()?.is_null() =>
+            {
+                r.fault("cannot be changed: make another schedule");
+            }
             key => drop(timing.common.read(r, key)?),
         }
         Ok(())

@@ -150,6 +150,8 @@ async fn what_is_no_schedule_is_refused_by_name() {
         (json!({"cron": "x"}), "/cron"),
         (json!({"time_zone": "x"}), "/time_zone"),
         (json!({"name": ""}), "/name"),
+        (json!({"job_type": "purge"}), "/job_type"),
+        (json!({"format": "csv"}), "/format"),
     ] {
         let refused = server.raw(Method::PATCH, &path, body.to_string()).await;
         assert!(!fault(&refused, at).is_empty());

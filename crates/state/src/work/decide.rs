@@ -238,7 +238,8 @@ impl Work {
             JobState::Finished { .. } => (false, false),
         };
         let (may, wish) = match &change {
-            JobChange::Started => (pending, "started"),
+            // Its schedule wants something else by now.
+            JobChange::Started => (pending && !self.schedules.is_stale(id), "started"),
             JobChange::CancelRequested => (running, "cancelled"),
             JobChange::Progressed(_) => (running, "worked on"),
             // Who does not want it any more does not want it to be tried again.

@@ -221,7 +221,8 @@ fn check_schedules(work: &Work, unfinished: &[&Arc<Job>]) {
         let wanted = work.schedule(id).is_some_and(|scheduled| {
             scheduled.job == Some(job.spec.head.id)
                 && scheduled.schedule.enabled
-                && job.submitted > scheduled.changed
+                && (job.submitted > scheduled.changed
+                    || job.spec.run_at.is_some_and(|time| time <= scheduled.schedule.updated_at))
         });
         waits(job) && !wanted
     };
