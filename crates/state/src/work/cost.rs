@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, Reader, Writer};
@@ -335,26 +336,30 @@ fn oldest(rows: &BTreeMap<UsageKey, Used>) -> Option<Day> {
 }
 
 /// Has there be at most `max` rows: gives up what tells the libraries of the oldest days apart, of
-/// no more days than it must, then the oldest days.
+/// no more days than it must, then those of the newest day, and only then the oldest days: what one
+/// day has too much of is no reason to forget the others.
 fn shrink(rows: &mut BTreeMap<UsageKey, Used>, max: usize) {
-    let newest = rows.keys().next_back().map(|key| key.day);
+    if rows.len() <= max {
+        return;
+    }
+    let mut days: Vec<_> = rows.keys().map(|key| key.day).collect();
+    days.dedup();
+    days.retain(|day| *day != Day::OLDER);
     for how in [Fold::Libraries, Fold::Everything] {
-        let mut from = Day::OLDER.next();
-        while rows.len() > max {
-            let after = |key: &&UsageKey| key.day >= from;
-            let Some(day) = rows.keys().find(after).map(|key| key.day) else { break };
-            if how == Fold::Libraries && Some(day) == newest {
-                break;
+        for day in &days {
+            if rows.len() <= max {
+                return;
             }
-            fold(rows, day, how);
-            from = day.next();
+            fold(rows, *day, how);
         }
     }
 }
 
 fn fold(rows: &mut BTreeMap<UsageKey, Used>, day: Day, how: Fold) {
-    let of_day = |key: &UsageKey| key.day == day;
-    let folded: Vec<_> = rows.extract_if(.., |key, _used| of_day(key)).collect();
+    let after =
+        day.0.checked_add(1).map_or(Bound::Unbounded, |day| Bound::Excluded(least(Day(day))));
+    let of_day = (Bound::Included(least(day)), after);
+    let folded: Vec<_> = rows.extract_if(of_day, |_key, _used| true).collect();
     for (key, used) in folded {
         let key = match how {
             Fold::Libraries => UsageKey { library: None, ..key },
@@ -368,6 +373,12 @@ fn fold(rows: &mut BTreeMap<UsageKey, Used>, day: Day, how: Fold) {
         };
         rows.entry(key).or_default().add(&used);
     }
+}
+
+/// What is before all rows of a day.
+fn least(day: Day) -> UsageKey {
+    let (provider, model) = ("".into(), "".into());
+    UsageKey { day, tenant: TenantId::new(0), library: None, provider, model }
 }
 
 #[cfg(test)]
@@ -450,9 +461,31 @@ mod tests {
         shrink(&mut rows, 6);
         assert_eq!(sum(&rows), 400);
         assert!(rows.len() <= 6, "{}", rows.len());
-        assert_eq!(oldest(&rows), Some(Day(8)), "days go only as far as they must");
+        assert_eq!(oldest(&rows), Some(Day(5)), "days go only as far as they must");
         shrink(&mut rows, 1);
         assert_eq!((rows.len(), oldest(&rows), sum(&rows)), (1, None, 400));
+    }
+
+    #[test]
+    fn a_day_of_too_many_libraries_leaves_the_days_before_it_alone() {
+        let mut rows = BTreeMap::new();
+        let all = (0..10).map(|day| row(day, 0, "a", 10));
+        for UsageRow { key, used } in all.chain((1..100).map(|library| row(9, library, "a", 1))) {
+            rows.insert(key, used);
+        }
+        shrink(&mut rows, 20);
+        let days = |rows: &BTreeMap<_, _>| -> Vec<_> {
+            rows.keys().map(|key: &UsageKey| key.day.0).collect()
+        };
+        assert_eq!((days(&rows), sum(&rows)), ((0..10).collect(), 199), "only libraries went");
+        // The last day there can be has none after it.
+        for UsageRow { key, used } in [row(i64::MAX, 1, "a", 1), row(i64::MAX, 2, "a", 1)] {
+            rows.insert(key, used);
+        }
+        shrink(&mut rows, 11);
+        assert_eq!((rows.len(), rows.keys().any(|key| key.day == Day::OLDER)), (11, false));
+        shrink(&mut rows, 2);
+        assert_eq!((days(&rows), sum(&rows)), (vec![i64::MIN, i64::MAX], 201));
     }
 
     #[test]
