@@ -170,12 +170,15 @@ impl Ledger {
         }
     }
 
-    /// Takes what is to be recorded as the record of this number.
+    /// Takes what is to be recorded as the record of this number: of one day, so that no budget
+    /// begins anew before it was looked at what was spent of it before.
     fn begin(&self, number: u64) -> Vec<UsageRow> {
         let mut pending = self.pending.lock();
         let mut rows = std::mem::take(&mut pending.rows);
-        if let Some((first, _used)) = rows.iter().nth(USAGE_ROWS_PER_RECORD_MAX) {
-            let first = first.clone();
+        let day = rows.keys().next().map(|key| key.day);
+        let of_day = rows.keys().take_while(|key| Some(key.day) == day);
+        let count = of_day.take(USAGE_ROWS_PER_RECORD_MAX).count();
+        if let Some(first) = rows.keys().nth(count).cloned() {
             pending.rows = rows.split_off(&first);
         }
         let now = Instant::now();
@@ -408,6 +411,21 @@ mod tests {
         assert!(ledger.due().unwrap() <= Instant::now() + PAID_WAIT);
         ledger.begin(1);
         assert_eq!(ledger.due(), None);
+    }
+
+    #[test]
+    fn a_record_is_of_one_day() {
+        let ledger = Ledger::default();
+        for (library, day) in [(1, 2), (1, 1), (2, 1), (2, 3)] {
+            ledger.add(key(library, day), &cost(1));
+        }
+        let mut found = Vec::new();
+        while ledger.due().is_some() {
+            let rows = ledger.begin(1);
+            found.push(rows.iter().map(|row| row.key.day.number()).collect());
+            ledger.end(true);
+        }
+        assert_eq!(found, [vec![1, 1], vec![2], vec![3]]);
     }
 
     #[test]
