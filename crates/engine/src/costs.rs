@@ -27,6 +27,8 @@ use crate::search::model_of;
 const PAID_WAIT: Duration = Duration::from_secs(1);
 /// How long what was free does: it is nobody's bill.
 const FREE_WAIT: Duration = Duration::from_mins(1);
+/// How long what cannot be recorded waits to be tried again.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// Rows at which they are recorded at once.
 const ROWS_FULL: usize = 4096;
 /// Rows beyond which libraries are not told apart, while nothing can be recorded.
@@ -56,6 +58,8 @@ struct Pending {
     first: Option<Instant>,
     /// Since when there is something that was paid for.
     paid: Option<Instant>,
+    /// Until when it is not tried again, however much there is.
+    not_before: Option<Instant>,
 }
 
 /// What embedding with a model cost since the start.
@@ -83,12 +87,11 @@ pub struct CostFigures {
 impl Pending {
     /// When what is pending is to be recorded.
     fn due(&self) -> Option<Instant> {
-        if self.rows.len() >= ROWS_FULL {
-            return self.first;
-        }
+        let full = self.first.filter(|_since| self.rows.len() >= ROWS_FULL);
         let paid = self.paid.map(|since| since + PAID_WAIT);
         let free = self.first.map(|since| since + FREE_WAIT);
-        [paid, free].into_iter().flatten().min()
+        let due = [full, paid, free].into_iter().flatten().min();
+        due.map(|due| self.not_before.map_or(due, |until| due.max(until)))
     }
 
     fn add(&mut self, key: UsageKey, used: &Used) {
@@ -193,9 +196,8 @@ impl Ledger {
     fn end(&self, recorded: bool) {
         let mut pending = self.pending.lock();
         let Some((_number, rows)) = pending.sending.take() else { return };
+        pending.not_before = (!recorded).then(|| Instant::now() + RETRY_WAIT);
         if !recorded {
-            // Later than what there is, so that it is not tried without a pause.
-            (pending.first, pending.paid) = (None, None);
             for UsageRow { key, used } in rows {
                 pending.add(key, &used);
             }
@@ -247,10 +249,7 @@ pub(crate) async fn run(engine: Arc<Inner>) {
 impl Ledger {
     /// Tries again later.
     fn postpone(&self) {
-        let mut pending = self.pending.lock();
-        let now = Instant::now();
-        pending.first = pending.first.map(|_since| now);
-        pending.paid = pending.paid.map(|_since| now);
+        self.pending.lock().not_before = Some(Instant::now() + RETRY_WAIT);
     }
 }
 
@@ -426,6 +425,30 @@ mod tests {
             ledger.end(true);
         }
         assert_eq!(found, [vec![1, 1], vec![2], vec![3]]);
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_is_not_tried_without_a_pause() {
+        let ledger = Ledger::default();
+        let soon = || ledger.due().unwrap() < Instant::now() + RETRY_WAIT / 2;
+        for n in 0..u32::try_from(ROWS_FULL).unwrap() {
+            ledger.add(key(n, 1), &cost(1));
+        }
+        assert!(soon());
+        ledger.postpone();
+        assert!(!soon(), "the disk is full");
+        ledger.begin(1);
+        ledger.end(false);
+        assert!(!soon(), "it was not written");
+        ledger.add(key(0, 2), &cost(1));
+        assert!(!soon(), "nor is it for what comes next");
+        ledger.begin(2);
+        ledger.end(true);
+        ledger.pending.lock().paid = None;
+        for n in 0..u32::try_from(ROWS_FULL).unwrap() {
+            ledger.add(key(n, 2), &cost(0));
+        }
+        assert!(soon(), "it can be written again");
     }
 
     #[test]
