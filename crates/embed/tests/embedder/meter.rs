@@ -186,8 +186,13 @@ async fn where_no_provider_may_be_called_the_cache_still_answers() {
     stand.next().await;
     bill.forbidden.store(true, Ordering::Relaxed);
     embed(texts(["known"])).await.expect("a vector");
-    assert_eq!(embed(texts(["known", "new"])).await, Err(EmbedError::NotAllowed));
+    assert_eq!(bill.sum().cached_texts, 1);
+    for _again in 0..3 {
+        assert_eq!(embed(texts(["known", "new"])).await, Err(EmbedError::NotAllowed));
+    }
     stand.assert_quiet();
+    assert_eq!(bill.sum().cached_texts, 1, "what is refused saves nothing");
     bill.forbidden.store(false, Ordering::Relaxed);
-    embed(texts(["new"])).await.expect("a vector");
+    embed(texts(["known", "new"])).await.expect("vectors");
+    assert_eq!(bill.sum().cached_texts, 2);
 }
