@@ -87,7 +87,7 @@ pub enum CostGroup {
 /// Which costs are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct CostQuery {
-    /// Since this day.
+    /// Since this day. Days that are not told apart any longer count only without any bound.
     pub from: Option<Day>,
     /// Up to this day.
     pub to: Option<Day>,
@@ -108,7 +108,10 @@ pub struct CostReport {
 
 impl CostQuery {
     fn wants(&self, tenant: TenantId, key: &UsageKey) -> bool {
+        // Nobody knows which days those were.
+        let untold = key.day == Day::OLDER && (self.from.is_some() || self.to.is_some());
         key.tenant == tenant
+            && !untold
             && self.from.is_none_or(|from| key.day >= from)
             && self.to.is_none_or(|to| key.day <= to)
             && self.library.is_none_or(|library| key.library == Some(library))
@@ -286,4 +289,30 @@ fn status(budget: &Budget, now: Timestamp) -> BudgetStatus {
     let terms = budget.terms.clone();
     let renews_at = terms.period.end(since);
     BudgetStatus { terms, set_at: budget.set_at, since, spent, renews_at }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_that_are_not_told_apart_are_of_no_time() {
+        let key = |day| UsageKey {
+            day,
+            tenant: TenantId::DEFAULT,
+            library: None,
+            provider: "".into(),
+            model: "".into(),
+        };
+        let wants = |from: Option<i64>, to: Option<i64>, day| {
+            let (from, to) = (from.map(Day::new), to.map(Day::new));
+            let query = CostQuery { from, to, ..CostQuery::default() };
+            query.wants(TenantId::DEFAULT, &key(day))
+        };
+        assert!(wants(None, None, Day::OLDER));
+        assert!(!wants(None, Some(9), Day::OLDER));
+        assert!(!wants(Some(1), None, Day::OLDER));
+        assert!(wants(None, Some(9), Day::new(9)) && !wants(None, Some(9), Day::new(10)));
+        assert!(wants(Some(1), Some(9), Day::new(1)) && !wants(Some(1), None, Day::new(0)));
+    }
 }
