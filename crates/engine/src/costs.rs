@@ -33,8 +33,10 @@ const RETRY_WAIT: Duration = Duration::from_secs(1);
 const ROWS_FULL: usize = 4096;
 /// Rows beyond which libraries are not told apart, while nothing can be recorded.
 const ROWS_MAX: usize = 8192;
-/// Rows beyond which only tenants are told apart.
+/// Rows beyond which only days and tenants are told apart.
 const ROWS_SUMMED_MAX: usize = 12_288;
+/// Rows beyond which only tenants are.
+const ROWS_OF_DAYS_MAX: usize = 14_336;
 /// Models of which figures are kept since the start; further ones share one. Names come from
 /// callers.
 const MODELS_MAX: usize = 256;
@@ -114,7 +116,9 @@ impl Pending {
         if fits(&key, ROWS_SUMMED_MAX) {
             return key;
         }
-        UsageKey { day: Day::OLDER, provider: "".into(), model: "".into(), ..key }
+        // The day as long as may be: it is what budgets of a day or a month go by.
+        let key = UsageKey { provider: "".into(), model: "".into(), ..key };
+        if fits(&key, ROWS_OF_DAYS_MAX) { key } else { UsageKey { day: Day::OLDER, ..key } }
     }
 
     /// Everything that the `records` that are published do not have.
@@ -459,9 +463,18 @@ mod tests {
             ledger.add(key(n, i64::from(n)), &cost(1));
         }
         assert!(ledger.due().unwrap() <= Instant::now(), "it is recorded at once");
-        assert_eq!(ledger.pending.lock().rows.len(), ROWS_SUMMED_MAX + 1);
+        let rows = ledger.pending.lock().rows.len();
+        assert_eq!(rows, ROWS_OF_DAYS_MAX + 1, "of very many days they are not told apart");
         assert_eq!(sum(&ledger, 0), u64::from(3 * count));
         let rows = ledger.begin(1);
         assert!(rows.len() <= USAGE_ROWS_PER_RECORD_MAX);
+        let ledger = Ledger::default();
+        for n in 0..3 * count {
+            let key = UsageKey { model: n.to_string().into(), ..key(n, i64::from(n % 2)) };
+            ledger.add(key, &cost(1));
+        }
+        let pending = ledger.pending.lock();
+        assert_eq!(pending.rows.len(), ROWS_SUMMED_MAX + 2);
+        assert!(pending.rows.keys().all(|key| key.day != Day::OLDER), "days are told apart");
     }
 }

@@ -103,14 +103,14 @@ impl Day {
     #[must_use]
     pub const fn month(self) -> Self {
         let (_year, _month, day) = self.date();
-        Self(self.0 - (day - 1))
+        Self(self.0.saturating_sub(day - 1))
     }
 
     /// The first day of the month after its own.
     #[must_use]
     pub const fn next_month(self) -> Self {
         // From the first of a month, 31 days lead into the next one.
-        Self(self.month().0 + 31).month()
+        Self(self.month().0.saturating_add(31)).month()
     }
 
     /// Year, month from 1 and day from 1 of the Gregorian calendar. Years are counted from March,
@@ -430,6 +430,8 @@ mod tests {
         for extreme in [i64::MIN, i64::MAX] {
             assert!(!Day(extreme).to_string().is_empty());
             assert_ne!(Day(extreme).start().micros(), 0);
+            assert!(Day(extreme).month() <= Day(extreme));
+            assert!(Day(extreme).next_month() >= Day(extreme).month());
         }
         assert_eq!(Day::of(Timestamp::from_micros(-1)), Day(-1));
         assert_eq!(Day::of(Day(20_779).start()), Day(20_779));
