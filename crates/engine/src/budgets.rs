@@ -200,18 +200,12 @@ impl Engine {
                 groups.entry(query.group(key)).or_default().add(used);
             }
         };
-        let mut costs = None;
-        let published = || {
-            let (records, found) = inner.work.look(|work| {
-                let spending = work.spending();
-                (spending.records(), spending.costs().clone())
-            });
-            costs = Some(found);
-            records
-        };
-        inner.ledger.unpublished(published, &mut count);
+        let published =
+            || inner.work.look(|work| (work.spending().records(), work.spending().costs().clone()));
+        let costs: Costs =
+            inner.ledger.with_unpublished(published, |_costs, key, used| count(key, used));
         // Counted outside of all locks: there may be many.
-        for (key, used) in costs.iter().flat_map(Costs::rows) {
+        for (key, used) in costs.rows() {
             count(key, used);
         }
         Ok((CostReport { total, rows: groups.into_iter().collect() }, seq))
@@ -233,37 +227,33 @@ impl Inner {
         })
     }
 
-    /// Budgets as `find` finds them in what is published, with what is not published yet.
+    /// Budgets as `find` finds them in what is published, by scope, with what is not published yet.
     fn statuses(
         &self,
         now: Timestamp,
         find: impl FnOnce(&Work) -> Vec<BudgetStatus>,
     ) -> Vec<BudgetStatus> {
-        let mut found = Vec::new();
         let published = || {
-            let (records, budgets) = self.work.look(|work| (work.spending().records(), find(work)));
-            found = budgets;
-            records
+            let (records, found) = self.work.look(|work| (work.spending().records(), find(work)));
+            let by_scope = found.into_iter().map(|budget| (budget.terms.scope, budget));
+            (records, by_scope.collect::<BTreeMap<_, _>>())
         };
-        let mut unpublished: BTreeMap<(Day, BudgetScope), Money> = BTreeMap::new();
-        self.ledger.unpublished(published, |key, used| {
+        let today = Day::of(now);
+        // Everybody waits for this: rows that none of these budgets pays for are passed over.
+        let found = self.ledger.with_unpublished(published, |found, key, used| {
             let own = key.library.map(Some);
             for library in [Some(None), own].into_iter().flatten() {
-                let scope = BudgetScope { tenant: key.tenant, library };
-                let sum = unpublished.entry((key.day, scope)).or_default();
-                *sum = sum.plus(used.cost);
-            }
-        });
-        let today = Day::of(now);
-        for budget in &mut found {
-            let period = budget.terms.period;
-            for ((day, scope), cost) in &unpublished {
-                if *scope == budget.terms.scope && period.start(*day) == period.start(today) {
-                    budget.spent = budget.spent.plus(*cost);
+                let Some(budget) = found.get_mut(&BudgetScope { tenant: key.tenant, library })
+                else {
+                    continue;
+                };
+                let period = budget.terms.period;
+                if period.start(key.day) == period.start(today) {
+                    budget.spent = budget.spent.plus(used.cost);
                 }
             }
-        }
-        found
+        });
+        found.into_values().collect()
     }
 
     /// Why nothing may be paid for of a library, if that is so.

@@ -164,17 +164,20 @@ impl Ledger {
         CostFigures { models, refusals: self.refusals.load(Ordering::Relaxed), unrecorded }
     }
 
-    /// Sees everything that was used and is not part of what is published: `records` says how many
-    /// records of usage are, and is asked while nothing can become part of it unseen.
-    pub(crate) fn unpublished(
+    /// Has `see` add everything that was used and is not part of what is published to what
+    /// `published` finds in that. It says as well how many records of usage there are, and is asked
+    /// while nothing can become part of it unseen.
+    pub(crate) fn with_unpublished<T>(
         &self,
-        records: impl FnOnce() -> u64,
-        mut see: impl FnMut(&UsageKey, &Used),
-    ) {
+        published: impl FnOnce() -> (u64, T),
+        mut see: impl FnMut(&mut T, &UsageKey, &Used),
+    ) -> T {
         let pending = self.pending.lock();
-        for (key, used) in pending.unpublished(records()) {
-            see(key, used);
+        let (records, mut found) = published();
+        for (key, used) in pending.unpublished(records) {
+            see(&mut found, key, used);
         }
+        found
     }
 
     /// Takes what is to be recorded as the record of this number: of one day, so that no budget
@@ -381,9 +384,7 @@ mod tests {
     }
 
     fn sum(ledger: &Ledger, records: u64) -> u64 {
-        let mut sum = 0;
-        ledger.unpublished(|| records, |_key, used| sum += used.cost.pico());
-        sum
+        ledger.with_unpublished(|| (records, 0), |sum, _key, used| *sum += used.cost.pico())
     }
 
     #[test]
