@@ -192,10 +192,14 @@ impl Embedder {
         // Looking into the cache counts as well: its files may lie on a disk that hangs.
         let work = async {
             let work = (model, input, texts);
-            let (mut answer, missing) = self.0.look_up(&lane, work, meter).await?;
+            let (mut answer, missing, saved) = self.0.look_up(&lane, work, meter).await?;
             if !missing.texts.is_empty() {
                 let _admission = lane.admit(missing.texts.len().min(REQUEST_TEXTS_MAX))?;
                 self.0.embed_missing(&lane, &mut answer, missing, until).await?;
+            }
+            // Only now: what is refused or fails is tried again, and would be saved each time.
+            if let (Some(meter), true) = (meter, saved.cached_texts > 0) {
+                meter.used(saved);
             }
             Ok(answer.vectors)
         };
@@ -311,13 +315,13 @@ impl Inner {
             .map_err(|reason| EmbedError::NotConfigured { provider: model.provider, reason })
     }
 
-    /// Fills in what the cache has, and gathers the rest, equal texts once.
+    /// Fills in what the cache has, and gathers the rest, equal texts once; and what the cache saves.
     async fn look_up(
         &self,
         lane: &Lane,
         (model, input, texts): (&ModelSpec, InputType, Vec<String>),
         meter: Option<&Arc<dyn Meter>>,
-    ) -> Result<(Rows, Missing), EmbedError> {
+    ) -> Result<(Rows, Missing, Usage), EmbedError> {
         let (texts, keys) = keys(lane, model, input, texts).await?;
         let found = self.shared.cache.get(&keys, model.dimension).await;
         let width = usize::try_from(model.dimension).unwrap_or(usize::MAX);
@@ -350,10 +354,8 @@ impl Inner {
             stats.cache_hits += hits;
             stats.cache_misses += u64::try_from(missing.texts.len()).unwrap_or(u64::MAX);
         });
-        if let (Some(meter), true) = (meter, hits > 0) {
-            meter.used(Usage { cached_texts: hits, cached_tokens: saved, ..Usage::default() });
-        }
-        Ok((rows, missing))
+        let saved = Usage { cached_texts: hits, cached_tokens: saved, ..Usage::default() };
+        Ok((rows, missing, saved))
     }
 
     /// Embeds what is missing, a bounded number of texts at a time.

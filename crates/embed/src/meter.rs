@@ -30,7 +30,7 @@ pub struct Usage {
 ///
 /// It is told of what a provider was paid for, whatever came of it: also when the caller has left
 /// meanwhile, or got an error because another part of its texts failed. Calls that failed count
-/// nothing.
+/// nothing. Of the cache it is told when the caller gets all of its vectors.
 pub trait Meter: Send + Sync + fmt::Debug {
     /// This was used.
     fn used(&self, usage: Usage);

@@ -40,7 +40,8 @@ pub struct ProviderLimits {
 pub struct ProviderAnswer {
     /// One vector per text, in the order of the texts.
     pub vectors: Vec<Vec<f32>>,
-    /// Tokens that the provider counted, if it says.
+    /// Tokens that the provider counted, if it says. A count that cannot be that of the texts is
+    /// not believed.
     pub tokens: Option<u64>,
 }
 

@@ -87,7 +87,7 @@ pub enum CostGroup {
 /// Which costs are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct CostQuery {
-    /// Since this day.
+    /// Since this day. Days that are not told apart any longer count only without any bound.
     pub from: Option<Day>,
     /// Up to this day.
     pub to: Option<Day>,
@@ -108,7 +108,10 @@ pub struct CostReport {
 
 impl CostQuery {
     fn wants(&self, tenant: TenantId, key: &UsageKey) -> bool {
+        // Nobody knows which days those were.
+        let untold = key.day == Day::OLDER && (self.from.is_some() || self.to.is_some());
         key.tenant == tenant
+            && !untold
             && self.from.is_none_or(|from| key.day >= from)
             && self.to.is_none_or(|to| key.day <= to)
             && self.library.is_none_or(|library| key.library == Some(library))
@@ -197,18 +200,12 @@ impl Engine {
                 groups.entry(query.group(key)).or_default().add(used);
             }
         };
-        let mut costs = None;
-        let published = || {
-            let (records, found) = inner.work.look(|work| {
-                let spending = work.spending();
-                (spending.records(), spending.costs().clone())
-            });
-            costs = Some(found);
-            records
-        };
-        inner.ledger.unpublished(published, &mut count);
+        let published =
+            || inner.work.look(|work| (work.spending().records(), work.spending().costs().clone()));
+        let costs: Costs =
+            inner.ledger.with_unpublished(published, |_costs, key, used| count(key, used));
         // Counted outside of all locks: there may be many.
-        for (key, used) in costs.iter().flat_map(Costs::rows) {
+        for (key, used) in costs.rows() {
             count(key, used);
         }
         Ok((CostReport { total, rows: groups.into_iter().collect() }, seq))
@@ -226,41 +223,37 @@ impl Inner {
         let now = self.parts.clock.now();
         self.statuses(now, |work| {
             let budgets = work.spending().budgets(tenant);
-            budgets.map(|budget| status(budget, now)).collect()
+            budgets.map(|budget| status(work, budget, now)).collect()
         })
     }
 
-    /// Budgets as `find` finds them in what is published, with what is not published yet.
+    /// Budgets as `find` finds them in what is published, by scope, with what is not published yet.
     fn statuses(
         &self,
         now: Timestamp,
         find: impl FnOnce(&Work) -> Vec<BudgetStatus>,
     ) -> Vec<BudgetStatus> {
-        let mut found = Vec::new();
         let published = || {
-            let (records, budgets) = self.work.look(|work| (work.spending().records(), find(work)));
-            found = budgets;
-            records
+            let (records, found) = self.work.look(|work| (work.spending().records(), find(work)));
+            let by_scope = found.into_iter().map(|budget| (budget.terms.scope, budget));
+            (records, by_scope.collect::<BTreeMap<_, _>>())
         };
-        let mut unpublished: BTreeMap<(Day, BudgetScope), Money> = BTreeMap::new();
-        self.ledger.unpublished(published, |key, used| {
+        let today = Day::of(now);
+        // Everybody waits for this: rows that none of these budgets pays for are passed over.
+        let found = self.ledger.with_unpublished(published, |found, key, used| {
             let own = key.library.map(Some);
             for library in [Some(None), own].into_iter().flatten() {
-                let scope = BudgetScope { tenant: key.tenant, library };
-                let sum = unpublished.entry((key.day, scope)).or_default();
-                *sum = sum.plus(used.cost);
-            }
-        });
-        let today = Day::of(now);
-        for budget in &mut found {
-            let period = budget.terms.period;
-            for ((day, scope), cost) in &unpublished {
-                if *scope == budget.terms.scope && period.start(*day) == period.start(today) {
-                    budget.spent = budget.spent.plus(*cost);
+                let Some(budget) = found.get_mut(&BudgetScope { tenant: key.tenant, library })
+                else {
+                    continue;
+                };
+                let period = budget.terms.period;
+                if period.start(key.day) == period.start(today) {
+                    budget.spent = budget.spent.plus(used.cost);
                 }
             }
-        }
-        found
+        });
+        found.into_values().collect()
     }
 
     /// Why nothing may be paid for of a library, if that is so.
@@ -275,15 +268,41 @@ impl Inner {
         let budgets = self.statuses(now, |work| {
             let refusing = work.spending().budgets_for(tenant, library);
             let refusing = refusing.filter(|budget| budget.terms.refuse);
-            refusing.map(|budget| status(budget, now)).collect()
+            refusing.map(|budget| status(work, budget, now)).collect()
         });
         budgets.into_iter().find(|budget| budget.spent >= budget.terms.amount).map(BudgetRefusal)
     }
 }
 
-fn status(budget: &Budget, now: Timestamp) -> BudgetStatus {
-    let (since, spent) = budget.spent_at(now);
+fn status(work: &Work, budget: &Budget, now: Timestamp) -> BudgetStatus {
+    let (since, spent) = work.spending().spent_at(budget, now);
     let terms = budget.terms.clone();
     let renews_at = terms.period.end(since);
     BudgetStatus { terms, set_at: budget.set_at, since, spent, renews_at }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_that_are_not_told_apart_are_of_no_time() {
+        let key = |day| UsageKey {
+            day,
+            tenant: TenantId::DEFAULT,
+            library: None,
+            provider: "".into(),
+            model: "".into(),
+        };
+        let wants = |from: Option<i64>, to: Option<i64>, day| {
+            let (from, to) = (from.map(Day::new), to.map(Day::new));
+            let query = CostQuery { from, to, ..CostQuery::default() };
+            query.wants(TenantId::DEFAULT, &key(day))
+        };
+        assert!(wants(None, None, Day::OLDER));
+        assert!(!wants(None, Some(9), Day::OLDER));
+        assert!(!wants(Some(1), None, Day::OLDER));
+        assert!(wants(None, Some(9), Day::new(9)) && !wants(None, Some(9), Day::new(10)));
+        assert!(wants(Some(1), Some(9), Day::new(1)) && !wants(Some(1), None, Day::new(0)));
+    }
 }

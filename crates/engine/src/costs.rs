@@ -27,12 +27,16 @@ use crate::search::model_of;
 const PAID_WAIT: Duration = Duration::from_secs(1);
 /// How long what was free does: it is nobody's bill.
 const FREE_WAIT: Duration = Duration::from_mins(1);
+/// How long what cannot be recorded waits to be tried again.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// Rows at which they are recorded at once.
 const ROWS_FULL: usize = 4096;
 /// Rows beyond which libraries are not told apart, while nothing can be recorded.
 const ROWS_MAX: usize = 8192;
-/// Rows beyond which only tenants are told apart.
+/// Rows beyond which only days and tenants are told apart.
 const ROWS_SUMMED_MAX: usize = 12_288;
+/// Rows beyond which only tenants are.
+const ROWS_OF_DAYS_MAX: usize = 14_336;
 /// Models of which figures are kept since the start; further ones share one. Names come from
 /// callers.
 const MODELS_MAX: usize = 256;
@@ -56,6 +60,8 @@ struct Pending {
     first: Option<Instant>,
     /// Since when there is something that was paid for.
     paid: Option<Instant>,
+    /// Until when it is not tried again, however much there is.
+    not_before: Option<Instant>,
 }
 
 /// What embedding with a model cost since the start.
@@ -83,12 +89,11 @@ pub struct CostFigures {
 impl Pending {
     /// When what is pending is to be recorded.
     fn due(&self) -> Option<Instant> {
-        if self.rows.len() >= ROWS_FULL {
-            return self.first;
-        }
+        let full = self.first.filter(|_since| self.rows.len() >= ROWS_FULL);
         let paid = self.paid.map(|since| since + PAID_WAIT);
         let free = self.first.map(|since| since + FREE_WAIT);
-        [paid, free].into_iter().flatten().min()
+        let due = [full, paid, free].into_iter().flatten().min();
+        due.map(|due| self.not_before.map_or(due, |until| due.max(until)))
     }
 
     fn add(&mut self, key: UsageKey, used: &Used) {
@@ -111,7 +116,9 @@ impl Pending {
         if fits(&key, ROWS_SUMMED_MAX) {
             return key;
         }
-        UsageKey { day: Day::OLDER, provider: "".into(), model: "".into(), ..key }
+        // The day as long as may be: it is what budgets of a day or a month go by.
+        let key = UsageKey { provider: "".into(), model: "".into(), ..key };
+        if fits(&key, ROWS_OF_DAYS_MAX) { key } else { UsageKey { day: Day::OLDER, ..key } }
     }
 
     /// Everything that the `records` that are published do not have.
@@ -157,25 +164,31 @@ impl Ledger {
         CostFigures { models, refusals: self.refusals.load(Ordering::Relaxed), unrecorded }
     }
 
-    /// Sees everything that was used and is not part of what is published: `records` says how many
-    /// records of usage are, and is asked while nothing can become part of it unseen.
-    pub(crate) fn unpublished(
+    /// Has `see` add everything that was used and is not part of what is published to what
+    /// `published` finds in that. It says as well how many records of usage there are, and is asked
+    /// while nothing can become part of it unseen.
+    pub(crate) fn with_unpublished<T>(
         &self,
-        records: impl FnOnce() -> u64,
-        mut see: impl FnMut(&UsageKey, &Used),
-    ) {
+        published: impl FnOnce() -> (u64, T),
+        mut see: impl FnMut(&mut T, &UsageKey, &Used),
+    ) -> T {
         let pending = self.pending.lock();
-        for (key, used) in pending.unpublished(records()) {
-            see(key, used);
+        let (records, mut found) = published();
+        for (key, used) in pending.unpublished(records) {
+            see(&mut found, key, used);
         }
+        found
     }
 
-    /// Takes what is to be recorded as the record of this number.
+    /// Takes what is to be recorded as the record of this number: of one day, so that no budget
+    /// begins anew before it was looked at what was spent of it before.
     fn begin(&self, number: u64) -> Vec<UsageRow> {
         let mut pending = self.pending.lock();
         let mut rows = std::mem::take(&mut pending.rows);
-        if let Some((first, _used)) = rows.iter().nth(USAGE_ROWS_PER_RECORD_MAX) {
-            let first = first.clone();
+        let day = rows.keys().next().map(|key| key.day);
+        let of_day = rows.keys().take_while(|key| Some(key.day) == day);
+        let count = of_day.take(USAGE_ROWS_PER_RECORD_MAX).count();
+        if let Some(first) = rows.keys().nth(count).cloned() {
             pending.rows = rows.split_off(&first);
         }
         let now = Instant::now();
@@ -190,9 +203,8 @@ impl Ledger {
     fn end(&self, recorded: bool) {
         let mut pending = self.pending.lock();
         let Some((_number, rows)) = pending.sending.take() else { return };
+        pending.not_before = (!recorded).then(|| Instant::now() + RETRY_WAIT);
         if !recorded {
-            // Later than what there is, so that it is not tried without a pause.
-            (pending.first, pending.paid) = (None, None);
             for UsageRow { key, used } in rows {
                 pending.add(key, &used);
             }
@@ -244,18 +256,18 @@ pub(crate) async fn run(engine: Arc<Inner>) {
 impl Ledger {
     /// Tries again later.
     fn postpone(&self) {
-        let mut pending = self.pending.lock();
-        let now = Instant::now();
-        pending.first = pending.first.map(|_since| now);
-        pending.paid = pending.paid.map(|_since| now);
+        self.pending.lock().not_before = Some(Instant::now() + RETRY_WAIT);
     }
 }
 
 impl Inner {
     async fn record_usage(&self) -> Result<(), EngineError> {
-        let number = self.work.look(|work| work.spending().records()) + 1;
+        let (number, newest) = self.work.look(|work| {
+            let spending = work.spending();
+            (spending.records() + 1, spending.costs().newest())
+        });
         let rows = self.ledger.begin(number);
-        let today = Day::of(self.parts.clock.now());
+        let today = today(Day::of(self.parts.clock.now()), newest, &rows);
         let keep_since = today.before(self.config.cost_days_kept);
         let outcome = self.work.change(WorkCommand::RecordUsage(keep_since, rows)).await;
         self.ledger.end(outcome.is_ok());
@@ -294,6 +306,14 @@ impl Inner {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The day that what is kept goes by: the clock's, but not beyond what is recorded, nor more than a
+/// day beyond what was. A clock that is ahead by years must not have all that is told apart summed up.
+fn today(clock: Day, newest: Option<Day>, rows: &[UsageRow]) -> Day {
+    let of_rows = rows.iter().map(|row| row.key.day).max();
+    let most = [of_rows, newest.map(Day::next)].into_iter().flatten();
+    most.fold(clock, Day::min)
 }
 
 /// Counts what one request uses of a library's model.
@@ -375,9 +395,7 @@ mod tests {
     }
 
     fn sum(ledger: &Ledger, records: u64) -> u64 {
-        let mut sum = 0;
-        ledger.unpublished(|| records, |_key, used| sum += used.cost.pico());
-        sum
+        ledger.with_unpublished(|| (records, 0), |sum, _key, used| *sum += used.cost.pico())
     }
 
     #[test]
@@ -411,6 +429,58 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_ahead_has_nothing_forgotten() {
+        let rows = |day| [UsageRow { key: key(1, day), used: cost(1) }];
+        let day = |clock, newest: Option<i64>, of_row| {
+            today(Day::new(clock), newest.map(Day::new), &rows(of_row)).number()
+        };
+        assert_eq!(day(10, None, 10), 10);
+        assert_eq!(day(10, Some(9), 10), 10);
+        assert_eq!(day(5000, Some(9), 5000), 10);
+        assert_eq!(day(5000, Some(5000), 10), 10);
+        assert_eq!(day(10, Some(5000), 10), 10);
+    }
+
+    #[test]
+    fn a_record_is_of_one_day() {
+        let ledger = Ledger::default();
+        for (library, day) in [(1, 2), (1, 1), (2, 1), (2, 3)] {
+            ledger.add(key(library, day), &cost(1));
+        }
+        let mut found: Vec<Vec<i64>> = Vec::new();
+        while ledger.due().is_some() {
+            let rows = ledger.begin(1);
+            found.push(rows.iter().map(|row| row.key.day.number()).collect());
+            ledger.end(true);
+        }
+        assert_eq!(found, [vec![1, 1], vec![2], vec![3]]);
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_is_not_tried_without_a_pause() {
+        let ledger = Ledger::default();
+        let soon = || ledger.due().unwrap() < Instant::now() + RETRY_WAIT / 2;
+        for n in 0..u32::try_from(ROWS_FULL).unwrap() {
+            ledger.add(key(n, 1), &cost(1));
+        }
+        assert!(soon());
+        ledger.postpone();
+        assert!(!soon(), "the disk is full");
+        ledger.begin(1);
+        ledger.end(false);
+        assert!(!soon(), "it was not written");
+        ledger.add(key(0, 2), &cost(1));
+        assert!(!soon(), "nor is it for what comes next");
+        ledger.begin(2);
+        ledger.end(true);
+        ledger.pending.lock().paid = None;
+        for n in 0..u32::try_from(ROWS_FULL).unwrap() {
+            ledger.add(key(n, 2), &cost(0));
+        }
+        assert!(soon(), "it can be written again");
+    }
+
+    #[test]
     fn counts_are_bounded_and_their_sum_is_exact() {
         let ledger = Ledger::default();
         let count = u32::try_from(ROWS_SUMMED_MAX).unwrap();
@@ -418,9 +488,18 @@ mod tests {
             ledger.add(key(n, i64::from(n)), &cost(1));
         }
         assert!(ledger.due().unwrap() <= Instant::now(), "it is recorded at once");
-        assert_eq!(ledger.pending.lock().rows.len(), ROWS_SUMMED_MAX + 1);
+        let rows = ledger.pending.lock().rows.len();
+        assert_eq!(rows, ROWS_OF_DAYS_MAX + 1, "of very many days they are not told apart");
         assert_eq!(sum(&ledger, 0), u64::from(3 * count));
         let rows = ledger.begin(1);
         assert!(rows.len() <= USAGE_ROWS_PER_RECORD_MAX);
+        let ledger = Ledger::default();
+        for n in 0..3 * count {
+            let key = UsageKey { model: n.to_string().into(), ..key(n, i64::from(n % 2)) };
+            ledger.add(key, &cost(1));
+        }
+        let pending = ledger.pending.lock();
+        assert_eq!(pending.rows.len(), ROWS_SUMMED_MAX + 2);
+        assert!(pending.rows.keys().all(|key| key.day != Day::OLDER), "days are told apart");
     }
 }

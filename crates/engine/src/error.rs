@@ -173,6 +173,7 @@ impl From<WorkRejection> for EngineError {
             WorkRejection::ScheduleNotFound(id) => Self::ScheduleNotFound(id),
             WorkRejection::SchedulesFull => Self::TooManySchedules(detail),
             WorkRejection::WebhookNotFound(id) => Self::WebhookNotFound(id),
+            WorkRejection::WebhookExists(_) => Self::Invalid { field: "id".to_owned(), detail },
             WorkRejection::WebhooksFull => Self::TooManyWebhooks(detail),
             WorkRejection::BudgetNotFound => Self::BudgetNotFound,
             WorkRejection::BudgetsFull => Self::TooManyBudgets(detail),

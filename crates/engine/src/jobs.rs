@@ -228,9 +228,14 @@ impl Engine {
         self.0.work.applied()
     }
 
-    /// Makes a webhook, or changes one.
-    pub async fn put_webhook(&self, webhook: Webhook) -> Result<Written<()>, EngineError> {
-        self.0.change_work(WorkCommand::PutWebhook(webhook)).await
+    /// Makes a webhook, of an id from [`Engine::new_webhook_id`].
+    pub async fn add_webhook(&self, webhook: Webhook) -> Result<Written<()>, EngineError> {
+        self.0.change_work(WorkCommand::AddWebhook(webhook)).await
+    }
+
+    /// Changes a webhook that there is.
+    pub async fn change_webhook(&self, webhook: Webhook) -> Result<Written<()>, EngineError> {
+        self.0.change_work(WorkCommand::ChangeWebhook(webhook)).await
     }
 
     /// Removes a webhook.
@@ -256,6 +261,19 @@ impl Engine {
         self.0.wait_for_work(min_seq).await?;
         let seq = self.work_seq();
         Ok((self.0.work.look(|work| work.webhooks().cloned().collect()), seq))
+    }
+
+    /// A webhook of a tenant, and the number that this is true at.
+    pub async fn webhook(
+        &self,
+        (tenant, id): (TenantId, WebhookId),
+        min_seq: Option<Seq>,
+    ) -> Result<(Arc<Webhook>, Seq), EngineError> {
+        self.0.wait_for_work(min_seq).await?;
+        let seq = self.work_seq();
+        let found = self.0.work.look(|work| work.webhook(id).cloned());
+        let found = found.filter(|webhook| webhook.tenant == tenant);
+        Ok((found.ok_or(EngineError::WebhookNotFound(id))?, seq))
     }
 
     /// What is published of jobs and webhooks is true up to here. Asked before it is looked at.

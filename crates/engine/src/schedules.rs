@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrwdb_state::limits::JOB_PARAMETERS_BYTES_MAX;
 use arrwdb_state::{
-    Job, JobHead, JobSpec, Schedule, ScheduleId, Scheduled, Seq, TenantId, Timestamp, WorkCommand,
+    Job, JobHead, JobId, JobSpec, Schedule, ScheduleId, Scheduled, Seq, TenantId, Timestamp,
+    WorkCommand,
 };
 
 use crate::engine::Engine;
@@ -103,6 +104,11 @@ impl Engine {
     /// Jobs of all tenants that wait for a schedule that is another now, turned off, or gone.
     pub fn stale_jobs(&self) -> Vec<Arc<Job>> {
         self.0.work.look(|work| work.stale_jobs().cloned().collect())
+    }
+
+    /// Whether a job is one of those: it is not to be begun.
+    pub fn is_stale_job(&self, id: JobId) -> bool {
+        self.0.work.look(|work| work.is_stale(id))
     }
 
     /// Submits the next job of a schedule, for this time. Whether it was: not where the schedule

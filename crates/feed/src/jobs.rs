@@ -32,6 +32,8 @@ pub use self::run::{Halt, JobRun};
 const SETTLING_MAX: usize = 1024;
 /// How long a change that could not be written waits before it is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long the clock is not looked at, at most, while a job waits for its time.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// What came of performing a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -279,7 +281,8 @@ impl Shared {
             }
             let due = async {
                 match due.map(|due| self.until(due)) {
-                    Some(wait) => tokio::time::sleep(wait).await,
+                    // The clock may be set, and machines sleep.
+                    Some(wait) => tokio::time::sleep(wait.min(LOOK_AGAIN)).await,
                     None => std::future::pending().await,
                 }
             };

@@ -11,15 +11,21 @@
 //! letter: every event is delivered at least once, and always by the same id.
 
 mod courier;
+mod couriers;
 mod guard;
 mod message;
+mod names;
+mod progress;
 mod records;
 mod store;
+mod store_file;
+#[cfg(test)]
+mod tests;
 mod vault;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrwdb_engine::state::{Seq, TenantId, Timestamp, Webhook, WebhookId, WebhookStatus};
@@ -28,33 +34,63 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use self::courier::{Courier, End, Route};
+use self::couriers::Couriers;
 pub use self::guard::{Reach, TargetError};
 use self::message::{Attempt, Message, Target, Verdict, id_of};
+use self::names::{Lookup, Names};
+use self::progress::Progress;
 pub use self::records::{
     DeadLetter, DeliveryStatus, Redelivered, Replay, WebhookDelivery, WebhookFigures,
     WebhooksConfig, WebhooksError, WebhooksStats,
 };
+use self::store::Store;
 pub use self::store::StoreError;
-use self::store::{Source, Store};
+use self::store_file::{Opener, Waits};
 pub use self::vault::{Secret, Vault, VaultError};
 use crate::error::FeedError;
 use crate::event::Position;
 use crate::event_type::{EventType, EventTypes, UnknownEventType};
 use crate::feed::Feed;
-use crate::filter::Filter;
 use crate::json;
 
-/// What came of deliveries is written this often.
-const FLUSH: Duration = Duration::from_millis(100);
-/// Positions that moved though nothing was sent are written this often.
-const FLUSH_IDLE: Duration = Duration::from_secs(10);
 /// How long couriers are waited for at the end.
 const CLOSE: Duration = Duration::from_secs(3);
 /// Dead letters that one request delivers again.
 const REDELIVER_MAX: usize = 100;
 /// How long one request goes on with that.
 const REDELIVER_TIME: Duration = Duration::from_mins(1);
+
+/// How often things are done.
+#[derive(Debug, Clone, Copy)]
+struct Tempo {
+    /// What came of deliveries is written this often.
+    flush: Duration,
+    /// Positions that moved though nothing was sent are noted and written this often.
+    flush_idle: Duration,
+    /// One that ended by an error is begun again after this; twice as long each time.
+    again: Duration,
+    /// A store that failed is tried again after these.
+    store: Waits,
+}
+
+impl Default for Tempo {
+    fn default() -> Self {
+        Self {
+            flush: Duration::from_millis(100),
+            flush_idle: Duration::from_secs(10),
+            again: Duration::from_secs(1),
+            store: Waits::default(),
+        }
+    }
+}
+
+/// What the settings do not say; tests have others.
+#[derive(Debug, Clone, Default)]
+struct Parts {
+    tempo: Tempo,
+    lookup: Lookup,
+    opener: Opener,
+}
 
 /// Everything that sends events to webhooks. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
@@ -68,31 +104,18 @@ struct Shared {
     reach: Reach,
     client: reqwest::Client,
     store: Store,
+    tempo: Tempo,
     /// Held while one is changed, so that no change is lost.
     changing: tokio::sync::Mutex<()>,
     /// Told when the couriers may have to be others.
     changed: Notify,
-    couriers: Mutex<HashMap<(WebhookId, Kind), Running>>,
+    couriers: Mutex<Couriers>,
+    /// Webhooks that a request sends to.
+    sending: Mutex<HashSet<WebhookId>>,
     stopping: watch::Sender<bool>,
-    is_running: AtomicBool,
     delivered: AtomicU64,
     failed: AtomicU64,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What a courier works off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Live,
-    Replay,
-}
-
-/// A courier on its way.
-#[derive(Debug)]
-struct Running {
-    webhook: Arc<Webhook>,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
 }
 
 impl Webhooks {
@@ -105,11 +128,24 @@ impl Webhooks {
         engine: Engine,
         config: WebhooksConfig,
     ) -> Result<Self, WebhooksError> {
-        let client = guard::client(config.reach).map_err(WebhooksError::Client)?;
+        Self::start_with(feed, engine, config, Parts::default()).await
+    }
+
+    async fn start_with(
+        feed: Feed,
+        engine: Engine,
+        config: WebhooksConfig,
+        parts: Parts,
+    ) -> Result<Self, WebhooksError> {
+        let client =
+            guard::client(config.reach, Names::new(parts.lookup)).map_err(WebhooksError::Client)?;
         let durable = engine.durable();
-        let (key, path) = (config.key, config.store);
+        let (key, path, waits) = (config.key, config.store, parts.tempo.store);
         let opened = tokio::task::spawn_blocking(move || {
-            Ok::<_, WebhooksError>((Vault::open(&key)?, Store::open(&path, durable)?))
+            Ok::<_, WebhooksError>((
+                Vault::open(&key)?,
+                Store::open(&path, durable, (parts.opener, waits))?,
+            ))
         });
         let opened = opened.await.map_err(|error| WebhooksError::Client(error.to_string()))?;
         let (vault, store) = opened?;
@@ -120,15 +156,17 @@ impl Webhooks {
             reach: config.reach,
             client,
             store,
+            tempo: parts.tempo,
             changing: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
             couriers: Mutex::default(),
+            sending: Mutex::default(),
             stopping: watch::Sender::new(false),
-            is_running: AtomicBool::new(true),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             tasks: Mutex::default(),
         });
+        shared.warn_of_a_new_key().await;
         let tasks = [tokio::spawn(shared.clone().follow()), tokio::spawn(shared.clone().write())];
         shared.tasks.lock().extend(tasks);
         Ok(Self(shared))
@@ -146,18 +184,17 @@ impl Webhooks {
         }
         let couriers = std::mem::take(&mut *shared.couriers.lock());
         for running in couriers.values() {
-            running.stop.send_replace(true);
+            running.stop();
         }
         let ended = async {
             for running in couriers.into_values() {
-                running.task.await.unwrap_or_default();
+                running.ended().await;
             }
         };
         if tokio::time::timeout(CLOSE, ended).await.is_err() {
             tracing::warn!("deliveries that were under way are cut off; they are sent again");
         }
-        shared.is_running.store(false, Ordering::SeqCst);
-        if let Err(error) = self.blocking(|shared| shared.store.flush(true)).await {
+        if let Err(error) = self.blocking(|shared| shared.store.close()).await {
             tracing::warn!(%error, "what came of the last deliveries is lost; they are sent again");
         }
     }
@@ -203,12 +240,11 @@ impl Webhooks {
     ) -> Result<Written<Arc<Webhook>>, E> {
         let shared = &self.0;
         let _turn = shared.changing.lock().await;
-        let (webhooks, _seq) = shared.engine.webhooks(None).await?;
-        let found = webhooks.iter().find(|found| found.id == id && found.tenant == tenant);
-        let mut webhook = Webhook::clone(found.ok_or(EngineError::WebhookNotFound(id))?);
+        let (found, _seq) = shared.engine.webhook((tenant, id), None).await?;
+        let mut webhook = Webhook::clone(&found);
         change(&mut webhook)?;
         webhook.updated_at = shared.engine.now();
-        let written = shared.engine.put_webhook(webhook.clone()).await?;
+        let written = shared.engine.change_webhook(webhook.clone()).await?;
         Ok(Written { seq: written.seq, value: Arc::new(webhook) })
     }
 
@@ -229,7 +265,8 @@ impl Webhooks {
 
     /// What keeps a webhook from being sent anything, if something does but its status.
     pub fn obstacle(&self, webhook: &Webhook) -> Option<String> {
-        self.0.target(webhook).err().map(|error| error.to_string())
+        let refused = self.0.target(webhook).err().map(|error| error.to_string());
+        refused.or_else(|| self.0.trouble(webhook))
     }
 
     /// Attempts, the newest first: so many after so many, and how many there are.
@@ -263,8 +300,17 @@ impl Webhooks {
     /// more.
     ///
     /// # Errors
-    /// There is none, or there is nothing of it to send.
+    /// There is none, or there is nothing of it to send, or another request sends to the webhook.
     pub async fn redeliver(
+        &self,
+        webhook: &Webhook,
+        n: u64,
+    ) -> Result<WebhookDelivery, WebhooksError> {
+        let _sending = self.0.begin_sending(webhook.id)?;
+        self.send_letter(webhook, n).await
+    }
+
+    async fn send_letter(
         &self,
         webhook: &Webhook,
         n: u64,
@@ -283,18 +329,18 @@ impl Webhooks {
     /// Sends dead letters once more, the oldest first, until one fails or it has taken long.
     ///
     /// # Errors
-    /// The store cannot be read.
+    /// The store cannot be read, or another request sends to the webhook.
     pub async fn redeliver_all(&self, webhook: &Webhook) -> Result<Redelivered, WebhooksError> {
+        let _sending = self.0.begin_sending(webhook.id)?;
         let began = tokio::time::Instant::now();
         let (mut letters, _total) = self.dead_letters(webhook.id, (0, store::DEAD_MAX)).await?;
         let mut done = Redelivered { delivered: 0, failed: 0, remaining: 0 };
-        let sendable = |letter: &DeadLetter| letter.body.is_some();
-        letters.retain(sendable);
+        letters.retain(|letter| letter.message().is_some());
         for letter in letters.iter().rev().take(REDELIVER_MAX) {
             if done.failed > 0 || began.elapsed() > REDELIVER_TIME {
                 break;
             }
-            match self.redeliver(webhook, letter.n).await {
+            match self.send_letter(webhook, letter.n).await {
                 Ok(delivery) if delivery.status == DeliveryStatus::Success => done.delivered += 1,
                 Ok(_not_taken) => done.failed += 1,
                 // Somebody else did it meanwhile.
@@ -320,31 +366,56 @@ impl Webhooks {
     /// Sends the events of some records again, beside what happens.
     ///
     /// # Errors
-    /// A replay is under way, or it cannot be written down.
+    /// The webhook is not active, a replay is under way, or it cannot be written down.
     pub async fn replay(
         &self,
         webhook: &Webhook,
         (from, to): (Seq, Seq),
     ) -> Result<Replay, WebhooksError> {
-        let shared = &self.0;
-        let turn = shared.changing.lock().await;
-        if let Some(Replay { from, to, .. }) = shared.store.replay(webhook.id) {
+        if webhook.status != WebhookStatus::Active {
+            return Err(WebhooksError::Inactive(webhook.status.name()));
+        }
+        let (shared, id) = (&self.0, webhook.id);
+        let _turn = shared.changing.lock().await;
+        if let Some(Replay { from, to, .. }) = shared.store.replay(id) {
             return Err(WebhooksError::Replaying { from, to });
         }
-        let replay = Replay { from: from.get(), to: to.get(), position: None };
-        shared.store.set_replay(webhook.id, Some(replay.clone()));
-        drop(turn);
-        self.blocking(|shared| shared.store.flush(false)).await?;
+        let [bits @ .., _, _] = shared.vault.random_bits();
+        let run = u64::from_le_bytes(bits);
+        let replay = Replay { from: from.get(), to: to.get(), run, progress: Progress::default() };
+        shared.store.set_replay(id, replay.clone());
+        // Rung first: it begins also where whoever asked for it does not wait for the disk.
         shared.changed.notify_one();
-        Ok(replay)
+        let written = self.blocking(|shared| shared.store.flush(false)).await;
+        if written.is_err() {
+            // What is answered by an error has not begun.
+            shared.store.end_replay(id, run);
+            shared.changed.notify_one();
+        }
+        written.map(|()| replay)
+    }
+
+    /// Sends nothing again any more.
+    ///
+    /// # Errors
+    /// Nothing is sent again, or that it ends cannot be written down: then it ends until the next
+    /// start.
+    pub async fn cancel_replay(&self, id: WebhookId) -> Result<(), WebhooksError> {
+        let shared = &self.0;
+        let _turn = shared.changing.lock().await;
+        let replay = shared.store.replay(id).ok_or(WebhooksError::NoReplay)?;
+        shared.store.end_replay(id, replay.run);
+        shared.changed.notify_one();
+        self.blocking(|shared| shared.store.flush(false)).await
     }
 
     /// Sends an event that says it is a test, whatever the status of the webhook.
     ///
     /// # Errors
-    /// The secret cannot be read.
+    /// The secret cannot be read, or another request sends to the webhook.
     pub async fn test(&self, webhook: &Webhook) -> Result<WebhookDelivery, WebhooksError> {
         let shared = &self.0;
+        let _sending = shared.begin_sending(webhook.id)?;
         let now = shared.engine.now();
         let id = id_of(now, &shared.vault.random_bits());
         let event_type = EventType::JobCompleted.name();
@@ -359,140 +430,54 @@ impl Webhooks {
         shared.send_once(webhook, &message, 1).await
     }
 
+    /// What keeps what comes of deliveries from being written, if something does.
+    pub fn outage(&self) -> Option<String> {
+        self.0.store.outage()
+    }
+
     /// Figures of all.
     pub fn stats(&self) -> WebhooksStats {
         let shared = &self.0;
-        let couriers = shared.couriers.lock();
-        let couriers = couriers.values().filter(|running| !running.task.is_finished()).count();
+        let (couriers, in_trouble) = shared.under_way();
+        // Both go on until they are told to stop.
+        let works = shared.tasks.lock().iter().all(|task| !task.is_finished());
         WebhooksStats {
-            couriers: couriers as u64,
+            couriers,
+            in_trouble,
             delivered: shared.delivered.load(Ordering::Relaxed),
             failed: shared.failed.load(Ordering::Relaxed),
-            running: shared.is_running.load(Ordering::SeqCst) && !*shared.stopping.borrow(),
+            running: works && shared.store.outage().is_none() && !*shared.stopping.borrow(),
         }
     }
 }
 
+/// A request that sends to a webhook, for as long as it lives.
+struct Sending<'a>(&'a Shared, WebhookId);
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.0.sending.lock().remove(&self.1);
+    }
+}
+
 impl Shared {
-    /// Has a courier under way for every webhook that is to have one.
-    async fn follow(self: Arc<Self>) {
-        let mut applied = self.engine.work_applied();
-        let mut stopping = self.stopping.subscribe();
-        loop {
-            applied.borrow_and_update();
-            match self.engine.webhooks(None).await {
-                Ok((webhooks, _seq)) => self.arrange(&webhooks).await,
-                Err(error) => tracing::error!(%error, "webhooks cannot be read"),
-            }
-            tokio::select! {
-                changed = applied.changed() => if changed.is_err() { return },
-                () = self.changed.notified() => {}
-                _stopping = stopping.wait_for(|stopping| *stopping) => return,
-            }
+    async fn warn_of_a_new_key(&self) {
+        let sealed = if self.vault.is_new { self.engine.webhooks(None).await.ok() } else { None };
+        let count = sealed.map_or(0, |(webhooks, _seq)| webhooks.len());
+        if count > 0 {
+            tracing::error!(
+                webhooks = count,
+                "a new key was made, and there are webhooks whose secrets only the one before can \
+                 read: put that file back and start the server again, or rotate their secrets"
+            );
         }
     }
 
-    async fn arrange(self: &Arc<Self>, webhooks: &[Arc<Webhook>]) {
-        let ids: HashSet<WebhookId> = webhooks.iter().map(|webhook| webhook.id).collect();
-        let stale: Vec<Running> = {
-            let mut couriers = self.couriers.lock();
-            let now: HashMap<WebhookId, &Arc<Webhook>> =
-                webhooks.iter().map(|webhook| (webhook.id, webhook)).collect();
-            // One that ended with an error is not tried again before its webhook is another.
-            let is_stale = |id: &WebhookId, running: &Running| {
-                now.get(id).is_none_or(|webhook| ***webhook != *running.webhook)
-            };
-            let stale = couriers.extract_if(|(id, _kind), running| is_stale(id, running));
-            stale.map(|(_key, running)| running).collect()
-        };
-        // Two of one webhook must not be under way.
-        for running in &stale {
-            running.stop.send_replace(true);
-        }
-        for running in stale {
-            running.task.await.unwrap_or_default();
-        }
-        for id in self.store.known() {
-            if !ids.contains(&id) {
-                self.store.forget(id);
-            }
-        }
-        for webhook in webhooks.iter().filter(|it| it.status == WebhookStatus::Active) {
-            self.set_out(webhook, Kind::Live);
-            if self.store.replay(webhook.id).is_some() {
-                self.set_out(webhook, Kind::Replay);
-            }
-        }
-    }
-
-    fn set_out(self: &Arc<Self>, webhook: &Arc<Webhook>, kind: Kind) {
-        let mut couriers = self.couriers.lock();
-        if couriers.contains_key(&(webhook.id, kind)) || *self.stopping.borrow() {
-            return;
-        }
-        let (stop, stopping) = watch::channel(false);
-        let task = tokio::spawn(self.clone().travel((webhook.clone(), kind), stopping));
-        let running = Running { webhook: webhook.clone(), stop, task };
-        couriers.insert((webhook.id, kind), running);
-    }
-
-    /// One courier from its beginning to its end.
-    async fn travel(
-        self: Arc<Self>,
-        (webhook, kind): (Arc<Webhook>, Kind),
-        stopping: watch::Receiver<bool>,
-    ) {
-        let id = webhook.id;
-        let courier = match self.courier(&webhook, kind).await {
-            Ok(courier) => courier,
-            Err(error) => {
-                tracing::warn!(webhook = %id, %error, "nothing is delivered to it");
-                return;
-            }
-        };
-        match courier.run(stopping).await {
-            End::Stopped => {}
-            End::Done => {
-                self.store.set_replay(id, None);
-                tracing::info!(webhook = %id, "a replay is done");
-                // Where another was asked for meanwhile, it begins now.
-                self.couriers.lock().remove(&(id, kind));
-                self.changed.notify_one();
-            }
-            End::Gone => self.disable(&webhook).await,
-            End::Feed(error) => tracing::error!(webhook = %id, %error, "deliveries to it end"),
-        }
-    }
-
-    async fn courier(
-        self: &Arc<Self>,
-        webhook: &Arc<Webhook>,
-        kind: Kind,
-    ) -> Result<Courier, WebhooksError> {
-        let target = self.target(webhook)?;
-        let live = (Source::Live, self.begin(webhook), None);
-        let (source, after, through) = match (kind, self.store.replay(webhook.id)) {
-            (Kind::Replay, Some(replay)) => {
-                let through = Seq::new(replay.to).min(self.engine.durable());
-                // What was durable when it was asked for is told of.
-                self.feed.reached(through).await;
-                let begin = Position::after(Seq::new(replay.from.saturating_sub(1)));
-                let reached = replay.position.and_then(|position| position.parse().ok());
-                (Source::Replay, reached.unwrap_or(begin), Some(through))
-            }
-            // One that is over has nothing to bring.
-            (Kind::Replay, None) => (Source::Replay, live.1, Some(Seq::START)),
-            (Kind::Live, _) => live,
-        };
-        // A name that a newer release knew is of no event here.
-        let known = webhook.events.iter().filter_map(|name| types_of([&**name]).ok());
-        let known: Vec<EventTypes> = known.collect();
-        let wanted = |event: &EventType| known.iter().any(|types| types.contains(*event));
-        let types = EventType::ALL.into_iter().filter(wanted).collect();
-        let filter = Filter { types, ..Filter::of(webhook.tenant) };
-        let subscription = self.feed.subscribe(filter, Some(after)).map_err(engine_error)?;
-        let route = Route { webhook: webhook.clone(), source, through };
-        Ok(Courier::new(self.clone(), route, target, subscription))
+    /// One request at a time sends to a webhook: more would wait for the same receiver, in the way
+    /// of those that send to others.
+    fn begin_sending(&self, id: WebhookId) -> Result<Sending<'_>, WebhooksError> {
+        let is_first = self.sending.lock().insert(id);
+        is_first.then(|| Sending(self, id)).ok_or(WebhooksError::Sending)
     }
 
     /// Where a webhook goes on.
@@ -558,26 +543,10 @@ impl Shared {
         delivery
     }
 
-    /// The receiver has said that it wants nothing more.
-    async fn disable(&self, webhook: &Webhook) {
-        let id = webhook.id;
-        let _turn = self.changing.lock().await;
-        let Ok((webhooks, _seq)) = self.engine.webhooks(None).await else { return };
-        // One that was changed meanwhile may lead elsewhere.
-        let Some(now) = webhooks.iter().find(|found| ***found == *webhook) else { return };
-        let mut disabled = Webhook::clone(now);
-        disabled.status = WebhookStatus::Disabled;
-        disabled.updated_at = self.engine.now();
-        match self.engine.put_webhook(disabled).await {
-            Ok(_written) => tracing::warn!(webhook = %id, "it is disabled: the receiver said 410"),
-            Err(error) => tracing::error!(webhook = %id, %error, "it cannot be disabled"),
-        }
-    }
-
     /// Writes what came of deliveries, now and then.
     async fn write(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
-        let mut idle = tokio::time::interval(FLUSH_IDLE);
+        let mut idle = tokio::time::interval(self.tempo.flush_idle);
         loop {
             let all = tokio::select! {
                 () = self.store.told.notified() => false,
@@ -588,12 +557,12 @@ impl Shared {
             let written = tokio::task::spawn_blocking(move || shared.store.flush(all)).await;
             let written = written.map_err(|error| error.to_string());
             let written = written.and_then(|done| done.map_err(|error| error.to_string()));
-            if let Err(error) = written {
-                tracing::warn!(%error, "what came of deliveries is not written; tried again");
+            if written.is_err() {
+                // The store has said so, once.
                 self.store.told.notify_one();
             }
             tokio::select! {
-                () = tokio::time::sleep(FLUSH) => {}
+                () = tokio::time::sleep(self.tempo.flush) => {}
                 _stopping = stopping.wait_for(|stopping| *stopping) => return,
             }
         }

@@ -28,7 +28,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::admission::Admission;
 use crate::config::{Config, CorsConfig};
 use crate::jobs::{JobFiles, Performer};
-use crate::limits::{BODIES_BYTES_MAX, PATH_CHARS_SHOWN};
+use crate::limits::{BODIES_BYTES_MAX, PATH_CHARS_SHOWN, WEBHOOK_CALLS_MAX};
 use crate::metrics::Metrics;
 use crate::problem::{self, Problem};
 use crate::rate_limit::RateLimiter;
@@ -239,10 +239,13 @@ pub fn router(app: &App) -> Router {
     let plain = plain.layer(from_fn_with_state(timeout, admission::in_time));
     let plain = plain.layer(from_fn_with_state(Admission::new(requests_max), admission::admit));
     let streams = api(config, routes::streams)
-        .merge(routes::long_webhook_aliases())
         .layer(from_fn_with_state(app.streams().clone(), admission::admit_stream));
+    // Receivers that do not answer hold up nobody's imports and exports.
+    let calls = api(config, routes::webhook_calls)
+        .merge(routes::webhook_call_aliases())
+        .layer(from_fn_with_state(Admission::new(WEBHOOK_CALLS_MAX), admission::admit));
     let follow = api(config, routes::follow);
-    let mut router = routes::open(config).merge(plain).merge(streams).merge(follow);
+    let mut router = routes::open(config).merge(plain).merge(streams).merge(calls).merge(follow);
     if config.surface.docs.is_on() {
         router = router.merge(openapi::pages());
     }

@@ -200,6 +200,8 @@ pub(crate) const WEBHOOK_PAGE_MAX: u64 = 100;
 pub(crate) const WEBHOOK_PAGE_DEFAULT: u64 = 50;
 /// Characters of the name of a schedule.
 pub(crate) const SCHEDULE_NAME_CHARS_MAX: usize = 255;
+/// Requests that wait for a receiver of a webhook at the same time: they have slots of their own.
+pub(crate) const WEBHOOK_CALLS_MAX: usize = 16;
 /// Names of events that one webhook may list.
 pub(crate) const WEBHOOK_EVENTS_MAX: usize = 64;
 /// Characters of the description of a webhook.

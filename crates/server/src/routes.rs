@@ -70,10 +70,14 @@ pub(crate) fn webhook_aliases() -> Router<App> {
     Router::new().nest("/api/v1", routes()).nest("/v1/api/v1", routes())
 }
 
-/// The same of routes that wait for a receiver.
-pub(crate) fn long_webhook_aliases() -> Router<App> {
-    let routes = || Router::from(webhooks::long_routes());
-    Router::new().nest("/api/v1", routes()).nest("/v1/api/v1", routes())
+/// Routes of webhooks that wait for a receiver.
+pub(crate) fn webhook_calls() -> Router<App> {
+    webhooks::long_routes().into()
+}
+
+/// The same where the original has them.
+pub(crate) fn webhook_call_aliases() -> Router<App> {
+    Router::new().nest("/api/v1", webhook_calls()).nest("/v1/api/v1", webhook_calls())
 }
 
 /// Routes below `/v1` that clients follow for as long as they like, idle for most of the time.
@@ -83,7 +87,7 @@ pub(crate) fn follow() -> Router<App> {
 
 /// Routes below `/v1` whose bodies, or whose time, are not.
 pub(crate) fn streams() -> Router<App> {
-    streams_api().merge(webhooks::long_routes()).into()
+    streams_api().into()
 }
 
 fn plain_api() -> OpenApiRouter<App> {

@@ -59,7 +59,7 @@ pub const WEBHOOKS_MAX: usize = 1000;
 /// written before them: each takes 24 bytes of the catalog.
 pub const GENERATION_SWITCHES_MAX: usize = 64;
 /// Rows of what embedding cost, of all tenants: beyond, the libraries of the oldest days are summed
-/// up, then the oldest days. Each takes about 250 bytes of memory, twice.
+/// up, those of the newest last, then the oldest days. Each takes about 250 bytes of memory, twice.
 pub const COST_ROWS_MAX: usize = 50_000;
 /// Such rows that one record adds.
 pub const USAGE_ROWS_PER_RECORD_MAX: usize = 16_384;

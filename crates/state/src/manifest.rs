@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::catalog::{seal, unseal};
 use crate::codec::{DecodeError, Writer};
 use crate::ids::{LibraryId, Seq};
+use crate::limits::SEGMENT_ROWS_MAX;
 use crate::liveness::Tombstones;
 use crate::matched::MatchPosition;
 use crate::recount::Totals;
@@ -229,6 +230,10 @@ impl Manifest {
             let file_bytes = from.u64("segment file bytes")?;
             let header_crc = from.u32("header checksum")?;
             let rows = from.u32("rows")?;
+            // What follows is only as long as this says.
+            if rows > SEGMENT_ROWS_MAX {
+                return Err(from.error("as many rows as a segment may have"));
+            }
             let documents = from.u32("documents")?;
             let dead_documents = from.u32("dead documents")?;
             if dead_documents > documents {

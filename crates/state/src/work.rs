@@ -146,6 +146,11 @@ impl Work {
         self.schedules.stale().filter_map(|id| self.jobs.get(&id))
     }
 
+    /// Whether a job is one of those.
+    pub fn is_stale(&self, job: JobId) -> bool {
+        self.schedules.is_stale(job)
+    }
+
     /// What embedding cost, budgets, and what was spent of them.
     pub fn spending(&self) -> &Spending {
         &self.spending
@@ -196,8 +201,8 @@ impl Work {
             WorkEntry::ScheduleDeleted { at: _, id, tenant: _ } => {
                 self.schedules.delete(*id, &self.jobs);
             }
-            WorkEntry::UsageRecorded { at: _, keep_since, rows } => {
-                self.spending.record(rows, *keep_since);
+            WorkEntry::UsageRecorded { at, keep_since, rows } => {
+                self.spending.record(*at, rows, *keep_since);
             }
             WorkEntry::BudgetSet { at, terms } => self.spending.set(terms, *at),
             WorkEntry::BudgetDeleted { at: _, scope } => self.spending.delete(*scope),

@@ -12,6 +12,9 @@ use crate::meter::{divided, tokens_estimated};
 use crate::models::ModelSpec;
 use crate::provider::{CallError, InputType, ProviderAnswer, Retry};
 
+/// Tokens that a model may put around each text: marks, or an instruction in front of it.
+const TOKENS_AROUND_A_TEXT_MAX: usize = 128;
+
 /// A call's place in the lane. Dropping it frees the place and fails what was left unanswered,
 /// so that a provider that panics harms only its own call.
 pub(super) struct Running {
@@ -121,8 +124,9 @@ impl Shared {
         deadline: Duration,
     ) -> Result<Vec<Vec<f32>>, CallError> {
         let start = self.parts.timer.now();
-        let outcome = self.bounded(model, input, texts, deadline.saturating_sub(start)).await;
-        if let Ok(answer) = &outcome {
+        let mut outcome = self.bounded(model, input, texts, deadline.saturating_sub(start)).await;
+        if let Ok(answer) = &mut outcome {
+            answer.tokens = answer.tokens.filter(|&tokens| is_believable(tokens, texts));
             // It was paid for, whatever it is worth.
             used(parts, answer.tokens);
         }
@@ -137,7 +141,6 @@ impl Shared {
                     let tokens = answer.tokens.unwrap_or_else(|| {
                         texts.iter().map(|text| tokens_reckoned(text, &self.takes)).sum()
                     });
-                    // The count is the provider's: nothing bounds it.
                     stats.tokens = stats.tokens.saturating_add(tokens);
                 }
                 Err(_) => stats.failures += 1,
@@ -242,6 +245,14 @@ impl Shared {
             part.ticket.fill(part.range.start, own);
         }
     }
+}
+
+/// Whether so many tokens may be those of these texts. A server that does not count says 0, with
+/// which nothing would ever cost anything; and a number that is wrong by far would stay in the sums
+/// for ever. A token is a byte at least, but for what a model puts around each text.
+fn is_believable(tokens: u64, texts: &[String]) -> bool {
+    let most = texts.iter().map(|text| text.len() + TOKENS_AROUND_A_TEXT_MAX).sum::<usize>();
+    tokens > 0 && usize::try_from(tokens).is_ok_and(|tokens| tokens <= most)
 }
 
 /// Divides what a call used among those whose texts it was for.

@@ -124,6 +124,36 @@ async fn a_call_that_failed_costs_nothing_and_one_that_was_answered_does() {
 }
 
 #[tokio::test]
+async fn a_count_that_cannot_be_is_not_believed() {
+    let openai_says = |tokens: u64| {
+        let usage = format!(r#"{{"total_tokens":{tokens}}}"#);
+        format!(r#"{{"data":[{{"index":0,"embedding":[1.0,0.0]}}],"usage":{usage}}}"#)
+    };
+    let cohere_says = |tokens: u64| {
+        let meta = format!(r#"{{"billed_units":{{"input_tokens":{tokens}}}}}"#);
+        format!(r#"{{"embeddings":[[1.0,0.0]],"meta":{meta}}}"#)
+    };
+    // Nine bytes are about three tokens.
+    for (said, counted) in [(0, 3), (u64::MAX, 3), (1_000_000, 3), (4, 4), (9, 9)] {
+        let stand = Stand::start(vec![Reply::Raw(200, vec![], openai_says(said))]).await;
+        let (embedder, _clock) = remote(openai(&stand.url, "a-model", Some(2))).await;
+        let (model, bill) = (embedder.default_model(), Bill::new());
+        let metered = embedder.metered(bill.clone());
+        let work = metered.embed(&model, InputType::Query, texts(["red apple"]), LONG);
+        assert!(work.await.is_ok());
+        assert_eq!(bill.sum(), used(1, counted), "openai said {said}");
+        let stand = Stand::start(vec![Reply::Raw(200, vec![], cohere_says(said))]).await;
+        let (embedder, _clock) = remote(cohere(&stand.url, CohereVersion::V1)).await;
+        let (model, bill) = (embedder.default_model(), Bill::new());
+        let metered = embedder.metered(bill.clone());
+        // The vector is of the wrong dimension, which is paid for all the same.
+        let work = metered.embed(&model, InputType::Query, texts(["red apple"]), LONG);
+        work.await.expect_err("two values");
+        assert_eq!(bill.sum(), used(1, counted), "cohere said {said}");
+    }
+}
+
+#[tokio::test]
 async fn one_who_left_pays_for_what_was_called() {
     let (provider, mut calls) = Told::new(8);
     let embedder = custom(EmbedConfig::default(), provider).await;
@@ -156,8 +186,13 @@ async fn where_no_provider_may_be_called_the_cache_still_answers() {
     stand.next().await;
     bill.forbidden.store(true, Ordering::Relaxed);
     embed(texts(["known"])).await.expect("a vector");
-    assert_eq!(embed(texts(["known", "new"])).await, Err(EmbedError::NotAllowed));
+    assert_eq!(bill.sum().cached_texts, 1);
+    for _again in 0..3 {
+        assert_eq!(embed(texts(["known", "new"])).await, Err(EmbedError::NotAllowed));
+    }
     stand.assert_quiet();
+    assert_eq!(bill.sum().cached_texts, 1, "what is refused saves nothing");
     bill.forbidden.store(false, Ordering::Relaxed);
-    embed(texts(["new"])).await.expect("a vector");
+    embed(texts(["known", "new"])).await.expect("vectors");
+    assert_eq!(bill.sum().cached_texts, 2);
 }

@@ -6,6 +6,8 @@ use jiff::tz::TimeZone;
 
 /// Bytes of a line, at most.
 const LINE_BYTES_MAX: usize = 200;
+/// Fixed times of a day, at most; what is more often is an interval.
+const TIMES_A_DAY_MAX: usize = 48;
 
 /// Why something is no schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,12 +22,14 @@ pub enum CronError {
 
 /// Points in time, as a line of cron says, by the clock of a time zone.
 ///
-/// Where that clock is set forward, a fixed time that it leaves out is due when it goes on; where it
-/// is set back, a fixed time that it shows twice is due the first time. Lines with `*` or a step in
-/// minute or hour are due whenever the clock shows what they say, as in Vixie's cron.
+/// Minute and hour given as numbers, lists or ranges of up to 48 times a day are fixed
+/// times: where the clock is set forward, one that it leaves out is due when it goes on; where it is
+/// set back, one that it shows twice is due the first time. Other lines (`*`, steps) are due whenever
+/// the clock shows what they say.
 #[derive(Debug, Clone)]
 pub struct Cron {
-    pattern: croner::Cron,
+    /// The line; where its times are fixed, a line for each of them.
+    patterns: Vec<croner::Cron>,
     time_zone: TimeZone,
 }
 
@@ -45,10 +49,13 @@ impl Cron {
             )));
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
-        let pattern = parser.build().parse(line);
-        let pattern =
-            pattern.map_err(|error| CronError::Line(format!("is no line of cron: {error}")))?;
-        let cron = Self { pattern, time_zone };
+        let parser = parser.build();
+        let told = |error| CronError::Line(format!("is no line of cron: {error}"));
+        let whole = parser.parse(line).map_err(told)?;
+        let apart = fixed_times(line).into_iter().map(|line| parser.parse(&line));
+        let apart = apart.collect::<Result<Vec<_>, _>>().map_err(told)?;
+        let patterns = if apart.is_empty() { vec![whole] } else { apart };
+        let cron = Self { patterns, time_zone };
         // The thirtieth of February.
         if cron.next_after(Timestamp::from_micros(0)).is_none() {
             return Err(CronError::Line("never comes".to_owned()));
@@ -60,9 +67,34 @@ impl Cron {
     pub fn next_after(&self, time: Timestamp) -> Option<Timestamp> {
         let time = jiff::Timestamp::from_microsecond(time.micros()).ok()?;
         let time = time.to_zoned(self.time_zone.clone());
-        let next = self.pattern.find_next_occurrence(&time, false).ok()?;
-        Some(Timestamp::from_micros(next.timestamp().as_microsecond()))
+        let next = self.patterns.iter().filter_map(|pattern| {
+            pattern.find_next_occurrence(&time, false).ok().map(|next| next.timestamp())
+        });
+        next.min().map(|next| Timestamp::from_micros(next.as_microsecond()))
     }
+}
+
+/// A line for each time of day that a line names one by one; none where it does not, or names too
+/// many. The library takes a line for fixed only if it has one minute and one hour.
+fn fixed_times(line: &str) -> Vec<String> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [minutes, hours, day, month, weekday] = fields[..] else { return Vec::new() };
+    let (Some(minutes), Some(hours)) = (values(minutes), values(hours)) else { return Vec::new() };
+    if minutes.len() * hours.len() > TIMES_A_DAY_MAX {
+        return Vec::new();
+    }
+    let times = hours.iter().flat_map(|hour| minutes.iter().map(move |minute| (minute, hour)));
+    times.map(|(minute, hour)| format!("{minute} {hour} {day} {month} {weekday}")).collect()
+}
+
+/// The numbers of a field of numbers, lists and ranges.
+fn values(field: &str) -> Option<Vec<u8>> {
+    let mut values = Vec::new();
+    for part in field.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        values.extend(first.parse::<u8>().ok()?..=last.parse::<u8>().ok()?);
+    }
+    Some(values)
 }
 
 #[cfg(test)]
@@ -111,6 +143,29 @@ mod tests {
         assert_eq!(
             times("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 2),
             ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
+        );
+        assert_eq!(
+            times("0,30 2,14 * * *", "Europe/Berlin", "2026-03-28T14:00:00Z", 4),
+            [
+                "2026-03-29T01:00:00Z",
+                "2026-03-29T12:00:00Z",
+                "2026-03-29T12:30:00Z",
+                "2026-03-30T00:00:00Z"
+            ]
+        );
+        assert_eq!(
+            times("30 1-3 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 4),
+            [
+                "2026-10-24T23:30:00Z",
+                "2026-10-25T00:30:00Z",
+                "2026-10-25T02:30:00Z",
+                "2026-10-26T00:30:00Z"
+            ]
+        );
+        // An interval goes on through the hour that comes twice.
+        assert_eq!(
+            times("0 */1 * * *", "Europe/Berlin", "2026-10-24T23:30:00Z", 3),
+            ["2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z"]
         );
     }
 

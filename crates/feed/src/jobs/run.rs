@@ -190,6 +190,10 @@ impl Shared {
                     self.offer(&job);
                     return None;
                 }
+                // Who sees to schedules cancels it.
+                if job.spec.schedule.is_some() && self.engine.is_stale_job(id) {
+                    return None;
+                }
                 false
             }
             JobState::Running { cancelling } => cancelling,

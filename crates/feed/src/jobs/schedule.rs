@@ -1,12 +1,16 @@
 //! Has every schedule that is wanted have a job that waits for its time, and no other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrwdb_engine::EngineError;
 use arrwdb_engine::state::{Job, Schedule, Scheduled};
 
 use super::cron::Cron;
 use super::{AGAIN, Shared};
+
+/// The longest that what cannot be written waits before it is tried again.
+const AGAIN_MAX: Duration = Duration::from_secs(10);
 
 impl Shared {
     /// Sees to schedules whenever the stream of work changes, until the server stops.
@@ -17,51 +21,64 @@ impl Shared {
     pub(super) async fn keep_schedules(self: Arc<Self>) {
         let mut applied = self.engine.work_applied();
         let mut stopping = self.stopping.subscribe();
+        let mut wait = AGAIN;
         loop {
             applied.borrow_and_update();
-            let all_done = tokio::select! {
-                all_done = self.see_to_schedules() => all_done,
+            let seen = tokio::select! {
+                seen = self.see_to_schedules() => seen,
                 _stopping = stopping.wait_for(|stopping| *stopping) => return,
             };
+            let Err(error) = seen else {
+                if wait > AGAIN {
+                    tracing::info!("schedules are followed again");
+                }
+                wait = AGAIN;
+                tokio::select! {
+                    changed = applied.changed() => if changed.is_err() { return },
+                    _stopping = stopping.wait_for(|stopping| *stopping) => return,
+                }
+                continue;
+            };
+            if matches!(error, EngineError::Closed | EngineError::LogFailed { .. }) {
+                return;
+            }
+            if wait == AGAIN {
+                tracing::warn!(%error, "schedules wait; this is tried again");
+            }
             tokio::select! {
-                changed = applied.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(AGAIN), if !all_done => {}
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(AGAIN_MAX),
                 _stopping = stopping.wait_for(|stopping| *stopping) => return,
             }
         }
     }
 
-    /// Whether nothing is left to be tried again.
-    async fn see_to_schedules(&self) -> bool {
-        let mut all_done = true;
+    /// Sees to all of them, or as far as it goes.
+    async fn see_to_schedules(&self) -> Result<(), EngineError> {
         for job in self.engine.stale_jobs() {
-            all_done &= self.put_away(&job).await;
+            self.put_away(&job).await?;
         }
         for scheduled in self.engine.idle_schedules() {
-            all_done &= self.submit_next(&scheduled).await;
+            self.submit_next(&scheduled).await?;
         }
-        all_done
+        Ok(())
     }
 
     /// Cancels a job that waits for what its schedule is no longer.
-    async fn put_away(&self, job: &Job) -> bool {
+    async fn put_away(&self, job: &Job) -> Result<(), EngineError> {
         let head = job.spec.head;
         match self.engine.cancel_job(head.tenant, head.id).await {
             Ok(_written) => {
                 self.queue.lock().remove(head.id);
                 self.perform.over(job);
-                true
+                Ok(())
             }
             // It is over, or it was begun.
-            Err(EngineError::JobState(_) | EngineError::JobNotFound(_)) => true,
-            Err(error) => {
-                tracing::warn!(job = %head.id, %error, "a job of a changed schedule is not cancelled yet");
-                false
-            }
+            Err(EngineError::JobState(_) | EngineError::JobNotFound(_)) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
-    async fn submit_next(&self, scheduled: &Scheduled) -> bool {
+    async fn submit_next(&self, scheduled: &Scheduled) -> Result<(), EngineError> {
         let schedule = &scheduled.schedule;
         let cron = match Cron::read(&schedule.cron, &schedule.time_zone) {
             Ok(cron) => cron,
@@ -74,20 +91,16 @@ impl Shared {
             return self.turn_off(schedule, "there is no time left that it could name").await;
         };
         match self.engine.submit_scheduled(scheduled, due).await {
-            Ok(_submitted) => true,
+            Ok(_submitted) => Ok(()),
             Err(EngineError::LibraryNotFound(_)) => {
                 self.turn_off(schedule, "its library is not there any more").await
             }
-            Err(error) => {
-                tracing::warn!(schedule = %schedule.id, %error, "the next job of a schedule is not submitted yet");
-                false
-            }
+            Err(error) => Err(error),
         }
     }
 
     /// Turns a schedule off that cannot be followed; whoever looks at it sees why.
-    async fn turn_off(&self, schedule: &Schedule, why: &str) -> bool {
-        tracing::warn!(schedule = %schedule.id, name = schedule.name, "the schedule is turned off: {why}");
+    async fn turn_off(&self, schedule: &Schedule, why: &str) -> Result<(), EngineError> {
         let note = format!("turned off by the server: {why}");
         let off = |now: &mut Schedule| {
             // Unless somebody has changed it meanwhile.
@@ -97,12 +110,13 @@ impl Shared {
             }
         };
         match self.engine.change_schedule((schedule.tenant, schedule.id), off).await {
-            Err(EngineError::ScheduleNotFound(_)) => true,
-            Ok(_written) => true,
-            Err(error) => {
-                tracing::warn!(schedule = %schedule.id, %error, "it is not turned off yet");
-                false
+            Ok(_written) => {
+                let (id, name) = (schedule.id, &schedule.name);
+                tracing::warn!(schedule = %id, name, "a schedule is turned off: {why}");
+                Ok(())
             }
+            Err(EngineError::ScheduleNotFound(_)) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }

@@ -14,15 +14,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrwdb_engine::state::{LibraryId, Seq, Webhook};
+use arrwdb_engine::state::{LibraryId, Seq, Webhook, WebhookId};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::message::{Attempt, Message, RETRY_AFTER_MAX, Target, Verdict};
+use super::progress::{Progress, Wait};
 use super::store::Source;
-use super::{DeadLetter, Shared};
+use super::{DeadLetter, Shared, after};
 use crate::error::FeedError;
 use crate::event::Position;
 use crate::subscription::{Delivery, Subscription};
@@ -50,6 +51,7 @@ enum Key {
 struct Parcel {
     /// Its number among those of this courier.
     serial: u64,
+    place: Position,
     message: Message,
 }
 
@@ -106,15 +108,20 @@ pub(super) enum End {
 /// What a courier is to bring.
 #[derive(Debug)]
 pub(super) struct Route {
-    pub(super) webhook: Arc<Webhook>,
+    /// The webhook as it is now. What a courier was begun with stays as it was.
+    pub(super) webhook: watch::Receiver<Arc<Webhook>>,
     pub(super) source: Source,
     /// After what the subscription has passed, up to this record, if there is an end.
     pub(super) through: Option<Seq>,
+    /// What the one before knew of what comes after that.
+    pub(super) carried: Progress,
 }
 
 /// One who brings events to a receiver.
 pub(super) struct Courier {
     shared: Arc<Shared>,
+    id: WebhookId,
+    parallel: bool,
     route: Route,
     /// Documents that were added are called created.
     created: bool,
@@ -129,6 +136,8 @@ pub(super) struct Courier {
     ready: VecDeque<Key>,
     /// Lanes that wait.
     later: BTreeSet<(Instant, Key)>,
+    /// Nothing is begun before, as the receiver has asked.
+    held_until: Option<Instant>,
     trips: FuturesUnordered<Trip>,
 }
 
@@ -139,9 +148,13 @@ impl Courier {
         target: Target,
         subscription: Subscription,
     ) -> Self {
-        let created = route.webhook.events.iter().any(|name| name == "document.created");
+        let webhook = route.webhook.borrow().clone();
+        let created = webhook.events.iter().any(|name| name == "document.created");
+        let held_until = route.carried.held_until().map(|until| instant(&shared, until));
         Self {
             shared,
+            id: webhook.id,
+            parallel: webhook.parallel,
             route,
             created,
             target: Arc::new(target),
@@ -152,6 +165,7 @@ impl Courier {
             lanes: HashMap::new(),
             ready: VecDeque::new(),
             later: BTreeSet::new(),
+            held_until,
             trips: FuturesUnordered::new(),
         }
     }
@@ -181,12 +195,18 @@ impl Courier {
             return Some(end);
         }
         let clogged = self.shared.store.is_clogged();
-        if !clogged {
+        let held = self.held_until.filter(|until| *until > Instant::now());
+        if !clogged && held.is_none() {
             self.send();
         }
         let wants_more = !self.ended && self.given.is_none() && self.has_room();
-        let due = self.later.first().map(|(due, _key)| *due);
+        let due = held.or_else(|| self.later.first().map(|(due, _key)| *due));
         let due = if clogged { Some(Instant::now() + CLOGGED) } else { due };
+        // One whose events are rare passes what it does not want without a word: how far it has come
+        // is looked at now and then.
+        let is_idle = wants_more && self.window.places.is_empty();
+        let look = is_idle.then(|| Instant::now() + self.shared.tempo.flush_idle);
+        let due = due.into_iter().chain(look).min();
         let due = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
@@ -228,27 +248,13 @@ impl Courier {
     fn skip(&mut self, oldest: Seq) {
         let after = self.subscription.position();
         let end = Position::after(Seq::new(oldest.get().saturating_sub(1)));
-        let now = self.shared.engine.now();
-        let id = self.route.webhook.id;
-        tracing::warn!(webhook = %id, %after, %oldest, "events for it are no longer kept");
+        tracing::warn!(webhook = %self.id, %after, %oldest, "events for it are no longer kept");
         let error = format!(
             "events after {after} and before {oldest} are no longer kept \
              (EVENT_RETENTION_SECONDS, EVENT_RETENTION_BYTES)"
         );
-        let letter = DeadLetter {
-            n: 0,
-            event_id: None,
-            event_type: None,
-            library_id: None,
-            position: None,
-            missing: Some((after.to_string(), oldest.get())),
-            body: None,
-            attempts: 0,
-            failed_at: now.micros(),
-            status_code: None,
-            error,
-        };
-        self.shared.store.bury(id, letter);
+        let letter = DeadLetter::missing((after, oldest), self.shared.engine.now(), error);
+        self.shared.store.bury(self.id, letter);
         self.subscription.seek(end.max(after));
         if self.window.places.is_empty() {
             self.moved(end.max(after), true);
@@ -263,20 +269,9 @@ impl Courier {
             let beyond = |seq| self.route.through.is_some_and(|through| seq > through);
             match given.next() {
                 Some(event) if !beyond(event.seq()) => {
-                    let webhook = &self.route.webhook;
-                    let serial = self.window.push(event.position());
-                    let message = Message::of(webhook.id, event, self.created);
-                    self.window.bytes += message.body.len();
-                    let key = if webhook.parallel {
-                        Key::Event(serial)
-                    } else {
-                        Key::Library(message.library)
-                    };
-                    let lane = self.lanes.entry(key).or_default();
-                    if lane.waiting.is_empty() {
-                        self.ready.push_back(key);
-                    }
-                    lane.waiting.push_back(Arc::new(Parcel { serial, message }));
+                    let place = event.position();
+                    let message = Message::of(self.id, event, self.created);
+                    self.take_in(place, message);
                 }
                 Some(_beyond) => (self.given, self.ended) = (None, true),
                 None => self.given = None,
@@ -291,8 +286,42 @@ impl Courier {
         Ok(())
     }
 
+    /// Takes an event, unless the one before has dealt with it.
+    fn take_in(&mut self, place: Position, message: Message) {
+        let serial = self.window.push(place);
+        if self.route.carried.take_done(place) {
+            if let Some(position) = self.window.done(serial) {
+                self.moved(position, true);
+            }
+            return;
+        }
+        self.window.bytes += message.body.len();
+        let key = if self.parallel { Key::Event(serial) } else { Key::Library(message.library) };
+        let lane = self.lanes.entry(key).or_default();
+        if lane.waiting.is_empty() {
+            match self.route.carried.take_wait(place) {
+                Some(wait) => {
+                    lane.failed = wait.failed;
+                    self.later.insert((instant(&self.shared, wait.until), key));
+                }
+                None => self.ready.push_back(key),
+            }
+        }
+        lane.waiting.push_back(Arc::new(Parcel { serial, place, message }));
+    }
+
     fn moved(&self, position: Position, sent: bool) {
-        self.shared.store.moved(self.route.webhook.id, self.route.source, position, sent);
+        self.shared.store.moved(self.id, self.route.source, position, sent);
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Progress)) {
+        self.shared.store.note_progress((self.id, self.route.source), change);
+    }
+
+    /// A wait from now on.
+    fn wait(&self, failed: u32, delay: Duration) -> Wait {
+        let now = self.shared.engine.now();
+        Wait { failed, noted_at: now.micros(), until: after(now, delay) }
     }
 
     /// Begins as many attempts as may be under way.
@@ -312,10 +341,14 @@ impl Courier {
 
     /// An attempt is over.
     fn arrived(&mut self, key: Key, parcel: &Parcel, attempt: &Attempt) -> Option<End> {
-        let webhook = self.route.webhook.clone();
-        let lane = self.lanes.entry(key).or_default();
-        let number = lane.failed + 1;
+        let webhook = self.route.webhook.borrow().clone();
+        let number = self.lanes.get(&key).map_or(0, |lane| lane.failed) + 1;
         let last = number >= webhook.max_retries.max(1);
+        if let Some(delay) = attempt.retry_after.filter(|_delay| attempt.is_busy()) {
+            // It means the receiver, not the event.
+            self.held_until = self.held_until.max(Some(Instant::now() + delay));
+            self.note(|progress| progress.holds(self.wait(0, delay)));
+        }
         match attempt.verdict {
             Verdict::Delivered => {
                 self.shared.attempted(&webhook, &parcel.message, attempt, (number, None));
@@ -333,11 +366,12 @@ impl Courier {
                 self.dealt_with(key, parcel);
             }
             Verdict::Failed => {
-                lane.failed = number;
+                self.lanes.entry(key).or_default().failed = number;
                 let bits = self.shared.vault.random_bits();
-                let delay = delay(&webhook, number, bits[0]);
+                let delay = delay(webhook.retry_delay_seconds, number, bits[0]);
                 let delay = delay.max(attempt.retry_after.unwrap_or_default());
                 self.later.insert((Instant::now() + delay, key));
+                self.note(|progress| progress.waits(parcel.place, self.wait(number, delay)));
                 self.shared.attempted(&webhook, &parcel.message, attempt, (number, Some(delay)));
             }
         }
@@ -356,8 +390,9 @@ impl Courier {
             }
         }
         self.window.bytes = self.window.bytes.saturating_sub(parcel.message.body.len());
-        if let Some(position) = self.window.done(parcel.serial) {
-            self.moved(position, true);
+        match self.window.done(parcel.serial) {
+            Some(position) => self.moved(position, true),
+            None => self.note(|progress| progress.done(parcel.place)),
         }
     }
 
@@ -372,6 +407,9 @@ impl Courier {
             }
         };
         drop(tokio::time::timeout(FAREWELL, arriving).await);
+        if self.window.places.is_empty() && self.given.is_none() {
+            self.moved(self.subscription.position(), false);
+        }
     }
 }
 
@@ -386,10 +424,17 @@ async fn next(
     }
 }
 
+/// A time by the clock of the machine, as a moment to wait for.
+fn instant(shared: &Shared, at: i64) -> Instant {
+    let micros = at.saturating_sub(shared.engine.now().micros());
+    let delay = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+    Instant::now() + delay.min(RETRY_AFTER_MAX)
+}
+
 /// How long after its `number`th failure an event is sent again: twice as long each time, and a
 /// quarter more or less, so that receivers do not see all come back at once.
-fn delay(webhook: &Webhook, number: u32, random: u8) -> Duration {
-    let first = Duration::from_secs(u64::from(webhook.retry_delay_seconds));
+fn delay(seconds: u32, number: u32, random: u8) -> Duration {
+    let first = Duration::from_secs(u64::from(seconds));
     let doubled = first.saturating_mul(1_u32 << number.saturating_sub(1).min(20));
     doubled.min(RETRY_AFTER_MAX).saturating_mul(192 + u32::from(random) / 2) / 256
 }
@@ -411,5 +456,17 @@ mod tests {
         assert_eq!(window.done(serials[3]), Some(place(4)));
         assert_eq!(window.done(4), Some(place(5)));
         assert_eq!(window.done(9), None);
+    }
+
+    #[test]
+    fn a_delay_doubles_up_to_a_day_and_is_a_quarter_more_or_less() {
+        let delay = |seconds, number, random| delay(seconds, number, random).as_secs();
+        assert_eq!([delay(60, 1, 0), delay(60, 1, 128), delay(60, 1, 255)], [45, 60, 74]);
+        assert_eq!([delay(60, 2, 128), delay(60, 5, 128)], [120, 960]);
+        let day = 24 * 3600;
+        for number in [11, 32, u32::MAX] {
+            assert_eq!(delay(3600, number, 128), day);
+            assert!((day * 3 / 4..=day * 5 / 4).contains(&delay(u32::MAX, number, 255)));
+        }
     }
 }

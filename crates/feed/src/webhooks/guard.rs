@@ -12,14 +12,16 @@ use arrwdb_engine::embed::http::tls_config;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+use super::names::{NameError, Names};
+
 /// How long a connection and its handshake may take; an attempt may have less.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection is kept that nothing is sent over.
 const IDLE: Duration = Duration::from_secs(90);
 /// Connections to one host that are kept.
 const IDLE_MAX: usize = 32;
-/// Characters of a target.
-const URL_CHARS_MAX: usize = 2048;
+/// Bytes of a target as it is kept, in which what is not ASCII takes more of them.
+const URL_BYTES_MAX: usize = 2048;
 
 /// Why something cannot be the target of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,14 +33,28 @@ pub enum TargetError {
     #[error("must begin with http:// or https://")]
     Scheme,
     /// It is too long.
-    #[error("must have at most {URL_CHARS_MAX} characters")]
+    #[error(
+        "must have at most {URL_BYTES_MAX} bytes, what is not ASCII in its percent-encoded form"
+    )]
     Long,
+    /// It holds a name and a password.
+    #[error(
+        "must not hold a user name or a password: a receiver knows deliveries by their signature"
+    )]
+    Credentials,
     /// It is an address that is not of the public network.
     #[error(
         "{0} is not an address of the public network; WEBHOOK_ALLOW_PRIVATE=true allows targets on \
          private networks and on this machine"
     )]
     Private(String),
+    /// It is a name that has no addresses, or none of the public network: which of these, is nobody's
+    /// business who may not go there.
+    #[error(
+        "{0} has no address of the public network; WEBHOOK_ALLOW_PRIVATE=true allows targets on \
+         private networks and on this machine"
+    )]
+    Nowhere(String),
 }
 
 /// What may be connected to.
@@ -60,14 +76,17 @@ impl Reach {
     /// # Errors
     /// It cannot be one.
     pub fn read_target(self, text: &str) -> Result<Url, TargetError> {
-        if text.len() > URL_CHARS_MAX {
+        let url = Url::parse(text).map_err(|_not_a_url| TargetError::Shape)?;
+        if url.as_str().len() > URL_BYTES_MAX {
             return Err(TargetError::Long);
         }
-        let url = Url::parse(text).map_err(|_not_a_url| TargetError::Shape)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(TargetError::Scheme);
         }
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(TargetError::Shape)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(TargetError::Credentials);
+        }
         // An address is connected to without anybody who resolves it.
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         let local = matches!(host.trim_end_matches('.'), "localhost")
@@ -81,14 +100,14 @@ impl Reach {
 }
 
 /// The client of all deliveries.
-pub(super) fn client(reach: Reach) -> Result<reqwest::Client, String> {
+pub(super) fn client(reach: Reach, names: Names) -> Result<reqwest::Client, String> {
     let tls = tls_config().map_err(|error| error.to_string())?;
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .user_agent("arrwDB-Webhooks/1.0")
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        .dns_resolver(Arc::new(Guard(reach)))
+        .dns_resolver(Arc::new(Guard { reach, names }))
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(IDLE_MAX)
@@ -98,17 +117,25 @@ pub(super) fn client(reach: Reach) -> Result<reqwest::Client, String> {
 }
 
 /// Resolves names to what may be connected to.
-struct Guard(Reach);
+struct Guard {
+    reach: Reach,
+    names: Names,
+}
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let reach = self.0;
+        let (reach, names) = (self.reach, self.names.clone());
         Box::pin(async move {
+            let nowhere = || TargetError::Nowhere(name.as_str().to_owned());
+            let found = match names.resolve(name.as_str()).await {
+                Err(NameError::Failed(_)) if reach == Reach::Public => return Err(nowhere().into()),
+                found => found?,
+            };
             // The port is the URL's; it is set by whoever connects.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found.filter(|at| reach.allows(at.ip())).collect();
+            let allowed = found.iter().filter(|ip| reach.allows(**ip));
+            let allowed: Vec<_> = allowed.map(|ip| SocketAddr::new(*ip, 0)).collect();
             if allowed.is_empty() {
-                return Err(Box::new(TargetError::Private(name.as_str().to_owned())).into());
+                return Err(nowhere().into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
@@ -124,6 +151,10 @@ fn is_public(ip: IpAddr) -> bool {
 }
 
 fn is_public_v4(ip: Ipv4Addr) -> bool {
+    // What Azure tells a machine of itself, and of what it may do, lies among public addresses.
+    if ip == Ipv4Addr::new(168, 63, 129, 16) {
+        return false;
+    }
     let [a, b, c, _d] = ip.octets();
     let special = match (a, b, c) {
         // This network, private networks, loopback, multicast and what is reserved.
@@ -165,10 +196,15 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+    use std::process::Command;
+
+    use super::super::names::Lookup;
     use super::*;
 
     const NOT_PUBLIC: &str = "0.0.0.0 10.1.2.3 100.64.0.1 100.127.255.255 127.0.0.1 127.255.0.1 \
-        169.254.169.254 172.16.0.1 172.31.255.255 192.0.0.1 192.0.2.1 192.168.1.1 198.18.0.1 \
+        168.63.129.16 ::ffff:168.63.129.16 169.254.169.254 172.16.0.1 172.31.255.255 192.0.0.1 192.0.2.1 192.168.1.1 198.18.0.1 \
         198.19.255.255 198.51.100.7 203.0.113.9 224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255 :: ::1 \
         ::127.0.0.1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 64:ff9b::10.0.0.1 \
         64:ff9b::7f00:1 64:ff9b:1::8.8.8.8 2002:7f00:1:: 2002:a00:1::1 fe80::1 fec0::1 fc00::1 \
@@ -203,8 +239,19 @@ mod tests {
         for text in ["ftp://example.com/", "file:///etc/passwd", "unix:/run/docker.sock"] {
             assert_eq!(public.read_target(text), Err(TargetError::Scheme), "{text}");
         }
-        let long = format!("http://example.com/{}", "a".repeat(2048));
-        assert_eq!(public.read_target(&long), Err(TargetError::Long));
+        let begin = "http://example.com/";
+        let longest = format!("{begin}{}", "a".repeat(2048 - begin.len()));
+        assert_eq!(public.read_target(&longest).unwrap().as_str().len(), 2048);
+        // What is kept counts, in which each of these is three.
+        for rest in ["a".repeat(2048), " ".repeat(1000) + "a"] {
+            let long = format!("{begin}{rest}");
+            assert_eq!(public.read_target(&long), Err(TargetError::Long));
+        }
+        for text in ["http://user@example.com/", "https://user:word@8.8.8.8/", "http://:w@a.b/"] {
+            for reach in [public, Reach::Everywhere] {
+                assert_eq!(reach.read_target(text), Err(TargetError::Credentials), "{text}");
+            }
+        }
         // The many ways to write one address.
         for text in [
             "http://127.0.0.1/",
@@ -217,7 +264,7 @@ mod tests {
             "http://LOCALHOST./",
             "http://a.localhost/",
             "http://169.254.169.254/latest/meta-data/",
-            "http://user@10.0.0.1/",
+            "http://10.0.0.1/",
             "http://[fd00:ec2::254]/",
             "http://0/",
         ] {
@@ -231,10 +278,77 @@ mod tests {
     async fn a_name_that_means_this_machine_leads_nowhere() {
         let resolve = async |reach| {
             let name = "localhost".parse().unwrap();
-            Guard(reach).resolve(name).await.map(Iterator::count)
+            let names = Names::new(Lookup::default());
+            Guard { reach, names }.resolve(name).await.map(Iterator::count)
         };
         let Err(refused) = resolve(Reach::Public).await else { panic!("it was resolved") };
         assert!(refused.to_string().contains("WEBHOOK_ALLOW_PRIVATE"), "{refused}");
         assert!(resolve(Reach::Everywhere).await.unwrap() > 0);
+        // A name that nobody knows reads the same: whether there is one is not told.
+        let resolve = async |reach| {
+            let names = Names::new(Lookup::new(|_name| Err(std::io::Error::other("unknown"))));
+            Guard { reach, names }.resolve("localhost".parse().unwrap()).await.map(Iterator::count)
+        };
+        let unknown = resolve(Reach::Public).await.unwrap_err();
+        assert_eq!(unknown.to_string(), refused.to_string());
+        let unknown = resolve(Reach::Everywhere).await.unwrap_err();
+        assert!(unknown.to_string().contains("unknown"), "{unknown}");
+    }
+
+    /// What is set in the child that the test starts.
+    const CHILD: &str = "ARRWDB_TEST_OF_THE_GUARD";
+    const PROXIES: [&str; 6] =
+        ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+
+    fn listener() -> TcpListener {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    }
+
+    fn is_untouched(listener: &TcpListener) -> bool {
+        listener.accept().is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    #[test]
+    fn what_delivers_asks_no_proxy_and_goes_nowhere_by_a_name_that_leads_here() {
+        if std::env::var_os(CHILD).is_some() {
+            return deliver_by_name();
+        }
+        // A proxy is set by the environment, which a process must not change while it runs.
+        let proxy = listener();
+        let url = format!("http://{}", proxy.local_addr().unwrap());
+        let name = std::thread::current().name().unwrap().to_owned();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", &name, "--nocapture"]).env(CHILD, "1").env_remove("NO_PROXY");
+        child.env_remove("no_proxy").envs(PROXIES.map(|name| (name, &url)));
+        let output = child.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.contains("1 passed"), "{said}{errors}");
+        assert!(is_untouched(&proxy), "the proxy was asked");
+    }
+
+    fn deliver_by_name() {
+        let receiver = listener();
+        let url = format!("http://hooks.example:{}/", receiver.local_addr().unwrap().port());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let send = |reach| {
+            let here = Lookup::new(|_name| Ok(vec![Ipv4Addr::LOCALHOST.into()]));
+            let client = client(reach, Names::new(here)).unwrap();
+            let request = client.post(&url).timeout(Duration::from_secs(1));
+            let answer = runtime.block_on(async { request.send().await });
+            let mut error: &dyn std::error::Error = &answer.unwrap_err();
+            while let Some(cause) = error.source() {
+                error = cause;
+            }
+            error.to_string()
+        };
+        let refused = send(Reach::Public);
+        assert!(refused.contains("WEBHOOK_ALLOW_PRIVATE"), "{refused}");
+        assert!(is_untouched(&receiver), "it was connected to");
+        // Where everything may be connected to, the same name leads to the receiver.
+        send(Reach::Everywhere);
+        assert!(!is_untouched(&receiver));
     }
 }

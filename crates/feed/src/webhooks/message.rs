@@ -105,6 +105,13 @@ pub(super) struct Attempt {
     pub(super) retry_after: Option<Duration>,
 }
 
+impl Attempt {
+    /// The receiver takes nothing at the moment.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self.status, Some(429 | 503))
+    }
+}
+
 impl Target {
     /// Sends a message once.
     pub(super) async fn send(&self, message: &Message, at: Timestamp) -> Attempt {

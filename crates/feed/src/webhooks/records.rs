@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use arrwdb_engine::EngineError;
+use arrwdb_engine::state::{Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::guard::{Reach, TargetError};
 use super::message::{Attempt, Message};
+use super::progress::Progress;
 use super::store::StoreError;
 use super::vault::VaultError;
+use crate::event::Position;
 use crate::event_type::EventType;
 
 /// Why webhooks cannot be served.
@@ -34,6 +37,17 @@ pub enum WebhooksError {
         /// To this one.
         to: u64,
     },
+    /// What is sent again is sent to one that is active.
+    #[error(
+        "a replay needs an active webhook, and this one is {0}; set its status to active first"
+    )]
+    Inactive(&'static str),
+    /// One sends to it already.
+    #[error("another request sends to this webhook at the moment; wait until it is answered")]
+    Sending,
+    /// Nothing is sent again.
+    #[error("no replay of this webhook is under way")]
+    NoReplay,
     /// It may not be sent to where it leads.
     #[error("its url {0}")]
     Target(#[from] TargetError),
@@ -184,6 +198,23 @@ impl DeadLetter {
         }
     }
 
+    /// Events that cannot be delivered any more: after a place, before a record.
+    pub(super) fn missing((after, before): (Position, Seq), now: Timestamp, error: String) -> Self {
+        Self {
+            n: 0,
+            event_id: None,
+            event_type: None,
+            library_id: None,
+            position: None,
+            missing: Some((after.to_string(), before.get())),
+            body: None,
+            attempts: 0,
+            failed_at: now.micros(),
+            status_code: None,
+            error,
+        }
+    }
+
     /// What is to be sent again, if it is there.
     pub(super) fn message(&self) -> Option<Message> {
         let name = self.event_type.as_deref()?;
@@ -206,8 +237,11 @@ pub struct Replay {
     pub from: u64,
     /// To this one.
     pub to: u64,
-    /// What is before this place is dealt with.
-    pub(super) position: Option<String>,
+    /// Which one it is: what one does that was cancelled is nothing to the next.
+    #[serde(default)]
+    pub(super) run: u64,
+    #[serde(flatten)]
+    pub(super) progress: Progress,
 }
 
 /// What came of delivering dead letters again.
@@ -226,6 +260,8 @@ pub struct Redelivered {
 pub struct WebhooksStats {
     /// Couriers under way.
     pub couriers: u64,
+    /// Webhooks that nothing is delivered to at the moment, though they are active: each says why.
+    pub in_trouble: u64,
     /// Attempts since the start that worked.
     pub delivered: u64,
     /// Attempts since the start that did not.

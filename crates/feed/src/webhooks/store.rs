@@ -5,7 +5,7 @@
 //! moment of it, and what was delivered in that moment is delivered again. A position is never written
 //! before the dead letters that it has passed.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 
 use arrwdb_engine::state::{Seq, WebhookId};
@@ -14,6 +14,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use super::progress::Progress;
+use super::store_file::{Opener, StoreFile, Waits};
 use super::{DeadLetter, Replay, WebhookDelivery, WebhookFigures};
 use crate::event::Position;
 
@@ -21,10 +23,12 @@ use crate::event::Position;
 pub(super) const DELIVERIES_MAX: usize = 1000;
 /// Dead letters of one webhook that are kept.
 pub(super) const DEAD_MAX: usize = 1000;
+/// Bytes of them.
+const DEAD_BYTES_MAX: usize = 8 << 20;
+/// Bytes of a dead letter beside its body, about.
+const LETTER_BYTES: usize = 512;
 /// Dead letters that are not written yet, with which nothing more is attempted.
 const DEAD_UNWRITTEN_MAX: usize = 4096;
-/// Memory for pages of the store.
-const CACHE_BYTES: usize = 16 << 20;
 
 type Rows = TableDefinition<'static, u128, &'static [u8]>;
 type Items = TableDefinition<'static, (u128, u64), &'static [u8]>;
@@ -60,7 +64,8 @@ fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> StoreError
 /// What is kept of one webhook beside its lists.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Row {
-    position: Option<String>,
+    #[serde(flatten)]
+    progress: Progress,
     #[serde(flatten)]
     figures: WebhookFigures,
     deliveries_next: u64,
@@ -68,11 +73,45 @@ struct Row {
     replay: Option<Replay>,
 }
 
+impl Row {
+    fn progress(&mut self, source: Source) -> Option<&mut Progress> {
+        match (source, &mut self.replay) {
+            (Source::Live, _) => Some(&mut self.progress),
+            (Source::Replay(run), Some(replay)) if replay.run == run => Some(&mut replay.progress),
+            (Source::Replay(_run), _) => None,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Hook {
     row: Row,
-    dead: BTreeSet<u64>,
+    /// Bytes of each dead letter.
+    dead: BTreeMap<u64, usize>,
+    dead_bytes: usize,
     unwritten: Unwritten,
+}
+
+impl Hook {
+    fn keep(&mut self, n: u64, bytes: usize) {
+        self.dead.insert(n, bytes);
+        self.dead_bytes += bytes;
+        self.row.dead_next = self.row.dead_next.max(n + 1);
+    }
+
+    fn raise(&mut self, n: u64) -> bool {
+        let Some(bytes) = self.dead.remove(&n) else { return false };
+        self.dead_bytes -= bytes;
+        self.unwritten.risen.push(n);
+        true
+    }
+
+    /// The oldest, where there are more than may be.
+    fn one_too_many(&self) -> Option<u64> {
+        let too_many =
+            self.dead.len() > DEAD_MAX || self.dead.len() > 1 && self.dead_bytes > DEAD_BYTES_MAX;
+        self.dead.first_key_value().map(|(n, _bytes)| *n).filter(|_oldest| too_many)
+    }
 }
 
 /// What is noted and not written.
@@ -106,19 +145,19 @@ struct Noted {
     dead_unwritten: usize,
 }
 
-/// Which of the lists of a webhook a courier works off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a courier works off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Source {
     /// What happens.
     Live,
-    /// What happened, again.
-    Replay,
+    /// What happened, again: of this run.
+    Replay(u64),
 }
 
 /// The store.
 #[derive(Debug)]
 pub(super) struct Store {
-    database: Database,
+    file: StoreFile,
     noted: Mutex<Noted>,
     /// One at a time writes.
     writing: Mutex<()>,
@@ -130,12 +169,13 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens the store, or makes it.
-    pub(super) fn open(path: &Path, durable: Seq) -> Result<Self, StoreError> {
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(failed("made"))?;
-        }
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path);
-        let database = database.map_err(|error| StoreError::Failed {
+    pub(super) fn open(
+        path: &Path,
+        durable: Seq,
+        (opener, waits): (Opener, Waits),
+    ) -> Result<Self, StoreError> {
+        let file = StoreFile::open(path, opener, waits);
+        let file = file.map_err(|error| StoreError::Failed {
             doing: "opened",
             detail: format!(
                 "{error}; where {} is damaged, move it away: webhooks go on from here, and what was \
@@ -143,27 +183,17 @@ impl Store {
                 path.display()
             ),
         })?;
-        let transaction = database.begin_write().map_err(failed("opened"))?;
-        let made_at = {
-            let mut meta = transaction.open_table(META).map_err(failed("opened"))?;
-            let mut read = |name, new| {
-                let found = meta.get(name)?.map(|found| found.value());
-                if found.is_none() {
-                    meta.insert(name, new)?;
-                }
-                Ok::<u64, redb::StorageError>(found.unwrap_or(new))
-            };
-            let version = read("version", VERSION).map_err(failed("opened"))?;
-            if version != VERSION {
-                return Err(StoreError::Version(version));
+        let begun = file.using(|database| begin(database, durable)).map_err(failed("opened"))?;
+        let (made_at, mut hooks) = begun.map_err(StoreError::Version)?;
+        for Hook { row, .. } in hooks.values_mut() {
+            row.progress.check(durable);
+            if let Some(replay) = &mut row.replay {
+                replay.progress.check(durable);
             }
-            Seq::new(read("made_at", durable.get()).map_err(failed("opened"))?)
-        };
-        let hooks = load(&transaction).map_err(failed("read"))?;
-        transaction.commit().map_err(failed("opened"))?;
+        }
         let noted = Noted { hooks, ..Noted::default() };
         Ok(Self {
-            database,
+            file,
             noted: Mutex::new(noted),
             writing: Mutex::default(),
             told: Notify::new(),
@@ -190,7 +220,7 @@ impl Store {
 
     /// How far a webhook is, if it was ever sent anything.
     pub(super) fn position(&self, id: WebhookId) -> Option<Position> {
-        self.noted.lock().hooks.get(&id)?.row.position.as_ref()?.parse().ok()
+        self.noted.lock().hooks.get(&id)?.row.progress.position()
     }
 
     /// What is being sent again.
@@ -198,30 +228,44 @@ impl Store {
         self.noted.lock().hooks.get(&id)?.row.replay.clone()
     }
 
-    pub(super) fn set_replay(&self, id: WebhookId, replay: Option<Replay>) {
-        self.note(id, |hook| hook.row.replay = replay);
+    pub(super) fn set_replay(&self, id: WebhookId, replay: Replay) {
+        self.note(id, |hook| hook.row.replay = Some(replay));
+    }
+
+    /// A run is over: nothing is sent again any more, unless that is of another.
+    pub(super) fn end_replay(&self, id: WebhookId, run: u64) {
+        self.note(id, |hook| drop(hook.row.replay.take_if(|replay| replay.run == run)));
     }
 
     /// All before this place is dealt with. Where nothing was sent, that can be written later.
     pub(super) fn moved(&self, id: WebhookId, source: Source, position: Position, sent: bool) {
         let mut noted = self.noted.lock();
         let Hook { row, unwritten, .. } = noted.hooks.entry(id).or_default();
-        let place = match (source, &mut row.replay) {
-            (Source::Live, _) => &mut row.position,
-            (Source::Replay, Some(replay)) => &mut replay.position,
-            (Source::Replay, None) => return,
-        };
-        let text = position.to_string();
-        if place.as_ref() == Some(&text) {
+        if !row.progress(source).is_some_and(|progress| progress.moved(position)) {
             return;
         }
-        *place = Some(text);
         unwritten.row |= sent;
         unwritten.idle = true;
         drop(noted);
         if sent {
             self.told.notify_one();
         }
+    }
+
+    /// What is known of what comes after the position.
+    pub(super) fn progress(&self, id: WebhookId, source: Source) -> Progress {
+        let mut noted = self.noted.lock();
+        let row = noted.hooks.get_mut(&id).map(|hook| &mut hook.row);
+        row.and_then(|row| row.progress(source)).cloned().unwrap_or_default()
+    }
+
+    /// Something is known of what comes after the position.
+    pub(super) fn note_progress(
+        &self,
+        (id, source): (WebhookId, Source),
+        change: impl FnOnce(&mut Progress),
+    ) {
+        self.note(id, |hook| hook.row.progress(source).map(change));
     }
 
     /// An attempt is over.
@@ -245,14 +289,11 @@ impl Store {
     pub(super) fn bury(&self, id: WebhookId, letter: DeadLetter) {
         self.note(id, |hook| {
             let n = hook.row.dead_next;
-            hook.row.dead_next += 1;
-            hook.dead.insert(n);
+            hook.keep(n, LETTER_BYTES + letter.body.as_ref().map_or(0, String::len));
             hook.unwritten.dead.push(DeadLetter { n, ..letter });
-            if hook.dead.len() > DEAD_MAX
-                && let Some(oldest) = hook.dead.pop_first()
-            {
+            while let Some(oldest) = hook.one_too_many() {
+                hook.raise(oldest);
                 hook.row.figures.dead_letters_dropped += 1;
-                hook.unwritten.risen.push(oldest);
             }
         });
         self.noted.lock().dead_unwritten += 1;
@@ -260,11 +301,7 @@ impl Store {
 
     /// A dead letter is not one any more.
     pub(super) fn raise(&self, id: WebhookId, n: u64) {
-        self.note(id, |hook| {
-            if hook.dead.remove(&n) {
-                hook.unwritten.risen.push(n);
-            }
-        });
+        self.note(id, |hook| hook.raise(n));
     }
 
     /// So much is not written that nothing more should happen.
@@ -286,14 +323,28 @@ impl Store {
         }
     }
 
+    /// Why it does not work at the moment, if it does not.
+    pub(super) fn outage(&self) -> Option<String> {
+        self.file.outage()
+    }
+
+    /// Writes what is left and lets go of the file. Blocks.
+    pub(super) fn close(&self) -> Result<(), StoreError> {
+        let written = self.flush(true);
+        self.file.close();
+        written
+    }
+
     /// Writes what is noted; with `all`, what can wait, too. Blocks.
     pub(super) fn flush(&self, all: bool) -> Result<(), StoreError> {
         let _turn = self.writing.lock();
+        self.file.ready().map_err(failed("written"))?;
         let (changes, forgotten) = self.take(all);
         if changes.is_empty() && forgotten.is_empty() {
+            self.file.works();
             return Ok(());
         }
-        let written = self.write(&changes, &forgotten);
+        let written = self.file.using(|database| write(database, &changes, &forgotten));
         if let Err(error) = written {
             let mut noted = self.noted.lock();
             noted.forgotten.extend(forgotten);
@@ -305,6 +356,7 @@ impl Store {
             }
             return Err(failed("written")(error));
         }
+        self.file.works();
         Ok(())
     }
 
@@ -320,44 +372,6 @@ impl Store {
         (changes, std::mem::take(&mut noted.forgotten))
     }
 
-    fn write(
-        &self,
-        changes: &[(WebhookId, Row, Unwritten)],
-        forgotten: &[WebhookId],
-    ) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
-        {
-            let mut rows = transaction.open_table(ROWS)?;
-            let mut deliveries = transaction.open_table(DELIVERIES)?;
-            let mut dead = transaction.open_table(DEAD)?;
-            for id in forgotten {
-                let key = key_of(*id);
-                rows.remove(key)?;
-                deliveries.retain_in((key, 0)..=(key, u64::MAX), |_key, _item| false)?;
-                dead.retain_in((key, 0)..=(key, u64::MAX), |_key, _item| false)?;
-            }
-            for (id, row, unwritten) in changes {
-                let key = key_of(*id);
-                rows.insert(key, &*json(row))?;
-                for delivery in &unwritten.deliveries {
-                    deliveries.insert((key, delivery.n), &*json(delivery))?;
-                }
-                let oldest = row.deliveries_next.saturating_sub(DELIVERIES_MAX as u64);
-                if oldest > 0 && !unwritten.deliveries.is_empty() {
-                    deliveries.retain_in((key, 0)..(key, oldest), |_key, _item| false)?;
-                }
-                for letter in &unwritten.dead {
-                    dead.insert((key, letter.n), &*json(letter))?;
-                }
-                for n in &unwritten.risen {
-                    dead.remove((key, *n))?;
-                }
-            }
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
     /// Attempts of a webhook, the newest first, of those that `wanted` says: so many after so many,
     /// and how many there are. Blocks.
     pub(super) fn deliveries(
@@ -367,7 +381,8 @@ impl Store {
         wanted: impl Fn(&WebhookDelivery) -> bool,
     ) -> Result<(Vec<WebhookDelivery>, usize), StoreError> {
         self.flush(false)?;
-        self.page(DELIVERIES, id, (skip, take), wanted).map_err(failed("read"))
+        let read = |database: &Database| page(database, (DELIVERIES, id), (skip, take), wanted);
+        self.file.using(read).map_err(failed("read"))
     }
 
     /// Dead letters of a webhook, the newest first. Blocks.
@@ -377,7 +392,9 @@ impl Store {
         (skip, take): (usize, usize),
     ) -> Result<(Vec<DeadLetter>, usize), StoreError> {
         self.flush(false)?;
-        self.page(DEAD, id, (skip, take), |_letter: &DeadLetter| true).map_err(failed("read"))
+        let all = |_letter: &DeadLetter| true;
+        let read = |database: &Database| page(database, (DEAD, id), (skip, take), all);
+        self.file.using(read).map_err(failed("read"))
     }
 
     /// A dead letter. Blocks.
@@ -387,37 +404,96 @@ impl Store {
         n: u64,
     ) -> Result<Option<DeadLetter>, StoreError> {
         self.flush(false)?;
-        let read = || {
-            let table = self.database.begin_read()?.open_table(DEAD)?;
+        let read = |database: &Database| {
+            let table = database.begin_read()?.open_table(DEAD)?;
             let found = table.get((key_of(id), n))?;
-            Ok::<_, redb::Error>(found.and_then(|found| serde_json::from_slice(found.value()).ok()))
+            Ok(found.and_then(|found| serde_json::from_slice(found.value()).ok()))
         };
-        read().map_err(failed("read"))
+        self.file.using(read).map_err(failed("read"))
     }
+}
 
-    fn page<T: for<'a> Deserialize<'a>>(
-        &self,
-        items: Items,
-        id: WebhookId,
-        (skip, take): (usize, usize),
-        wanted: impl Fn(&T) -> bool,
-    ) -> Result<(Vec<T>, usize), redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let table = match transaction.open_table(items) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok((Vec::new(), 0)),
-            table => table?,
-        };
-        let key = key_of(id);
-        let mut found = Vec::new();
-        for item in table.range((key, 0)..=(key, u64::MAX))?.rev() {
-            let (_key, item) = item?;
-            // What an older release wrote in another way is not shown.
-            found
-                .extend(serde_json::from_slice::<T>(item.value()).ok().filter(|item| wanted(item)));
+fn write(
+    database: &Database,
+    changes: &[(WebhookId, Row, Unwritten)],
+    forgotten: &[WebhookId],
+) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut rows = transaction.open_table(ROWS)?;
+        let mut deliveries = transaction.open_table(DELIVERIES)?;
+        let mut dead = transaction.open_table(DEAD)?;
+        for id in forgotten {
+            let key = key_of(*id);
+            rows.remove(key)?;
+            deliveries.retain_in((key, 0)..=(key, u64::MAX), |_key, _item| false)?;
+            dead.retain_in((key, 0)..=(key, u64::MAX), |_key, _item| false)?;
         }
-        let total = found.len();
-        Ok((found.into_iter().skip(skip).take(take).collect(), total))
+        for (id, row, unwritten) in changes {
+            let key = key_of(*id);
+            rows.insert(key, &*json(row))?;
+            for delivery in &unwritten.deliveries {
+                deliveries.insert((key, delivery.n), &*json(delivery))?;
+            }
+            let oldest = row.deliveries_next.saturating_sub(DELIVERIES_MAX as u64);
+            if oldest > 0 && !unwritten.deliveries.is_empty() {
+                deliveries.retain_in((key, 0)..(key, oldest), |_key, _item| false)?;
+            }
+            for letter in &unwritten.dead {
+                dead.insert((key, letter.n), &*json(letter))?;
+            }
+            for n in &unwritten.risen {
+                dead.remove((key, *n))?;
+            }
+        }
     }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn page<T: for<'a> Deserialize<'a>>(
+    database: &Database,
+    (items, id): (Items, WebhookId),
+    (skip, take): (usize, usize),
+    wanted: impl Fn(&T) -> bool,
+) -> Result<(Vec<T>, usize), redb::Error> {
+    let table = database.begin_read()?.open_table(items)?;
+    let key = key_of(id);
+    let mut found = Vec::new();
+    for item in table.range((key, 0)..=(key, u64::MAX))?.rev() {
+        let (_key, item) = item?;
+        // What an older release wrote in another way is not shown.
+        found.extend(serde_json::from_slice::<T>(item.value()).ok().filter(|item| wanted(item)));
+    }
+    let total = found.len();
+    Ok((found.into_iter().skip(skip).take(take).collect(), total))
+}
+
+/// What a store begins with.
+type Begun = (Seq, HashMap<WebhookId, Hook>);
+
+/// Begins with what a store has, or with a new one: the log was so far when it was made, and what is
+/// known of each webhook. The inner error is the version of another release.
+fn begin(database: &Database, durable: Seq) -> Result<Result<Begun, u64>, redb::Error> {
+    let transaction = database.begin_write()?;
+    let made_at = {
+        let mut meta = transaction.open_table(META)?;
+        let mut read = |name, new| {
+            let found = meta.get(name)?.map(|found| found.value());
+            if found.is_none() {
+                meta.insert(name, new)?;
+            }
+            Ok::<u64, redb::StorageError>(found.unwrap_or(new))
+        };
+        let version = read("version", VERSION)?;
+        if version != VERSION {
+            return Ok(Err(version));
+        }
+        Seq::new(read("made_at", durable.get())?)
+    };
+    let hooks = load(&transaction)?;
+    transaction.commit()?;
+    Ok(Ok((made_at, hooks)))
 }
 
 fn key_of(id: WebhookId) -> u128 {
@@ -435,14 +511,28 @@ fn load(transaction: &WriteTransaction) -> Result<HashMap<WebhookId, Hook>, redb
     let id_of = |key: u128| WebhookId::from_bytes(key.to_be_bytes());
     for row in transaction.open_table(ROWS)?.iter()? {
         let (key, row) = row?;
-        let row = serde_json::from_slice(row.value()).unwrap_or_default();
-        hooks.insert(id_of(key.value()), Hook { row, ..Hook::default() });
+        let id = id_of(key.value());
+        let row = serde_json::from_slice(row.value()).unwrap_or_else(|error| {
+            tracing::warn!(webhook = %id, %error, "what is known of it is damaged: where it is, \
+                follows from when it was made, and events are delivered again");
+            Row::default()
+        });
+        hooks.insert(id, Hook { row, ..Hook::default() });
     }
     for letter in transaction.open_table(DEAD)?.iter()? {
-        let (key, _letter) = letter?;
+        let (key, letter) = letter?;
         let (key, n) = key.value();
-        hooks.entry(id_of(key)).or_default().dead.insert(n);
+        hooks.entry(id_of(key)).or_default().keep(n, letter.value().len());
     }
-    transaction.open_table(DELIVERIES)?;
+    let deliveries = transaction.open_table(DELIVERIES)?;
+    for (id, Hook { row, .. }) in &mut hooks {
+        // What a row does not know of, if it is damaged, is not written over.
+        let key = key_of(*id);
+        if let Some((last, _delivery)) =
+            deliveries.range((key, 0)..=(key, u64::MAX))?.next_back().transpose()?
+        {
+            row.deliveries_next = row.deliveries_next.max(last.value().1 + 1);
+        }
+    }
     Ok(hooks)
 }

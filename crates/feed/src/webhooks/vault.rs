@@ -68,6 +68,8 @@ impl std::fmt::Debug for Secret {
 /// Keeps secrets.
 #[derive(Debug)]
 pub struct Vault {
+    /// Whether the key is new: what was encrypted before cannot be read.
+    pub(super) is_new: bool,
     key: LessSafeKey,
     random: SystemRandom,
 }
@@ -83,24 +85,26 @@ impl Vault {
             let path = path.to_owned();
             move |source| VaultError::Key { path, doing, source }
         };
-        let key = match fs::read_to_string(path) {
-            Ok(text) => {
-                warn_if_open(path);
-                parse_key(&text).ok_or_else(|| VaultError::NoKey { path: path.to_owned() })?
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let (found, is_new) = match fs::read_to_string(path) {
+            Err(error) if is_missing(&error) => {
                 let mut key = [0; KEY_BYTES];
                 random.fill(&mut key).map_err(|_unspecified| VaultError::Random)?;
-                make(path, &key).map_err(failed("made"))?;
-                key
+                let is_new = make(path, &key).map_err(failed("made"))?;
+                // What counts is what is there at the next start.
+                (fs::read_to_string(path), is_new)
             }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(VaultError::NoKey { path: path.to_owned() });
-            }
-            Err(error) => return Err(failed("read")(error)),
+            found => (found, false),
         };
+        let text = found.map_err(|error| {
+            let is_no_text = error.kind() == io::ErrorKind::InvalidData;
+            let no_key = || VaultError::NoKey { path: path.to_owned() };
+            if is_no_text { no_key() } else { failed("read")(error) }
+        })?;
+        warn_if_open(path);
+        let key = parse_key(&text).ok_or_else(|| VaultError::NoKey { path: path.to_owned() })?;
         let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_unspecified| VaultError::Random)?;
-        Ok(Self { key: LessSafeKey::new(key), random })
+        Ok(Self { is_new, key: LessSafeKey::new(key), random })
     }
 
     /// A new secret: 64 hexadecimal digits behind the prefix, which clients of the original expect
@@ -215,13 +219,14 @@ fn parse_key(text: &str) -> Option<[u8; KEY_BYTES]> {
     Some(key)
 }
 
-/// Makes the file, whole or not at all.
-fn make(path: &Path, key: &[u8]) -> io::Result<()> {
+/// Makes the file, whole or not at all; `false` if somebody else has made it meanwhile.
+fn make(path: &Path, key: &[u8]) -> io::Result<bool> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     let dir = dir.unwrap_or(Path::new("."));
+    let is_dir_new = !dir.try_exists()?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".tmp");
+    unfinished.push(format!(".{}.tmp", std::process::id()));
     let unfinished = Path::new(&unfinished);
     match fs::remove_file(unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -230,8 +235,21 @@ fn make(path: &Path, key: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(unfinished)?;
     writeln!(file, "{}", hex(key))?;
     file.sync_all()?;
-    fs::rename(unfinished, path)?;
-    File::open(dir)?.sync_all()
+    drop(file);
+    // Unlike a new name for the file, a second one takes the place of nobody's key.
+    let linked = fs::hard_link(unfinished, path);
+    fs::remove_file(unfinished)?;
+    let is_new = match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        linked => linked.map(|()| true)?,
+    };
+    File::open(dir)?.sync_all()?;
+    // The directory is as durable as the file.
+    if let Some(parent) = dir.parent().filter(|_parent| is_dir_new) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(is_new)
 }
 
 /// Who can read the key can read every secret.
@@ -275,6 +293,20 @@ mod tests {
         }
         let other = Vault::open(&dir.path().join("other.key")).unwrap();
         assert_eq!(other.open_secret(id(1), &sealed), None);
+    }
+
+    #[test]
+    fn a_key_takes_the_place_of_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys/webhooks.key");
+        let vault = Vault::open(&path).unwrap();
+        assert!(vault.is_new);
+        let sealed = vault.seal(id(1), &vault.new_secret().unwrap()).unwrap();
+        // One who did not see that there is one.
+        assert!(!make(&path, &[7; KEY_BYTES]).unwrap());
+        let again = Vault::open(&path).unwrap();
+        assert!(!again.is_new && again.open_secret(id(1), &sealed).is_some());
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use arrwdb_feed::Jobs;
 use crate::support::{Obedient, Random, TENANT, library, open_at, over, quick, submit};
 
 const MINUTE: i64 = 60_000_000;
+/// A full minute.
+const BEGIN: i64 = 1_767_225_600_000_000;
 
 /// Shows what it is set to, in minutes since it was made.
 #[derive(Debug)]
@@ -22,17 +24,17 @@ struct ByHand(AtomicI64);
 
 impl ByHand {
     fn new() -> Arc<Self> {
-        // A full minute.
-        Arc::new(Self(AtomicI64::new(1_767_225_600_000_000)))
-    }
-
-    fn minute(&self, n: i64) -> Timestamp {
-        Timestamp::from_micros(1_767_225_600_000_000 + n * MINUTE)
+        Arc::new(Self(AtomicI64::new(BEGIN)))
     }
 
     fn set(&self, n: i64) {
-        self.0.store(self.minute(n).micros(), Ordering::SeqCst);
+        self.0.store(minute(n).micros(), Ordering::SeqCst);
     }
+}
+
+/// So many minutes after the clock was made.
+fn minute(n: i64) -> Timestamp {
+    Timestamp::from_micros(BEGIN + n * MINUTE)
 }
 
 impl Clock for ByHand {
@@ -99,7 +101,7 @@ async fn a_schedule_has_one_job_at_a_time_and_one_is_made_up_for() {
     let id = wanted.id;
     engine.add_schedule(wanted.clone()).await.unwrap();
     seen(&engine, id, |it| it.job.is_some()).await;
-    assert_eq!(states(&jobs_of(&engine, id).await), [("pending", Some(clock.minute(1)))]);
+    assert_eq!(states(&jobs_of(&engine, id).await), [("pending", Some(minute(1)))]);
     look(&engine).await;
     assert_eq!(jobs_of(&engine, id).await.len(), 1, "its time has not come");
     clock.set(1);
@@ -113,9 +115,9 @@ async fn a_schedule_has_one_job_at_a_time_and_one_is_made_up_for() {
     assert_eq!(
         states(&jobs_of(&engine, id).await),
         [
-            ("completed", Some(clock.minute(1))),
-            ("completed", Some(clock.minute(2))),
-            ("pending", Some(clock.minute(11)))
+            ("completed", Some(minute(1))),
+            ("completed", Some(minute(2))),
+            ("pending", Some(minute(11)))
         ]
     );
     let again = engine.add_schedule(wanted).await;
@@ -139,12 +141,20 @@ async fn a_job_that_waits_goes_with_what_its_schedule_was() {
     let sooner = |schedule: &mut Schedule| schedule.cron = "*/5 * * * *".into();
     engine.change_schedule((TENANT, id), sooner).await.unwrap();
     let sooner = seen(&engine, id, |it| it.job.is_some() && it.job != hourly).await;
-    assert_eq!(sooner.due, Some(clock.minute(5)));
+    assert_eq!(sooner.due, Some(minute(5)));
     assert_eq!((sooner.runs, sooner.last), (0, None), "what was put away was no run");
     // Who cancels a job that waits leaves out that time.
     engine.cancel_job(TENANT, sooner.job.unwrap()).await.unwrap();
     let next = seen(&engine, id, |it| it.job.is_some() && it.job != sooner.job).await;
-    assert_eq!(next.due, Some(clock.minute(10)));
+    assert_eq!(next.due, Some(minute(10)));
+    // What is due is done, whatever is changed before it is begun.
+    clock.set(10);
+    let renamed = |schedule: &mut Schedule| schedule.name = "renamed".into();
+    engine.change_schedule((TENANT, id), renamed).await.unwrap();
+    look(&engine).await;
+    let done = seen(&engine, id, |it| it.runs == 1 && it.job.is_some()).await;
+    assert_eq!(Some(done.last.unwrap().job), next.job);
+    assert_eq!(done.due, Some(minute(15)));
     let off = |schedule: &mut Schedule| schedule.enabled = false;
     engine.change_schedule((TENANT, id), off).await.unwrap();
     seen(&engine, id, |it| it.job.is_none()).await;
@@ -153,12 +163,12 @@ async fn a_job_that_waits_goes_with_what_its_schedule_was() {
     let on = |schedule: &mut Schedule| schedule.enabled = true;
     engine.change_schedule((TENANT, id), on).await.unwrap();
     let on = seen(&engine, id, |it| it.job.is_some()).await;
-    assert_eq!(on.due, Some(clock.minute(25)));
+    assert_eq!(on.due, Some(minute(25)));
     engine.delete_schedule(TENANT, id).await.unwrap();
     let last = over(&engine, on.job.unwrap()).await;
     assert_eq!(last.state.name(), "cancelled");
-    assert_eq!(jobs_of(&engine, id).await.len(), 4);
-    assert_eq!(performer.begun.load(Ordering::SeqCst), 1, "only the look");
+    assert_eq!(jobs_of(&engine, id).await.len(), 5);
+    assert_eq!(performer.begun.load(Ordering::SeqCst), 3, "what was due, and the looks");
     jobs.close().await;
     engine.close().await.unwrap();
 }
@@ -211,11 +221,11 @@ async fn whatever_fails_a_schedule_goes_on_and_no_time_comes_twice() {
         let wanted = schedule(&engine, "*/2 * * * *", None);
         let id = wanted.id;
         engine.add_schedule(wanted).await.unwrap();
-        let mut minute = 0;
+        let mut passed = 0;
         for _round in 0..6 {
             for _step in 0..random.below(3) {
-                minute += 1 + i64::try_from(random.below(4)).unwrap();
-                clock.set(minute);
+                passed += 1 + i64::try_from(random.below(4)).unwrap();
+                clock.set(passed);
                 look(&engine).await;
             }
             if random.below(4) == 0 {
@@ -231,10 +241,10 @@ async fn whatever_fails_a_schedule_goes_on_and_no_time_comes_twice() {
             jobs = Jobs::start(engine.clone(), Obedient::new(), quick()).await;
             seen(&engine, id, |it| it.job.is_some()).await;
         }
-        minute += 2;
-        clock.set(minute);
+        passed += 2;
+        clock.set(passed);
         look(&engine).await;
-        let last = Some(clock.minute(minute / 2 * 2 + 2));
+        let last = Some(minute(passed / 2 * 2 + 2));
         let due = |it: &Scheduled| it.job.is_some() && it.due == last;
         let scheduled = seen(&engine, id, due).await;
         let all = jobs_of(&engine, id).await;

@@ -207,8 +207,8 @@ const GROUPS: [(&str, CostGroup); 4] = [
 /// cache saved.
 #[utoipa::path(get, operation_id = "get_costs", path = "/costs", tag = "costs",
     params(
-        ("from" = Option<String>, Query, format = "date", description = "From this day on, in UTC"),
-        ("to" = Option<String>, Query, format = "date", description = "Up to this day"),
+        ("from" = Option<String>, Query, format = "date", description = "From this day on, in UTC. What is older than `COST_RETENTION_DAYS` is summed up, and counted only where neither from nor to is given"),
+        ("to" = Option<String>, Query, format = "date", description = "Up to this day, and with it"),
         ("library_id" = Option<String>, Query, format = "uuid", description = "Of this library"),
         ("group_by" = Option<String>, Query, description = "day, library, provider, model, with commas between; none for the total alone [day]"),
         ("page" = Option<u64>, Query, description = "From 1 [1]"),

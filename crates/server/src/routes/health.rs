@@ -274,6 +274,8 @@ fn webhooks_component(app: &App) -> Value {
         "status": if stats.running { "running" } else { "not_running" },
         "running": stats.running,
         "couriers": stats.couriers,
+        "in_trouble": stats.in_trouble,
+        "problem": app.webhooks().outage(),
         "delivered_since_start": stats.delivered,
         "failed_since_start": stats.failed,
     })

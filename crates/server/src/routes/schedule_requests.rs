@@ -106,9 +106,19 @@ const KINDS: [JobKind; 5] = [
     JobKind::Purge,
 ];
 
+/// Fields that only jobs of one kind have.
+const SPECIFIC: [(&str, JobKind); 5] = [
+    ("format", JobKind::BatchExport),
+    ("include_embeddings", JobKind::BatchExport),
+    ("index_type", JobKind::IndexRebuild),
+    ("index_config", JobKind::IndexRebuild),
+    ("quantization_config", JobKind::IndexRebuild),
+];
+
 /// What kind of job a body wants, and of which library: what the rest of it means depends on that.
 pub(super) fn kind(r: &mut Reader<'_>) -> Read<(Option<JobKind>, Option<LibraryId>)> {
     let (mut kind, mut library) = (None, None);
+    let mut specific = Vec::new();
     r.object(|r, key| {
         match key {
             "job_type" => {
@@ -122,10 +132,22 @@ pub(super) fn kind(r: &mut Reader<'_>) -> Read<(Option<JobKind>, Option<LibraryI
                 }
             }
             "library_id" => library = job_requests::read_library(r)?,
-            _other => {}
+            key => {
+                let known = SPECIFIC.into_iter().find(|(name, _kind)| *name == key);
+                if let Some(known) = known
+                    && !r.any()?.is_null()
+                {
+                    specific.push(known);
+                }
+            }
         }
         Ok(())
     })?;
+    for (name, of) in specific {
+        if let Some(kind) = kind.filter(|kind| *kind != of) {
+            r.fault_at(name, format!("is not for {}", kind.name()));
+        }
+    }
     r.require("job_type", kind.is_some() || r.has_fault_at("job_type"));
     Ok((kind, library))
 }
@@ -164,6 +186,17 @@ pub(super) fn timing(r: &mut Reader<'_>, before: Option<&Schedule>) -> Read<Timi
             "time_zone" => timing.time_zone = r.string()?.map(|zone| zone.trim().to_owned()),
             "enabled" => timing.enabled = r.switch()?,
             "run_at" => r.fault("is not for schedules: cron says when"),
+            "job_type"
+            | "library_id"
+            | "format"
+            | "include_embeddings"
+            | "index_type"
+            | "index_config"
+            | "quantization_config"
+                if before.is_some() && !r.any()?.is_null() =>
+            {
+                r.fault("cannot be changed: make another schedule");
+            }
             key => drop(timing.common.read(r, key)?),
         }
         Ok(())

@@ -266,6 +266,7 @@ async fn run(
     let engine = app.engine();
     let (scheduled, _seq) = engine.schedule(principal.tenant, schedule_id(&id)?, None).await?;
     let schedule: &Arc<Schedule> = &scheduled.schedule;
+    check_target(&app, schedule.kind)?;
     let common = Common {
         priority: Some(schedule.priority),
         run_at: None,

@@ -13,6 +13,16 @@ use crate::app::App;
 /// What a secret looks like that is not shown.
 const MASKED: &str = "whsec_****************************************************************";
 
+/// A secret as it is answered; it gets nowhere else.
+#[derive(Serialize)]
+struct Shown(String);
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shown")
+    }
+}
+
 /// A webhook.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct WebhookAnswer {
@@ -22,7 +32,8 @@ pub(super) struct WebhookAnswer {
     url: String,
     events: Vec<String>,
     /// Shown once, by the request that makes it; masked everywhere else.
-    secret: String,
+    #[schema(value_type = String)]
+    secret: Shown,
     /// `active`, `paused` or `disabled`.
     status: &'static str,
     description: Option<String>,
@@ -66,7 +77,7 @@ impl WebhookAnswer {
             tenant_id: tenant(webhook.tenant),
             url: webhook.url.clone(),
             events: webhook.events.clone(),
-            secret: MASKED.to_owned(),
+            secret: Shown(MASKED.to_owned()),
             status: webhook.status.name(),
             description: webhook.description.clone(),
             max_retries: webhook.max_retries,
@@ -88,7 +99,7 @@ impl WebhookAnswer {
     }
 
     pub(super) fn with_secret(self, secret: &Secret) -> Self {
-        Self { secret: secret.reveal().to_owned(), ..self }
+        Self { secret: Shown(secret.reveal().to_owned()), ..self }
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) struct NewWebhook {
 
 /// What to change of a webhook; what is absent or null stays.
 #[derive(Debug, ToSchema)]
-#[schema(example = json!({"status": "paused"}))]
+#[schema(example = json!({"max_retries": 5, "status": "active"}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct WebhookPatch {
     #[schema(format = "uri", max_length = 2048)]
@@ -233,8 +233,8 @@ pub(super) fn grace(r: &mut Reader<'_>) -> Read<u64> {
     Ok(grace)
 }
 
-/// A range of records.
-pub(super) fn range(r: &mut Reader<'_>) -> Read<(Seq, Seq)> {
+/// A range of records, of which there are some up to `last`.
+pub(super) fn range(r: &mut Reader<'_>, last: Seq) -> Read<(Seq, Seq)> {
     let (mut from, mut to) = (None, None);
     r.object(|r, key| {
         match key {
@@ -249,6 +249,9 @@ pub(super) fn range(r: &mut Reader<'_>) -> Read<(Seq, Seq)> {
     let (from, to) = (from.unwrap_or(1), to.unwrap_or(u64::MAX));
     if from == 0 {
         r.fault_at("from_seq", "must be at least 1");
+    }
+    if from > last.get() {
+        r.fault_at("from_seq", format!("must not be beyond the last record, {last}"));
     }
     if to < from {
         r.fault_at("to_seq", "must not be less than from_seq");

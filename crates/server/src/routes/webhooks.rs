@@ -37,7 +37,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(stats))
         .routes(routes!(dead_letters))
         .routes(routes!(remove_dead_letter))
-        .routes(routes!(replay))
+        .routes(routes!(replay, cancel_replay))
 }
 
 /// Routes that wait for a receiver.
@@ -58,9 +58,13 @@ impl From<WebhooksError> for Problem {
                 Self::hidden(&problem::INTERNAL, text)
             }
             WebhooksError::Replaying { .. }
+            | WebhooksError::Inactive(_)
+            | WebhooksError::Sending
             | WebhooksError::Unreadable
             | WebhooksError::Target(_) => Self::new(&problem::WEBHOOK_STATE, text),
-            WebhooksError::NoDeadLetter(_) => Self::new(&problem::NOT_FOUND, text),
+            WebhooksError::NoDeadLetter(_) | WebhooksError::NoReplay => {
+                Self::new(&problem::NOT_FOUND, text)
+            }
             WebhooksError::Nothing(_) => Self::new(&problem::EVENTS_GONE, text),
         }
     }
@@ -81,10 +85,7 @@ async fn find(
     min_seq: Option<Seq>,
 ) -> Result<(Arc<Webhook>, Seq), Problem> {
     let id = webhook_id(text)?;
-    let (webhooks, seq) = app.engine().webhooks(min_seq).await?;
-    let mut found = webhooks.into_iter();
-    let found = found.find(|found| found.id == id && found.tenant == principal.tenant);
-    Ok((found.ok_or(arrwdb_engine::EngineError::WebhookNotFound(id))?, seq))
+    Ok(app.engine().webhook((principal.tenant, id), min_seq).await?)
 }
 
 fn page(query: &QueryPairs) -> Result<(u64, u64, (usize, usize)), Problem> {
@@ -110,7 +111,7 @@ async fn create(
     let hooks = app.webhooks();
     let asked = read_json(&body, |r| requests::new_webhook(r, hooks.reach()))?;
     let (webhook, secret) = new_webhook(&app, principal, asked)?;
-    let written = app.engine().put_webhook(webhook.clone()).await?;
+    let written = app.engine().add_webhook(webhook.clone()).await?;
     let answer = WebhookAnswer::of(&app, &webhook).with_secret(&secret);
     Ok((StatusCode::CREATED, seq_header(written.seq), Json(answer)).into_response())
 }
@@ -441,7 +442,7 @@ async fn remove_dead_letter(
 }
 
 /// Sends the events of some records again, by the same ids, beside what happens meanwhile; one range
-/// at a time.
+/// at a time, to an active webhook.
 #[utoipa::path(post, operation_id = "replay_webhook", path = "/webhooks/{webhook_id}/replay", tag = "webhooks",
     params(("webhook_id" = String, Path, format = "uuid", description = "The webhook")),
     request_body = requests::ReplayRange,
@@ -454,14 +455,30 @@ async fn replay(
     WholeBody(body, _room): WholeBody,
 ) -> Result<Json<Value>, Problem> {
     let (webhook, _seq) = find((&app, principal), &id, None).await?;
-    let (from, to) = read_json(&body, requests::range)?;
+    let durable = app.engine().durable();
+    let (from, to) = read_json(&body, |r| requests::range(r, durable))?;
     let oldest = app.feed().oldest();
     if from < oldest {
         return Err(arrwdb_feed::FeedError::Trimmed { oldest }.into());
     }
-    let to = to.min(app.engine().durable());
+    let to = to.min(durable);
     let replay = app.webhooks().replay(&webhook, (from, to)).await?;
     let mut answer = replay_answer(&replay);
     answer["webhook_id"] = webhook.id.to_string().into();
     Ok(Json(answer))
+}
+
+/// Sends nothing again any more: the replay that is under way ends. What it has begun to send may
+/// still arrive.
+#[utoipa::path(delete, operation_id = "cancel_webhook_replay", path = "/webhooks/{webhook_id}/replay", tag = "webhooks",
+    params(("webhook_id" = String, Path, format = "uuid", description = "The webhook")),
+    responses((status = 204, description = "Ended: durable"), WriteErrors))]
+async fn cancel_replay(
+    principal: Principal,
+    State(app): State<App>,
+    TextPath(id): TextPath<String>,
+) -> Result<StatusCode, Problem> {
+    let (webhook, _seq) = find((&app, principal), &id, None).await?;
+    app.webhooks().cancel_replay(webhook.id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

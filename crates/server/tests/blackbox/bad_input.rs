@@ -302,6 +302,7 @@ struct Target {
     document: String,
     query: String,
     job: String,
+    schedule: String,
     webhook: String,
 }
 
@@ -318,6 +319,7 @@ impl Target {
         let path = path.replace("{library_id}", &self.libraries[library]);
         let path = path.replace("{document_id}", &self.document);
         let path = path.replace("{query_id}", &self.query).replace("{job_id}", &self.job);
+        let path = path.replace("{schedule_id}", &self.schedule);
         path.replace("{webhook_id}", &self.webhook).replace("{letter_id}", NONE)
     }
 
@@ -416,7 +418,8 @@ fn url_cases(operation: &Operation, target: &Target) -> Vec<Case> {
             let path = operation.path.replace(&format!("{{{name}}}"), value);
             let path = target.fill(&path, "vectors");
             // Any text may be asked for: there is no such job.
-            let is_text = ["slug", "job_id", "webhook_id", "letter_id"].contains(&&**name);
+            let is_text =
+                ["slug", "job_id", "schedule_id", "webhook_id", "letter_id"].contains(&&**name);
             let expected = match value {
                 NONE if name != "slug" && operation.method != Method::PUT => Expected::Status(404),
                 NONE => Expected::Anything,
@@ -486,11 +489,16 @@ async fn fixture(server: &Server) -> Target {
     let job = json!({ "library_id": vectors, "run_at": "2100-01-01T00:00:00Z" });
     let job = server.post("/v1/jobs/index-optimize", &job).await.expect(200);
     let job = job["job_id"].as_str().expect("id").to_owned();
+    let schedule = json!({
+        "name": "kept", "cron": "0 3 1 1 *", "job_type": "index_optimize", "library_id": vectors,
+    });
+    let schedule = server.post("/v1/jobs/schedules", &schedule).await;
+    let schedule = schedule.expect(201)["id"].as_str().expect("id").to_owned();
     let webhook = json!({ "url": "http://127.0.0.1:9/hook", "events": ["job.failed"] });
     let webhook = server.post("/v1/webhooks", &webhook).await;
     let webhook = webhook.expect(201)["id"].as_str().expect("id").to_owned();
     let libraries = BTreeMap::from([("vectors", vectors), ("texts", texts)]);
-    Target { libraries, document, query, job, webhook }
+    Target { libraries, document, query, job, schedule, webhook }
 }
 
 /// A library that no case touches, and what is in it.

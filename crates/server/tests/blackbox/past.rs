@@ -23,12 +23,14 @@ const STATELESS: [(&str, &str); 9] = [
     ("websocket_stats", "figures of the process"),
 ];
 /// Reads of what has no past: `as_of` is refused.
-const NO_PAST: [&str; 8] = [
+const NO_PAST: [&str; 10] = [
     "list_libraries",
     "list_standing_queries",
     "get_standing_query",
     "list_jobs",
     "get_job",
+    "list_schedules",
+    "get_schedule",
     "get_costs",
     "get_embeddings",
     "list_budgets",
@@ -99,6 +101,10 @@ fn body(operation: &str, library: &str, document: &str) -> Value {
         "submit_regenerate_embeddings" => {
             json!({ "library_id": library, "embedding_dimension": 16 })
         }
+        "create_schedule" => json!({
+            "name": "named", "cron": "@daily", "job_type": "index_optimize", "library_id": library,
+        }),
+        "update_schedule" => json!({ "cron": "@weekly" }),
         "set_budget" => json!({ "library_id": library, "amount_usd": 1 }),
         "delete_budget"
         | "delete_standing_query"
@@ -108,6 +114,8 @@ fn body(operation: &str, library: &str, document: &str) -> Value {
         | "activate_embeddings"
         | "rollback_embeddings"
         | "discard_embeddings"
+        | "delete_schedule"
+        | "run_schedule"
         | "rebuild_index"
         | "optimize_index"
         | "purge"
@@ -136,6 +144,11 @@ async fn path_of(server: &Server, operation: &Operation, library: &str, document
         let job = json!({ "library_id": library, "run_at": "2100-01-01T00:00:00Z" });
         let job = server.post("/v1/jobs/index-optimize", &job).await.expect(200);
         return path.replace("{job_id}", job["job_id"].as_str().expect("id"));
+    }
+    if path.contains("{schedule_id}") {
+        let schedule = body("create_schedule", library, document);
+        let schedule = server.post("/v1/jobs/schedules", &schedule).await.expect(201);
+        return path.replace("{schedule_id}", schedule["id"].as_str().expect("id"));
     }
     if operation.id == "delete_budget" {
         let budget = body("set_budget", library, document).to_string();

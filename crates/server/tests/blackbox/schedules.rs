@@ -125,6 +125,8 @@ async fn what_is_no_schedule_is_refused_by_name() {
         ("library_id", json!("x"), "UUID"),
         ("library_id", Value::Null, "required"),
         ("enabled", json!("yes"), "true or false"),
+        ("format", json!("csv"), "is not for index_optimize"),
+        ("index_type", json!("hnsw"), "is not for index_optimize"),
     ] {
         let answer = server.post(SCHEDULES, &with(name, value.clone())).await;
         let said = fault(&answer, &format!("/{name}"));
@@ -148,6 +150,8 @@ async fn what_is_no_schedule_is_refused_by_name() {
         (json!({"cron": "x"}), "/cron"),
         (json!({"time_zone": "x"}), "/time_zone"),
         (json!({"name": ""}), "/name"),
+        (json!({"job_type": "purge"}), "/job_type"),
+        (json!({"format": "csv"}), "/format"),
     ] {
         let refused = server.raw(Method::PATCH, &path, body.to_string()).await;
         assert!(!fault(&refused, at).is_empty());

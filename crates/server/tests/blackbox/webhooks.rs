@@ -279,7 +279,20 @@ async fn what_cannot_be_delivered_is_kept_and_can_be_sent_again() {
         shown["replay"].is_null().then_some(())
     })
     .await;
-    server.post(&path(&made, "/replay"), &json!({"from_seq": 2, "to_seq": 1})).await.expect(422);
+    let replay = path(&made, "/replay");
+    let beyond = json!({"from_seq": last + 1000, "to_seq": last + 2000});
+    for refused in [json!({"from_seq": 2, "to_seq": 1}), beyond] {
+        server.post(&replay, &refused).await.expect(422);
+    }
+    // One that is under way can be given up, and begins for an active webhook only.
+    server.delete(&replay).await.expect(404);
+    receiver.otherwise(Reply::Never);
+    server.post(&replay, &range).await.expect(200);
+    server.delete(&replay).await.expect(204);
+    assert_eq!(server.get(&path(&made, "")).await.expect(200)["replay"], Value::Null);
+    let paused = json!({"status": "paused"}).to_string();
+    server.raw(Method::PATCH, &path(&made, ""), paused).await.expect(200);
+    server.post(&replay, &range).await.expect(409);
 }
 
 #[tokio::test]
@@ -363,6 +376,42 @@ async fn receivers_that_hang_delay_nobody() {
     assert_eq!(documents(&came), (0..50).map(id).collect::<Vec<_>>());
     attempts(&server, &made, 50).await;
     assert_eq!(hanging.received().len(), 10, "each of them is sent one at a time");
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_receivers_that_hang_hold_up_nobody_else() {
+    /// As many are answered at the same time.
+    const CALLS: usize = 16;
+    let mut site = site().await;
+    // As many slots as there are for what is neither.
+    site.set("MAX_CONCURRENT_REQUESTS", "16");
+    let server = site.start().await;
+    let hanging = Receiver::start().await;
+    hanging.otherwise(Reply::Never);
+    let library = server.vector_library(3).await;
+    put(&server, &library, 1, 1).await;
+    let mut calls = Vec::new();
+    for _call in 0..4 * CALLS {
+        let made = hook(&server, &hanging, json!({"timeout_seconds": 120})).await;
+        let (client, path) = (server.client.clone(), path(&made, "/test"));
+        calls.push(tokio::spawn(async move { client.post(&path, &json!({})).await }));
+    }
+    received(&hanging, CALLS).await;
+    let export = format!("/v1/libraries/{library}/documents/stream");
+    assert_eq!(server.get(&export).await.status, 200);
+    until("those for whom there is no room are told so", async || {
+        let told = calls.iter().filter(|call| call.is_finished()).count();
+        (told >= 2 * CALLS).then_some(())
+    })
+    .await;
+    assert_eq!(hanging.received().len(), CALLS);
+    for call in calls {
+        if call.is_finished() {
+            assert_eq!(call.await.expect("answered").status, 503);
+        } else {
+            call.abort();
+        }
+    }
 }
 
 #[tokio::test]
@@ -472,8 +521,8 @@ async fn libraries_do_not_wait_for_each_other_and_each_is_in_order() {
     let receiver = Receiver::start().await;
     let (first, second) = (server.vector_library(3).await, server.vector_library(3).await);
     // The first delivery fails and is tried again after a long time; its library waits for it.
-    receiver.next(&[Reply::With(503, "Retry-After", "4")]);
-    let made = hook(&server, &receiver, json!({"retry_delay_seconds": 1})).await;
+    receiver.next(&[Reply::Status(500)]);
+    let made = hook(&server, &receiver, json!({"retry_delay_seconds": 4})).await;
     put(&server, &first, 1, 1).await;
     received(&receiver, 1).await;
     put(&server, &first, 2, 1).await;

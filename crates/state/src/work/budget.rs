@@ -169,21 +169,35 @@ impl Budget {
         }
     }
 
+    /// Begins a period of which so much is spent: nothing of it was told.
+    pub(super) fn begin(&mut self, since: Day, spent: Money) {
+        (self.since, self.spent) = (since, spent);
+        self.told.clear();
+        self.exceeded = false;
+    }
+
     /// Counts what was spent on a day; of a period that is over, nothing.
     pub(super) fn count(&mut self, day: Day, cost: Money) {
         let start = self.terms.period.start(day);
         if start > self.since {
-            (self.since, self.spent) = (start, Money::ZERO);
-            self.told.clear();
-            self.exceeded = false;
+            self.begin(start, Money::ZERO);
         }
         if start == self.since {
             self.spent = self.spent.plus(cost);
         }
     }
 
-    /// What was spent in the period of this moment, and its first day.
-    pub fn spent_at(&self, at: Timestamp) -> (Day, Money) {
+    /// The first day of the period of this moment where a later one is counted: the clock was ahead
+    /// once, and what is spent now would count nowhere until then.
+    pub(super) fn ahead(&self, at: Timestamp) -> Option<Day> {
+        let start = self.terms.period.start(Day::of(at));
+        (start < self.since).then_some(start)
+    }
+
+    /// What was spent in the period of this moment, and its first day; unless it is [ahead].
+    ///
+    /// [ahead]: Self::ahead
+    pub(super) fn spent_at(&self, at: Timestamp) -> (Day, Money) {
         let start = self.terms.period.start(Day::of(at));
         (start.max(self.since), if start > self.since { Money::ZERO } else { self.spent })
     }

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
+use super::budget::{BudgetPeriod, BudgetScope};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{LibraryId, TenantId, Timestamp};
 use crate::limits::{COST_ROWS_MAX, USAGE_ROWS_PER_RECORD_MAX};
@@ -102,14 +104,14 @@ impl Day {
     #[must_use]
     pub const fn month(self) -> Self {
         let (_year, _month, day) = self.date();
-        Self(self.0 - (day - 1))
+        Self(self.0.saturating_sub(day - 1))
     }
 
     /// The first day of the month after its own.
     #[must_use]
     pub const fn next_month(self) -> Self {
         // From the first of a month, 31 days lead into the next one.
-        Self(self.month().0 + 31).month()
+        Self(self.month().0.saturating_add(31)).month()
     }
 
     /// Year, month from 1 and day from 1 of the Gregorian calendar. Years are counted from March,
@@ -281,14 +283,21 @@ impl Costs {
         self.0.iter()
     }
 
-    /// What a tenant, or one of its libraries, spent since a day.
-    pub(super) fn spent(&self, tenant: TenantId, library: Option<LibraryId>, since: Day) -> Money {
+    /// The newest day that something was used on.
+    pub fn newest(&self) -> Option<Day> {
+        self.0.keys().next_back().map(|key| key.day).filter(|day| *day != Day::OLDER)
+    }
+
+    /// What was spent in the period that begins with a day, by whom a budget is of.
+    pub(super) fn spent(&self, scope: BudgetScope, period: BudgetPeriod, since: Day) -> Money {
+        let BudgetScope { tenant, library } = scope;
+        // Not what a clock that was ahead has counted on days to come.
         let counts = |key: &UsageKey| {
             key.tenant == tenant
-                && key.day >= since
+                && period.start(key.day) == since
                 && library.is_none_or(|library| key.library == Some(library))
         };
-        let counted = self.0.iter().filter(|(key, _used)| counts(key));
+        let counted = self.0.range(least(since)..).filter(|(key, _used)| counts(key));
         counted.fold(Money::ZERO, |sum, (_key, used)| sum.plus(used.cost))
     }
 
@@ -335,26 +344,30 @@ fn oldest(rows: &BTreeMap<UsageKey, Used>) -> Option<Day> {
 }
 
 /// Has there be at most `max` rows: gives up what tells the libraries of the oldest days apart, of
-/// no more days than it must, then the oldest days.
+/// no more days than it must, then those of the newest day, and only then the oldest days: what one
+/// day has too much of is no reason to forget the others.
 fn shrink(rows: &mut BTreeMap<UsageKey, Used>, max: usize) {
-    let newest = rows.keys().next_back().map(|key| key.day);
+    if rows.len() <= max {
+        return;
+    }
+    let mut days: Vec<_> = rows.keys().map(|key| key.day).collect();
+    days.dedup();
+    days.retain(|day| *day != Day::OLDER);
     for how in [Fold::Libraries, Fold::Everything] {
-        let mut from = Day::OLDER.next();
-        while rows.len() > max {
-            let after = |key: &&UsageKey| key.day >= from;
-            let Some(day) = rows.keys().find(after).map(|key| key.day) else { break };
-            if how == Fold::Libraries && Some(day) == newest {
-                break;
+        for day in &days {
+            if rows.len() <= max {
+                return;
             }
-            fold(rows, day, how);
-            from = day.next();
+            fold(rows, *day, how);
         }
     }
 }
 
 fn fold(rows: &mut BTreeMap<UsageKey, Used>, day: Day, how: Fold) {
-    let of_day = |key: &UsageKey| key.day == day;
-    let folded: Vec<_> = rows.extract_if(.., |key, _used| of_day(key)).collect();
+    let after =
+        day.0.checked_add(1).map_or(Bound::Unbounded, |day| Bound::Excluded(least(Day(day))));
+    let of_day = (Bound::Included(least(day)), after);
+    let folded: Vec<_> = rows.extract_if(of_day, |_key, _used| true).collect();
     for (key, used) in folded {
         let key = match how {
             Fold::Libraries => UsageKey { library: None, ..key },
@@ -368,6 +381,12 @@ fn fold(rows: &mut BTreeMap<UsageKey, Used>, day: Day, how: Fold) {
         };
         rows.entry(key).or_default().add(&used);
     }
+}
+
+/// What is before all rows of a day.
+fn least(day: Day) -> UsageKey {
+    let (provider, model) = ("".into(), "".into());
+    UsageKey { day, tenant: TenantId::new(0), library: None, provider, model }
 }
 
 #[cfg(test)]
@@ -419,6 +438,8 @@ mod tests {
         for extreme in [i64::MIN, i64::MAX] {
             assert!(!Day(extreme).to_string().is_empty());
             assert_ne!(Day(extreme).start().micros(), 0);
+            assert!(Day(extreme).month() <= Day(extreme));
+            assert!(Day(extreme).next_month() >= Day(extreme).month());
         }
         assert_eq!(Day::of(Timestamp::from_micros(-1)), Day(-1));
         assert_eq!(Day::of(Day(20_779).start()), Day(20_779));
@@ -450,9 +471,31 @@ mod tests {
         shrink(&mut rows, 6);
         assert_eq!(sum(&rows), 400);
         assert!(rows.len() <= 6, "{}", rows.len());
-        assert_eq!(oldest(&rows), Some(Day(8)), "days go only as far as they must");
+        assert_eq!(oldest(&rows), Some(Day(5)), "days go only as far as they must");
         shrink(&mut rows, 1);
         assert_eq!((rows.len(), oldest(&rows), sum(&rows)), (1, None, 400));
+    }
+
+    #[test]
+    fn a_day_of_too_many_libraries_leaves_the_days_before_it_alone() {
+        let mut rows = BTreeMap::new();
+        let all = (0..10).map(|day| row(day, 0, "a", 10));
+        for UsageRow { key, used } in all.chain((1..100).map(|library| row(9, library, "a", 1))) {
+            rows.insert(key, used);
+        }
+        shrink(&mut rows, 20);
+        let days = |rows: &BTreeMap<_, _>| -> Vec<_> {
+            rows.keys().map(|key: &UsageKey| key.day.0).collect()
+        };
+        assert_eq!((days(&rows), sum(&rows)), ((0..10).collect(), 199), "only libraries went");
+        // The last day there can be has none after it.
+        for UsageRow { key, used } in [row(i64::MAX, 1, "a", 1), row(i64::MAX, 2, "a", 1)] {
+            rows.insert(key, used);
+        }
+        shrink(&mut rows, 11);
+        assert_eq!((rows.len(), rows.keys().any(|key| key.day == Day::OLDER)), (11, false));
+        shrink(&mut rows, 2);
+        assert_eq!((days(&rows), sum(&rows)), (vec![i64::MIN, i64::MAX], 201));
     }
 
     #[test]
@@ -463,8 +506,14 @@ mod tests {
         costs.add(&[row(3, 1, "b", 1)], Day(3));
         let left: Vec<_> = costs.rows().map(|(key, used)| (key.day, used.cost.0)).collect();
         assert_eq!(left, [(Day::OLDER, 11), (Day(3), 8)]);
-        assert_eq!(costs.spent(TenantId::DEFAULT, None, Day::OLDER), Money(19));
+        assert_eq!(costs.newest(), Some(Day(3)));
+        let spent = |library, period, since| {
+            costs.spent(BudgetScope { tenant: TenantId::DEFAULT, library }, period, since)
+        };
+        assert_eq!(spent(None, BudgetPeriod::Total, Day::OLDER), Money(19));
         let library = Some(LibraryId::from_bytes([1; 16]));
-        assert_eq!(costs.spent(TenantId::DEFAULT, library, Day::OLDER), Money(8));
+        assert_eq!(spent(library, BudgetPeriod::Total, Day::OLDER), Money(8));
+        assert_eq!(spent(None, BudgetPeriod::Month, Day(0)), Money(8));
+        assert_eq!(spent(None, BudgetPeriod::Day, Day(2)), Money::ZERO);
     }
 }

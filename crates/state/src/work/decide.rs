@@ -28,8 +28,10 @@ pub enum WorkCommand {
         /// Those that ended since then are remembered.
         ended_since: Timestamp,
     },
-    /// A webhook is so, whether it is new or not.
-    PutWebhook(Webhook),
+    /// A webhook is wanted that there is not yet.
+    AddWebhook(Webhook),
+    /// A webhook that there is is so. One that was deleted meanwhile stays deleted.
+    ChangeWebhook(Webhook),
     /// A webhook is not wanted any more.
     DeleteWebhook(TenantId, WebhookId),
     /// There shall be a schedule.
@@ -78,6 +80,9 @@ pub enum WorkRejection {
     /// There is no such webhook of this tenant.
     #[error("Webhook {0} not found")]
     WebhookNotFound(WebhookId),
+    /// There is one with this id.
+    #[error("Webhook {0} exists already")]
+    WebhookExists(WebhookId),
     /// There are as many webhooks as there may be.
     #[error("there are {WEBHOOKS_MAX} webhooks, which is the limit")]
     WebhooksFull,
@@ -110,32 +115,28 @@ impl Work {
         match command {
             WorkCommand::Submit(spec) => self.decide_submit(spec),
             WorkCommand::SubmitScheduled(spec, id, changed) => {
-                let scheduled = self.schedules.get(id);
-                let wanted = scheduled.is_some_and(|scheduled| {
-                    scheduled.changed == changed
-                        && scheduled.job.is_none()
-                        && scheduled.schedule.enabled
-                });
-                if !wanted {
-                    return Err(WorkRejection::ScheduleChanged(id));
-                }
-                self.decide_submit(JobSpec { schedule: Some(id), ..spec })
+                self.decide_submit_scheduled(spec, id, changed)
             }
             WorkCommand::Change(id, change) => self.decide_change(id, change, at),
             WorkCommand::Cancel(tenant, id) => self.decide_cancel(tenant, id, at),
             WorkCommand::Forget { keep, keep_bytes, ended_since } => {
                 self.decide_forget(keep, keep_bytes, ended_since, at)
             }
-            WorkCommand::PutWebhook(webhook) => match self.webhooks.get(&webhook.id) {
-                Some(before) if before.tenant != webhook.tenant => {
-                    Err(WorkRejection::WebhookNotFound(webhook.id))
+            WorkCommand::AddWebhook(webhook) => {
+                if self.webhooks.contains_key(&webhook.id) {
+                    return Err(WorkRejection::WebhookExists(webhook.id));
                 }
-                None if self.webhooks.len() >= WEBHOOKS_MAX => Err(WorkRejection::WebhooksFull),
-                Some(_) | None => Ok(WorkEntry::WebhookPut(webhook)),
-            },
+                if self.webhooks.len() >= WEBHOOKS_MAX {
+                    return Err(WorkRejection::WebhooksFull);
+                }
+                Ok(WorkEntry::WebhookPut(webhook))
+            }
+            WorkCommand::ChangeWebhook(webhook) => {
+                self.webhook_of(webhook.tenant, webhook.id)?;
+                Ok(WorkEntry::WebhookPut(webhook))
+            }
             WorkCommand::DeleteWebhook(tenant, id) => {
-                let webhook = self.webhooks.get(&id).filter(|webhook| webhook.tenant == tenant);
-                webhook.ok_or(WorkRejection::WebhookNotFound(id))?;
+                self.webhook_of(tenant, id)?;
                 Ok(WorkEntry::WebhookDeleted { at, id, tenant })
             }
             WorkCommand::RecordUsage(_, rows) if rows.is_empty() => Err(WorkRejection::Nothing),
@@ -180,6 +181,22 @@ impl Work {
         Ok(WorkEntry::JobSubmitted(spec))
     }
 
+    fn decide_submit_scheduled(
+        &self,
+        spec: JobSpec,
+        id: ScheduleId,
+        changed: Seq,
+    ) -> Result<WorkEntry, WorkRejection> {
+        let scheduled = self.schedules.get(id);
+        let wanted = scheduled.is_some_and(|scheduled| {
+            scheduled.changed == changed && scheduled.job.is_none() && scheduled.schedule.enabled
+        });
+        if !wanted {
+            return Err(WorkRejection::ScheduleChanged(id));
+        }
+        self.decide_submit(JobSpec { schedule: Some(id), ..spec })
+    }
+
     fn decide_cancel(
         &self,
         tenant: TenantId,
@@ -203,6 +220,11 @@ impl Work {
         Ok(WorkEntry::JobChanged { at, head, change })
     }
 
+    fn webhook_of(&self, tenant: TenantId, id: WebhookId) -> Result<(), WorkRejection> {
+        let found = self.webhooks.get(&id).filter(|webhook| webhook.tenant == tenant);
+        found.map(drop).ok_or(WorkRejection::WebhookNotFound(id))
+    }
+
     fn decide_change(
         &self,
         id: JobId,
@@ -216,7 +238,8 @@ impl Work {
             JobState::Finished { .. } => (false, false),
         };
         let (may, wish) = match &change {
-            JobChange::Started => (pending, "started"),
+            // Its schedule wants something else by now.
+            JobChange::Started => (pending && !self.schedules.is_stale(id), "started"),
             JobChange::CancelRequested => (running, "cancelled"),
             JobChange::Progressed(_) => (running, "worked on"),
             // Who does not want it any more does not want it to be tried again.

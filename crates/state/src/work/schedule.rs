@@ -104,6 +104,10 @@ impl Schedules {
         self.idle.iter().filter_map(|id| self.all.get(id))
     }
 
+    pub(super) fn is_stale(&self, job: JobId) -> bool {
+        self.stale.contains(&job)
+    }
+
     pub(super) fn stale(&self) -> impl Iterator<Item = JobId> {
         self.stale.iter().copied()
     }
@@ -172,7 +176,10 @@ impl Schedules {
             self.idle.remove(&id);
         }
         let Some(job) = job else { return };
-        if is_untouched(job) && (!enabled || job.submitted < scheduled.changed) {
+        let changed = job.submitted < scheduled.changed;
+        // What is due by then is done as it was wanted: a change loses no time that has come.
+        let due = job.spec.run_at.is_some_and(|time| time <= scheduled.schedule.updated_at);
+        if is_untouched(job) && (!enabled || changed && !due) {
             self.stale.insert(job.spec.head.id);
         } else {
             self.stale.remove(&job.spec.head.id);

@@ -111,11 +111,12 @@ fn command() -> impl Strategy<Value = WorkCommand> {
         1 => (0_usize..3, 0_u64..20, 0_i64..50).prop_map(|(keep, keep_bytes, since)| {
             WorkCommand::Forget { keep, keep_bytes, ended_since: at(since) }
         }),
-        1 => (0_u8..4).prop_map(|n| WorkCommand::PutWebhook(webhook(n))),
         4 => usage_rows().prop_map(|(since, rows)| WorkCommand::RecordUsage(Day::new(since), rows)),
         2 => terms().prop_map(WorkCommand::SetBudget),
         1 => scope().prop_map(WorkCommand::DeleteBudget),
         3 => Just(WorkCommand::TellBudget),
+        1 => (0_u8..4).prop_map(|n| WorkCommand::AddWebhook(webhook(n))),
+        1 => (0_u8..4).prop_map(|n| WorkCommand::ChangeWebhook(webhook(n))),
         1 => (0_u64..2, 0_u8..4).prop_map(|(tenant, n)| {
             WorkCommand::DeleteWebhook(TenantId::new(tenant), WebhookId::from_bytes([n; 16]))
         }),
@@ -220,7 +221,8 @@ fn check_schedules(work: &Work, unfinished: &[&Arc<Job>]) {
         let wanted = work.schedule(id).is_some_and(|scheduled| {
             scheduled.job == Some(job.spec.head.id)
                 && scheduled.schedule.enabled
-                && job.submitted > scheduled.changed
+                && (job.submitted > scheduled.changed
+                    || job.spec.run_at.is_some_and(|time| time <= scheduled.schedule.updated_at))
         });
         waits(job) && !wanted
     };
@@ -378,4 +380,27 @@ fn the_log_is_kept_for_jobs_that_were_begun_and_write() {
     let end = end(JobOutcome::Completed, "{}");
     work.apply(Seq::new(13), &change(import, JobChange::Finished(end)));
     assert_eq!(work.needed_after(), None);
+}
+
+#[test]
+fn a_webhook_is_made_once_and_changed_while_there_is_one() {
+    let mut work = Work::default();
+    let of = webhook(1);
+    let id = of.id;
+    let step = |work: &mut Work, command| {
+        let entry = work.decide(command, at(0))?;
+        work.apply(Seq::new(work.applied().get() + 1), &entry);
+        Ok(())
+    };
+    let gone = Err(WorkRejection::WebhookNotFound(id));
+    assert_eq!(step(&mut work, WorkCommand::ChangeWebhook(of.clone())), gone);
+    step(&mut work, WorkCommand::AddWebhook(of.clone())).unwrap();
+    let again = step(&mut work, WorkCommand::AddWebhook(of.clone()));
+    assert_eq!(again, Err(WorkRejection::WebhookExists(id)));
+    step(&mut work, WorkCommand::ChangeWebhook(of.clone())).unwrap();
+    let of_another = Webhook { tenant: TenantId::new(7), ..of.clone() };
+    assert_eq!(step(&mut work, WorkCommand::ChangeWebhook(of_another)), gone);
+    step(&mut work, WorkCommand::DeleteWebhook(of.tenant, id)).unwrap();
+    assert_eq!(step(&mut work, WorkCommand::ChangeWebhook(of)), gone);
+    assert_eq!(work.webhooks().count(), 0);
 }
