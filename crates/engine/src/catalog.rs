@@ -127,7 +127,7 @@ impl Inner {
     /// are. Only the catalog's writer does this.
     fn add_library(&self, id: LibraryId, seq: Seq, passive: bool) {
         let handle = Arc::new(Handle::closed(id, Counts::nothing(), seq, &self.gauges));
-        handle.passive.store(passive, Ordering::SeqCst);
+        handle.turns.set_passive(passive);
         let mut handles = self.handles.load_full();
         Arc::make_mut(&mut handles).insert(id, handle);
         self.handles.store(handles);

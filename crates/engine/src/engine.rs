@@ -209,7 +209,7 @@ impl Engine {
         // What holds standing queries, or waits beside what is read, is no library of anybody's.
         let libraries = || {
             let handles = handles.values().filter(|handle| !handle.id.is_companion());
-            handles.filter(|handle| !handle.passive.load(Ordering::SeqCst))
+            handles.filter(|handle| !handle.turns.is_passive())
         };
         let counts = || libraries().map(|handle| handle.counts());
         let open = libraries().filter(|handle| handle.residence().is_ok()).count();

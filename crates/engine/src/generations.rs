@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrwdb_state::{
@@ -558,8 +557,7 @@ impl Inner {
     pub(crate) fn take_turns(&self, library: LibraryId) {
         let catalog = self.catalog.load();
         for handle in self.generations_of(library) {
-            handle.passive.store(catalog.is_passive(handle.id), Ordering::SeqCst);
-            handle.sealed.store(false, Ordering::SeqCst);
+            handle.turns.set_passive(catalog.is_passive(handle.id));
             handle.progress.notify_waiters();
         }
     }
@@ -580,7 +578,7 @@ impl Inner {
                     (handle.progress.notified(), self.catalog_progress.notified());
                 if handle.check().is_err()
                     || self.is_moved(library, handle)
-                    || !handle.refuses(Author::Caller)
+                    || !handle.turns.refuse(Author::Caller)
                 {
                     return;
                 }
@@ -664,7 +662,7 @@ impl Inner {
         let mut handles = vec![self.handle(pair.from)?];
         handles.extend(self.handle(pair.from.companion()).ok());
         for handle in &handles {
-            handle.sealed.store(true, Ordering::SeqCst);
+            handle.turns.seal();
         }
         Ok(Sealed(handles))
     }
@@ -690,7 +688,7 @@ struct Sealed(Vec<Arc<Handle>>);
 impl Drop for Sealed {
     fn drop(&mut self) {
         for handle in &self.0 {
-            handle.sealed.store(false, Ordering::SeqCst);
+            handle.turns.unseal();
             handle.progress.notify_waiters();
         }
     }

@@ -16,6 +16,7 @@ use crate::calibrating::Measured;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::files::Files;
 use crate::memory::{Gauges, Share};
+use crate::turns::Turns;
 use crate::unapplied::Unapplied;
 
 /// Requests that may wait for one library's writer.
@@ -65,12 +66,8 @@ pub(crate) struct Handle {
     pub(crate) measured: Measured,
     /// Set once the library is deleted.
     pub(crate) deleted: AtomicBool,
-    /// Whether it is a generation that is not active: it is written to only by who carries
-    /// documents to it from the active one.
-    pub(crate) passive: AtomicBool,
-    /// Set while another generation of the library is about to become the active one: nobody else's
-    /// writes are taken then either.
-    pub(crate) sealed: AtomicBool,
+    /// Who may write to it.
+    pub(crate) turns: Turns,
     /// Set once it takes no more requests: deleted, or the engine closes.
     shut: AtomicBool,
     /// The tick of upkeep at which it was last asked for something.
@@ -253,8 +250,7 @@ impl Handle {
             halted: AtomicBool::new(false),
             measured: Measured::default(),
             deleted: AtomicBool::new(false),
-            passive: AtomicBool::new(false),
-            sealed: AtomicBool::new(false),
+            turns: Turns::new(),
             shut: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
             memory: gauges.memory.share(),
@@ -376,15 +372,6 @@ impl Handle {
     /// What a writer answered; it is gone without an answer only with its library.
     pub(crate) async fn answer(&self, answer: Answer) -> Result<WriteDone, EngineError> {
         answer.await.unwrap_or_else(|_writer_gone| Err(self.gone()))
-    }
-
-    /// Whether it does not take what this author writes.
-    pub(crate) fn refuses(&self, by: Author) -> bool {
-        let passive = self.passive.load(Ordering::SeqCst);
-        match by {
-            Author::Caller => passive || self.sealed.load(Ordering::SeqCst),
-            Author::Carrier => !passive,
-        }
     }
 
     /// The last record applied, once nothing is in flight that was asked for before.

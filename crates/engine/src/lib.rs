@@ -60,6 +60,7 @@ mod snapshot;
 mod standing;
 mod store;
 mod system;
+mod turns;
 mod unapplied;
 mod work;
 mod writer;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -151,7 +151,7 @@ impl Inner {
         for (id, found) in libraries {
             // The snapshot's word: what it covers is in manifests.
             let handle = Arc::new(Handle::closed(id, found.counts, covered, &self.gauges));
-            handle.passive.store(self.catalog.load().is_passive(id), Ordering::SeqCst);
+            handle.turns.set_passive(self.catalog.load().is_passive(id));
             if let Some(view) = found.replayed {
                 self.start_writer(&handle, self.with_indexes(id, view));
                 self.want_indexes(&handle);

@@ -313,7 +313,7 @@ impl Inner {
             if let Some(handle) = self.companion(spec) {
                 // Looked at once the companion is there: a switch that began before is met here, and
                 // one that begins later finds the companion.
-                if self.handle(spec.id)?.refuses(Author::Caller) {
+                if self.handle(spec.id)?.turns.refuse(Author::Caller) {
                     return Err(switching());
                 }
                 return Ok(handle);

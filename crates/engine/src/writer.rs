@@ -226,7 +226,7 @@ impl Writer {
             drop(reply.to.send(Err(EngineError::LibraryNotFound(self.handle.id))));
             return;
         }
-        if self.handle.refuses(by) {
+        if self.handle.turns.refuse(by) {
             drop(reply.to.send(Err(switching())));
             return;
         }
