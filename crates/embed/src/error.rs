@@ -105,6 +105,27 @@ pub enum EmbedError {
     Closed,
 }
 
+impl EmbedError {
+    /// Whether a text is at fault, so that others may fare better without it.
+    pub fn is_of_a_text(&self) -> bool {
+        match self {
+            Self::BlankText { .. } | Self::TextTooLong { .. } | Self::NotFinite { .. } => true,
+            // Too large, and what providers say of texts that they will not look at.
+            Self::Provider { status, detail: _ } => matches!(status, Some(413 | 422 | 498)),
+            Self::UnknownModel { .. }
+            | Self::DimensionUnsupported { .. }
+            | Self::DimensionUnknown { .. }
+            | Self::NotConfigured { .. }
+            | Self::Busy { .. }
+            | Self::RateLimited { .. }
+            | Self::Deadline { .. }
+            | Self::WrongDimension { .. }
+            | Self::NotAllowed
+            | Self::Closed => false,
+        }
+    }
+}
+
 /// Why an embedder could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

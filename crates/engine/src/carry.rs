@@ -231,6 +231,9 @@ impl Inner {
     ) -> Result<(), EngineError> {
         let mut chunks: Vec<_> = documents.flat_map(|document| &mut document.chunks).collect();
         let texts: Vec<String> = chunks.iter().map(|chunk| chunk.text.clone()).collect();
+        if texts.is_empty() {
+            return Ok(());
+        }
         let vectors = self.embed_texts(spec, "", (InputType::Document, texts)).await?;
         let vectors = vectors.chunks_exact(spec.dimension as usize);
         for (chunk, vector) in chunks.iter_mut().zip(vectors) {

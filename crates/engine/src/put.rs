@@ -56,14 +56,12 @@ impl Inner {
         let mut drafts: Vec<Result<Draft, EngineError>> =
             documents.into_iter().map(|document| Draft::new(self, document, at)).collect();
         self.embed(&spec, &mut drafts).await?;
-        let dimension = spec.dimension;
-        let bytes: usize = drafts.iter().flatten().map(Draft::bytes).sum();
-        let make = move || drafts.into_iter().map(|draft| draft?.record(dimension)).collect();
-        let mut records: Vec<Made> =
-            if bytes <= RECORDS_AT_ONCE_BYTES { make() } else { self.pool.run(make).await? };
+        let mut records = self.recorded(drafts, spec.dimension).await?;
         turn.await;
         let (mut seq, mut fates) = self.log_records(&handle, unit, &records).await?;
-        // Those that came while another embedding model took over are made anew for that one.
+        // Those that came while another embedding model took over are made anew for that one; where
+        // it did not, they are written as they are.
+        let mut made_for = vec![handle.id; records.len()];
         let mut refused_by = handle.clone();
         while fates.iter().any(|fate| self.has_moved(library, &refused_by, fate))
             && self.after_switch(library, &refused_by).await
@@ -72,14 +70,19 @@ impl Inner {
             let moved = fates.iter().map(|fate| self.has_moved(library, &refused_by, fate));
             let moved: Vec<usize> =
                 moved.enumerate().filter_map(|(at, moved)| moved.then_some(at)).collect();
-            let anew = self.made_anew(&spec, moved.iter().map(|at| &records[*at])).await;
-            let (later, anew_fates) = match self.log_records(&handle, unit, &anew).await {
-                Ok(logged) => logged,
-                Err(error) => (seq, vec![Err(error); moved.len()]),
-            };
+            let stale: Vec<usize> =
+                moved.iter().copied().filter(|at| made_for[*at] != handle.id).collect();
+            let anew = self.made_anew(&spec, stale.iter().map(|at| &records[*at])).await;
+            for (at, record) in stale.into_iter().zip(anew) {
+                (records[at], made_for[at]) = (record, handle.id);
+            }
+            let again: Vec<Made> = moved.iter().map(|at| records[*at].clone()).collect();
+            let logged = self.log_records(&handle, unit, &again).await;
+            let (later, again) =
+                logged.unwrap_or_else(|error| (seq, vec![Err(error); moved.len()]));
             seq = seq.max(later);
-            for ((at, record), fate) in moved.into_iter().zip(anew).zip(anew_fates) {
-                (records[at], fates[at]) = (record, fate);
+            for (at, fate) in moved.into_iter().zip(again) {
+                fates[at] = fate;
             }
             refused_by = handle;
         }
@@ -101,34 +104,48 @@ impl Inner {
         }
     }
 
-    /// Records with the vectors of this model, whoever made those that they have.
+    /// Records with the vectors of this model, whoever made those that they have. They are embedded
+    /// in one call: what fails there fails for all of them, unless it is a text's fault.
     async fn made_anew<'a>(
         self: &Arc<Self>,
         spec: &LibrarySpec,
         records: impl Iterator<Item = &'a Made>,
     ) -> Vec<Made> {
-        let mut anew = Vec::new();
-        for record in records {
-            let made = match record {
+        let undecodable = |error| EngineError::Storage { detail: format!("a record: {error}") };
+        let mut drafts: Vec<Result<Draft, EngineError>> = records
+            .map(|made| match made {
+                Ok((record, _title)) => record.document().map(Draft).map_err(undecodable),
                 Err(error) => Err(error.clone()),
-                Ok((record, title)) => {
-                    self.with_model(spec, record).await.map(|it| (it, title.clone()))
-                }
-            };
-            anew.push(made);
+            })
+            .collect();
+        let all = drafts.iter_mut().flatten().map(|draft| &mut draft.0);
+        let mut failed = self.embed_anew(spec, all).await.err();
+        for draft in &mut drafts {
+            let (Some(error), Ok(Draft(document))) = (&failed, &mut *draft) else { continue };
+            if !matches!(error, EngineError::Embedding(error) if error.is_of_a_text()) {
+                *draft = Err(error.clone());
+                continue;
+            }
+            // The others fare better without it.
+            if let Err(error) = self.embed_anew(spec, std::iter::once(document)).await {
+                *draft = Err(error.clone());
+                failed = Some(error);
+            }
         }
-        anew
+        let count = drafts.len();
+        let recorded = self.recorded(drafts, spec.dimension).await;
+        recorded.unwrap_or_else(|error| vec![Err(error); count])
     }
 
-    async fn with_model(
-        self: &Arc<Self>,
-        spec: &LibrarySpec,
-        record: &DocumentRecord,
-    ) -> Result<DocumentRecord, EngineError> {
-        let undecodable = |error| EngineError::Storage { detail: format!("a record: {error}") };
-        let mut document = record.document().map_err(undecodable)?;
-        self.embed_anew(spec, std::iter::once(&mut document)).await?;
-        Ok(Draft(document).record(spec.dimension)?.0)
+    /// What is logged of documents that have all their vectors.
+    async fn recorded(
+        &self,
+        drafts: Vec<Result<Draft, EngineError>>,
+        dimension: u32,
+    ) -> Result<Vec<Made>, EngineError> {
+        let bytes: usize = drafts.iter().flatten().map(Draft::bytes).sum();
+        let make = move || drafts.into_iter().map(|draft| draft?.record(dimension)).collect();
+        if bytes <= RECORDS_AT_ONCE_BYTES { Ok(make()) } else { self.pool.run(make).await }
     }
 
     /// Fills in the vectors that the caller did not supply, in one call to the embedder.

@@ -50,7 +50,8 @@ impl Turns {
 
     fn replace(&self, expected: u8, new: u8) {
         // Something else stays as it is.
-        drop(self.0.compare_exchange(expected, new, Ordering::SeqCst, Ordering::SeqCst));
+        let swapped = self.0.compare_exchange(expected, new, Ordering::SeqCst, Ordering::SeqCst);
+        swapped.unwrap_or_default();
     }
 }
 

@@ -1,11 +1,19 @@
 //! A library whose embedding model is changed while it is written to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use arrwdb_engine::embed::deterministic::DeterministicProvider;
+use arrwdb_engine::embed::http::{HttpOptions, http_client};
+use arrwdb_engine::embed::{
+    BoxFuture, CallError, EmbedConfig, EmbedParts, Embedder, InputType, LocalSource, ModelSpec,
+    Provider, ProviderAnswer, ProviderLimits, TokioTimer,
+};
 use arrwdb_engine::log::memory::MemoryDisk;
-use arrwdb_engine::state::LibraryId;
-use arrwdb_engine::{Engine, EngineError, NewGeneration, Subject};
+use arrwdb_engine::state::{LibraryId, Seq};
+use arrwdb_engine::{Content, Engine, EngineError, EngineParts, NewGeneration, PutChunk, Subject};
+use tokio::sync::Notify;
 
 use crate::subject::*;
 
@@ -87,5 +95,106 @@ async fn n5_what_is_acknowledged_is_in_the_active_generation_after_every_switch(
         assert_eq!(snapshot.spec().dimension, DIMENSION);
     }
     crashed.close().await.unwrap();
+    engine.close().await.unwrap();
+}
+
+/// Never answers for this text.
+const HELD: &str = "held";
+
+/// Says that it was asked for the text that it does not answer for.
+struct Holding(Arc<Notify>);
+
+impl Provider for Holding {
+    fn limits(&self) -> ProviderLimits {
+        DeterministicProvider.limits()
+    }
+
+    fn variant(&self) -> String {
+        DeterministicProvider.variant()
+    }
+
+    fn embed<'a>(
+        &'a self,
+        model: &'a ModelSpec,
+        input: InputType,
+        texts: &'a [String],
+    ) -> BoxFuture<'a, Result<ProviderAnswer, CallError>> {
+        if texts.iter().any(|text| text == HELD) {
+            self.0.notify_one();
+            return Box::pin(std::future::pending());
+        }
+        DeterministicProvider.embed(model, input, texts)
+    }
+}
+
+async fn open_holding(disk: &MemoryDisk, asked: Arc<Notify>) -> Engine {
+    let local = EmbedParts {
+        local: LocalSource::Custom(Arc::new(Holding(asked))),
+        http: http_client(&HttpOptions::default()).unwrap(),
+        timer: Arc::new(TokioTimer::new()),
+        random: Arc::new(|| 7),
+    };
+    let embedder = Embedder::open(EmbedConfig::default(), local).await.unwrap();
+    Engine::open(config(), EngineParts { embedder, ..parts(disk).await }).await.unwrap()
+}
+
+/// Returns once nothing was written for a while.
+async fn until_quiet(written: &AtomicU64) {
+    let mut before = None;
+    loop {
+        let now = written.load(Ordering::SeqCst);
+        if before == Some(now) {
+            return;
+        }
+        before = Some(now);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_that_fails_leaves_callers_the_vectors_that_they_sent() {
+    let asked = Arc::new(Notify::new());
+    let engine = open_holding(&MemoryDisk::new(), asked.clone()).await;
+    let library = library(&engine).await;
+    let held = PutChunk {
+        text: HELD.into(),
+        embedding: Some(vector(40, 0, 0)),
+        ..PutChunk::default()
+    };
+    let mut first = of_text(HELD);
+    (first.id, first.content) = (Some(id(40)), Content::Chunks(vec![held]));
+    engine.put_documents(TENANT, library, vec![first]).await.unwrap();
+    let new = NewGeneration { embedding_dimension: Some(16), ..NewGeneration::default() };
+    let pair = engine.begin_generation(TENANT, library, &new).await.unwrap().value;
+    engine.prepare_generation(TENANT, &pair).await.unwrap();
+    // Whatever comes counts as carried, and somebody carries and does not come to an end: writers are
+    // stopped, and the switch waits.
+    engine.carried(&pair, Seq::new(u64::MAX), false).await.unwrap();
+    let carrier = engine.clone();
+    let carrying = tokio::spawn(async move { carrier.carry(&pair, vec![id(40)]).await });
+    asked.notified().await;
+    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let writing = tokio::spawn({
+        let (engine, stop, count) = (engine.clone(), stop.clone(), count.clone());
+        async move {
+            while !stop.load(Ordering::SeqCst) {
+                put(&engine, library, 3, count.load(Ordering::SeqCst)).await;
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let switcher = engine.clone();
+    let switching = tokio::spawn(async move { switcher.activate_generation(TENANT, library).await });
+    until_quiet(&count).await;
+    stop.store(true, Ordering::SeqCst);
+    assert!(!writing.is_finished(), "it waits for the switch");
+    engine.discard_generation(TENANT, library, None).await.unwrap();
+    carrying.abort();
+    let refused = switching.await.unwrap().unwrap_err();
+    assert!(matches!(refused, EngineError::Generation(_)), "{refused}");
+    writing.await.unwrap();
+    // Compared bit for bit with what was sent.
+    let version = count.load(Ordering::SeqCst) - 1;
+    assert_eq!(versions(&engine, library).await[3], Some(version));
     engine.close().await.unwrap();
 }

@@ -385,7 +385,7 @@ async fn put(
     let write = async {
         let outcome = put_unit(engine, place, &documents, &mut turn).await;
         match outcome {
-            Err(EngineError::Embedding(error)) if is_of_a_text(&error) => {
+            Err(EngineError::Embedding(error)) if error.is_of_a_text() => {
                 put_one_by_one(engine, place, documents, &mut turn).await
             }
             other => other,
@@ -403,39 +403,19 @@ async fn put(
 
 /// What could not be written for no fault of a document's own fails the unit, which is tried again.
 fn whole(written: Written<Receipts>) -> Outcome {
-    let passing = |error: &&EngineError| {
-        !matches!(
-            error,
+    let passing = |error: &&EngineError| match error {
+        // Only where the text is at fault: a provider that fails for a moment loses no document.
+        EngineError::Embedding(error) => !error.is_of_a_text(),
+        other => !matches!(
+            other,
             EngineError::TooManyDocuments(_)
                 | EngineError::Invalid { .. }
                 | EngineError::Blank { .. }
                 | EngineError::Vector { .. }
-                | EngineError::Embedding(_)
-        )
+        ),
     };
     let failed = written.value.iter().filter_map(|it| it.as_ref().err()).find(passing);
     failed.cloned().map_or(Ok(written), Err)
-}
-
-/// Whether a text is at fault, so that others may fare better without it.
-fn is_of_a_text(error: &EmbedError) -> bool {
-    match error {
-        EmbedError::BlankText { .. }
-        | EmbedError::TextTooLong { .. }
-        | EmbedError::NotFinite { .. } => true,
-        // Too large, and what providers say of texts that they will not look at.
-        EmbedError::Provider { status, detail: _ } => matches!(status, Some(413 | 422 | 498)),
-        EmbedError::UnknownModel { .. }
-        | EmbedError::DimensionUnsupported { .. }
-        | EmbedError::DimensionUnknown { .. }
-        | EmbedError::NotConfigured { .. }
-        | EmbedError::Busy { .. }
-        | EmbedError::RateLimited { .. }
-        | EmbedError::Deadline { .. }
-        | EmbedError::WrongDimension { .. }
-        | EmbedError::NotAllowed
-        | EmbedError::Closed => false,
-    }
 }
 
 async fn put_one_by_one(
@@ -451,7 +431,7 @@ async fn put_one_by_one(
                 all.seq = all.seq.max(written.seq);
                 all.value.extend(written.value);
             }
-            Err(EngineError::Embedding(error)) if is_of_a_text(&error) => {
+            Err(EngineError::Embedding(error)) if error.is_of_a_text() => {
                 all.value.push(Err(error.into()));
             }
             Err(error) => return Err(error),
