@@ -17,7 +17,7 @@ use arrwdb_state::{
 use crate::engine::{Engine, Inner};
 use crate::error::EngineError;
 use crate::generations::CarryPair;
-use crate::handle::{Author, Handle};
+use crate::handle::{Author, Handle, Room};
 use crate::maintenance::blocking;
 use crate::search::model_of;
 
@@ -25,6 +25,8 @@ use crate::search::model_of;
 const CARRY_CHUNKS: usize = 256;
 /// Bytes of their texts, about.
 const CARRY_BYTES: usize = 4 << 20;
+/// Documents that are looked at at a time.
+const CARRY_DOCUMENTS: usize = 1000;
 
 /// What was carried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,15 +62,16 @@ pub struct Comparison {
 }
 
 impl Engine {
-    /// Carries documents: those that the active generation has are embedded and written to the
-    /// other, and those that it has not are deleted there.
+    /// Carries documents: those that the active generation has not are deleted from the other, and
+    /// those that it has are embedded and written there. What is carried is removed from `ids`, so
+    /// that after an error, or if this is dropped, the others are left to be carried.
     ///
     /// # Errors
     /// [`EngineError::Generation`] if the library has no such pair of generations any more.
     pub async fn carry(
         &self,
         pair: &CarryPair,
-        ids: Vec<DocumentId>,
+        ids: &mut Vec<DocumentId>,
     ) -> Result<Carried, EngineError> {
         self.0.carry(pair, ids).await
     }
@@ -162,7 +165,7 @@ impl Inner {
     async fn carry(
         self: &Arc<Self>,
         pair: &CarryPair,
-        ids: Vec<DocumentId>,
+        left: &mut Vec<DocumentId>,
     ) -> Result<Carried, EngineError> {
         self.check_disk()?;
         let carry = self.carrying.of(pair.library);
@@ -171,42 +174,74 @@ impl Inner {
         let (from, to) = self.both(pair)?;
         let spec = self.catalog.load().get(pair.to).cloned().ok_or_else(|| gone(pair.library))?;
         let view = self.opened(&from).await?.view();
-        let (mut left, mut carried) = (ids, Carried::default());
+        // Before anything that needs a provider: what is deleted shall not be kept by one that fails.
+        let deleted = self.carry_deletes(&view, &to, left).await;
+        deleted.map_err(|error| of_pair(pair, error))?;
+        let mut carried = Carried::default();
         while !left.is_empty() {
-            let read = view.clone();
-            let (some, rest) = blocking(move || read_some(&read, left)).await?;
-            left = rest;
-            let (documents, chunks) = (some.documents.len() as u64, some.chunks() as u64);
-            let characters = some.characters();
-            let commands = self.embedded_documents(&spec, some).await?;
-            for (command, room) in commands {
-                let done = self.write_as(Author::Carrier, &to, vec![command], room).await;
-                let done = done.into_iter().next().unwrap_or(Err(EngineError::Closed));
-                if let Err(EngineError::LibraryNotFound(_)) = done {
-                    return Err(gone(pair.library));
-                }
-                done?;
+            let (read, some) = (view.clone(), first_of(left));
+            let (documents, looked_at) = blocking(move || read_some(&read, &some)).await?;
+            let (count, chunks) = (documents.len() as u64, chunks_of(&documents));
+            let characters = characters_of(&documents);
+            if let Some((command, room)) = self.embedded_documents(&spec, documents).await? {
+                let done = self.carry_one(&to, command, Some(room)).await;
+                done.map_err(|error| of_pair(pair, error))?;
             }
-            carried.documents += documents;
+            left.drain(..looked_at);
+            carried.documents += count;
             carried.chunks += chunks;
             carried.characters += characters;
         }
         Ok(carried)
     }
 
+    /// Deletes from the other generation what the active one has not, which is removed from `ids`.
+    async fn carry_deletes(
+        self: &Arc<Self>,
+        view: &Arc<View>,
+        to: &Arc<Handle>,
+        ids: &mut Vec<DocumentId>,
+    ) -> Result<(), EngineError> {
+        let mut looked_at = 0;
+        while looked_at < ids.len() {
+            let end = ids.len().min(looked_at + CARRY_DOCUMENTS);
+            let (read, some) = (view.clone(), ids[looked_at..end].to_vec());
+            let (there, gone): (Vec<_>, Vec<_>) = blocking(move || {
+                let (mut there, mut gone) = (Vec::new(), Vec::new());
+                for id in some {
+                    if read.contains(id)? { there.push(id) } else { gone.push(id) }
+                }
+                Ok((there, gone))
+            })
+            .await?;
+            if !gone.is_empty() {
+                self.carry_one(to, Command::Delete(gone, None), None).await?;
+            }
+            let kept = there.len();
+            ids.splice(looked_at..end, there);
+            looked_at += kept;
+        }
+        Ok(())
+    }
+
+    async fn carry_one(
+        self: &Arc<Self>,
+        to: &Arc<Handle>,
+        command: Command,
+        room: Option<Room>,
+    ) -> Result<(), EngineError> {
+        let done = self.write_as(Author::Carrier, to, vec![command], room).await;
+        done.into_iter().next().unwrap_or(Err(EngineError::Closed)).map(drop)
+    }
+
     /// What is to be written of some documents.
     async fn embedded_documents(
         self: &Arc<Self>,
         spec: &LibrarySpec,
-        some: Batch,
-    ) -> Result<Vec<(Command, Option<crate::handle::Room>)>, EngineError> {
-        let Batch { mut documents, gone } = some;
-        let mut commands = Vec::new();
-        if !gone.is_empty() {
-            commands.push((Command::Delete(gone, None), None));
-        }
+        mut documents: Vec<Document>,
+    ) -> Result<Option<(Command, Room)>, EngineError> {
         if documents.is_empty() {
-            return Ok(commands);
+            return Ok(None);
         }
         self.embed_anew(spec, documents.iter_mut()).await?;
         let dimension = spec.dimension;
@@ -218,8 +253,7 @@ impl Inner {
             EngineError::Generation(format!("a document does not go with the other model: {error}"))
         })?;
         let room = self.room(records.iter())?;
-        commands.push((Command::Put(records, None), Some(room)));
-        Ok(commands)
+        Ok(Some((Command::Put(records, None), room)))
     }
 
     /// Gives documents vectors of this library's or generation's model, in place of any that they
@@ -253,40 +287,41 @@ impl Inner {
     }
 }
 
-/// Some documents, and the ids of some that are not there.
-struct Batch {
-    documents: Vec<Document>,
-    gone: Vec<DocumentId>,
+fn chunks_of(documents: &[Document]) -> u64 {
+    documents.iter().map(|document| document.chunks.len() as u64).sum()
 }
 
-impl Batch {
-    fn chunks(&self) -> usize {
-        self.documents.iter().map(|document| document.chunks.len()).sum()
-    }
-
-    fn characters(&self) -> u64 {
-        let chunks = self.documents.iter().flat_map(|document| &document.chunks);
-        chunks.map(|chunk| chunk.text.chars().count() as u64).sum()
-    }
+fn characters_of(documents: &[Document]) -> u64 {
+    let chunks = documents.iter().flat_map(|document| &document.chunks);
+    chunks.map(|chunk| chunk.text.chars().count() as u64).sum()
 }
 
-/// As many documents as are worked on at a time, and the ids of the others.
-fn read_some(view: &View, ids: Vec<DocumentId>) -> Result<(Batch, Vec<DocumentId>), EngineError> {
-    let mut some = Batch { documents: Vec::new(), gone: Vec::new() };
+/// As many as are looked at at a time.
+fn first_of(ids: &[DocumentId]) -> Vec<DocumentId> {
+    ids.iter().take(CARRY_DOCUMENTS).copied().collect()
+}
+
+/// As many of these documents as are worked on at a time, and how many ids they were looked for by.
+fn read_some(view: &View, ids: &[DocumentId]) -> Result<(Vec<Document>, usize), EngineError> {
+    let (mut documents, mut looked_at) = (Vec::new(), 0);
     let (mut chunks, mut bytes) = (0, 0);
-    let mut ids = ids.into_iter();
-    while chunks < CARRY_CHUNKS && bytes < CARRY_BYTES {
-        let Some(id) = ids.next() else { break };
-        match view.document(id, false)? {
-            None => some.gone.push(id),
-            Some(document) => {
-                chunks += document.chunks.len();
-                bytes += document.chunks.iter().map(|chunk| chunk.text.len()).sum::<usize>();
-                some.documents.push(document);
-            }
+    for id in ids {
+        if chunks >= CARRY_CHUNKS || bytes >= CARRY_BYTES {
+            break;
+        }
+        looked_at += 1;
+        if let Some(document) = view.document(*id, false)? {
+            chunks += document.chunks.len();
+            bytes += document.chunks.iter().map(|chunk| chunk.text.len()).sum::<usize>();
+            documents.push(document);
         }
     }
-    Ok((some, ids.collect()))
+    Ok((documents, looked_at))
+}
+
+/// What a write to the other generation of a pair came to.
+fn of_pair(pair: &CarryPair, error: EngineError) -> EngineError {
+    if matches!(error, EngineError::LibraryNotFound(_)) { gone(pair.library) } else { error }
 }
 
 pub(crate) fn gone(library: LibraryId) -> EngineError {

@@ -222,13 +222,14 @@ impl Follow {
             _stopping = stopped.wait_for(|stopping| *stopping) => return Err(End::Over),
             () = self.engine.applied(of_pair, last) => {}
         }
-        let ids: Vec<DocumentId> = ids.into_iter().collect();
+        // What is carried is not carried again when the rest fails.
+        let mut left: Vec<DocumentId> = ids.into_iter().collect();
         let mut delay = RETRY_AFTER.0;
         loop {
             let carried = tokio::select! {
                 biased;
                 _stopping = stopped.wait_for(|stopping| *stopping) => return Err(End::Over),
-                carried = self.engine.carry(&self.pair, ids.clone()) => carried,
+                carried = self.engine.carry(&self.pair, &mut left) => carried,
             };
             match carried {
                 Ok(_carried) => return Ok(worked),

@@ -110,8 +110,8 @@ async fn other_model(engine: &Engine, library: LibraryId) -> NewGeneration {
 async fn fill(engine: &Engine, pair: &CarryPair) -> Result<(), EngineError> {
     let mut cursor = None;
     loop {
-        let unit = engine.uncarried(pair, (cursor, 3)).await?;
-        engine.carry(pair, unit.missing).await?;
+        let mut unit = engine.uncarried(pair, (cursor, 3)).await?;
+        engine.carry(pair, &mut unit.missing).await?;
         cursor = unit.next;
         if cursor.is_none() {
             break;

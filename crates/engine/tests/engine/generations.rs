@@ -27,7 +27,7 @@ async fn carry(engine: Engine, library: LibraryId, stop: Arc<AtomicBool>) {
         let durable = engine.durable();
         engine.applied(Subject::Library(pair.from), durable).await;
         let carried = async {
-            engine.carry(&pair, (0..DOCUMENTS).map(id).collect()).await?;
+            engine.carry(&pair, &mut (0..DOCUMENTS).map(id).collect()).await?;
             engine.carried(&pair, durable, false).await
         };
         match carried.await {
@@ -102,6 +102,7 @@ async fn n5_what_is_acknowledged_is_in_the_active_generation_after_every_switch(
 const HELD: &str = "held";
 
 /// Says that it was asked for the text that it does not answer for.
+#[derive(Debug)]
 struct Holding(Arc<Notify>);
 
 impl Provider for Holding {
@@ -171,7 +172,7 @@ async fn a_switch_that_fails_leaves_callers_the_vectors_that_they_sent() {
     // stopped, and the switch waits.
     engine.carried(&pair, Seq::new(u64::MAX), false).await.unwrap();
     let carrier = engine.clone();
-    let carrying = tokio::spawn(async move { carrier.carry(&pair, vec![id(40)]).await });
+    let carrying = tokio::spawn(async move { carrier.carry(&pair, &mut vec![id(40)]).await });
     asked.notified().await;
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writing = tokio::spawn({

@@ -174,9 +174,9 @@ async fn fill(
     loop {
         run.check()?;
         run.advance(progress).await;
-        let unit = engine.uncarried(pair, (cursor, UNIT_DOCUMENTS)).await?;
+        let mut unit = engine.uncarried(pair, (cursor, UNIT_DOCUMENTS)).await?;
         let carried = tokio::select! {
-            carried = engine.carry(pair, unit.missing) => carried?,
+            carried = engine.carry(pair, &mut unit.missing) => carried?,
             halt = run.halted() => return Err(halt.into()),
         };
         sum.documents += carried.documents;
