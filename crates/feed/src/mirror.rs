@@ -27,6 +27,8 @@ const UNNOTED_RECORDS_MAX: u64 = 1000;
 const UNNOTED_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long is waited before what failed is tried again, the first time and at most.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// The same where somebody says how long: it is not believed for longer.
+const RETRY_SAID_MAX: Duration = Duration::from_mins(1);
 
 /// Who carries. It ends when it is closed, or its engine is.
 #[derive(Debug)]
@@ -64,8 +66,10 @@ async fn supervise(engine: Engine, stopped: watch::Receiver<bool>) {
             if running.is_some_and(|(known, task)| same(known) && !task.is_finished()) {
                 continue;
             }
-            // One of the other direction ends by itself: it is waited for, so that there is one.
+            // One of the other direction has nothing to do any more: what it still waits for is not
+            // waited for here, or it would keep all other libraries waiting.
             if let Some((_known, task)) = tasks.remove(&pair.library) {
+                task.abort();
                 ended(pair.library, task).await;
             }
             let task = tokio::spawn(follow(engine.clone(), pair, stopped.clone()));
@@ -84,7 +88,9 @@ async fn supervise(engine: Engine, stopped: watch::Receiver<bool>) {
 }
 
 async fn ended(library: LibraryId, task: JoinHandle<()>) {
-    if let Err(error) = task.await {
+    if let Err(error) = task.await
+        && !error.is_cancelled()
+    {
         tracing::error!(%library, %error, "what carried its documents stopped");
     }
 }
@@ -265,9 +271,7 @@ impl Follow {
             error,
             EngineError::Closed | EngineError::LogFailed { .. } | EngineError::LibraryNotFound(_)
         );
-        let pair = self.engine.carry_pair(self.pair.library);
-        let same = pair.is_some_and(|it| (it.from, it.to) == (self.pair.from, self.pair.to));
-        if over || !same {
+        if over || !self.is_still_one() {
             return Err(End::Over);
         }
         self.engine.carrying_failed(self.pair.library, error.to_string());
@@ -279,12 +283,28 @@ impl Follow {
             tracing::warn!(library = %self.pair.library, %error, "its changes are carried later");
             None
         };
-        let wait = said.unwrap_or(*delay);
+        let wait = said.unwrap_or(*delay).clamp(RETRY_AFTER.0, RETRY_SAID_MAX);
         *delay = (*delay * 2).clamp(RETRY_AFTER.0, RETRY_AFTER.1);
         let mut stopped = self.stopped.clone();
-        let stopped = stopped.wait_for(|stopping| *stopping);
-        let wait = wait.max(RETRY_AFTER.0);
-        if tokio::time::timeout(wait, stopped).await.is_ok() { Err(End::Over) } else { Ok(()) }
+        tokio::select! {
+            biased;
+            _stopping = stopped.wait_for(|stopping| *stopping) => Err(End::Over),
+            () = self.over() => Err(End::Over),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Waits until it is no pair any more.
+    async fn over(&self) {
+        let mut seen = Seq::START;
+        while self.is_still_one() {
+            seen = self.engine.catalog_changed(seen).await;
+        }
+    }
+
+    fn is_still_one(&self) -> bool {
+        let pair = self.engine.carry_pair(self.pair.library);
+        pair.is_some_and(|it| (it.from, it.to) == (self.pair.from, self.pair.to))
     }
 }
 
