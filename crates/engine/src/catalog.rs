@@ -77,7 +77,7 @@ async fn apply(
     publish(engine, next);
     match &entry {
         CatalogEntry::LibraryCreated(spec) => {
-            engine.add_library(spec.id, seq, spec.generation_of.is_some());
+            engine.add_library(spec.id, seq);
         }
         CatalogEntry::IndexChanged { id, .. } => {
             for handle in engine.generations_of(*id) {
@@ -125,9 +125,9 @@ fn close(engine: &Inner, id: LibraryId) {
 impl Inner {
     /// Makes the library that was created at `seq` reachable; it is opened on first use, as all
     /// are. Only the catalog's writer does this.
-    fn add_library(&self, id: LibraryId, seq: Seq, passive: bool) {
+    fn add_library(&self, id: LibraryId, seq: Seq) {
         let handle = Arc::new(Handle::closed(id, Counts::nothing(), seq, &self.gauges));
-        handle.turns.set_passive(passive);
+        self.take_turn(&handle);
         let mut handles = self.handles.load_full();
         Arc::make_mut(&mut handles).insert(id, handle);
         self.handles.store(handles);

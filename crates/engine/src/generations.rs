@@ -27,6 +27,7 @@ use crate::indexing::check_index;
 use crate::request::{NewLibrary, Written};
 use crate::search::model_of;
 use crate::system::new_uuid;
+use crate::turns::Adds;
 
 /// How long a switch waits until everything is carried, before writers are stopped, and then.
 const SWITCH_WAIT_MAX: Duration = Duration::from_secs(8);
@@ -555,10 +556,21 @@ impl Inner {
 
     /// After a switch: who may write to what. Only the catalog's writer does this.
     pub(crate) fn take_turns(&self, library: LibraryId) {
-        let catalog = self.catalog.load();
         for handle in self.generations_of(library) {
-            handle.turns.set_passive(catalog.is_passive(handle.id));
+            self.take_turn(&handle);
+            if let Ok(companion) = self.handle(handle.id.companion()) {
+                self.take_turn(&companion);
+            }
             handle.progress.notify_waiters();
+        }
+    }
+
+    /// Says who may write to what the catalog has of this id.
+    pub(crate) fn take_turn(&self, handle: &Handle) {
+        let catalog = self.catalog.load();
+        match catalog.get(handle.id).and_then(|spec| spec.companion_of) {
+            Some(generation) => handle.turns.set_left(catalog.is_passive(generation)),
+            None => handle.turns.set_passive(catalog.is_passive(handle.id)),
         }
     }
 
@@ -578,7 +590,7 @@ impl Inner {
                     (handle.progress.notified(), self.catalog_progress.notified());
                 if handle.check().is_err()
                     || self.is_moved(library, handle)
-                    || !handle.turns.refuse(Author::Caller)
+                    || !handle.turns.refuse(Author::Caller, Adds::Documents)
                 {
                     return;
                 }

@@ -151,7 +151,7 @@ impl Inner {
         for (id, found) in libraries {
             // The snapshot's word: what it covers is in manifests.
             let handle = Arc::new(Handle::closed(id, found.counts, covered, &self.gauges));
-            handle.turns.set_passive(self.catalog.load().is_passive(id));
+            self.take_turn(&handle);
             if let Some(view) = found.replayed {
                 self.start_writer(&handle, self.with_indexes(id, view));
                 self.want_indexes(&handle);

@@ -19,6 +19,7 @@ use crate::maintenance::blocking;
 use crate::request::{Cursor, Query, Written};
 use crate::search::check_threshold;
 use crate::system::new_uuid;
+use crate::turns::Adds;
 
 /// How often a change of a query is decided anew because somebody else changed it meanwhile.
 const ATTEMPTS_MAX: usize = 8;
@@ -313,7 +314,7 @@ impl Inner {
             if let Some(handle) = self.companion(spec) {
                 // Looked at once the companion is there: a switch that began before is met here, and
                 // one that begins later finds the companion.
-                if self.handle(spec.id)?.turns.refuse(Author::Caller) {
+                if self.handle(spec.id)?.turns.refuse(Author::Caller, Adds::Documents) {
                     return Err(switching());
                 }
                 return Ok(handle);

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use arrwdb_state::Command;
+
 use crate::handle::Author;
 
 /// The active generation, or no generation: callers write.
@@ -11,6 +13,26 @@ const ACTIVE: u8 = 0;
 const SEALED: u8 = 1;
 /// Not the active one: it is written to only by who carries documents to it from there.
 const PASSIVE: u8 = 2;
+/// The standing queries of a generation that is not the active one: what was matched is still noted
+/// there, and none is added, as nobody would ask it.
+const LEFT: u8 = 3;
+
+/// What a write adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Adds {
+    /// It removes or notes.
+    Nothing,
+    Documents,
+}
+
+impl Adds {
+    pub(crate) fn of(command: &Command) -> Self {
+        match command {
+            Command::Put(..) | Command::Replace(..) => Self::Documents,
+            Command::Delete(..) | Command::Note(_) | Command::Match(_) => Self::Nothing,
+        }
+    }
+}
 
 /// Whose turn it is. One number, so that a writer on another core that looks at it while a switch
 /// ends sees what was before or what is now, and both refuse it.
@@ -30,6 +52,11 @@ impl Turns {
         self.0.store(if passive { PASSIVE } else { ACTIVE }, Ordering::SeqCst);
     }
 
+    /// As [`Turns::set_passive`], of a generation's standing queries.
+    pub(crate) fn set_left(&self, left: bool) {
+        self.0.store(if left { LEFT } else { ACTIVE }, Ordering::SeqCst);
+    }
+
     pub(crate) fn seal(&self) {
         self.replace(ACTIVE, SEALED);
     }
@@ -39,10 +66,11 @@ impl Turns {
         self.replace(SEALED, ACTIVE);
     }
 
-    /// Whether what this author writes is not taken.
-    pub(crate) fn refuse(&self, by: Author) -> bool {
+    /// Whether what this author writes is not taken; `adds`: documents, or standing queries.
+    pub(crate) fn refuse(&self, by: Author, adds: Adds) -> bool {
         let now = self.0.load(Ordering::SeqCst);
         match by {
+            Author::Caller if adds == Adds::Nothing => now != ACTIVE && now != LEFT,
             Author::Caller => now != ACTIVE,
             Author::Carrier => now != PASSIVE,
         }
@@ -62,7 +90,10 @@ mod tests {
     #[test]
     fn n5_a_generation_that_was_left_takes_no_callers_writes_again() {
         let turns = Turns::new();
-        let refuse = || (turns.refuse(Author::Caller), turns.refuse(Author::Carrier));
+        let refuse = || {
+            let by = |author| turns.refuse(author, Adds::Documents);
+            (by(Author::Caller), by(Author::Carrier))
+        };
         assert_eq!(refuse(), (false, true));
         turns.seal();
         assert_eq!(refuse(), (true, true));
@@ -77,5 +108,17 @@ mod tests {
         assert_eq!(refuse(), (true, false), "it is left, whoever ends the switch");
         turns.set_passive(false);
         assert_eq!(refuse(), (false, true));
+    }
+
+    #[test]
+    fn no_standing_query_is_added_to_those_that_nobody_asks() {
+        let turns = Turns::new();
+        turns.seal();
+        turns.set_left(true);
+        turns.unseal();
+        assert!(turns.refuse(Author::Caller, Adds::Documents));
+        assert!(!turns.refuse(Author::Caller, Adds::Nothing), "what was matched is noted");
+        turns.set_left(false);
+        assert!(!turns.refuse(Author::Caller, Adds::Documents));
     }
 }

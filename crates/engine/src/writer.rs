@@ -19,6 +19,7 @@ use crate::generations::switching;
 use crate::handle::{Author, Frozen, Handle, Layout, Open, Request, Room, WriteDone};
 use crate::maintenance::{Upkeep, blocking};
 use crate::memory::Gauge;
+use crate::turns::Adds;
 
 /// Records of one library that may wait for their sync. More would only wait longer: the log
 /// writes all of them with one sync anyway.
@@ -226,7 +227,7 @@ impl Writer {
             drop(reply.to.send(Err(EngineError::LibraryNotFound(self.handle.id))));
             return;
         }
-        if self.handle.turns.refuse(by) {
+        if self.handle.turns.refuse(by, Adds::of(&command)) {
             drop(reply.to.send(Err(switching())));
             return;
         }
