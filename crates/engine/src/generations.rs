@@ -452,6 +452,8 @@ impl Inner {
                 () = progressed => false,
                 () = noted => false,
                 () = tokio::time::sleep_until(until) => true,
+                // Whoever carries is closed before.
+                () = self.upkeep.closing().begun() => return Err(EngineError::Closed),
             };
             if late || self.is_broken(&behind) {
                 let detail = format!(
