@@ -177,7 +177,9 @@ impl Engine {
             // Registered before looking, so that no progress in between is missed.
             let progressed = self.0.catalog_progress.notified();
             let applied = self.0.catalog.load().applied();
-            if applied > after {
+            // Not before it is done: until then a new generation is in the catalog and cannot be
+            // written to, and who looks would not look again.
+            if applied > after && self.0.catalog_unapplied.published_to() >= applied.get() {
                 return applied;
             }
             progressed.await;
