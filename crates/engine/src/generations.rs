@@ -640,11 +640,11 @@ impl Inner {
         let pair = catalog.generations(id).and_then(|it| self.carry_pair(it));
         let pair = pair.ok_or(EngineError::LibraryNotFound(id))?;
         if self.is_broken(&pair) {
-            let detail = "changes of the library are missing in the vectors of the other model, \
-                          and are not in the log any more: discard them and make new ones";
-            return Err(EngineError::Generation(detail.into()));
+            return Err(broken());
         }
         let from = self.handle(pair.from)?;
+        // Looked at again when none can be added; nobody has to wait for what is refused anyway.
+        self.check_no_queries(&pair).await?;
         // Almost everything is carried before anybody has to wait.
         self.carried_in_time(&pair, from.settled().await).await?;
         let sealed = self.seal(&pair)?;
