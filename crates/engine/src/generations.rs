@@ -20,6 +20,7 @@ use arrwdb_state::{
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+use crate::carry::gone;
 use crate::engine::{Engine, Inner};
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::handle::{Author, Handle};
@@ -41,6 +42,13 @@ const SWITCHING: &str = "the library, whose embedding model is being changed,";
 /// carried.
 const NOTE_EVERY_MIN: Duration = Duration::from_secs(10);
 const NOTE_EVERY_MAX: Duration = Duration::from_hours(1);
+
+/// What was not carried is lost.
+fn broken() -> EngineError {
+    let detail = "changes of the library are missing in the vectors of the other model, and are \
+                  not in the log any more: discard them and make new ones";
+    EngineError::Generation(detail.into())
+}
 
 /// A write that came while another generation becomes the active one.
 pub(crate) fn switching() -> EngineError {
@@ -207,7 +215,7 @@ impl Engine {
         // Who still works on a pair that is no more says nothing of the next one.
         let now = self.carry_pair(pair.library);
         now.filter(|now| (now.from, now.to) == (pair.from, pair.to))
-            .ok_or_else(|| crate::carry::gone(pair.library))?;
+            .ok_or_else(|| gone(pair.library))?;
         let carry = self.0.carrying.of(pair.library);
         if note {
             self.0.note_carried(pair, through).await?;
@@ -253,11 +261,20 @@ impl Engine {
         *self.0.carrying.wanted.borrow() > noted.get()
     }
 
-    /// Waits until everything that a library has now is carried; `None` if it has no other
-    /// generation any more.
-    pub async fn caught_up(&self, pair: &CarryPair) -> Option<()> {
-        let handle = self.0.handle(pair.from).ok()?;
+    /// Waits until everything that a library has now is carried. That may never be, where nobody
+    /// carries: who waits should not wait for ever.
+    ///
+    /// # Errors
+    /// [`EngineError::Generation`] if the library has no such pair of generations any more, or what
+    /// is missing is not in the log any more.
+    pub async fn caught_up(&self, pair: &CarryPair) -> Result<(), EngineError> {
+        let handle = self.0.handle(pair.from).map_err(|_gone| gone(pair.library))?;
         self.0.reached(pair, handle.settled().await).await
+    }
+
+    /// Why nothing of a library is carried at present.
+    pub fn carrying_error(&self, library: LibraryId) -> Option<String> {
+        self.0.carrying.of(library).error.lock().clone()
     }
 
     /// What vectors a library has.
@@ -487,24 +504,31 @@ impl Inner {
         done.into_iter().next().unwrap_or(Err(EngineError::Closed)).map(drop)
     }
 
-    /// Waits until everything up to `seq` is carried; `None` if there is no such pair any more.
-    async fn reached(&self, pair: &CarryPair, seq: Seq) -> Option<()> {
+    /// Waits until everything up to `seq` is carried; an error if there is no such pair any more, or
+    /// it never will be.
+    async fn reached(&self, pair: &CarryPair, seq: Seq) -> Result<(), EngineError> {
         let carry = self.carrying.of(pair.library);
         let mut moved = carry.to.subscribe();
         loop {
             // Registered before looking, so that no progress in between is missed.
             let progressed = self.catalog_progress.notified();
-            let now = self.carry_pair(self.catalog.load().generations(pair.library)?)?;
-            if (now.from, now.to) != (pair.from, pair.to) {
-                return None;
-            }
+            let catalog = self.catalog.load_full();
+            let now = catalog.generations(pair.library).and_then(|it| self.carry_pair(it));
+            let now = now.filter(|now| (now.from, now.to) == (pair.from, pair.to));
+            let now = now.ok_or_else(|| match catalog.library(pair.library) {
+                Some(_spec) => gone(pair.library),
+                None => EngineError::LibraryNotFound(pair.library),
+            })?;
             moved.borrow_and_update();
             if self.carried_to(&now) >= seq {
-                return Some(());
+                return Ok(());
+            }
+            if self.is_broken(&now) {
+                return Err(broken());
             }
             tokio::select! {
                 () = progressed => {}
-                changed = moved.changed() => changed.ok()?,
+                changed = moved.changed() => changed.map_err(|_closed| gone(pair.library))?,
             }
         }
     }
@@ -662,7 +686,7 @@ impl Inner {
     async fn carried_in_time(&self, pair: &CarryPair, seq: Seq) -> Result<(), EngineError> {
         let reached = tokio::time::timeout(SWITCH_WAIT_MAX, self.reached(pair, seq)).await;
         if let Ok(reached) = reached {
-            return reached.ok_or(EngineError::LibraryNotFound(pair.library));
+            return reached;
         }
         let why = self.carrying.of(pair.library).error.lock().clone();
         let why = why.map_or(String::new(), |why| format!(" ({why})"));

@@ -117,7 +117,7 @@ async fn fill(engine: &Engine, pair: &CarryPair) -> Result<(), EngineError> {
             break;
         }
     }
-    engine.caught_up(pair).await.ok_or(EngineError::Closed)?;
+    engine.caught_up(pair).await?;
     engine.prepare_generation(TENANT, pair).await.map(drop)
 }
 
@@ -198,12 +198,12 @@ async fn a_model_is_changed_rolled_back_and_changed_for_good() {
     assert!(engine.embeddings(TENANT, library, None).await.unwrap().other.is_none());
     mirror.close().await;
 
-    let told = everybody_is_told_once_and_in_order(&feed, library).await;
+    let told = everybody_is_told_once_and_in_order((&engine, &feed), library).await;
     feed.close().await;
     engine.close().await.unwrap();
     let engine = open(&disk).await;
     let feed = Feed::start(engine.clone(), FeedConfig::default()).await.unwrap();
-    let again = everybody_is_told_once_and_in_order(&feed, library).await;
+    let again = everybody_is_told_once_and_in_order((&engine, &feed), library).await;
     assert_eq!(again, told, "F5: read from files they are the same");
     assert_eq!(texts(&engine, library).await.len(), 4);
     finds(&engine, library, 4, "written to the first again").await;

@@ -3,6 +3,8 @@
 //! there before. Which documents are there already is what the other generation has: a job that was
 //! interrupted goes on with those that it lacks.
 
+use std::time::Duration;
+
 use arrwdb_engine::state::{Job, JobOutcome, JobState, LibraryId, Stage, TenantId};
 use arrwdb_engine::{
     Carried, CarryPair, Comparison, Engine, EngineError, LibraryEmbeddings, ModelVectors,
@@ -11,10 +13,12 @@ use arrwdb_engine::{
 use arrwdb_feed::{Halt, JobRun, Performed};
 use serde_json::{Value, json};
 
-use super::{Performer, Unable, library_of};
+use super::{LATER, Performer, Unable, library_of};
 
 /// Documents that are looked at at a time: one unit.
 const UNIT_DOCUMENTS: usize = 100;
+/// How long is waited for what is written meanwhile, before the job says that it waits.
+const CATCH_UP_MAX: Duration = Duration::from_mins(1);
 /// Passages by which models are compared.
 const COMPARED_PASSAGES: u64 = 100;
 /// How many of the nearest are compared.
@@ -69,7 +73,7 @@ impl Performer {
         };
         let carried = fill(run, (tenant, library), &pair).await?;
         tokio::select! {
-            caught_up = engine.caught_up(&pair) => caught_up.ok_or_else(discarded)?,
+            caught_up = caught_up(engine, &pair) => caught_up?,
             halt = run.halted() => return Err(halt.into()),
         }
         let compared = engine.compare_generations(&pair, (COMPARED_PASSAGES, COMPARED_K), queries);
@@ -127,6 +131,17 @@ async fn discard(
         Err(EngineError::Generation(_) | EngineError::LibraryNotFound(_)) => Ok(()),
         other => other.map(drop),
     }
+}
+
+/// Waits until what was written meanwhile is carried as well; not for ever, as nobody may carry.
+async fn caught_up(engine: &Engine, pair: &CarryPair) -> Result<(), Unable> {
+    let Ok(caught_up) = tokio::time::timeout(CATCH_UP_MAX, engine.caught_up(pair)).await else {
+        let why = engine.carrying_error(pair.library);
+        let why = why.map_or(String::new(), |why| format!(": {why}"));
+        let text = format!("what was written meanwhile has no vectors of the model yet{why}");
+        return Err(Unable::Later(text, LATER));
+    };
+    Ok(caught_up?)
 }
 
 fn discarded() -> Unable {
