@@ -178,21 +178,43 @@ impl Inner {
         let deleted = self.carry_deletes(&view, &to, left).await;
         deleted.map_err(|error| of_pair(pair, error))?;
         let mut carried = Carried::default();
-        while !left.is_empty() {
-            let (read, some) = (view.clone(), first_of(left));
+        // The first so many are those whose texts the model refuses: the others are carried.
+        let (mut refused, mut at_once) = (Vec::new(), CARRY_DOCUMENTS);
+        while refused.len() < left.len() {
+            let begin = refused.len();
+            let some: Vec<_> = left[begin..].iter().take(at_once).copied().collect();
+            let read = view.clone();
             let (documents, looked_at) = blocking(move || read_some(&read, &some)).await?;
             let (count, chunks) = (documents.len() as u64, chunks_of(&documents));
             let characters = characters_of(&documents);
-            if let Some((command, room)) = self.embedded_documents(&spec, documents).await? {
+            let made = match self.embedded_documents(&spec, documents).await {
+                Err(EngineError::Embedding(error)) if error.is_of_a_text() => {
+                    // Which one it is, is found out one by one.
+                    if looked_at == 1 {
+                        refused.push(error);
+                    }
+                    at_once = 1;
+                    continue;
+                }
+                made => made?,
+            };
+            if let Some((command, room)) = made {
                 let done = self.carry_one(&to, command, Some(room)).await;
                 done.map_err(|error| of_pair(pair, error))?;
             }
-            left.drain(..looked_at);
+            left.drain(begin..begin + looked_at);
             carried.documents += count;
             carried.chunks += chunks;
             carried.characters += characters;
         }
-        Ok(carried)
+        match (refused.first(), left.first()) {
+            (Some(error), Some(id)) => Err(EngineError::Generation(format!(
+                "the other model takes no text of document {id} ({error}): change or delete the \
+                 document ({} in all), or take another model",
+                refused.len()
+            ))),
+            _ => Ok(carried),
+        }
     }
 
     /// Deletes from the other generation what the active one has not, which is removed from `ids`.
@@ -294,11 +316,6 @@ fn chunks_of(documents: &[Document]) -> u64 {
 fn characters_of(documents: &[Document]) -> u64 {
     let chunks = documents.iter().flat_map(|document| &document.chunks);
     chunks.map(|chunk| chunk.text.chars().count() as u64).sum()
-}
-
-/// As many as are looked at at a time.
-fn first_of(ids: &[DocumentId]) -> Vec<DocumentId> {
-    ids.iter().take(CARRY_DOCUMENTS).copied().collect()
 }
 
 /// As many of these documents as are worked on at a time, and how many ids they were looked for by.

@@ -445,6 +445,27 @@ impl Inner {
         kept.min().unwrap_or(u64::MAX)
     }
 
+    /// Discards the vectors to which what was not carried is not in the log any more. They can only
+    /// be discarded, and hold what was deleted since.
+    pub(crate) async fn discard_broken(&self) -> Result<(), EngineError> {
+        let catalog = self.catalog.load_full();
+        for generations in catalog.all_generations() {
+            let pair = self.carry_pair(generations).filter(|pair| self.is_broken(pair));
+            let Some(CarryPair { library: id, to: generation, .. }) = pair else { continue };
+            let (tenant, change) = (generations.spec().tenant, GenerationChange::Discard);
+            let command = CatalogCommand::ChangeGeneration { tenant, id, generation, change };
+            match self.change_catalog(command).await {
+                // Somebody else did that.
+                Err(EngineError::Generation(_) | EngineError::LibraryNotFound(_)) => {}
+                discarded => {
+                    discarded?;
+                    tracing::warn!(library = %id, "vectors that missed changes were discarded");
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until everything up to `seq` is noted to be carried, of all libraries.
     pub(crate) async fn carried_past(&self, seq: Seq) -> Result<(), EngineError> {
         let until = tokio::time::Instant::now() + PURGE_WAIT_MAX;

@@ -58,6 +58,7 @@ pub(crate) async fn run(engine: &Arc<Inner>) -> Result<PurgeReceipt, EngineError
         return Err(EngineError::Storage { detail });
     }
     // What was deleted is deleted from both models' vectors.
+    engine.discard_broken().await?;
     engine.carried_past(purged_to).await?;
     engine.log.begin_file();
     let sender = engine.catalog_writer.lock().clone().ok_or(EngineError::Closed)?;

@@ -602,6 +602,47 @@ async fn a_check_and_a_backup_have_both_generations_in_them() {
 }
 
 /// The server rests for longer than the log is kept, or nobody carries for so long.
+async fn broken(engine: Engine, disk: &MemoryDisk, library: LibraryId) -> Engine {
+    engine.close().await.unwrap();
+    // Nothing is kept of the log, and much comes.
+    let config = EngineConfig {
+        feed_retention: std::time::Duration::ZERO,
+        log_file_bytes: 64 << 10,
+        ..config()
+    };
+    let engine = open_with(disk, config).await;
+    let before = engine.kept_after();
+    for n in 0..200 {
+        let put = vec![document(n % 5, &"many words ".repeat(50))];
+        engine.put_documents(TENANT, library, put).await.unwrap();
+        engine.close_libraries().await;
+    }
+    until_trimmed(&engine, before).await;
+    let now = engine.embeddings(TENANT, library, None).await.unwrap().other.unwrap();
+    assert!(now.broken);
+    engine
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_removes_vectors_that_can_only_be_discarded() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let library = library(&engine).await;
+    let put = vec![document(7, "what is secret")];
+    engine.put_documents(TENANT, library, put).await.unwrap();
+    let mirror = Mirror::start(engine.clone());
+    make(&engine, library).await.unwrap();
+    mirror.close().await;
+    engine.delete_documents(TENANT, library, vec![id(7)]).await.unwrap();
+    let engine = broken(engine, &disk, library).await;
+    assert!(!holders(&disk, b"what is secret").is_empty(), "in the file of the second");
+    engine.purge().await.unwrap();
+    assert_eq!(holders(&disk, b"what is secret"), Vec::<PathBuf>::new());
+    assert!(engine.embeddings(TENANT, library, None).await.unwrap().other.is_none());
+    assert_eq!(texts(&engine, library).await.len(), 5);
+    engine.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_gone_from_the_log_before_it_was_carried_is_known_and_can_be_discarded() {
     let disk = MemoryDisk::new();
@@ -616,23 +657,7 @@ async fn what_is_gone_from_the_log_before_it_was_carried_is_known_and_can_be_dis
     let refused = engine.activate_generation(TENANT, library);
     let refused = refused.await.unwrap_err();
     assert!(refused.to_string().contains("try again"), "{refused}");
-    engine.close().await.unwrap();
-    // Nothing is kept of the log, and much comes.
-    let config = EngineConfig {
-        feed_retention: std::time::Duration::ZERO,
-        log_file_bytes: 64 << 10,
-        ..config()
-    };
-    let engine = open_with(&disk, config).await;
-    let before = engine.kept_after();
-    for n in 0..200 {
-        let put = vec![document(n % 5, &"many words ".repeat(50))];
-        engine.put_documents(TENANT, library, put).await.unwrap();
-        engine.close_libraries().await;
-    }
-    until_trimmed(&engine, before).await;
-    let now = engine.embeddings(TENANT, library, None).await.unwrap().other.unwrap();
-    assert!(now.broken);
+    let engine = broken(engine, &disk, library).await;
     let refused = engine.activate_generation(TENANT, library).await.unwrap_err();
     assert!(refused.to_string().contains("discard them"), "{refused}");
     let mirror = Mirror::start(engine.clone());

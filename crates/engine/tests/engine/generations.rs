@@ -7,12 +7,14 @@ use std::time::Duration;
 use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{
-    BoxFuture, CallError, EmbedConfig, EmbedParts, Embedder, InputType, LocalSource, ModelSpec,
-    Provider, ProviderAnswer, ProviderLimits, TokioTimer,
+    BoxFuture, CallError, EmbedConfig, EmbedError, EmbedParts, Embedder, InputType, LocalSource,
+    ModelSpec, Provider, ProviderAnswer, ProviderLimits, TokioTimer,
 };
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{LibraryId, Seq};
-use arrwdb_engine::{Content, Engine, EngineError, EngineParts, NewGeneration, PutChunk, Subject};
+use arrwdb_engine::{
+    Content, Engine, EngineError, EngineParts, NewGeneration, PutChunk, PutDocument, Subject,
+};
 use tokio::sync::Notify;
 
 use crate::subject::*;
@@ -100,6 +102,8 @@ async fn n5_what_is_acknowledged_is_in_the_active_generation_after_every_switch(
 
 /// Never answers for this text.
 const HELD: &str = "held";
+/// Takes no text that begins so.
+const REFUSED: &str = "refused";
 
 /// Says that it was asked for the text that it does not answer for.
 #[derive(Debug)]
@@ -124,6 +128,10 @@ impl Provider for Holding {
             self.0.notify_one();
             return Box::pin(std::future::pending());
         }
+        if texts.iter().any(|text| text.starts_with(REFUSED)) {
+            let error = EmbedError::Provider { status: Some(422), detail: "not this".into() };
+            return Box::pin(std::future::ready(Err(CallError::fatal(error))));
+        }
         DeterministicProvider.embed(model, input, texts)
     }
 }
@@ -137,6 +145,13 @@ async fn open_holding(disk: &MemoryDisk, asked: Arc<Notify>) -> Engine {
     };
     let embedder = Embedder::open(EmbedConfig::default(), local).await.unwrap();
     Engine::open(config(), EngineParts { embedder, ..parts(disk).await }).await.unwrap()
+}
+
+/// A document of which the provider is not asked for a vector when it is put.
+fn with_vector(n: u8, text: &str) -> PutDocument {
+    let (text, embedding) = (text.to_owned(), Some(vector(n, 0, 0)));
+    let chunk = PutChunk { text, embedding, ..PutChunk::default() };
+    PutDocument { id: Some(id(n)), content: Content::Chunks(vec![chunk]), ..of_text("") }
 }
 
 /// Returns once nothing was written for a while.
@@ -157,14 +172,7 @@ async fn a_switch_that_fails_leaves_callers_the_vectors_that_they_sent() {
     let asked = Arc::new(Notify::new());
     let engine = open_holding(&MemoryDisk::new(), asked.clone()).await;
     let library = library(&engine).await;
-    let held = PutChunk {
-        text: HELD.into(),
-        embedding: Some(vector(40, 0, 0)),
-        ..PutChunk::default()
-    };
-    let mut first = of_text(HELD);
-    (first.id, first.content) = (Some(id(40)), Content::Chunks(vec![held]));
-    engine.put_documents(TENANT, library, vec![first]).await.unwrap();
+    engine.put_documents(TENANT, library, vec![with_vector(40, HELD)]).await.unwrap();
     let new = NewGeneration { embedding_dimension: Some(16), ..NewGeneration::default() };
     let pair = engine.begin_generation(TENANT, library, &new).await.unwrap().value;
     engine.prepare_generation(TENANT, &pair).await.unwrap();
@@ -185,7 +193,8 @@ async fn a_switch_that_fails_leaves_callers_the_vectors_that_they_sent() {
         }
     });
     let switcher = engine.clone();
-    let switching = tokio::spawn(async move { switcher.activate_generation(TENANT, library).await });
+    let switching =
+        tokio::spawn(async move { switcher.activate_generation(TENANT, library).await });
     until_quiet(&count).await;
     stop.store(true, Ordering::SeqCst);
     assert!(!writing.is_finished(), "it waits for the switch");
@@ -197,5 +206,30 @@ async fn a_switch_that_fails_leaves_callers_the_vectors_that_they_sent() {
     // Compared bit for bit with what was sent.
     let version = count.load(Ordering::SeqCst) - 1;
     assert_eq!(versions(&engine, library).await[3], Some(version));
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_the_other_model_refuses_is_named_and_holds_up_no_other() {
+    let engine = open_holding(&MemoryDisk::new(), Arc::default()).await;
+    let library = library(&engine).await;
+    let texts = ["one", "refused: two", "three", "refused: four", "five"];
+    let documents = (0..).zip(texts).map(|(n, text)| with_vector(n, text)).collect();
+    engine.put_documents(TENANT, library, documents).await.unwrap();
+    let new = NewGeneration { embedding_dimension: Some(16), ..NewGeneration::default() };
+    let pair = engine.begin_generation(TENANT, library, &new).await.unwrap().value;
+    // There is no document 9: that is known without the model.
+    let mut left = [9, 0, 1, 2, 3, 4].map(id).to_vec();
+    let refused = engine.carry(&pair, &mut left).await.unwrap_err().to_string();
+    assert_eq!(left, [1, 3].map(id));
+    assert!(refused.contains(&id(1).to_string()) && refused.contains("2 in all"), "{refused}");
+    let lacking = engine.uncarried(&pair, (None, 10)).await.unwrap();
+    assert_eq!(lacking.missing, left);
+    // Mended, it goes on with what is left.
+    for n in [1, 3] {
+        put(&engine, library, n, 0).await;
+    }
+    let carried = engine.carry(&pair, &mut left).await.unwrap();
+    assert_eq!((carried.documents, left), (2, Vec::new()));
     engine.close().await.unwrap();
 }

@@ -184,7 +184,8 @@ async fn fill(
     let engine = run.engine();
     let documents = engine.embeddings(tenant, library, None).await?.active.documents;
     let mut progress = run.progress();
-    (progress.current, progress.total) = (0, Some(documents));
+    // What is there already is looked at again.
+    (progress.current, progress.chunks, progress.total) = (0, 0, Some(documents));
     let (mut cursor, mut sum) = (None, Carried::default());
     loop {
         run.check()?;
