@@ -403,16 +403,18 @@ async fn put(
 
 /// What could not be written for no fault of a document's own fails the unit, which is tried again.
 fn whole(written: Written<Receipts>) -> Outcome {
-    let passing = |error: &&EngineError| match error {
-        // Only where the text is at fault: a provider that fails for a moment loses no document.
-        EngineError::Embedding(error) => !error.is_of_a_text(),
-        other => !matches!(
-            other,
+    let passing = |error: &&EngineError| {
+        if let EngineError::Embedding(error) = error {
+            // A provider that fails for a moment loses no document.
+            return !error.is_of_a_text();
+        }
+        !matches!(
+            error,
             EngineError::TooManyDocuments(_)
                 | EngineError::Invalid { .. }
                 | EngineError::Blank { .. }
                 | EngineError::Vector { .. }
-        ),
+        )
     };
     let failed = written.value.iter().filter_map(|it| it.as_ref().err()).find(passing);
     failed.cloned().map_or(Ok(written), Err)
