@@ -223,7 +223,7 @@ impl Inner {
         let now = self.parts.clock.now();
         self.statuses(now, |work| {
             let budgets = work.spending().budgets(tenant);
-            budgets.map(|budget| status(budget, now)).collect()
+            budgets.map(|budget| status(work, budget, now)).collect()
         })
     }
 
@@ -268,14 +268,14 @@ impl Inner {
         let budgets = self.statuses(now, |work| {
             let refusing = work.spending().budgets_for(tenant, library);
             let refusing = refusing.filter(|budget| budget.terms.refuse);
-            refusing.map(|budget| status(budget, now)).collect()
+            refusing.map(|budget| status(work, budget, now)).collect()
         });
         budgets.into_iter().find(|budget| budget.spent >= budget.terms.amount).map(BudgetRefusal)
     }
 }
 
-fn status(budget: &Budget, now: Timestamp) -> BudgetStatus {
-    let (since, spent) = budget.spent_at(now);
+fn status(work: &Work, budget: &Budget, now: Timestamp) -> BudgetStatus {
+    let (since, spent) = work.spending().spent_at(budget, now);
     let terms = budget.terms.clone();
     let renews_at = terms.period.end(since);
     BudgetStatus { terms, set_at: budget.set_at, since, spent, renews_at }

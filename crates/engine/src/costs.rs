@@ -262,9 +262,12 @@ impl Ledger {
 
 impl Inner {
     async fn record_usage(&self) -> Result<(), EngineError> {
-        let number = self.work.look(|work| work.spending().records()) + 1;
+        let (number, newest) = self.work.look(|work| {
+            let spending = work.spending();
+            (spending.records() + 1, spending.costs().newest())
+        });
         let rows = self.ledger.begin(number);
-        let today = Day::of(self.parts.clock.now());
+        let today = today(Day::of(self.parts.clock.now()), newest, &rows);
         let keep_since = today.before(self.config.cost_days_kept);
         let outcome = self.work.change(WorkCommand::RecordUsage(keep_since, rows)).await;
         self.ledger.end(outcome.is_ok());
@@ -303,6 +306,14 @@ impl Inner {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The day that what is kept goes by: the clock's, but not beyond what is recorded, nor more than a
+/// day beyond what was. A clock that is ahead by years must not have all that is told apart summed up.
+fn today(clock: Day, newest: Option<Day>, rows: &[UsageRow]) -> Day {
+    let of_rows = rows.iter().map(|row| row.key.day).max();
+    let most = [of_rows, newest.map(Day::next)].into_iter().flatten();
+    most.fold(clock, Day::min)
 }
 
 /// Counts what one request uses of a library's model.
@@ -418,12 +429,25 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_ahead_has_nothing_forgotten() {
+        let rows = |day| [UsageRow { key: key(1, day), used: cost(1) }];
+        let day = |clock, newest: Option<i64>, of_row| {
+            today(Day::new(clock), newest.map(Day::new), &rows(of_row)).number()
+        };
+        assert_eq!(day(10, None, 10), 10);
+        assert_eq!(day(10, Some(9), 10), 10);
+        assert_eq!(day(5000, Some(9), 5000), 10);
+        assert_eq!(day(5000, Some(5000), 10), 10);
+        assert_eq!(day(10, Some(5000), 10), 10);
+    }
+
+    #[test]
     fn a_record_is_of_one_day() {
         let ledger = Ledger::default();
         for (library, day) in [(1, 2), (1, 1), (2, 1), (2, 3)] {
             ledger.add(key(library, day), &cost(1));
         }
-        let mut found = Vec::new();
+        let mut found: Vec<Vec<i64>> = Vec::new();
         while ledger.due().is_some() {
             let rows = ledger.begin(1);
             found.push(rows.iter().map(|row| row.key.day.number()).collect());

@@ -196,8 +196,8 @@ impl Work {
             WorkEntry::ScheduleDeleted { at: _, id, tenant: _ } => {
                 self.schedules.delete(*id, &self.jobs);
             }
-            WorkEntry::UsageRecorded { at: _, keep_since, rows } => {
-                self.spending.record(rows, *keep_since);
+            WorkEntry::UsageRecorded { at, keep_since, rows } => {
+                self.spending.record(*at, rows, *keep_since);
             }
             WorkEntry::BudgetSet { at, terms } => self.spending.set(terms, *at),
             WorkEntry::BudgetDeleted { at: _, scope } => self.spending.delete(*scope),

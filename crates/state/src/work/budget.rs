@@ -4,7 +4,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{LibraryId, TenantId, Timestamp};
 use crate::limits::BUDGET_THRESHOLDS_MAX;
 
-use super::cost::{Day, Money, read_library, write_library};
+use super::cost::{Costs, Day, Money, read_library, write_library};
 
 /// What a budget is of: a tenant, or one of its libraries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -169,21 +169,39 @@ impl Budget {
         }
     }
 
-    /// Counts what was spent on a day; of a period that is over, nothing.
-    pub(super) fn count(&mut self, day: Day, cost: Money) {
-        let start = self.terms.period.start(day);
+    /// Begins a period of which so much is spent: nothing of it was told.
+    pub(super) fn begin(&mut self, since: Day, spent: Money) {
+        (self.since, self.spent) = (since, spent);
+        self.told.clear();
+        self.exceeded = false;
+    }
+
+    /// Counts what was spent on a day; of a period that is over, nothing. One that begins goes on
+    /// from what `costs` has of it, which is nothing unless a clock was ahead.
+    pub(super) fn count(&mut self, day: Day, cost: Money, costs: &Costs) {
+        let BudgetTerms { scope, period, .. } = self.terms;
+        let start = period.start(day);
         if start > self.since {
-            (self.since, self.spent) = (start, Money::ZERO);
-            self.told.clear();
-            self.exceeded = false;
+            let known = costs.newest().is_some_and(|newest| period.start(newest) >= start);
+            let before = if known { costs.spent(scope, period, start) } else { Money::ZERO };
+            self.begin(start, before);
         }
         if start == self.since {
             self.spent = self.spent.plus(cost);
         }
     }
 
-    /// What was spent in the period of this moment, and its first day.
-    pub fn spent_at(&self, at: Timestamp) -> (Day, Money) {
+    /// The first day of the period of this moment where a later one is counted: the clock was ahead
+    /// once, and what is spent now would count nowhere until then.
+    pub(super) fn ahead(&self, at: Timestamp) -> Option<Day> {
+        let start = self.terms.period.start(Day::of(at));
+        (start < self.since).then_some(start)
+    }
+
+    /// What was spent in the period of this moment, and its first day; unless it is [ahead].
+    ///
+    /// [ahead]: Self::ahead
+    pub(super) fn spent_at(&self, at: Timestamp) -> (Day, Money) {
         let start = self.terms.period.start(Day::of(at));
         (start.max(self.since), if start > self.since { Money::ZERO } else { self.spent })
     }

@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::budget::{BudgetPeriod, BudgetScope};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{LibraryId, TenantId, Timestamp};
 use crate::limits::{COST_ROWS_MAX, USAGE_ROWS_PER_RECORD_MAX};
@@ -282,14 +283,21 @@ impl Costs {
         self.0.iter()
     }
 
-    /// What a tenant, or one of its libraries, spent since a day.
-    pub(super) fn spent(&self, tenant: TenantId, library: Option<LibraryId>, since: Day) -> Money {
+    /// The newest day that something was used on.
+    pub fn newest(&self) -> Option<Day> {
+        self.0.keys().next_back().map(|key| key.day).filter(|day| *day != Day::OLDER)
+    }
+
+    /// What was spent in the period that begins with a day, by whom a budget is of.
+    pub(super) fn spent(&self, scope: BudgetScope, period: BudgetPeriod, since: Day) -> Money {
+        let BudgetScope { tenant, library } = scope;
+        // Not what a clock that was ahead has counted on days to come.
         let counts = |key: &UsageKey| {
             key.tenant == tenant
-                && key.day >= since
+                && period.start(key.day) == since
                 && library.is_none_or(|library| key.library == Some(library))
         };
-        let counted = self.0.iter().filter(|(key, _used)| counts(key));
+        let counted = self.0.range(least(since)..).filter(|(key, _used)| counts(key));
         counted.fold(Money::ZERO, |sum, (_key, used)| sum.plus(used.cost))
     }
 
@@ -498,8 +506,14 @@ mod tests {
         costs.add(&[row(3, 1, "b", 1)], Day(3));
         let left: Vec<_> = costs.rows().map(|(key, used)| (key.day, used.cost.0)).collect();
         assert_eq!(left, [(Day::OLDER, 11), (Day(3), 8)]);
-        assert_eq!(costs.spent(TenantId::DEFAULT, None, Day::OLDER), Money(19));
+        assert_eq!(costs.newest(), Some(Day(3)));
+        let spent = |library, period, since| {
+            costs.spent(BudgetScope { tenant: TenantId::DEFAULT, library }, period, since)
+        };
+        assert_eq!(spent(None, BudgetPeriod::Total, Day::OLDER), Money(19));
         let library = Some(LibraryId::from_bytes([1; 16]));
-        assert_eq!(costs.spent(TenantId::DEFAULT, library, Day::OLDER), Money(8));
+        assert_eq!(spent(library, BudgetPeriod::Total, Day::OLDER), Money(8));
+        assert_eq!(spent(None, BudgetPeriod::Month, Day(0)), Money(8));
+        assert_eq!(spent(None, BudgetPeriod::Day, Day(2)), Money::ZERO);
     }
 }

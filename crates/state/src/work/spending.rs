@@ -76,8 +76,26 @@ impl Spending {
         due.map(WorkEntry::BudgetCrossed).ok_or(WorkRejection::Nothing)
     }
 
-    pub(super) fn record(&mut self, rows: &[UsageRow], keep_since: Day) {
+    /// What was spent of a budget in its period at this moment, and the period's first day.
+    pub fn spent_at(&self, budget: &Budget, at: Timestamp) -> (Day, Money) {
+        match budget.ahead(at) {
+            None => budget.spent_at(at),
+            Some(since) => {
+                let BudgetTerms { scope, period, .. } = budget.terms;
+                (since, self.costs.spent(scope, period, since))
+            }
+        }
+    }
+
+    pub(super) fn record(&mut self, at: Timestamp, rows: &[UsageRow], keep_since: Day) {
         self.records += 1;
+        let Self { costs, budgets, .. } = &mut *self;
+        for budget in budgets.values_mut() {
+            if let Some(since) = budget.ahead(at) {
+                let BudgetTerms { scope, period, .. } = budget.terms;
+                Arc::make_mut(budget).begin(since, costs.spent(scope, period, since));
+            }
+        }
         for UsageRow { key, used } in rows {
             self.count((key.tenant, key.library), key.day, used.cost);
         }
@@ -99,15 +117,14 @@ impl Spending {
         let own = library.map(|_one| BudgetScope { tenant, library });
         for scope in [Some(whole), own].into_iter().flatten() {
             if let Some(budget) = self.budgets.get_mut(&scope) {
-                Arc::make_mut(budget).count(day, cost);
+                Arc::make_mut(budget).count(day, cost, &self.costs);
             }
         }
     }
 
     pub(super) fn set(&mut self, terms: &BudgetTerms, at: Timestamp) {
-        let BudgetScope { tenant, library } = terms.scope;
         let since = terms.period.start(Day::of(at));
-        let spent = self.costs.spent(tenant, library, since);
+        let spent = self.costs.spent(terms.scope, terms.period, since);
         let mut budget = Budget::new(terms.clone(), at, (since, spent));
         if let Some(before) = self.budgets.get(&terms.scope) {
             budget.succeed(before);

@@ -81,8 +81,8 @@ fn every_percentage_is_told_once_in_a_period() {
     work.spend(TODAY, Some(LIBRARY), 60);
     assert_eq!(work.tell(TODAY), []);
     let spent_at = |work: &Told, at| {
-        let budget = work.0.spending().budgets(TenantId::DEFAULT).next().unwrap().clone();
-        let (since, spent) = budget.spent_at(day(at));
+        let budget = work.0.spending().budgets(TenantId::DEFAULT).next().unwrap();
+        let (since, spent) = work.0.spending().spent_at(budget, day(at));
         (since.to_string(), spent.pico())
     };
     assert_eq!(spent_at(&work, TODAY + 8), ("2026-11-01".to_owned(), 171));
@@ -92,7 +92,8 @@ fn every_percentage_is_told_once_in_a_period() {
     work.spend(TODAY + 10, Some(LIBRARY), 10);
     assert_eq!(work.tell(TODAY + 10), [(None, vec![50], false)]);
     // What comes late of a month that is over is no part of this one.
-    work.spend(TODAY, Some(LIBRARY), 1000);
+    let late = vec![row(TODAY, Some(LIBRARY), 1000)];
+    work.on(day(TODAY + 10), WorkCommand::RecordUsage(Day::new(0), late)).unwrap();
     assert_eq!(work.tell(TODAY + 10), []);
     assert_eq!(spent_at(&work, TODAY + 10), ("2026-12-01".to_owned(), 50));
 }
@@ -113,7 +114,8 @@ fn a_library_and_its_tenant_are_paid_for_apart() {
     work.spend(TODAY + 1, Some(LIBRARY), 500);
     assert_eq!(work.tell(TODAY + 1), [(None, vec![50], false)]);
     let paid_from: Vec<_> = work.0.spending().budgets_for(TenantId::DEFAULT, LIBRARY).collect();
-    let spent: Vec<_> = paid_from.iter().map(|budget| budget.spent_at(day(TODAY + 1))).collect();
+    let spent_at = |budget: &&Arc<Budget>| work.0.spending().spent_at(budget, day(TODAY + 1));
+    let spent: Vec<_> = paid_from.iter().map(spent_at).collect();
     let expected = [(Day::new(TODAY + 1), 500), (Day::OLDER, 980)];
     assert_eq!(spent, expected.map(|(day, pico)| (day, Money::from_pico(pico))));
 }
@@ -145,6 +147,35 @@ fn a_budget_that_is_changed_midway_counts_what_was_spent() {
     let again = work.on(day(TODAY), WorkCommand::DeleteBudget(scope));
     assert_eq!(again, Err(WorkRejection::BudgetNotFound));
     assert_eq!(work.tell(TODAY), []);
+}
+
+#[test]
+fn a_clock_that_was_ahead_does_not_stop_the_count() {
+    let mut work = Told::default();
+    work.set(TODAY, terms(None, 100, BudgetPeriod::Month));
+    work.set(TODAY, terms(Some(LIBRARY), 100, BudgetPeriod::Day));
+    work.spend(TODAY, None, 30);
+    work.spend(TODAY + 365, Some(LIBRARY), 90);
+    work.tell(TODAY + 365);
+    let spent = |work: &Told, at| {
+        let budgets: Vec<_> = work.0.spending().budgets(TenantId::DEFAULT).collect();
+        let spent = [0, 1].map(|n: usize| work.0.spending().spent_at(budgets[n], day(at)));
+        spent.map(|(since, spent)| (since.to_string(), spent.pico()))
+    };
+    let found = |month: u64, today: u64| {
+        [("2026-11-01".to_owned(), month), ("2026-11-22".to_owned(), today)]
+    };
+    assert_eq!(spent(&work, TODAY), found(30, 0), "before anything is recorded");
+    work.spend(TODAY, Some(LIBRARY), 25);
+    assert_eq!(spent(&work, TODAY), found(55, 25));
+    assert_eq!(work.tell(TODAY), [(None, vec![50], false)]);
+    work.spend(TODAY, None, 30);
+    assert_eq!(work.tell(TODAY), [(None, vec![80], false)]);
+    work.set(TODAY, terms(None, 60, BudgetPeriod::Month));
+    assert_eq!(spent(&work, TODAY), found(85, 25));
+    // And when that day comes, what was counted on it is not forgotten.
+    work.spend(TODAY + 365, Some(LIBRARY), 5);
+    assert_eq!(spent(&work, TODAY + 365).map(|(_since, spent)| spent), [95, 95]);
 }
 
 #[test]
