@@ -216,7 +216,7 @@ impl Ledger {
     }
 }
 
-/// Records what is used until the engine closes, and then the rest.
+/// Records what is used until the engine closes; [`flush`] does the rest.
 pub(crate) async fn run(engine: Arc<Inner>) {
     let closing = engine.upkeep.closing().clone();
     let mut failing = false;
@@ -244,7 +244,11 @@ pub(crate) async fn run(engine: Arc<Inner>) {
             }
         }
     }
-    // It takes next to nothing, so it is tried even where the disk is nearly full.
+}
+
+/// Records everything that is not yet. It takes next to nothing, so it is tried even where the disk
+/// is nearly full.
+pub(crate) async fn flush(engine: &Inner) {
     while engine.ledger.due().is_some() {
         if let Err(error) = engine.record_usage().await {
             tracing::warn!(%error, "what embedding cost lately is not recorded");
