@@ -2,7 +2,8 @@
 //!
 //! What a record does not have yet is lost with the process: of what was paid for, that is the last
 //! second at most; of what was free, the last minute. What cannot be recorded (the disk is full) is
-//! kept in memory and tried again; counts that would grow past their bound are summed up.
+//! kept in memory and tried again, and is lost as well if the process is killed meanwhile; counts
+//! that would grow past their bound are summed up.
 
 use std::collections::BTreeMap;
 use std::fmt;
