@@ -2,7 +2,8 @@
 //!
 //! What a record does not have yet is lost with the process: of what was paid for, that is the last
 //! second at most; of what was free, the last minute. What cannot be recorded (the disk is full) is
-//! kept in memory and tried again; counts that would grow past their bound are summed up.
+//! kept in memory and tried again, and is lost as well if the process is killed meanwhile; counts
+//! that would grow past their bound are summed up.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -216,7 +217,7 @@ impl Ledger {
     }
 }
 
-/// Records what is used until the engine closes, and then the rest.
+/// Records what is used until the engine closes; [`flush`] does the rest.
 pub(crate) async fn run(engine: Arc<Inner>) {
     let closing = engine.upkeep.closing().clone();
     let mut failing = false;
@@ -244,7 +245,11 @@ pub(crate) async fn run(engine: Arc<Inner>) {
             }
         }
     }
-    // It takes next to nothing, so it is tried even where the disk is nearly full.
+}
+
+/// Records everything that is not yet. It takes next to nothing, so it is tried even where the disk
+/// is nearly full.
+pub(crate) async fn flush(engine: &Inner) {
     while engine.ledger.due().is_some() {
         if let Err(error) = engine.record_usage().await {
             tracing::warn!(%error, "what embedding cost lately is not recorded");

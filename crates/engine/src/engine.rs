@@ -164,7 +164,10 @@ impl Engine {
     pub async fn close(&self) -> Result<(), EngineError> {
         let inner = &self.0;
         inner.upkeep.begin_close();
+        // Calls that run are paid for: what they use is recorded when there are no more of them.
+        inner.parts.embedder.close().await;
         inner.ledger_task.join().await;
+        crate::costs::flush(inner).await;
         drop(inner.catalog_writer.lock().take());
         inner.work.shut();
         inner.upkeep.close().await;
@@ -178,7 +181,6 @@ impl Engine {
         inner.writers.join().await;
         let log = inner.log.clone();
         let closed = tokio::task::spawn_blocking(move || log.close()).await;
-        inner.parts.embedder.close().await;
         drop(inner.lock.lock().take());
         match closed {
             Ok(outcome) => Ok(outcome?),

@@ -113,6 +113,8 @@ struct Shared {
     /// Webhooks that a request sends to.
     sending: Mutex<HashSet<WebhookId>>,
     stopping: watch::Sender<bool>,
+    /// Events that wait after an attempt that failed.
+    retrying: Arc<AtomicU64>,
     delivered: AtomicU64,
     failed: AtomicU64,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -162,6 +164,7 @@ impl Webhooks {
             couriers: Mutex::default(),
             sending: Mutex::default(),
             stopping: watch::Sender::new(false),
+            retrying: Arc::default(),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             tasks: Mutex::default(),
@@ -444,6 +447,7 @@ impl Webhooks {
         WebhooksStats {
             couriers,
             in_trouble,
+            retrying: shared.retrying.load(Ordering::Relaxed),
             delivered: shared.delivered.load(Ordering::Relaxed),
             failed: shared.failed.load(Ordering::Relaxed),
             running: works && shared.store.outage().is_none() && !*shared.stopping.borrow(),

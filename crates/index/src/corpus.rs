@@ -47,7 +47,9 @@ pub(crate) enum Shape {
 /// A number in `-1..1`, never 0.
 fn number(seed: u64, counter: usize) -> f32 {
     let random = hash(seed, counter as u64) >> 40;
-    (random as f32 + 0.5) / (1_u64 << 23) as f32 - 1.0
+    let number = (random as f32 + 0.5) / (1_u64 << 23) as f32 - 1.0;
+    // Half is lost of the larger ones, and one of them is the middle.
+    if number == 0.0 { f32::EPSILON } else { number }
 }
 
 fn vector(seed: u64, dims: usize, row: usize) -> Vec<f32> {

@@ -333,6 +333,8 @@ fn job_gauges(app: &App) {
 fn webhook_gauges(app: &App) {
     let stats = app.webhooks().stats();
     gauge("arrwdb_webhook_couriers", stats.couriers);
+    gauge("arrwdb_webhook_events_retrying", stats.retrying);
+    gauge("arrwdb_webhooks_in_trouble", stats.in_trouble);
     gauge("arrwdb_webhooks_ok", u64::from(stats.running));
     for (outcome, count) in [("success", stats.delivered), ("failed", stats.failed)] {
         let labels = vec![Label::new("outcome", outcome)];

@@ -46,6 +46,10 @@ pub(crate) async fn directory() -> MemoryDisk {
     put(&engine, libraries[1], 0..40).await;
     engine.delete_documents(TENANT, libraries[0], vec![id(3), id(4), id(5)]).await.unwrap();
     engine.delete_library(TENANT, deleted).await.unwrap();
+    // Files and structures are made beside the writes: there shall be some of both.
+    while named(&disk, ".idx").len() < 2 || named(&disk, ".seg").len() < 3 {
+        put(&engine, libraries[0], 0..10).await;
+    }
     engine.close().await.unwrap();
     let engine = open_with(&disk, calm()).await.unwrap();
     put(&engine, libraries[0], 200..230).await;

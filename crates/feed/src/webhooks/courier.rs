@@ -12,6 +12,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrwdb_engine::state::{LibraryId, Seq, Webhook, WebhookId};
@@ -60,6 +61,25 @@ struct Lane {
     waiting: VecDeque<Arc<Parcel>>,
     /// Attempts of the first that failed.
     failed: u32,
+    /// Held while the first waits after one.
+    retrying: Option<Counted>,
+}
+
+/// One of those that are counted, for as long as it lives.
+#[derive(Debug)]
+struct Counted(Arc<AtomicU64>);
+
+impl Counted {
+    fn among(count: &Arc<AtomicU64>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Places of what was taken, in order, and whether it is dealt with.
@@ -302,6 +322,7 @@ impl Courier {
             match self.route.carried.take_wait(place) {
                 Some(wait) => {
                     lane.failed = wait.failed;
+                    lane.retrying = Some(Counted::among(&self.shared.retrying));
                     self.later.insert((instant(&self.shared, wait.until), key));
                 }
                 None => self.ready.push_back(key),
@@ -366,7 +387,9 @@ impl Courier {
                 self.dealt_with(key, parcel);
             }
             Verdict::Failed => {
-                self.lanes.entry(key).or_default().failed = number;
+                let lane = self.lanes.entry(key).or_default();
+                lane.failed = number;
+                lane.retrying = Some(Counted::among(&self.shared.retrying));
                 let bits = self.shared.vault.random_bits();
                 let delay = delay(webhook.retry_delay_seconds, number, bits[0]);
                 let delay = delay.max(attempt.retry_after.unwrap_or_default());
@@ -382,6 +405,7 @@ impl Courier {
     fn dealt_with(&mut self, key: Key, parcel: &Parcel) {
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.failed = 0;
+            lane.retrying = None;
             lane.waiting.pop_front();
             if lane.waiting.is_empty() {
                 self.lanes.remove(&key);

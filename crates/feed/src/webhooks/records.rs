@@ -262,6 +262,9 @@ pub struct WebhooksStats {
     pub couriers: u64,
     /// Webhooks that nothing is delivered to at the moment, though they are active: each says why.
     pub in_trouble: u64,
+    /// Events that wait to be sent again, as an attempt failed: of each library of each webhook the
+    /// first, behind which the others wait.
+    pub retrying: u64,
     /// Attempts since the start that worked.
     pub delivered: u64,
     /// Attempts since the start that did not.

@@ -419,7 +419,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     used(
         "COST_RETENTION_DAYS",
-        count(1, 36_600),
+        count(32, 36_600),
         "400",
         "Days of which costs are told apart; what they cost before is summed up",
     ),

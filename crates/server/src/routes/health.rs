@@ -275,6 +275,7 @@ fn webhooks_component(app: &App) -> Value {
         "running": stats.running,
         "couriers": stats.couriers,
         "in_trouble": stats.in_trouble,
+        "retrying": stats.retrying,
         "problem": app.webhooks().outage(),
         "delivered_since_start": stats.delivered,
         "failed_since_start": stats.failed,

@@ -4,7 +4,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{LibraryId, TenantId, Timestamp};
 use crate::limits::BUDGET_THRESHOLDS_MAX;
 
-use super::cost::{Day, Money, read_library, write_library};
+use super::cost::{Costs, Day, Money, read_library, write_library};
 
 /// What a budget is of: a tenant, or one of its libraries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,11 +176,15 @@ impl Budget {
         self.exceeded = false;
     }
 
-    /// Counts what was spent on a day; of a period that is over, nothing.
-    pub(super) fn count(&mut self, day: Day, cost: Money) {
-        let start = self.terms.period.start(day);
+    /// Counts what was spent on a day; of a period that is over, nothing. One that begins goes on
+    /// from what `costs` has of it, which is nothing unless a clock was ahead.
+    pub(super) fn count(&mut self, day: Day, cost: Money, costs: &Costs) {
+        let BudgetTerms { scope, period, .. } = self.terms;
+        let start = period.start(day);
         if start > self.since {
-            self.begin(start, Money::ZERO);
+            let known = costs.newest().is_some_and(|newest| period.start(newest) >= start);
+            let before = if known { costs.spent(scope, period, start) } else { Money::ZERO };
+            self.begin(start, before);
         }
         if start == self.since {
             self.spent = self.spent.plus(cost);

@@ -117,7 +117,7 @@ impl Spending {
         let own = library.map(|_one| BudgetScope { tenant, library });
         for scope in [Some(whole), own].into_iter().flatten() {
             if let Some(budget) = self.budgets.get_mut(&scope) {
-                Arc::make_mut(budget).count(day, cost);
+                Arc::make_mut(budget).count(day, cost, &self.costs);
             }
         }
     }

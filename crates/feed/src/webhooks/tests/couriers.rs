@@ -211,6 +211,7 @@ async fn attempts_and_what_was_taken_out_of_order_outlive_changes_and_restarts()
     site.put(second, 3).await;
     receiver.until(3).await;
     until("they are noted", async || (hooks.figures(made.id).total == 3).then_some(())).await;
+    assert_eq!(hooks.stats().retrying, 1, "whoever looks after the server is told that it waits");
     // What changes nothing of a delivery changes nothing of what is under way.
     change(&hooks, &made, |webhook| webhook.description = Some("mine".into())).await;
     hooks.close().await;
@@ -249,6 +250,7 @@ async fn attempts_and_what_was_taken_out_of_order_outlive_changes_and_restarts()
     })
     .await;
     assert_eq!(receiver.came().len(), 6);
+    assert_eq!(hooks.stats().retrying, 0);
 }
 
 #[tokio::test]

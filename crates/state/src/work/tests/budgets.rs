@@ -92,7 +92,8 @@ fn every_percentage_is_told_once_in_a_period() {
     work.spend(TODAY + 10, Some(LIBRARY), 10);
     assert_eq!(work.tell(TODAY + 10), [(None, vec![50], false)]);
     // What comes late of a month that is over is no part of this one.
-    work.spend(TODAY, Some(LIBRARY), 1000);
+    let late = vec![row(TODAY, Some(LIBRARY), 1000)];
+    work.on(day(TODAY + 10), WorkCommand::RecordUsage(Day::new(0), late)).unwrap();
     assert_eq!(work.tell(TODAY + 10), []);
     assert_eq!(spent_at(&work, TODAY + 10), ("2026-12-01".to_owned(), 50));
 }
@@ -156,10 +157,10 @@ fn a_clock_that_was_ahead_does_not_stop_the_count() {
     work.spend(TODAY, None, 30);
     work.spend(TODAY + 365, Some(LIBRARY), 90);
     work.tell(TODAY + 365);
-    let spent = |work: &Told, at| -> Vec<_> {
-        let budgets = work.0.spending().budgets(TenantId::DEFAULT);
-        let spent = budgets.map(|budget| work.0.spending().spent_at(budget, day(at)));
-        spent.map(|(since, spent)| (since.to_string(), spent.pico())).collect()
+    let spent = |work: &Told, at| {
+        let budgets: Vec<_> = work.0.spending().budgets(TenantId::DEFAULT).collect();
+        let spent = [0, 1].map(|n: usize| work.0.spending().spent_at(budgets[n], day(at)));
+        spent.map(|(since, spent)| (since.to_string(), spent.pico()))
     };
     let found = |month: u64, today: u64| {
         [("2026-11-01".to_owned(), month), ("2026-11-22".to_owned(), today)]
@@ -172,6 +173,9 @@ fn a_clock_that_was_ahead_does_not_stop_the_count() {
     assert_eq!(work.tell(TODAY), [(None, vec![80], false)]);
     work.set(TODAY, terms(None, 60, BudgetPeriod::Month));
     assert_eq!(spent(&work, TODAY), found(85, 25));
+    // And when that day comes, what was counted on it is not forgotten.
+    work.spend(TODAY + 365, Some(LIBRARY), 5);
+    assert_eq!(spent(&work, TODAY + 365).map(|(_since, spent)| spent), [95, 95]);
 }
 
 #[test]
