@@ -90,7 +90,7 @@ impl SegmentView {
         for run in self.tombstones.runs().filter(|run| run.died > seq) {
             let mut row = run.first;
             while row < run.first + run.rows {
-                let head = segment.head(segment.ordinal_of(row)?)?;
+                let (_ordinal, head) = segment.at_row(row)?;
                 // A document whose rows are in several runs counts once.
                 if row == head.first_row && head.born <= seq {
                     totals.add(&head);

@@ -120,8 +120,7 @@ impl View {
     /// The chunk of a row that [`View::nearest`] of this same view found.
     pub fn chunk_of(&self, found: Found, vectors: bool) -> Result<FoundChunk, Damage> {
         let segment = &self.segments[found.segment as usize].segment;
-        let ordinal = segment.ordinal_of(found.row)?;
-        let head = segment.head(ordinal)?;
+        let (ordinal, head) = segment.at_row(found.row)?;
         let place = Place { segment: found.segment as usize, ordinal, head };
         let index = found.row - head.first_row;
         let (chunk, title) = self.read_chunk(place, index, vectors)?;

@@ -155,9 +155,16 @@ impl Segment {
     }
 
     /// The document that `row` belongs to. O(log documents).
-    pub(crate) fn ordinal_of(&self, row: u32) -> Result<u32, Damage> {
+    pub(crate) fn at_row(&self, row: u32) -> Result<(u32, Head), Damage> {
         let after = search(self.documents(), |ordinal| Ok(self.head(ordinal)?.first_row <= row))?;
-        Ok(after.saturating_sub(1))
+        let ordinal = after.saturating_sub(1);
+        let head = self.head(ordinal)?;
+        if head.row_range().contains(&row) {
+            return Ok((ordinal, head));
+        }
+        // Only heads that are not in order leave a row to none.
+        let what = "a document's rows do not follow those of the one before it";
+        Err(self.undecodable(&DecodeError { what, offset: 0 }))
     }
 
     /// The first document born at `born` or later; documents lie in that order. O(log documents).
