@@ -8,17 +8,19 @@
 
 use std::sync::Arc;
 
-use arrwdb_embed::InputType;
+use arrwdb_embed::{EmbedError, InputType};
 use arrwdb_state::{
     ChunkId, Command, Cursor, Document, DocumentId, DocumentRecord, LibraryId, LibrarySpec, Metric,
     Nearest, Sequential, Tuning, View, normalized,
 };
+use tokio::sync::SemaphorePermit;
 
 use crate::engine::{Engine, Inner};
 use crate::error::EngineError;
-use crate::generations::CarryPair;
-use crate::handle::{Author, Handle, Room};
+use crate::generations::{Carry, CarryPair};
+use crate::handle::{Author, Handle, Open, Room};
 use crate::maintenance::blocking;
+use crate::owed::Haste;
 use crate::search::model_of;
 
 /// Chunks that are embedded and written at a time, about.
@@ -26,7 +28,9 @@ const CARRY_CHUNKS: usize = 256;
 /// Bytes of their texts, about.
 const CARRY_BYTES: usize = 4 << 20;
 /// Documents that are looked at at a time.
-const CARRY_DOCUMENTS: usize = 1000;
+pub(crate) const CARRY_DOCUMENTS: usize = 1000;
+/// Documents of which the model took none, before it is the model that takes none.
+const DOUBTED_MAX: usize = 3;
 
 /// What was carried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,6 +43,36 @@ pub struct Carried {
     pub characters: u64,
 }
 
+impl Carried {
+    fn add(&mut self, documents: &[Document]) {
+        self.documents += documents.len() as u64;
+        let chunks = documents.iter().flat_map(|document| &document.chunks);
+        for chunk in chunks {
+            self.chunks += 1;
+            self.characters += chunk.text.chars().count() as u64;
+        }
+    }
+}
+
+/// Documents to be carried, and what became of them.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Those that are still to be carried: where carrying fails, or ends before it is through.
+    pub left: Vec<DocumentId>,
+    /// What was carried.
+    pub carried: Carried,
+    /// Those of which the other model takes a text, and why not. They are tried again by who follows
+    /// the log, seldom, and at once when they are changed.
+    pub refused: Vec<(DocumentId, EngineError)>,
+}
+
+impl Load {
+    /// Documents of which nothing is carried yet.
+    pub fn of(left: impl IntoIterator<Item = DocumentId>) -> Self {
+        Self { left: left.into_iter().collect(), ..Self::default() }
+    }
+}
+
 /// Documents that a generation lacks.
 #[derive(Debug, Clone)]
 pub struct Uncarried {
@@ -46,6 +80,8 @@ pub struct Uncarried {
     pub missing: Vec<DocumentId>,
     /// Documents that were looked at, and their chunks.
     pub seen: (u64, u64),
+    /// Of these, what the generation has.
+    pub there: Carried,
     /// Where to go on; `None` at the end.
     pub next: Option<Cursor>,
 }
@@ -63,17 +99,13 @@ pub struct Comparison {
 
 impl Engine {
     /// Carries documents: those that the active generation has not are deleted from the other, and
-    /// those that it has are embedded and written there. What is carried is removed from `ids`, so
-    /// that after an error, or if this is dropped, the others are left to be carried.
+    /// those that it has are embedded and written there, unless the model takes no text of them. After
+    /// an error, or if this is dropped, what is left is in `load`.
     ///
     /// # Errors
     /// [`EngineError::Generation`] if the library has no such pair of generations any more.
-    pub async fn carry(
-        &self,
-        pair: &CarryPair,
-        ids: &mut Vec<DocumentId>,
-    ) -> Result<Carried, EngineError> {
-        self.0.carry(pair, ids).await
+    pub async fn carry(&self, pair: &CarryPair, load: &mut Load) -> Result<(), EngineError> {
+        self.0.carry(pair, load).await
     }
 
     /// Of the next documents of the active generation, those that the other one lacks. What it has
@@ -86,17 +118,21 @@ impl Engine {
         let inner = &self.0;
         let (from, to) = inner.both(pair)?;
         inner.wait_for(&from, pair.after).await?;
-        let (from, to) = (inner.opened(&from).await?.view(), inner.opened(&to).await?.view());
+        let (from, to) = (inner.opened(&from).await, inner.opened(&to).await);
+        let view = |opened: Result<Arc<Open>, _>| opened.map(|open| open.view());
+        let from = view(from).map_err(|error| of_pair(pair, error))?;
+        let to = view(to).map_err(|error| of_pair(pair, error))?;
         blocking(move || {
-            let page = from.documents_after(cursor, limit, false)?;
-            let (mut missing, mut seen) = (Vec::new(), (0, 0));
-            for document in page.documents {
-                seen = (seen.0 + 1, seen.1 + document.chunks.len() as u64);
-                if !to.contains(document.id)? {
-                    missing.push(document.id);
+            let page = from.ids_after(cursor, limit)?;
+            let (mut missing, mut seen, mut there) = (Vec::new(), (0, 0), Carried::default());
+            for (id, chunks) in page.documents {
+                seen = (seen.0 + 1, seen.1 + u64::from(chunks));
+                match to.document(id, false)? {
+                    Some(document) => there.add(&[document]),
+                    None => missing.push(id),
                 }
             }
-            Ok(Uncarried { missing, seen, next: page.next })
+            Ok(Uncarried { missing, seen, there, next: page.next })
         })
         .await
     }
@@ -112,8 +148,8 @@ impl Engine {
     ) -> Result<Comparison, EngineError> {
         let inner = &self.0;
         let (from, to) = inner.both(pair)?;
-        let one = Side::of(inner, &from).await?;
-        let other = Side::of(inner, &to).await?;
+        let one = Side::of(inner, &from).await.map_err(|error| of_pair(pair, error))?;
+        let other = Side::of(inner, &to).await.map_err(|error| of_pair(pair, error))?;
         let mut comparison = Comparison { k, ..Comparison::default() };
         let total = one.view.documents();
         for sample in 0..samples.min(total) {
@@ -162,72 +198,97 @@ impl Inner {
         Ok((self.handle(pair.from).map_err(gone)?, self.handle(pair.to).map_err(gone)?))
     }
 
-    async fn carry(
+    /// Waits until nobody else carries documents of a pair.
+    pub(crate) async fn turn<'a>(
         self: &Arc<Self>,
-        pair: &CarryPair,
-        left: &mut Vec<DocumentId>,
-    ) -> Result<Carried, EngineError> {
-        self.check_disk()?;
-        let carry = self.carrying.of(pair.library);
-        let _turn = carry.turn.acquire().await.map_err(|_closed| EngineError::Closed)?;
+        carry: &'a Carry,
+        (pair, haste): (&CarryPair, Haste),
+    ) -> Result<Turn<'a>, EngineError> {
+        let permit = carry.turn(haste).await?;
         // Looked at when it is its turn: who switches has it while it does.
         let (from, to) = self.both(pair)?;
         let spec = self.catalog.load().get(pair.to).cloned().ok_or_else(|| gone(pair.library))?;
-        let view = self.opened(&from).await?.view();
+        let view = self.opened(&from).await.map_err(|error| of_pair(pair, error))?.view();
+        Ok(Turn { _permit: permit, view, to, spec })
+    }
+
+    pub(crate) async fn carry(
+        self: &Arc<Self>,
+        pair: &CarryPair,
+        load: &mut Load,
+    ) -> Result<(), EngineError> {
+        self.check_disk()?;
+        let carry = self.carrying.of(pair.library);
         // Before anything that needs a provider: what is deleted shall not be kept by one that fails.
-        let deleted = self.carry_deletes(&view, &to, left).await;
+        let deleted = self.carry_deletes((&carry, pair), &mut load.left).await;
         deleted.map_err(|error| of_pair(pair, error))?;
-        let mut carried = Carried::default();
-        // The first so many are those whose texts the model refuses: the others are carried.
-        let (mut refused, mut at_once) = (Vec::new(), CARRY_DOCUMENTS);
-        while refused.len() < left.len() {
-            let begin = refused.len();
-            let some: Vec<_> = left[begin..].iter().take(at_once).copied().collect();
-            let read = view.clone();
-            let (documents, looked_at) = blocking(move || read_some(&read, &some)).await?;
-            let (count, chunks) = (documents.len() as u64, chunks_of(&documents));
-            let characters = characters_of(&documents);
-            let made = match self.embedded_documents(&spec, documents).await {
-                Err(EngineError::Embedding(error)) if error.is_of_a_text() => {
-                    // Which one it is, is found out one by one.
-                    if looked_at == 1 {
-                        refused.push(error);
+        // The first so many are those that the model did not take: the others are carried.
+        let mut stuck: Vec<(DocumentId, EngineError)> = Vec::new();
+        let (mut at_once, mut passed) = (CARRY_DOCUMENTS, false);
+        while stuck.len() < load.left.len() {
+            let begin = stuck.len();
+            let turn = self.turn(&carry, (pair, Haste::None)).await?;
+            // One that takes vectors only has none to make.
+            model_of(&turn.spec, "").map_err(|_none| EngineError::Invalid {
+                field: String::new(),
+                detail: "these vectors were given by callers: no model makes any of what is \
+                         written since"
+                    .to_owned(),
+            })?;
+            let some: Vec<_> = load.left[begin..].iter().take(at_once).copied().collect();
+            let (first, view) = (some.first().copied(), turn.view.clone());
+            let read = blocking(move || read_some(&view, &some)).await?;
+            let (documents, looked_at) = (read.documents, read.looked_at);
+            let mut sum = load.carried;
+            sum.add(&documents);
+            let made = tokio::select! {
+                biased;
+                made = self.embedded_documents(&turn.spec, documents) => made,
+                // It is embedded again when those are through who have no time for that.
+                () = carry.wanted_in_haste() => continue,
+            };
+            let made = match made {
+                Err(error) if may_be_of_a_text(&error) => {
+                    // Which one it is, is found out by halves.
+                    at_once = looked_at / 2;
+                    if let (1, Some(id)) = (looked_at, first) {
+                        stuck.push((id, error));
+                        at_once = CARRY_DOCUMENTS;
                     }
-                    at_once = 1;
+                    check_model(&stuck, (passed, DOUBTED_MAX))?;
+                    at_once = at_once.max(1);
                     continue;
                 }
                 made => made?,
             };
-            if let Some((command, room)) = made {
-                let done = self.carry_one(&to, command, Some(room)).await;
+            if !read.gone.is_empty() {
+                let done = self.carry_one(&turn.to, Command::Delete(read.gone, None), None).await;
                 done.map_err(|error| of_pair(pair, error))?;
             }
-            left.drain(begin..begin + looked_at);
-            carried.documents += count;
-            carried.chunks += chunks;
-            carried.characters += characters;
+            if let Some((command, room)) = made {
+                let done = self.carry_one(&turn.to, command, Some(room)).await;
+                done.map_err(|error| of_pair(pair, error))?;
+                passed = true;
+            }
+            let done: Vec<_> = load.left.drain(begin..begin + looked_at).collect();
+            carry.settled(pair, &done);
+            (load.carried, at_once) = (sum, (at_once * 2).min(CARRY_DOCUMENTS));
         }
-        match (refused.first(), left.first()) {
-            (Some(error), Some(id)) => Err(EngineError::Generation(format!(
-                "the other model takes no text of document {id} ({error}): change or delete the \
-                 document ({} in all), or take another model",
-                refused.len()
-            ))),
-            _ => Ok(carried),
-        }
+        check_model(&stuck, (passed, 1))?;
+        self.refuse((&carry, pair), stuck, load).await
     }
 
     /// Deletes from the other generation what the active one has not, which is removed from `ids`.
-    async fn carry_deletes(
+    pub(crate) async fn carry_deletes(
         self: &Arc<Self>,
-        view: &Arc<View>,
-        to: &Arc<Handle>,
+        (carry, pair): (&Carry, &CarryPair),
         ids: &mut Vec<DocumentId>,
     ) -> Result<(), EngineError> {
         let mut looked_at = 0;
         while looked_at < ids.len() {
+            let turn = self.turn(carry, (pair, Haste::None)).await?;
             let end = ids.len().min(looked_at + CARRY_DOCUMENTS);
-            let (read, some) = (view.clone(), ids[looked_at..end].to_vec());
+            let (read, some) = (turn.view.clone(), ids[looked_at..end].to_vec());
             let (there, gone): (Vec<_>, Vec<_>) = blocking(move || {
                 let (mut there, mut gone) = (Vec::new(), Vec::new());
                 for id in some {
@@ -237,7 +298,8 @@ impl Inner {
             })
             .await?;
             if !gone.is_empty() {
-                self.carry_one(to, Command::Delete(gone, None), None).await?;
+                self.carry_one(&turn.to, Command::Delete(gone.clone(), None), None).await?;
+                carry.settled(pair, &gone);
             }
             let kept = there.len();
             ids.splice(looked_at..end, there);
@@ -246,7 +308,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn carry_one(
+    pub(crate) async fn carry_one(
         self: &Arc<Self>,
         to: &Arc<Handle>,
         command: Command,
@@ -309,35 +371,74 @@ impl Inner {
     }
 }
 
-fn chunks_of(documents: &[Document]) -> u64 {
-    documents.iter().map(|document| document.chunks.len() as u64).sum()
+/// Whose turn it is to carry documents of a library.
+pub(crate) struct Turn<'a> {
+    _permit: SemaphorePermit<'a>,
+    /// The active generation as it is now.
+    pub(crate) view: Arc<View>,
+    /// The other one.
+    pub(crate) to: Arc<Handle>,
+    spec: Arc<LibrarySpec>,
 }
 
-fn characters_of(documents: &[Document]) -> u64 {
-    let chunks = documents.iter().flat_map(|document| &document.chunks);
-    chunks.map(|chunk| chunk.text.chars().count() as u64).sum()
+/// Whether an error may be of one text, so that others fare better without it. Some servers say of a
+/// text that is too long what others say of every request that they do not like.
+fn may_be_of_a_text(error: &EngineError) -> bool {
+    match error {
+        EngineError::Embedding(error) => error.is_of_a_text() || is_doubtful(error),
+        // Of a vector that the library's metric has no use for.
+        error => matches!(error, EngineError::Generation(_)),
+    }
 }
 
-/// As many of these documents as are worked on at a time, and how many ids they were looked for by.
-fn read_some(view: &View, ids: &[DocumentId]) -> Result<(Vec<Document>, usize), EngineError> {
-    let (mut documents, mut looked_at) = (Vec::new(), 0);
+fn is_doubtful(error: &EmbedError) -> bool {
+    matches!(error, EmbedError::Provider { status: Some(400), detail: _ })
+}
+
+/// Where nothing else passed, what may be of a text is of the model.
+fn check_model(
+    stuck: &[(DocumentId, EngineError)],
+    (passed, doubted_max): (bool, usize),
+) -> Result<(), EngineError> {
+    let doubtful = |(_id, error): &&(DocumentId, EngineError)| matches!(error, EngineError::Embedding(error) if is_doubtful(error));
+    let mut doubted = stuck.iter().filter(doubtful);
+    match doubted.next() {
+        Some((_id, error)) if !passed && doubted.count() + 1 >= doubted_max => Err(error.clone()),
+        _ => Ok(()),
+    }
+}
+
+/// Some documents as they are now.
+struct ReadSome {
+    documents: Vec<Document>,
+    /// Those that there are not.
+    gone: Vec<DocumentId>,
+    /// How many ids were looked for.
+    looked_at: usize,
+}
+
+/// As many of these documents as are worked on at a time.
+fn read_some(view: &View, ids: &[DocumentId]) -> Result<ReadSome, EngineError> {
+    let mut read = ReadSome { documents: Vec::new(), gone: Vec::new(), looked_at: 0 };
     let (mut chunks, mut bytes) = (0, 0);
     for id in ids {
         if chunks >= CARRY_CHUNKS || bytes >= CARRY_BYTES {
             break;
         }
-        looked_at += 1;
-        if let Some(document) = view.document(*id, false)? {
-            chunks += document.chunks.len();
-            bytes += document.chunks.iter().map(|chunk| chunk.text.len()).sum::<usize>();
-            documents.push(document);
-        }
+        read.looked_at += 1;
+        let Some(document) = view.document(*id, false)? else {
+            read.gone.push(*id);
+            continue;
+        };
+        chunks += document.chunks.len();
+        bytes += document.chunks.iter().map(|chunk| chunk.text.len()).sum::<usize>();
+        read.documents.push(document);
     }
-    Ok((documents, looked_at))
+    Ok(read)
 }
 
 /// What a write to the other generation of a pair came to.
-fn of_pair(pair: &CarryPair, error: EngineError) -> EngineError {
+pub(crate) fn of_pair(pair: &CarryPair, error: EngineError) -> EngineError {
     if matches!(error, EngineError::LibraryNotFound(_)) { gone(pair.library) } else { error }
 }
 

@@ -25,6 +25,7 @@ use crate::engine::{Engine, Inner};
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::handle::{Author, Handle};
 use crate::indexing::check_index;
+use crate::owed::{Haste, Owed, said};
 use crate::request::{NewLibrary, Written};
 use crate::search::model_of;
 use crate::system::new_uuid;
@@ -73,20 +74,49 @@ pub(crate) struct Carrying {
 pub(crate) struct Carry {
     /// Who carries documents has it: what is carried last is what was read last.
     pub(crate) turn: Semaphore,
+    /// How many want it who do not wait for vectors.
+    pub(crate) in_haste: watch::Sender<usize>,
+    /// What the other generation lacks, as its model gives no vectors of it now.
+    pub(crate) owed: Mutex<Owed>,
     /// Who switches has it.
     switch: Semaphore,
     /// Up to which record all is carried, and to which generation.
     to: watch::Sender<(Option<LibraryId>, Seq)>,
-    /// Why nothing is carried at present.
-    error: Mutex<Option<String>>,
+    /// Why nothing is carried at present, and to which generation.
+    error: Mutex<Option<(LibraryId, String)>>,
+}
+
+impl Carry {
+    /// Has who waits for what is carried look again.
+    pub(crate) fn moved(&self) {
+        self.to.send_modify(|_to| {});
+    }
+
+    /// Why something of a pair is not carried.
+    fn why(&self, pair: &CarryPair) -> Option<String> {
+        let error = self.error.lock().clone().filter(|(to, _why)| *to == pair.to);
+        error.map(|(_to, why)| why).or_else(|| self.owed_text(pair))
+    }
+}
+
+/// Until when who waits for what is carried does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    /// Nothing waits to be embedded.
+    CaughtUp,
+    /// The same, and the model refused nothing.
+    Whole,
+    /// Both generations have the same documents.
+    Same,
 }
 
 impl Carrying {
     pub(crate) fn of(&self, library: LibraryId) -> Arc<Carry> {
         let begin = || {
             let (turn, switch) = (Semaphore::new(1), Semaphore::new(1));
-            let to = watch::Sender::new((None, Seq::START));
-            Arc::new(Carry { turn, switch, to, error: Mutex::default() })
+            let (to, in_haste) = (watch::Sender::new((None, Seq::START)), watch::Sender::new(0));
+            let (owed, error) = (Mutex::default(), Mutex::default());
+            Arc::new(Carry { turn, in_haste, owed, switch, to, error })
         };
         self.libraries.lock().entry(library).or_insert_with(begin).clone()
     }
@@ -161,9 +191,11 @@ pub struct OtherVectors {
     pub stage: Stage,
     /// Records of the library after what is carried: at most so many are missing.
     pub behind_records: u64,
+    /// How many documents they have less than those that are searched.
+    pub missing_documents: u64,
     /// What was not carried is not in the log any more: they can only be discarded.
     pub broken: bool,
-    /// Why nothing is carried at present.
+    /// Why something is not carried at present.
     pub error: Option<String>,
 }
 
@@ -238,8 +270,8 @@ impl Engine {
     }
 
     /// Said by who follows the log: nothing is carried at present.
-    pub fn carrying_failed(&self, library: LibraryId, why: String) {
-        *self.0.carrying.of(library).error.lock() = Some(why);
+    pub fn carrying_failed(&self, pair: &CarryPair, why: &EngineError) {
+        *self.0.carrying.of(pair.library).error.lock() = Some((pair.to, said(why)));
     }
 
     /// How often it has to be noted at least how far documents are carried, so that the log can be
@@ -269,12 +301,12 @@ impl Engine {
     /// is missing is not in the log any more.
     pub async fn caught_up(&self, pair: &CarryPair) -> Result<(), EngineError> {
         let handle = self.0.handle(pair.from).map_err(|_gone| gone(pair.library))?;
-        self.0.reached(pair, handle.settled().await).await
+        self.0.reached(pair, (handle.settled().await, Goal::CaughtUp)).await
     }
 
-    /// Why nothing of a library is carried at present.
-    pub fn carrying_error(&self, library: LibraryId) -> Option<String> {
-        self.0.carrying.of(library).error.lock().clone()
+    /// Why something of a library is not carried at present.
+    pub fn carrying_error(&self, pair: &CarryPair) -> Option<String> {
+        self.0.carrying.of(pair.library).why(pair)
     }
 
     /// What vectors a library has.
@@ -320,8 +352,9 @@ impl Engine {
                 vectors: vectors(other.id, spec),
                 stage: other.stage,
                 behind_records: inner.behind(&pair),
+                missing_documents: inner.lacking(&pair),
                 broken: inner.is_broken(&pair),
-                error: inner.carrying.of(library).error.lock().clone(),
+                error: inner.carrying.of(library).why(&pair),
             })
         });
         Ok(LibraryEmbeddings { active, since, other, seq })
@@ -527,7 +560,7 @@ impl Inner {
 
     /// Waits until everything up to `seq` is carried; an error if there is no such pair any more, or
     /// it never will be.
-    async fn reached(&self, pair: &CarryPair, seq: Seq) -> Result<(), EngineError> {
+    async fn reached(&self, pair: &CarryPair, (seq, goal): (Seq, Goal)) -> Result<(), EngineError> {
         let carry = self.carrying.of(pair.library);
         let mut moved = carry.to.subscribe();
         loop {
@@ -542,7 +575,15 @@ impl Inner {
             })?;
             moved.borrow_and_update();
             if self.carried_to(&now) >= seq {
-                return Ok(());
+                // It is not waited for: that is for who owns the documents to mend.
+                let refusal = carry.refusal(&now).filter(|_refusal| goal != Goal::CaughtUp);
+                if let Some(refusal) = refusal {
+                    return Err(EngineError::Generation(refusal));
+                }
+                let same = goal != Goal::Same || self.lacking(&now) == 0;
+                if same && !carry.is_owing(&now) {
+                    return Ok(());
+                }
             }
             if self.is_broken(&now) {
                 return Err(broken());
@@ -691,41 +732,48 @@ impl Inner {
         // Looked at again when none can be added; nobody has to wait for what is refused anyway.
         self.check_no_queries(&pair).await?;
         // Almost everything is carried before anybody has to wait.
-        self.carried_in_time(&pair, from.settled().await).await?;
+        self.carried_in_time(&pair, (from.settled().await, Goal::Whole)).await?;
         let sealed = self.seal(&pair)?;
         let last = from.settled().await;
-        self.carried_in_time(&pair, last).await?;
+        self.carried_in_time(&pair, (last, Goal::Same)).await?;
         self.check_no_queries(&pair).await?;
         // Nothing is being carried any more.
-        let turn = tokio::time::timeout(SWITCH_WAIT_MAX, carry.turn.acquire()).await;
-        let _turn = turn.map_err(|_late| switching())?;
+        let turn = tokio::time::timeout(SWITCH_WAIT_MAX, carry.turn(Haste::Great)).await;
+        let _turn = turn.map_err(|_late| switching())??;
         let written = self.change_catalog(command).await;
         drop(sealed);
         written
     }
 
-    async fn carried_in_time(&self, pair: &CarryPair, seq: Seq) -> Result<(), EngineError> {
-        let reached = tokio::time::timeout(SWITCH_WAIT_MAX, self.reached(pair, seq)).await;
+    async fn carried_in_time(
+        &self,
+        pair: &CarryPair,
+        goal: (Seq, Goal),
+    ) -> Result<(), EngineError> {
+        let reached = tokio::time::timeout(SWITCH_WAIT_MAX, self.reached(pair, goal)).await;
         if let Ok(reached) = reached {
             return reached;
         }
-        let why = self.carrying.of(pair.library).error.lock().clone();
+        let why = self.carrying.of(pair.library).why(pair);
         let why = why.map_or(String::new(), |why| format!(" ({why})"));
+        let (behind, lacking) = (self.behind(pair), self.lacking(pair));
         Err(EngineError::Generation(format!(
-            "changes of the library are not in the vectors of the other model yet: the last {} \
-             records or less are missing{why}; try again",
-            self.behind(pair)
+            "changes of the library are not in the vectors of the other model yet: {lacking} \
+             documents, and the last {behind} records or less, are missing{why}; try again"
         )))
     }
 
     /// Has nobody write to the active generation, nor register standing queries of it.
     fn seal(&self, pair: &CarryPair) -> Result<Sealed, EngineError> {
-        let mut handles = vec![self.handle(pair.from)?];
-        handles.extend(self.handle(pair.from.companion()).ok());
-        for handle in &handles {
-            handle.turns.seal();
+        let from = self.handle(pair.from)?;
+        from.turns.seal();
+        let mut sealed = Sealed(vec![from]);
+        // Looked up when none can be made any more, or one that is made just now would not be sealed.
+        if let Ok(companion) = self.handle(pair.from.companion()) {
+            companion.turns.seal();
+            sealed.0.push(companion);
         }
-        Ok(Sealed(handles))
+        Ok(sealed)
     }
 
     /// Standing queries have vectors of the active model, and are matched by these.

@@ -6,6 +6,9 @@
 //! other generation's stream after it is there, so that after a crash it begins early enough, and
 //! carries some again, which changes nothing.
 //!
+//! What the other model gives no vectors of is owed, and not waited for: the other generation has
+//! nothing of it then. It is tried again beside what follows.
+//!
 //! It keeps F8.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +16,7 @@ use std::time::Duration;
 
 use arrwdb_engine::embed::EmbedError;
 use arrwdb_engine::state::{DocumentId, LibraryId, LibraryOutline, OutlineChange, Seq};
-use arrwdb_engine::{CarryPair, Engine, EngineError, FollowError, RawRecord, Subject};
+use arrwdb_engine::{CarryPair, Engine, EngineError, FollowError, Load, Owing, RawRecord, Subject};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -29,6 +32,8 @@ const UNNOTED_TIME_MAX: Duration = Duration::from_secs(10);
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// The same where somebody says how long: it is not believed for longer.
 const RETRY_SAID_MAX: Duration = Duration::from_mins(1);
+/// The same of what a model refused: it may take it when its server is set up otherwise.
+const RETRY_REFUSED: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(1));
 
 /// Who carries. It ends when it is closed, or its engine is.
 #[derive(Debug)]
@@ -116,6 +121,51 @@ struct Follow {
     unnoted: u64,
     /// When the first of them was.
     unnoted_since: Option<Instant>,
+    waiting: Again,
+    refused: Again,
+}
+
+/// When some of what is owed is tried again.
+struct Again {
+    /// How long is waited, the first time and at most.
+    bounds: (Duration, Duration),
+    delay: Duration,
+    /// `None` while nothing is owed.
+    at: Option<Instant>,
+    /// What was said last of why it failed.
+    said: String,
+}
+
+impl Again {
+    fn of(bounds: (Duration, Duration)) -> Self {
+        Self { bounds, delay: bounds.0, at: None, said: String::new() }
+    }
+
+    /// Takes in whether something is owed.
+    fn look(&mut self, owing: bool) -> Option<Instant> {
+        if owing {
+            self.at.get_or_insert_with(|| Instant::now() + self.bounds.0);
+        } else {
+            (self.at, self.delay, self.said) = (None, self.bounds.0, String::new());
+        }
+        self.at
+    }
+
+    /// Nothing changed: it is tried later.
+    fn later(&mut self, said: Option<Duration>) {
+        let wait =
+            said.unwrap_or(self.delay).clamp(self.bounds.0, self.bounds.1.max(RETRY_SAID_MAX));
+        self.delay = (self.delay * 2).clamp(self.bounds.0, self.bounds.1);
+        self.at = Some(Instant::now() + wait);
+    }
+}
+
+/// Waits until then; without one, for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn follow(engine: Engine, pair: CarryPair, stopped: watch::Receiver<bool>) {
@@ -129,13 +179,15 @@ async fn follow(engine: Engine, pair: CarryPair, stopped: watch::Receiver<bool>)
         noted_at: Instant::now(),
         unnoted: 0,
         unnoted_since: None,
+        waiting: Again::of(RETRY_AFTER),
+        refused: Again::of(RETRY_REFUSED),
     };
     match follow.run().await {
         End::Over => {}
         End::Broken => {
             let why = "what was to be carried is not in the log any more: discard these vectors";
             tracing::error!(library = %pair.library, "{why}");
-            engine.carrying_failed(pair.library, why.to_owned());
+            engine.carrying_failed(&pair, &EngineError::Generation(why.to_owned()));
         }
     }
 }
@@ -148,13 +200,28 @@ impl Follow {
             let due = self.due();
             let (engine, noted) = (self.engine.clone(), self.noted);
             // Where nothing is to be noted there are records to come.
-            let idle = self.cursor.position() > noted;
-            let records = tokio::select! {
-                biased;
+            let position = self.cursor.position();
+            let idle = position > noted;
+            let owing = |owing| engine.is_owing(&self.pair, (owing, position));
+            let waiting = self.waiting.look(owing(Owing::Waiting));
+            let refused = self.refused.look(owing(Owing::Refused));
+            // Not in an order: neither what comes nor what is owed shall keep the other waiting.
+            let owing = tokio::select! {
                 _stopping = stopped.wait_for(|stopping| *stopping) => break,
-                records = self.cursor.next_records() => records,
-                () = tokio::time::sleep_until(due) => Ok(Vec::new()),
-                () = engine.carried_wanted(noted), if idle => Ok(Vec::new()),
+                records = self.cursor.next_records() => Err(records),
+                () = tokio::time::sleep_until(due) => Err(Ok(Vec::new())),
+                () = engine.carried_wanted(noted), if idle => Err(Ok(Vec::new())),
+                () = until(waiting) => Ok(Owing::Waiting),
+                () = until(refused) => Ok(Owing::Refused),
+            };
+            let records = match owing {
+                Err(records) => records,
+                Ok(owing) => {
+                    if let Err(end) = self.try_owed(owing).await {
+                        return end;
+                    }
+                    continue;
+                }
             };
             let records = match records {
                 Ok(records) => records,
@@ -215,7 +282,8 @@ impl Follow {
                 Err(error) => {
                     let error = undecodable(record.seq, &error);
                     tracing::error!(library = %self.pair.library, %error, "it cannot be carried");
-                    self.engine.carrying_failed(self.pair.library, error.to_string());
+                    let why = "a record of the library does not read".to_owned();
+                    self.engine.carrying_failed(&self.pair, &EngineError::Generation(why));
                     return Err(End::Over);
                 }
             }
@@ -229,19 +297,60 @@ impl Follow {
             () = self.engine.applied(of_pair, last) => {}
         }
         // What is carried is not carried again when the rest fails.
-        let mut left: Vec<DocumentId> = ids.into_iter().collect();
+        let mut load = Load::of(ids);
         let mut delay = RETRY_AFTER.0;
         loop {
             let carried = tokio::select! {
                 biased;
                 _stopping = stopped.wait_for(|stopping| *stopping) => return Err(End::Over),
-                carried = self.engine.carry(&self.pair, &mut left) => carried,
+                // Who removes what was deleted waits for no model.
+                () = self.engine.carried_wanted(self.noted) => None,
+                carried = self.engine.keep_up(&self.pair, &mut load) => Some(carried),
+            };
+            let carried = match carried {
+                Some(carried) => carried,
+                None => self.engine.owe(&self.pair, &mut load).await,
             };
             match carried {
-                Ok(_carried) => return Ok(worked),
+                Ok(()) => return Ok(worked),
                 Err(error) => self.failed(&error, &mut delay).await?,
             }
         }
+    }
+
+    /// Tries some of what is owed again.
+    async fn try_owed(&mut self, owing: Owing) -> Result<(), End> {
+        let mut stopped = self.stopped.clone();
+        let tried = tokio::select! {
+            biased;
+            _stopping = stopped.wait_for(|stopping| *stopping) => return Err(End::Over),
+            () = self.over() => return Err(End::Over),
+            () = self.engine.carried_wanted(self.noted) => return Ok(()),
+            tried = self.engine.carry_owed(&self.pair, owing) => tried,
+        };
+        let library = self.pair.library;
+        if let Err(error) = &tried
+            && self.is_over(error)
+        {
+            return Err(End::Over);
+        }
+        let again = match owing {
+            Owing::Waiting => &mut self.waiting,
+            Owing::Refused => &mut self.refused,
+        };
+        match tried {
+            Ok(carried) if carried > 0 => (again.at, again.delay) = (None, again.bounds.0),
+            Ok(_nothing) => again.later(None),
+            Err(error) => {
+                let said = error.to_string();
+                if said != again.said {
+                    tracing::warn!(%library, %error, "its changes are carried later");
+                    again.said = said;
+                }
+                again.later(asked_to_wait(&error));
+            }
+        }
+        Ok(())
     }
 
     /// Says how far this is; notes it in the log where that is due.
@@ -267,22 +376,14 @@ impl Follow {
 
     /// Waits before something is tried again that failed; an end, where it never will succeed.
     async fn failed(&self, error: &EngineError, delay: &mut Duration) -> Result<(), End> {
-        let over = matches!(
-            error,
-            EngineError::Closed | EngineError::LogFailed { .. } | EngineError::LibraryNotFound(_)
-        );
-        if over || !self.is_still_one() {
+        if self.is_over(error) {
             return Err(End::Over);
         }
-        self.engine.carrying_failed(self.pair.library, error.to_string());
-        let said = if let EngineError::Busy { retry_after, .. }
-        | EngineError::Embedding(EmbedError::RateLimited { retry_after }) = error
-        {
-            Some(*retry_after)
-        } else {
+        self.engine.carrying_failed(&self.pair, error);
+        let said = asked_to_wait(error);
+        if said.is_none() {
             tracing::warn!(library = %self.pair.library, %error, "its changes are carried later");
-            None
-        };
+        }
         let wait = said.unwrap_or(*delay).clamp(RETRY_AFTER.0, RETRY_SAID_MAX);
         *delay = (*delay * 2).clamp(RETRY_AFTER.0, RETRY_AFTER.1);
         let mut stopped = self.stopped.clone();
@@ -292,6 +393,15 @@ impl Follow {
             () = self.over() => Err(End::Over),
             () = tokio::time::sleep(wait) => Ok(()),
         }
+    }
+
+    /// Whether what failed never will succeed.
+    fn is_over(&self, error: &EngineError) -> bool {
+        let over = matches!(
+            error,
+            EngineError::Closed | EngineError::LogFailed { .. } | EngineError::LibraryNotFound(_)
+        );
+        over || !self.is_still_one()
     }
 
     /// Waits until it is no pair any more.
@@ -305,6 +415,18 @@ impl Follow {
     fn is_still_one(&self) -> bool {
         let pair = self.engine.carry_pair(self.pair.library);
         pair.is_some_and(|it| (it.from, it.to) == (self.pair.from, self.pair.to))
+    }
+}
+
+/// How long is to be waited, as far as it is said.
+fn asked_to_wait(error: &EngineError) -> Option<Duration> {
+    match error {
+        EngineError::Busy { retry_after, .. }
+        | EngineError::Embedding(
+            EmbedError::RateLimited { retry_after } | EmbedError::Busy { retry_after },
+        ) => Some(*retry_after),
+        // Until somebody raises it, or it begins anew.
+        error => matches!(error, EngineError::BudgetExceeded(_)).then_some(RETRY_SAID_MAX),
     }
 }
 

@@ -11,13 +11,16 @@ use arrwdb_engine::backup::{FolderTarget, RestoreTo, Site, restore, take};
 use arrwdb_engine::check::{Silent, check};
 use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
-use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
+use arrwdb_engine::embed::{
+    BoxFuture, CallError, EmbedConfig, EmbedError, EmbedParts, Embedder, InputType, LocalSource,
+    ModelSpec, Provider, ProviderAnswer, ProviderLimits, TokioTimer,
+};
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
     Custom, DocumentId, IndexSpec, LibraryId, Metric, Seq, Stage, TenantId, Tuning,
 };
 use arrwdb_engine::{
-    CarryPair, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, Moment,
+    CarryPair, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, Load, Moment,
     NewGeneration, NewLibrary, NewStandingQuery, OsRandom, PutDocument, Query, SearchRequest,
     SystemClock,
 };
@@ -52,8 +55,12 @@ async fn open(disk: &MemoryDisk) -> Engine {
 }
 
 async fn open_with(disk: &MemoryDisk, config: EngineConfig) -> Engine {
+    open_of(disk, config, Arc::new(DeterministicProvider)).await
+}
+
+async fn open_of(disk: &MemoryDisk, config: EngineConfig, provider: Arc<dyn Provider>) -> Engine {
     let parts = EmbedParts {
-        local: LocalSource::Custom(Arc::new(DeterministicProvider)),
+        local: LocalSource::Custom(provider),
         http: http_client(&HttpOptions::default()).unwrap(),
         timer: Arc::new(TokioTimer::new()),
         random: Arc::new(|| 7),
@@ -110,8 +117,8 @@ async fn other_model(engine: &Engine, library: LibraryId) -> NewGeneration {
 async fn fill(engine: &Engine, pair: &CarryPair) -> Result<(), EngineError> {
     let mut cursor = None;
     loop {
-        let mut unit = engine.uncarried(pair, (cursor, 3)).await?;
-        engine.carry(pair, &mut unit.missing).await?;
+        let unit = engine.uncarried(pair, (cursor, 3)).await?;
+        engine.carry(pair, &mut Load::of(unit.missing)).await?;
         cursor = unit.next;
         if cursor.is_none() {
             break;
@@ -597,6 +604,147 @@ async fn a_check_and_a_backup_have_both_generations_in_them() {
     finds(&engine, library, 9, "in the log only").await;
     engine.roll_back_generation(TENANT, library).await.unwrap();
     finds(&engine, library, 9, "in the log only").await;
+    mirror.close().await;
+    engine.close().await.unwrap();
+}
+
+/// Its second model does not answer, where it is told not to, and takes no text that begins so.
+#[derive(Debug, Clone, Default)]
+struct Moody {
+    down: Arc<AtomicBool>,
+    /// It says nothing at all, instead of that it is down.
+    mute: Arc<AtomicBool>,
+}
+
+const REFUSED: &str = "too long";
+
+impl Provider for Moody {
+    fn limits(&self) -> ProviderLimits {
+        DeterministicProvider.limits()
+    }
+
+    fn variant(&self) -> String {
+        DeterministicProvider.variant()
+    }
+
+    fn embed<'a>(
+        &'a self,
+        model: &'a ModelSpec,
+        input: InputType,
+        texts: &'a [String],
+    ) -> BoxFuture<'a, Result<ProviderAnswer, CallError>> {
+        let second = model.dimension == DIMENSIONS[1];
+        let status = match second {
+            true if self.mute.load(Ordering::SeqCst) => return Box::pin(std::future::pending()),
+            true if self.down.load(Ordering::SeqCst) => 500,
+            // As servers do that say the same of every request that they do not like.
+            true if texts.iter().any(|text| text.starts_with(REFUSED)) => 400,
+            _ => return DeterministicProvider.embed(model, input, texts),
+        };
+        let error = EmbedError::Provider { status: Some(status), detail: "not now".into() };
+        Box::pin(std::future::ready(Err(CallError::fatal(error))))
+    }
+}
+
+/// Asks for a switch until it is made.
+async fn activated(engine: &Engine, library: LibraryId) {
+    let asked = async {
+        while let Err(error) = engine.activate_generation(TENANT, library).await {
+            assert!(matches!(error, EngineError::Generation(_)), "{error}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_mins(1), asked).await.unwrap();
+}
+
+/// A provider that is down keeps neither what was deleted nor the log; what it did not make is made
+/// when it can be, also where the server died in between.
+async fn purged_while_the_model(is: impl Fn(&Moody) -> &Arc<AtomicBool>) {
+    let (disk, moody) = (MemoryDisk::new(), Moody::default());
+    let engine = open_of(&disk, config(), Arc::new(moody.clone())).await;
+    let mirror = Mirror::start(engine.clone());
+    let library = library(&engine).await;
+    for n in 0..3 {
+        let put = vec![document(n, "what is secret")];
+        engine.put_documents(TENANT, library, put).await.unwrap();
+    }
+    make(&engine, library).await.unwrap();
+    is(&moody).store(true, Ordering::SeqCst);
+    engine.put_documents(TENANT, library, vec![document(0, "a new text")]).await.unwrap();
+    engine.put_documents(TENANT, library, vec![document(5, "what is added")]).await.unwrap();
+    let deleted = vec![id(1), id(2)];
+    engine.delete_documents(TENANT, library, deleted).await.unwrap();
+    engine.close_libraries().await;
+    assert!(!holders(&disk, b"what is secret").is_empty());
+    engine.purge().await.unwrap();
+    assert_eq!(holders(&disk, b"what is secret"), Vec::<PathBuf>::new());
+    let other = engine.embeddings(TENANT, library, None).await.unwrap().other.unwrap();
+    assert_eq!((other.vectors.documents, other.missing_documents), (0, 2));
+    let refused = engine.activate_generation(TENANT, library).await.unwrap_err().to_string();
+    assert!(refused.contains("2 documents") && refused.contains("try again"), "{refused}");
+    assert!([0, 5].iter().any(|n| refused.contains(&id(*n).to_string())), "{refused}");
+
+    let crashed = disk.crash(|| false);
+    mirror.close().await;
+    engine.close().await.unwrap();
+    let engine = open_of(&crashed, config(), Arc::new(moody.clone())).await;
+    let mirror = Mirror::start(engine.clone());
+    is(&moody).store(false, Ordering::SeqCst);
+    activated(&engine, library).await;
+    assert_eq!(texts(&engine, library).await.len(), 2);
+    finds(&engine, library, 0, "a new text").await;
+    finds(&engine, library, 5, "what is added").await;
+    mirror.close().await;
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_waits_for_no_model_that_is_down() {
+    purged_while_the_model(|moody| &moody.down).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_waits_for_no_model_that_does_not_answer() {
+    purged_while_the_model(|moody| &moody.mute).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_the_other_model_refuses_stops_no_other_and_no_log() {
+    let (disk, moody) = (MemoryDisk::new(), Moody::default());
+    let engine = open_of(&disk, config(), Arc::new(moody)).await;
+    let mirror = Mirror::start(engine.clone());
+    let library = library(&engine).await;
+    for n in 0..3 {
+        let put = vec![document(n, &format!("text number {n}"))];
+        engine.put_documents(TENANT, library, put).await.unwrap();
+    }
+    make(&engine, library).await.unwrap();
+    let documents = vec![document(1, "too long for it"), document(7, "another one")];
+    engine.put_documents(TENANT, library, documents).await.unwrap();
+    engine.put_documents(TENANT, library, vec![document(8, "a third one")]).await.unwrap();
+    // Told apart from a model that takes nothing, once it took another.
+    let named = async {
+        loop {
+            let other = engine.embeddings(TENANT, library, None).await.unwrap().other.unwrap();
+            let named = other.error.filter(|why| why.contains("takes no text"));
+            if let (Some(why), 0, 1) = (named, other.behind_records, other.missing_documents) {
+                return why;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let why = tokio::time::timeout(std::time::Duration::from_mins(1), named).await.unwrap();
+    assert!(why.contains(&id(1).to_string()) && why.contains("1 in all"), "{why}");
+    let began = std::time::Instant::now();
+    let refused = engine.activate_generation(TENANT, library).await.unwrap_err();
+    assert_eq!(refused.to_string(), why);
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "it is not waited for");
+    engine.purge().await.unwrap();
+    engine.put_documents(TENANT, library, vec![document(1, "short enough")]).await.unwrap();
+    activated(&engine, library).await;
+    finds(&engine, library, 1, "short enough").await;
+    finds(&engine, library, 8, "a third one").await;
+    assert_eq!(texts(&engine, library).await.len(), 5);
     mirror.close().await;
     engine.close().await.unwrap();
 }

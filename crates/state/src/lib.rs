@@ -61,7 +61,7 @@ pub use ids::{
 };
 pub use layout::MemoryMerge;
 pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
-pub use listing::{Cursor, Page};
+pub use listing::{Cursor, IdPage, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};
 pub use matched::{MatchPosition, MatchedPassage, MatchedQuery, QueriesMatched};
 pub use past::PastError;

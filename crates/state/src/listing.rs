@@ -31,6 +31,15 @@ struct At {
     ordinal: u32,
 }
 
+/// Ids of documents in the order of their listing.
+#[derive(Debug)]
+pub struct IdPage {
+    /// Each with the number of its chunks.
+    pub documents: Vec<(DocumentId, u32)>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
 impl View {
     /// At most `limit` documents after `cursor` (from the first, without one).
     /// O(segments + log documents + limit).
@@ -68,9 +77,38 @@ impl View {
         Ok(Page { documents: Vec::new(), next: None })
     }
 
+    /// The ids of at most `limit` documents after `cursor`, with their numbers of chunks, and where to
+    /// go on; reads no text. O(segments + log documents + limit).
+    pub fn ids_after(&self, cursor: Option<Cursor>, limit: usize) -> Result<IdPage, Damage> {
+        let from = match cursor {
+            Some(cursor) => self.after(cursor)?,
+            None => At { segment: 0, ordinal: 0 },
+        };
+        let mut documents = Vec::with_capacity(limit.min(1024));
+        let next = self.walk(from, limit, |place| {
+            documents.push((place.head.id, place.head.rows));
+            Ok(())
+        })?;
+        Ok(IdPage { documents, next })
+    }
+
     fn page(&self, from: At, limit: usize, vectors: bool) -> Result<Page, Damage> {
         let mut documents = Vec::with_capacity(limit.min(1024));
-        let mut last = None;
+        let next = self.walk(from, limit, |place| {
+            documents.push(self.read(place, vectors)?);
+            Ok(())
+        })?;
+        Ok(Page { documents, next })
+    }
+
+    /// Visits at most `limit` live documents; where to go on, if there are more.
+    fn walk(
+        &self,
+        from: At,
+        limit: usize,
+        mut visit: impl FnMut(Place) -> Result<(), Damage>,
+    ) -> Result<Option<Cursor>, Damage> {
+        let (mut seen, mut last) = (0, None);
         for (segment, view) in self.segments.iter().enumerate().skip(from.segment) {
             let first = if segment == from.segment { from.ordinal } else { 0 };
             for ordinal in first..view.segment.documents() {
@@ -78,14 +116,15 @@ impl View {
                 if !view.lives(&head) {
                     continue;
                 }
-                if documents.len() == limit {
-                    return Ok(Page { documents, next: last });
+                if seen == limit {
+                    return Ok(last);
                 }
-                documents.push(self.read(Place { segment, ordinal, head }, vectors)?);
+                visit(Place { segment, ordinal, head })?;
+                seen += 1;
                 last = Some(Cursor { born: head.born, id: head.id });
             }
         }
-        Ok(Page { documents, next: None })
+        Ok(None)
     }
 
     /// The first place after a cursor. Documents lie in the order of `born`, so a cursor whose

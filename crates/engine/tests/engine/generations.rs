@@ -13,7 +13,7 @@ use arrwdb_engine::embed::{
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{LibraryId, Seq};
 use arrwdb_engine::{
-    Content, Engine, EngineError, EngineParts, NewGeneration, PutChunk, PutDocument, Subject,
+    Content, Engine, EngineError, EngineParts, Load, NewGeneration, PutChunk, PutDocument, Subject,
 };
 use tokio::sync::Notify;
 
@@ -29,7 +29,7 @@ async fn carry(engine: Engine, library: LibraryId, stop: Arc<AtomicBool>) {
         let durable = engine.durable();
         engine.applied(Subject::Library(pair.from), durable).await;
         let carried = async {
-            engine.carry(&pair, &mut (0..DOCUMENTS).map(id).collect()).await?;
+            engine.carry(&pair, &mut Load::of((0..DOCUMENTS).map(id))).await?;
             engine.carried(&pair, durable, false).await
         };
         match carried.await {
@@ -180,7 +180,7 @@ async fn a_switch_that_fails_leaves_callers_the_vectors_that_they_sent() {
     // stopped, and the switch waits.
     engine.carried(&pair, Seq::new(u64::MAX), false).await.unwrap();
     let carrier = engine.clone();
-    let carrying = tokio::spawn(async move { carrier.carry(&pair, &mut vec![id(40)]).await });
+    let carrying = tokio::spawn(async move { carrier.carry(&pair, &mut Load::of([id(40)])).await });
     asked.notified().await;
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writing = tokio::spawn({
@@ -219,17 +219,32 @@ async fn a_document_that_the_other_model_refuses_is_named_and_holds_up_no_other(
     let new = NewGeneration { embedding_dimension: Some(16), ..NewGeneration::default() };
     let pair = engine.begin_generation(TENANT, library, &new).await.unwrap().value;
     // There is no document 9: that is known without the model.
-    let mut left = [9, 0, 1, 2, 3, 4].map(id).to_vec();
-    let refused = engine.carry(&pair, &mut left).await.unwrap_err().to_string();
-    assert_eq!(left, [1, 3].map(id));
-    assert!(refused.contains(&id(1).to_string()) && refused.contains("2 in all"), "{refused}");
+    let mut load = Load::of([9, 0, 1, 2, 3, 4].map(id));
+    engine.carry(&pair, &mut load).await.unwrap();
+    assert_eq!((load.carried.documents, load.left), (3, Vec::new()));
+    let refused: Vec<_> =
+        load.refused.into_iter().map(|(id, error)| (id, error.to_string())).collect();
+    assert_eq!(refused.iter().map(|(id, _why)| *id).collect::<Vec<_>>(), [1, 3].map(id));
+    assert!(refused[0].1.contains("not this"), "{refused:?}");
+    let shown = engine.carrying_error(&pair).unwrap();
+    assert!(shown.contains(&id(1).to_string()) && shown.contains("2 in all"), "{shown}");
     let lacking = engine.uncarried(&pair, (None, 10)).await.unwrap();
-    assert_eq!(lacking.missing, left);
+    assert_eq!(lacking.missing, [1, 3].map(id));
+    // A switch says so at once, and stops nobody.
+    engine.carried(&pair, engine.durable(), false).await.unwrap();
+    engine.prepare_generation(TENANT, &pair).await.unwrap();
+    engine.carried(&pair, engine.durable(), false).await.unwrap();
+    let refused = engine.activate_generation(TENANT, library).await.unwrap_err().to_string();
+    assert_eq!(refused, shown);
     // Mended, it goes on with what is left.
     for n in [1, 3] {
         put(&engine, library, n, 0).await;
     }
-    let carried = engine.carry(&pair, &mut left).await.unwrap();
-    assert_eq!((carried.documents, left), (2, Vec::new()));
+    let mut load = Load::of([1, 3].map(id));
+    engine.carry(&pair, &mut load).await.unwrap();
+    assert_eq!((load.carried.documents, load.left), (2, Vec::new()));
+    assert_eq!(engine.carrying_error(&pair), None);
+    engine.carried(&pair, engine.durable(), false).await.unwrap();
+    engine.activate_generation(TENANT, library).await.unwrap();
     engine.close().await.unwrap();
 }

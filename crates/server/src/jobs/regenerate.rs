@@ -3,22 +3,30 @@
 //! there before. Which documents are there already is what the other generation has: a job that was
 //! interrupted goes on with those that it lacks.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arrwdb_engine::state::{Job, JobOutcome, JobState, LibraryId, Stage, TenantId};
+use arrwdb_engine::embed::EmbedError;
+use arrwdb_engine::state::{DocumentId, Job, JobOutcome, JobState, LibraryId, Stage, TenantId};
 use arrwdb_engine::{
-    Carried, CarryPair, Comparison, Engine, EngineError, LibraryEmbeddings, ModelVectors,
+    Carried, CarryPair, Comparison, Engine, EngineError, LibraryEmbeddings, Load, ModelVectors,
     NewGeneration,
 };
 use arrwdb_feed::{Halt, JobRun, Performed};
 use serde_json::{Value, json};
 
 use super::{LATER, Performer, Unable, library_of};
+use crate::routes::busy_for;
 
 /// Documents that are looked at at a time: one unit.
 const UNIT_DOCUMENTS: usize = 100;
 /// How long is waited for what is written meanwhile, before the job says that it waits.
 const CATCH_UP_MAX: Duration = Duration::from_mins(1);
+/// How long is waited for what passes, before the job is put off and begins to look anew.
+const BUSY_WAIT_MAX: Duration = Duration::from_mins(10);
+/// How long is waited for what does not say how long.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+/// Documents that the model refused which are named in the result.
+const REFUSED_NAMED_MAX: usize = 100;
 /// Passages by which models are compared.
 const COMPARED_PASSAGES: u64 = 100;
 /// How many of the nearest are compared.
@@ -32,6 +40,15 @@ struct Parameters {
     embedding_dimension: Option<u32>,
     #[serde(default)]
     queries: Vec<String>,
+}
+
+/// What a job did.
+#[derive(Default)]
+struct Filled {
+    /// What the passages that are there took, whichever run of the job made them.
+    carried: Carried,
+    /// Documents of which the model took a text, and why not, some of them; and how many in all.
+    refused: (Vec<(DocumentId, String)>, u64),
 }
 
 /// The vectors that a job makes.
@@ -67,11 +84,11 @@ impl Performer {
             Made::Here(pair) => pair,
             Made::Active => {
                 let now = engine.embeddings(tenant, library, None).await?;
-                let result = result(run, &now, &now.active, (Carried::default(), None));
+                let result = result(run, &now, &now.active, (&Filled::default(), None));
                 return Ok(Performed::Completed(result.to_string()));
             }
         };
-        let carried = fill(run, (tenant, library), &pair).await?;
+        let filled = fill(run, (tenant, library), &pair).await?;
         tokio::select! {
             caught_up = caught_up(engine, &pair) => caught_up?,
             halt = run.halted() => return Err(halt.into()),
@@ -84,7 +101,7 @@ impl Performer {
         let now = engine.embeddings(tenant, library, None).await?;
         let other = now.other.as_ref().filter(|other| other.vectors.generation == pair.to);
         let other = other.ok_or_else(discarded)?;
-        let result = result(run, &now, &other.vectors, (carried, Some(&compared)));
+        let result = result(run, &now, &other.vectors, (&filled, Some(&compared)));
         if other.stage == Stage::Building {
             engine.prepare_generation(tenant, &pair).await?;
         }
@@ -136,7 +153,7 @@ async fn discard(
 /// Waits until what was written meanwhile is carried as well; not for ever, as nobody may carry.
 async fn caught_up(engine: &Engine, pair: &CarryPair) -> Result<(), Unable> {
     let Ok(caught_up) = tokio::time::timeout(CATCH_UP_MAX, engine.caught_up(pair)).await else {
-        let why = engine.carrying_error(pair.library);
+        let why = engine.carrying_error(pair);
         let why = why.map_or(String::new(), |why| format!(": {why}"));
         let text = format!("what was written meanwhile has no vectors of the model yet{why}");
         return Err(Unable::Later(text, LATER));
@@ -175,29 +192,37 @@ async fn begin(
     Ok(Made::Here(engine.begin_generation(tenant, library, &new).await?.value))
 }
 
-/// Carries every document that the other generation lacks.
+/// Carries every document that the other generation lacks, except those that the model refuses: they
+/// are carried when they are changed.
 async fn fill(
     run: &JobRun,
     (tenant, library): (TenantId, LibraryId),
     pair: &CarryPair,
-) -> Result<Carried, Unable> {
+) -> Result<Filled, Unable> {
     let engine = run.engine();
     let documents = engine.embeddings(tenant, library, None).await?.active.documents;
     let mut progress = run.progress();
     // What is there already is looked at again.
     (progress.current, progress.chunks, progress.total) = (0, 0, Some(documents));
-    let (mut cursor, mut sum) = (None, Carried::default());
+    progress.failed = 0;
+    let (mut cursor, mut filled) = (None, Filled::default());
     loop {
         run.check()?;
         run.advance(progress).await;
-        let mut unit = engine.uncarried(pair, (cursor, UNIT_DOCUMENTS)).await?;
-        let carried = tokio::select! {
-            carried = engine.carry(pair, &mut unit.missing) => carried?,
-            halt = run.halted() => return Err(halt.into()),
-        };
-        sum.documents += carried.documents;
-        sum.chunks += carried.chunks;
-        sum.characters += carried.characters;
+        let unit = engine.uncarried(pair, (cursor, UNIT_DOCUMENTS)).await?;
+        let load = carry_unit(run, pair, (Load::of(unit.missing), &mut progress.current)).await?;
+        for carried in [unit.there, load.carried] {
+            filled.carried.documents += carried.documents;
+            filled.carried.chunks += carried.chunks;
+            filled.carried.characters += carried.characters;
+        }
+        for (id, error) in load.refused {
+            filled.refused.1 += 1;
+            if filled.refused.0.len() < REFUSED_NAMED_MAX {
+                filled.refused.0.push((id, error.to_string()));
+            }
+        }
+        progress.failed = filled.refused.1;
         progress.current += unit.seen.0;
         progress.chunks += unit.seen.1;
         // Some were added since.
@@ -206,16 +231,63 @@ async fn fill(
         if cursor.is_none() {
             progress.total = Some(progress.current);
             run.advance(progress).await;
-            return Ok(sum);
+            return Ok(filled);
         }
     }
+}
+
+/// Carries some documents; waits where it is for what passes, so that nothing is looked at again.
+async fn carry_unit(
+    run: &JobRun,
+    pair: &CarryPair,
+    (mut load, done): (Load, &mut u64),
+) -> Result<Load, Unable> {
+    let mut since = (Instant::now(), load.left.len());
+    loop {
+        let carried = tokio::select! {
+            carried = run.engine().carry(pair, &mut load) => carried,
+            halt = run.halted() => return Err(halt.into()),
+        };
+        let Err(error) = carried else { return Ok(load) };
+        if load.left.len() < since.1 {
+            since = (Instant::now(), load.left.len());
+        }
+        let anything = *done > 0 || load.carried.documents > 0;
+        let Some(wait) = passes(&error, anything) else { return Err(error.into()) };
+        if since.0.elapsed() + wait > BUSY_WAIT_MAX {
+            return Err(match error.into() {
+                // What is made is not thrown away for that.
+                Unable::Again(text) => Unable::Later(text, LATER),
+                other => other,
+            });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            halt = run.halted() => return Err(halt.into()),
+        }
+    }
+}
+
+/// How long is to be waited for what passes; `None` if it does not. Where something was carried
+/// already, the model can be used, and whatever is wrong with it will be mended.
+fn passes(error: &EngineError, anything: bool) -> Option<Duration> {
+    let model = |error: &EmbedError| match error {
+        EmbedError::Deadline { .. } | EmbedError::Provider { status: None, .. } => true,
+        EmbedError::Closed => false,
+        _other => anything,
+    };
+    busy_for(error).or_else(|| match error {
+        EngineError::DiskFull { .. } => Some(BUSY_WAIT),
+        EngineError::Embedding(error) if model(error) => Some(BUSY_WAIT),
+        _other => None,
+    })
 }
 
 fn result(
     run: &JobRun,
     now: &LibraryEmbeddings,
     made: &ModelVectors,
-    (carried, compared): (Carried, Option<&Comparison>),
+    (filled, compared): (&Filled, Option<&Comparison>),
 ) -> Value {
     let since = run.job().started_at.unwrap_or(run.job().spec.submitted_at);
     let micros = run.engine().now().micros().saturating_sub(since.micros()).max(0);
@@ -234,9 +306,14 @@ fn result(
             "embedding_dimension": now.active.dimension,
         },
         "comparison": compared.map(comparison),
+        "documents_refused": filled.refused.1,
+        "refused": filled.refused.0.iter().map(|(id, why)| json!({
+            "document_id": id.to_string(),
+            "error": why,
+        })).collect::<Vec<_>>(),
         "cost": {
-            "texts": carried.chunks,
-            "characters": carried.characters,
+            "texts": filled.carried.chunks,
+            "characters": filled.carried.characters,
             "seconds": seconds,
         },
     })

@@ -63,9 +63,11 @@ struct OtherAnswer {
     job_id: Option<String>,
     /// At most so many of the last records of the log are not carried to them yet.
     behind_records: u64,
+    /// So many documents less than those that are searched.
+    missing_documents: u64,
     /// What is missing is not in the log any more: they can only be discarded.
     broken: bool,
-    /// Why nothing is carried to them at present.
+    /// Why something is not carried to them at present.
     error: Option<String>,
 }
 
@@ -80,7 +82,8 @@ pub(super) fn stage_name(stage: Stage) -> &'static str {
 
 impl OtherAnswer {
     fn of(other: OtherVectors) -> Self {
-        let OtherVectors { vectors, stage, behind_records, broken, error } = other;
+        let OtherVectors { vectors, stage, behind_records, missing_documents, broken, error } =
+            other;
         let ModelVectors { generation: _, model, dimension, documents, chunks, made_by } = vectors;
         Self {
             embedding_provider: model.provider,
@@ -91,6 +94,7 @@ impl OtherAnswer {
             state: stage_name(stage),
             job_id: made_by,
             behind_records,
+            missing_documents,
             broken,
             error,
         }

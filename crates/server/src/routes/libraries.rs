@@ -317,6 +317,7 @@ fn generation_figures(other: Option<&OtherVectors>) -> Value {
         json!({
             "state": stage_name(other.stage),
             "behind_records": other.behind_records,
+            "missing_documents": other.missing_documents,
             "error": other.error,
         })
     })
