@@ -621,8 +621,10 @@ impl Inner {
         loop {
             let (spec, handle, since) = self.placed(tenant, id, at.reached()).await?;
             match self.snapshot_of((spec, since), &handle, at).await {
-                // A generation that was discarded meanwhile; the library has another one.
-                Err(EngineError::LibraryNotFound(_)) if self.is_moved(id, &handle) => {}
+                // A generation that was left, or discarded, meanwhile: it may lack what was written
+                // to the other one. Where it is not left by now, nothing was carried to it yet when
+                // it was looked at.
+                Ok(_) | Err(EngineError::LibraryNotFound(_)) if self.is_moved(id, &handle) => {}
                 other => return other.map_err(|error| of_library(id, error)),
             }
         }

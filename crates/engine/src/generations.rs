@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrwdb_state::{
@@ -263,10 +264,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether a library was written to after `position`.
-    pub fn is_behind(&self, pair: &CarryPair, position: Seq) -> bool {
-        let handle = self.0.handle(pair.from);
-        handle.is_ok_and(|handle| handle.counts().applied > position)
+    /// Whether something of a library after `position` is not in the log any more.
+    pub fn has_lost(&self, pair: &CarryPair, position: Seq) -> bool {
+        self.0.has_lost(pair, position)
     }
 
     /// Said by who follows the log: nothing is carried at present.
@@ -467,7 +467,35 @@ impl Inner {
 
     /// Whether records that were not carried may be gone from the log.
     pub(crate) fn is_broken(&self, pair: &CarryPair) -> bool {
-        self.carried_to(pair).get().saturating_add(1) < self.log.first() && self.behind(pair) > 0
+        self.has_lost(pair, self.carried_to(pair))
+    }
+
+    /// Whether records of the active generation after `position` may be gone from the log. Others may
+    /// be: nothing was to be carried of them.
+    fn has_lost(&self, pair: &CarryPair, position: Seq) -> bool {
+        let gone = self.handle(pair.from).map_or(0, |from| from.gone.load(Ordering::SeqCst));
+        gone.min(self.log.first().saturating_sub(1)) > position.get()
+    }
+
+    /// Takes in that the log was trimmed.
+    pub(crate) fn trimmed(&self) {
+        let gone = self.log.first().saturating_sub(1);
+        let catalog = self.catalog.load_full();
+        for pair in catalog.all_generations().filter_map(|it| self.carry_pair(it)) {
+            let Ok(from) = self.handle(pair.from) else { continue };
+            from.gone.fetch_max(from.counts().applied.get().min(gone), Ordering::SeqCst);
+        }
+    }
+
+    /// Has it noted how far documents are carried, up to `seq` at least; what was asked for before.
+    pub(crate) fn want_noted(&self, seq: u64) -> u64 {
+        let mut before = 0;
+        self.carrying.wanted.send_if_modified(|wanted| {
+            before = *wanted;
+            *wanted = seq.max(*wanted);
+            *wanted > before
+        });
+        before
     }
 
     /// What of the log is kept for what is carried: records after this one.
@@ -502,11 +530,7 @@ impl Inner {
     /// Waits until everything up to `seq` is noted to be carried, of all libraries.
     pub(crate) async fn carried_past(&self, seq: Seq) -> Result<(), EngineError> {
         let until = tokio::time::Instant::now() + PURGE_WAIT_MAX;
-        self.carrying.wanted.send_if_modified(|wanted| {
-            let more = *wanted < seq.get();
-            *wanted = seq.get().max(*wanted);
-            more
-        });
+        self.want_noted(seq.get());
         loop {
             // Registered before looking, so that no progress in between is missed.
             let progressed = self.catalog_progress.notified();

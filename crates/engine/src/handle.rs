@@ -68,6 +68,8 @@ pub(crate) struct Handle {
     pub(crate) deleted: AtomicBool,
     /// Who may write to it.
     pub(crate) turns: Turns,
+    /// No record of it after this one is gone from the log.
+    pub(crate) gone: AtomicU64,
     /// Set once it takes no more requests: deleted, or the engine closes.
     shut: AtomicBool,
     /// The tick of upkeep at which it was last asked for something.
@@ -251,6 +253,8 @@ impl Handle {
             measured: Measured::default(),
             deleted: AtomicBool::new(false),
             turns: Turns::new(),
+            // What is not in the files is in the log.
+            gone: AtomicU64::new(counts.applied.get()),
             shut: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
             memory: gauges.memory.share(),

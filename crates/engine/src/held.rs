@@ -124,10 +124,14 @@ impl Inner {
                  the log: those of the records between will not be matched"
             );
         }
+        // It may be carried and not noted: what is to go is asked for before, and goes the next time.
         let carried = self.carried_from();
-        if expired_twice > carried && self.log.first() <= expired_twice {
+        let asked = if expired > carried { self.want_noted(expired) } else { expired };
+        let uncarried = expired_twice.min(asked);
+        let expired_twice = expired_twice.min(asked.max(carried));
+        if uncarried > carried && self.log.first() <= uncarried {
             tracing::error!(
-                up_to = expired_twice,
+                up_to = uncarried,
                 carried,
                 "changes were not carried to the vectors of a second embedding model in time and \
                  are removed from the log: these can only be discarded"

@@ -141,9 +141,10 @@ impl Hunt {
         (library, handle): (LibraryId, &Handle),
     ) -> Result<(), EngineError> {
         let view = match engine.look_into(handle)? {
-            // A generation that was discarded meanwhile: the library has another one.
-            None if engine.is_moved(library, handle) => {
-                engine.look_into(&*engine.active(library)?)?
+            // A generation that was left, or discarded, meanwhile: the library has another one.
+            _view if engine.is_moved(library, handle) => {
+                let now = engine.active(library)?;
+                return self.look_for(engine, (library, &now));
             }
             view => view,
         };

@@ -454,6 +454,7 @@ pub(crate) fn snapshot_and_trim(engine: &Inner, keep: Keep) -> Result<TrimReport
     };
     let report = engine.log.trim(expired.min(covered))?;
     if report.files > 0 {
+        engine.trimmed();
         tracing::info!(files = report.files, bytes = report.bytes, "trimmed the log");
     }
     Ok(report)

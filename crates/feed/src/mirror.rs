@@ -227,7 +227,7 @@ impl Follow {
                 Ok(records) => records,
                 Err(FollowError::Trimmed { first }) => {
                     let before = Seq::new(first.get().saturating_sub(1));
-                    if self.engine.is_behind(&self.pair, self.cursor.position()) {
+                    if self.engine.has_lost(&self.pair, self.cursor.position()) {
                         return End::Broken;
                     }
                     // Nothing of the library was among what is gone: the server rested for long.

@@ -772,6 +772,55 @@ async fn broken(engine: Engine, disk: &MemoryDisk, library: LibraryId) -> Engine
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f8_what_others_write_while_a_library_rests_loses_nothing_of_it() {
+    let config = || EngineConfig {
+        feed_retention: std::time::Duration::ZERO,
+        log_file_bytes: 64 << 10,
+        ..config()
+    };
+    let disk = MemoryDisk::new();
+    let engine = open_with(&disk, config()).await;
+    let mirror = Mirror::start(engine.clone());
+    let resting = library(&engine).await;
+    engine.put_documents(TENANT, resting, vec![document(0, "one thing")]).await.unwrap();
+    make(&engine, resting).await.unwrap();
+    engine.put_documents(TENANT, resting, vec![document(1, "another")]).await.unwrap();
+    engine.caught_up(&engine.carry_pair(resting).unwrap()).await.unwrap();
+    let new = NewLibrary {
+        name: "of somebody else".into(),
+        description: None,
+        index: IndexSpec::default(),
+        metric: Metric::Cosine,
+        embedding_provider: None,
+        embedding_model: None,
+        embedding_dimension: Some(DIMENSIONS[0]),
+    };
+    let other = engine.create_library(TENANT, new).await.unwrap().value.id;
+    let before = engine.durable();
+    for n in 0..200 {
+        let put = vec![document(n % 5, &"many words ".repeat(50))];
+        engine.put_documents(TENANT, other, put).await.unwrap();
+        engine.close_libraries().await;
+    }
+    until_trimmed(&engine, before).await;
+    engine.put_documents(TENANT, resting, vec![document(2, "after that")]).await.unwrap();
+    // It is in a file, so that the last record that is known of it is one that is in the log.
+    engine.close_libraries().await;
+    let crashed = disk.crash(|| false);
+    mirror.close().await;
+    engine.close().await.unwrap();
+    let engine = open_with(&crashed, config()).await;
+    let now = engine.embeddings(TENANT, resting, None).await.unwrap().other.unwrap();
+    assert!(!now.broken);
+    let mirror = Mirror::start(engine.clone());
+    engine.activate_generation(TENANT, resting).await.unwrap();
+    assert_eq!(texts(&engine, resting).await.len(), 3);
+    finds(&engine, resting, 2, "after that").await;
+    mirror.close().await;
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_purge_removes_vectors_that_can_only_be_discarded() {
     let disk = MemoryDisk::new();
     let engine = open(&disk).await;

@@ -248,3 +248,29 @@ async fn a_document_that_the_other_model_refuses_is_named_and_holds_up_no_other(
     engine.activate_generation(TENANT, library).await.unwrap();
     engine.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n5_a_read_that_began_before_a_switch_has_what_was_written_after_it() {
+    let engine = open(&MemoryDisk::new()).await;
+    let library = library(&engine).await;
+    let new = NewGeneration { embedding_dimension: Some(16), ..NewGeneration::default() };
+    let pair = engine.begin_generation(TENANT, library, &new).await.unwrap().value;
+    let prepared = engine.prepare_generation(TENANT, &pair).await.unwrap();
+    engine.carried(&pair, prepared.seq, false).await.unwrap();
+    // The switch is one record, and the document another one: nobody carries it back.
+    let wanted = Seq::new(engine.durable().get() + 2);
+    let mut reading = std::pin::pin!(engine.library(TENANT, library, Some(wanted)));
+    tokio::select! {
+        biased;
+        _read = &mut reading => panic!("it is not there yet"),
+        () = std::future::ready(()) => {}
+    }
+    engine.activate_generation(TENANT, library).await.unwrap();
+    let document = PutDocument { id: Some(id(3)), ..of_text("written with the other model") };
+    engine.put_documents(TENANT, library, vec![document]).await.unwrap();
+    assert!(engine.durable() >= wanted);
+    let snapshot = reading.await.unwrap();
+    assert_eq!(snapshot.spec().dimension, 16);
+    assert!(snapshot.document(id(3), arrwdb_engine::Embeddings::Included).unwrap().is_some());
+    engine.close().await.unwrap();
+}

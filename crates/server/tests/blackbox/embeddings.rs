@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::harness::provider::Trouble;
 use crate::harness::schema::fault;
 use crate::harness::{Client, DEADLINE, Server, Site, until};
 
@@ -230,4 +231,65 @@ async fn a_model_that_is_down_is_waited_for_and_shown() {
     ask(&server, &library, "rollback").await.problem(409, "EmbeddingStateError");
     ask(&server, &library, "discard").await.expect(200);
     assert_eq!(nearest(&server, &library, "after").await, "after");
+}
+
+/// Nothing that was made is made again, or thrown away, for one text or for a key that is wrong for a
+/// while.
+#[tokio::test]
+async fn a_job_goes_past_what_a_model_refuses_and_waits_for_a_key_that_is_mended() {
+    let site = Site::new().await;
+    let other = site.provider.as_ref().expect("provider");
+    let server = site.start().await;
+    let library = server.vector_library(VECTOR).await;
+    let path = format!("/v1/libraries/{library}/documents/batch-with-embeddings");
+    let document = |n: usize| {
+        let text = match n {
+            7 => "blocked".to_owned(),
+            150 => "stuck".to_owned(),
+            _ => format!("number {n}"),
+        };
+        json!({"title": format!("title {n}"), "chunks": [{"text": text, "embedding": vec![1; VECTOR]}]})
+    };
+    let documents: Vec<Value> = (0..250).map(document).collect();
+    let added = server.post(&path, &json!({ "documents": documents })).await.expect(201);
+    let refused = added["results"].as_array().expect("results").iter();
+    let refused = refused.filter(|it| it["title"] == "title 7").map(|it| it["id"].clone());
+    let refused = refused.collect::<Vec<_>>().pop().unwrap_or_else(|| panic!("{added}"));
+
+    other.set_stuck(true);
+    let id = server.submit("regenerate-embeddings", &wanted(&library)).await;
+    until("it is at the second hundred", async || {
+        let job = server.job(&id).await;
+        (job["progress"]["current"] == 100).then_some(())
+    })
+    .await;
+    let made = other.texts();
+    other.set_trouble(Trouble::Status(401));
+    other.set_stuck(false);
+    // Longer than it takes until a job is tried again.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let job = server.job(&id).await;
+    assert_eq!((&job["status"], &job["retries"]), (&json!("running"), &json!(0)), "{job}");
+    assert!(job["progress"]["current"].as_u64().is_some_and(|it| it >= 100), "{job}");
+    other.set_trouble(Trouble::None);
+    let job = server.job_over(&id).await;
+    let result = &job["result"];
+    assert_eq!((&job["status"], &result["documents"]), (&json!("completed"), &json!(249)), "{job}");
+    assert_eq!((&result["documents_refused"], &result["cost"]["texts"]), (&json!(1), &json!(249)));
+    assert_eq!(result["refused"][0]["document_id"], refused, "{job}");
+    assert!(other.texts() - made <= 151, "each is made once");
+
+    // It is named by who asks for the switch, until it is gone.
+    let named = ask(&server, &library, "activate").await.problem(409, "EmbeddingStateError");
+    let detail = named["detail"].as_str().expect("detail");
+    assert!(
+        detail.contains(refused.as_str().expect("id")) && detail.contains("blocked"),
+        "{named}"
+    );
+    let now = embeddings(&server, &library).await;
+    assert_eq!(now["other"]["missing_documents"], 1, "{now}");
+    let path = format!("/v1/documents/{}", refused.as_str().expect("id"));
+    server.delete(&path).await.expect_status(204);
+    let activated = ask(&server, &library, "activate").await.expect(200);
+    assert_eq!(activated["active"]["documents"], 249);
 }
