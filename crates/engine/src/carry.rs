@@ -61,7 +61,7 @@ pub struct Load {
     pub left: Vec<DocumentId>,
     /// What was carried.
     pub carried: Carried,
-    /// Those of which the other model takes a text, and why not. They are tried again by who follows
+    /// Those of which the other model does not take a text, and why. They are tried again by who follows
     /// the log, seldom, and at once when they are changed.
     pub refused: Vec<(DocumentId, EngineError)>,
 }
@@ -383,12 +383,12 @@ pub(crate) struct Turn<'a> {
 
 /// Whether an error may be of one text, so that others fare better without it. Some servers say of a
 /// text that is too long what others say of every request that they do not like.
-fn may_be_of_a_text(error: &EngineError) -> bool {
-    match error {
-        EngineError::Embedding(error) => error.is_of_a_text() || is_doubtful(error),
-        // Of a vector that the library's metric has no use for.
-        error => matches!(error, EngineError::Generation(_)),
+pub(crate) fn may_be_of_a_text(error: &EngineError) -> bool {
+    if let EngineError::Embedding(error) = error {
+        return error.is_of_a_text() || is_doubtful(error);
     }
+    // Of a vector that the library's metric has no use for.
+    matches!(error, EngineError::Generation(_))
 }
 
 fn is_doubtful(error: &EmbedError) -> bool {

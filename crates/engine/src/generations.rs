@@ -26,7 +26,7 @@ use crate::engine::{Engine, Inner};
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::handle::{Author, Handle};
 use crate::indexing::check_index;
-use crate::owed::{Haste, Owed, said};
+use crate::owed::{Haste, Owed, counted, said};
 use crate::request::{NewLibrary, Written};
 use crate::search::model_of;
 use crate::system::new_uuid;
@@ -780,10 +780,10 @@ impl Inner {
         }
         let why = self.carrying.of(pair.library).why(pair);
         let why = why.map_or(String::new(), |why| format!(" ({why})"));
-        let (behind, lacking) = (self.behind(pair), self.lacking(pair));
+        let (behind, lacking) = (self.behind(pair), counted(self.lacking(pair)));
         Err(EngineError::Generation(format!(
-            "changes of the library are not in the vectors of the other model yet: {lacking} \
-             documents, and the last {behind} records or less, are missing{why}; try again"
+            "changes of the library are not in the vectors of the other model yet: missing are \
+             {lacking}, and the last {behind} records or less{why}; try again"
         )))
     }
 

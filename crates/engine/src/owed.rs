@@ -15,7 +15,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use arrwdb_embed::EmbedError;
-use arrwdb_state::{Command, Cursor, DocumentId, LibraryId, Seq, Stage};
+use arrwdb_state::{Command, Cursor, DocumentId, Generations, LibraryId, Seq, Stage};
 use tokio::sync::SemaphorePermit;
 
 use crate::carry::{CARRY_DOCUMENTS, Load, Turn, of_pair};
@@ -84,11 +84,10 @@ impl Owed {
         if let Some(id) = self.waiting.iter().next() {
             let between = if text.is_empty() { "" } else { "; " };
             let why = self.why.as_deref().unwrap_or("they are being made");
-            let count = self.waiting.len();
+            let count = counted(self.waiting.len() as u64);
             write!(
                 text,
-                "{between}{count} documents have no vectors of the other model yet, {id} is one of \
-                 them: {why}"
+                "{between}no vectors of the other model yet: {count}, {id} among them: {why}"
             )
             .unwrap_or_default();
         }
@@ -124,13 +123,18 @@ impl Owed {
     }
 }
 
+/// So many documents, in words.
+pub(crate) fn counted(documents: u64) -> String {
+    if documents == 1 { "1 document".to_owned() } else { format!("{documents} documents") }
+}
+
 /// Whether nothing is wrong but that there are no vectors to be had of the model now.
 fn needs_model(error: &EngineError) -> bool {
-    match error {
-        EngineError::Embedding(error) => *error != EmbedError::Closed,
-        // One that takes vectors only has no model.
-        error => matches!(error, EngineError::BudgetExceeded(_) | EngineError::Invalid { .. }),
+    if let EngineError::Embedding(error) = error {
+        return *error != EmbedError::Closed;
     }
+    // One that takes vectors only has no model.
+    matches!(error, EngineError::BudgetExceeded(_) | EngineError::Invalid { .. })
 }
 
 /// What may be said of an error to who owns a library: paths and offsets are for the server's log.
@@ -224,14 +228,14 @@ impl Engine {
                 done => done.map(|()| None)?,
             }
         };
-        self.0.owe((&carry, pair), load, why).await
+        self.0.owe((&carry, pair), load, (why, Haste::None)).await
     }
 
     /// Owes the other generation what is left of a load, without asking its model; soon, whoever is
     /// carrying.
     pub async fn owe(&self, pair: &CarryPair, load: &mut Load) -> Result<(), EngineError> {
         let carry = self.0.carrying.of(pair.library);
-        self.0.owe((&carry, pair), load, None).await
+        self.0.owe((&carry, pair), load, (None, Haste::Great)).await
     }
 
     /// Whether there is something to be tried again; asked by who follows the log, and has had
@@ -283,7 +287,7 @@ impl Inner {
         let counts = from.counts();
         let Ok(to) = self.handle(pair.to) else { return false };
         let missing = counts.documents.saturating_sub(to.counts().documents);
-        let stage = self.catalog.load().generations(pair.library).and_then(|it| it.other());
+        let stage = self.catalog.load().generations(pair.library).and_then(Generations::other);
         // Who makes it carries what it still lacks.
         let whole = stage.is_some_and(|other| other.stage != Stage::Building);
         whole && known < OWED_MAX && missing > known as u64 && counts.applied <= position
@@ -329,10 +333,10 @@ impl Inner {
         self: &Arc<Self>,
         (carry, pair): (&Carry, &CarryPair),
         load: &mut Load,
-        why: Option<String>,
+        (why, haste): (Option<String>, Haste),
     ) -> Result<(), EngineError> {
         while !load.left.is_empty() {
-            let turn = self.turn(carry, (pair, Haste::Great)).await?;
+            let turn = self.turn(carry, (pair, haste)).await?;
             let some = load.left[..load.left.len().min(CARRY_DOCUMENTS)].to_vec();
             let owed = self.delete_stale((carry, pair), &turn, some.clone()).await?;
             carry.owes(pair, |all| {

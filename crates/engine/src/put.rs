@@ -13,6 +13,7 @@ use arrwdb_state::{
 };
 use serde_json::Value;
 
+use crate::carry::may_be_of_a_text;
 use crate::config::EngineConfig;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
@@ -122,7 +123,7 @@ impl Inner {
         let mut failed = self.embed_anew(spec, all).await.err();
         for draft in &mut drafts {
             let (Some(error), Ok(Draft(document))) = (&failed, &mut *draft) else { continue };
-            if !matches!(error, EngineError::Embedding(error) if error.is_of_a_text()) {
+            if !may_be_of_a_text(error) {
                 *draft = Err(error.clone());
                 continue;
             }

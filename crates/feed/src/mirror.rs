@@ -108,6 +108,15 @@ enum End {
     Broken,
 }
 
+/// What is to be done.
+enum Next {
+    Stop,
+    /// Records are to be carried, or it is to be noted how far this is.
+    Records(Result<Vec<RawRecord>, FollowError>),
+    /// Some of what is owed is to be tried again.
+    Owed(Owing),
+}
+
 /// One pair on its way.
 struct Follow {
     engine: Engine,
@@ -194,34 +203,17 @@ async fn follow(engine: Engine, pair: CarryPair, stopped: watch::Receiver<bool>)
 
 impl Follow {
     async fn run(&mut self) -> End {
-        let mut stopped = self.stopped.clone();
         let mut delay = RETRY_AFTER.0;
         loop {
-            let due = self.due();
-            let (engine, noted) = (self.engine.clone(), self.noted);
-            // Where nothing is to be noted there are records to come.
-            let position = self.cursor.position();
-            let idle = position > noted;
-            let owing = |owing| engine.is_owing(&self.pair, (owing, position));
-            let waiting = self.waiting.look(owing(Owing::Waiting));
-            let refused = self.refused.look(owing(Owing::Refused));
-            // Not in an order: neither what comes nor what is owed shall keep the other waiting.
-            let owing = tokio::select! {
-                _stopping = stopped.wait_for(|stopping| *stopping) => break,
-                records = self.cursor.next_records() => Err(records),
-                () = tokio::time::sleep_until(due) => Err(Ok(Vec::new())),
-                () = engine.carried_wanted(noted), if idle => Err(Ok(Vec::new())),
-                () = until(waiting) => Ok(Owing::Waiting),
-                () = until(refused) => Ok(Owing::Refused),
-            };
-            let records = match owing {
-                Err(records) => records,
-                Ok(owing) => {
+            let records = match self.next().await {
+                Next::Stop => break,
+                Next::Owed(owing) => {
                     if let Err(end) = self.try_owed(owing).await {
                         return end;
                     }
                     continue;
                 }
+                Next::Records(records) => records,
             };
             let records = match records {
                 Ok(records) => records,
@@ -263,6 +255,28 @@ impl Follow {
             drop(self.engine.carried(&self.pair, through, true).await);
         }
         End::Over
+    }
+
+    /// Waits for something to be done.
+    async fn next(&mut self) -> Next {
+        let mut stopped = self.stopped.clone();
+        let due = self.due();
+        let (engine, noted, position) = (self.engine.clone(), self.noted, self.cursor.position());
+        let owing = |owing| engine.is_owing(&self.pair, (owing, position));
+        let waiting = self.waiting.look(owing(Owing::Waiting));
+        let refused = self.refused.look(owing(Owing::Refused));
+        // Not in an order: neither what comes nor what is owed shall keep the other waiting.
+        tokio::select! {
+            _stopping = stopped.wait_for(|stopping| *stopping) => Next::Stop,
+            records = self.cursor.next_records() => Next::Records(records),
+            () = tokio::time::sleep_until(due) => Next::Records(Ok(Vec::new())),
+            // Where nothing is to be noted there are records to come.
+            () = engine.carried_wanted(noted), if position > noted => {
+                Next::Records(Ok(Vec::new()))
+            }
+            () = until(waiting) => Next::Owed(Owing::Waiting),
+            () = until(refused) => Next::Owed(Owing::Refused),
+        }
     }
 
     /// When it is to be noted how far this is, at the latest.
@@ -420,14 +434,15 @@ impl Follow {
 
 /// How long is to be waited, as far as it is said.
 fn asked_to_wait(error: &EngineError) -> Option<Duration> {
-    match error {
-        EngineError::Busy { retry_after, .. }
-        | EngineError::Embedding(
-            EmbedError::RateLimited { retry_after } | EmbedError::Busy { retry_after },
-        ) => Some(*retry_after),
-        // Until somebody raises it, or it begins anew.
-        error => matches!(error, EngineError::BudgetExceeded(_)).then_some(RETRY_SAID_MAX),
+    if let EngineError::Busy { retry_after, .. }
+    | EngineError::Embedding(
+        EmbedError::RateLimited { retry_after } | EmbedError::Busy { retry_after },
+    ) = error
+    {
+        return Some(*retry_after);
     }
+    // Until somebody raises it, or it begins anew.
+    matches!(error, EngineError::BudgetExceeded(_)).then_some(RETRY_SAID_MAX)
 }
 
 /// The documents that a record put or deleted.

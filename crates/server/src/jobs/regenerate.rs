@@ -47,7 +47,7 @@ struct Parameters {
 struct Filled {
     /// What the passages that are there took, whichever run of the job made them.
     carried: Carried,
-    /// Documents of which the model took a text, and why not, some of them; and how many in all.
+    /// Documents of which the model did not take a text, and why, some of them; and how many in all.
     refused: (Vec<(DocumentId, String)>, u64),
 }
 
@@ -255,11 +255,10 @@ async fn carry_unit(
         let anything = *done > 0 || load.carried.documents > 0;
         let Some(wait) = passes(&error, anything) else { return Err(error.into()) };
         if since.0.elapsed() + wait > BUSY_WAIT_MAX {
-            return Err(match error.into() {
-                // What is made is not thrown away for that.
-                Unable::Again(text) => Unable::Later(text, LATER),
-                other => other,
-            });
+            // What is made is not thrown away for that.
+            let unable = error.into();
+            let Unable::Again(text) = unable else { return Err(unable) };
+            return Err(Unable::Later(text, LATER));
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -271,16 +270,20 @@ async fn carry_unit(
 /// How long is to be waited for what passes; `None` if it does not. Where something was carried
 /// already, the model can be used, and whatever is wrong with it will be mended.
 fn passes(error: &EngineError, anything: bool) -> Option<Duration> {
-    let model = |error: &EmbedError| match error {
-        EmbedError::Deadline { .. } | EmbedError::Provider { status: None, .. } => true,
-        EmbedError::Closed => false,
-        _other => anything,
+    let model = |error: &EmbedError| {
+        let passing = EmbedError::Closed != *error && anything;
+        let down = matches!(
+            error,
+            EmbedError::Deadline { .. } | EmbedError::Provider { status: None, .. }
+        );
+        passing || down
     };
-    busy_for(error).or_else(|| match error {
-        EngineError::DiskFull { .. } => Some(BUSY_WAIT),
-        EngineError::Embedding(error) if model(error) => Some(BUSY_WAIT),
-        _other => None,
-    })
+    let waits = if let EngineError::Embedding(error) = error {
+        model(error)
+    } else {
+        matches!(error, EngineError::DiskFull { .. })
+    };
+    busy_for(error).or_else(|| waits.then_some(BUSY_WAIT))
 }
 
 fn result(
