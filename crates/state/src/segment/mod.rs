@@ -157,7 +157,14 @@ impl Segment {
     /// The document that `row` belongs to. O(log documents).
     pub(crate) fn ordinal_of(&self, row: u32) -> Result<u32, Damage> {
         let after = search(self.documents(), |ordinal| Ok(self.head(ordinal)?.first_row <= row))?;
-        Ok(after.saturating_sub(1))
+        let ordinal = after.saturating_sub(1);
+        let head = self.head(ordinal)?;
+        // Of bytes that pass their checksums and still make no sense.
+        if row.checked_sub(head.first_row).is_none_or(|within| within >= head.rows) {
+            let file = self.file().map_or("(memory)", FileSegment::name).to_owned();
+            return Err(Damage { file, offset: 0, what: "no document has one of its rows" });
+        }
+        Ok(ordinal)
     }
 
     /// The first document born at `born` or later; documents lie in that order. O(log documents).
