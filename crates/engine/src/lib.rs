@@ -76,9 +76,9 @@ pub use moment::Moment;
 pub use purge::PurgeReceipt;
 pub use records::{RawRecord, Subject, WantedRecords};
 pub use request::{
-    Content, Cursor, DocumentPage, Hit, IndexChange, IndexOptimized, IndexRebuilt, LibraryOverview,
-    LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query, RecallBasis,
-    RecallPlan, SearchAnswer, SearchRequest, Written,
+    Content, Cursor, DocumentPage, Filtered, Hit, IndexChange, IndexOptimized, IndexRebuilt,
+    LibraryOverview, LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query,
+    RecallBasis, RecallPlan, SearchAnswer, SearchRequest, Written,
 };
 pub use scrub::ScrubReport;
 pub use snapshot::{Embeddings, GraphStats, IndexStats, Snapshot, StorageStats};
