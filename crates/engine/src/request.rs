@@ -159,6 +159,18 @@ pub struct Written<T> {
     pub value: T,
 }
 
+/// What a deletion by a filter did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeletedByFilter {
+    /// Documents that were deleted.
+    pub documents: u64,
+    /// Their chunks.
+    pub chunks: u64,
+    /// Documents that passed, and were replaced or deleted by somebody else before it was their
+    /// turn: they are left as they are.
+    pub changed: u64,
+}
+
 /// What to find.
 #[derive(Debug, Clone)]
 pub enum Query {

@@ -481,7 +481,10 @@ impl Inner {
         let room = match &command {
             Command::Put(records, _) => Some(self.room(records.iter())?),
             Command::Replace(record, _version) => Some(self.room(std::iter::once(record))?),
-            Command::Delete(..) | Command::Match(_) | Command::Note(_) => None,
+            Command::Delete(..)
+            | Command::DeleteVersions(_)
+            | Command::Match(_)
+            | Command::Note(_) => None,
         };
         let done = self.write(handle, vec![command], room).await;
         let done = done.into_iter().next().unwrap_or(Err(EngineError::Closed));

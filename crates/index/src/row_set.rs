@@ -46,6 +46,19 @@ impl RowSet {
         word.is_some_and(|word| word >> (row % u64::BITS) & 1 == 1)
     }
 
+    /// Whether one of these rows is in the set.
+    pub fn intersects(&self, rows: Range<u32>) -> bool {
+        let mut row = rows.start;
+        while row < rows.end.min(self.rows) {
+            let word = self.words[(row / u64::BITS) as usize] >> (row % u64::BITS);
+            if word != 0 {
+                return word.trailing_zeros() < rows.end - row;
+            }
+            row = (row / u64::BITS + 1).saturating_mul(u64::BITS);
+        }
+        false
+    }
+
     /// Adds rows; those past the last are left out.
     pub fn insert(&mut self, rows: Range<u32>) {
         let end = rows.end.min(self.rows);
@@ -184,6 +197,10 @@ mod tests {
             }
             set.remove(rows + 100);
             prop_assert!(same(&set, &model));
+            for (first, len) in &b {
+                let within = model.range(*first..first + len).next().is_some();
+                prop_assert_eq!(set.intersects(*first..first + len), within);
+            }
             prop_assert!(same(&RowSet::full(rows), &(0..rows).collect()));
         }
     }

@@ -7,6 +7,7 @@ mod costs;
 mod documents;
 mod events;
 mod export;
+mod filtered;
 mod health;
 mod index;
 mod index_settings;
@@ -92,6 +93,7 @@ pub(crate) fn streams() -> Router<App> {
 fn plain_api() -> OpenApiRouter<App> {
     libraries::routes()
         .merge(documents::routes())
+        .merge(filtered::routes())
         .merge(search::routes())
         .merge(standing_queries::routes())
         .merge(index::routes())

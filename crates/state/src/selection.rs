@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use arrwdb_index::{Executor, RowSet};
 
 use crate::filter::{Asked, Filter};
+use crate::ids::{DocumentId, Seq};
 use crate::segment::Damage;
 use crate::view::View;
 
@@ -32,6 +33,24 @@ impl Selection {
         )]
         let rows = self.estimate.round() as u64;
         rows
+    }
+
+    /// The documents that have one of the rows, in the order in which they were added, with the
+    /// records that added them. O(documents of the view), which is that of the selection.
+    pub fn documents(&self, view: &View) -> Result<Vec<(DocumentId, Seq)>, Damage> {
+        let mut documents = Vec::new();
+        for (rows, view) in self.segments.iter().zip(view.segments()) {
+            if rows.is_empty() {
+                continue;
+            }
+            for ordinal in 0..view.segment.documents() {
+                let head = view.segment.head(ordinal)?;
+                if rows.intersects(head.row_range()) {
+                    documents.push((head.id, head.born));
+                }
+            }
+        }
+        Ok(documents)
     }
 
     /// The rows of the view's segment at `place`.

@@ -161,3 +161,70 @@ async fn a_bad_filter_is_refused_where_it_is_wrong() {
     let made = server.post(&queries, &query).await.expect(201);
     assert_eq!(made["metadata_filter"], json!({"year": {"$gte": 2000}}));
 }
+
+#[tokio::test]
+async fn documents_are_listed_counted_and_deleted_by_a_filter() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = numbers(&server).await;
+    let path = |what: &str| format!("/v1/libraries/{library}/documents/{what}");
+    let odd = json!({"filter": {"tags": "odd"}});
+    let count = server.post(&path("count"), &odd).await.expect(200);
+    assert_eq!(count, json!({"documents": 15, "chunks": 15, "relation": "exact"}));
+    let all = server.post(&path("count"), &json!({})).await.expect(200);
+    assert_eq!(all["documents"], 30);
+
+    // Page by page, while others are written and deleted.
+    let (mut cursor, mut seen, mut pages) = (Value::Null, Vec::new(), 0);
+    loop {
+        let body = json!({"filter": {"tags": "odd"}, "limit": 4, "cursor": cursor});
+        let page = server.post(&path("query"), &body).await.expect(200);
+        let documents = page["documents"].as_array().expect("documents");
+        assert!(documents.iter().all(|it| it["chunks"][0].get("embedding").is_none()));
+        seen.extend(documents.iter().map(|it| it["metadata"]["title"].clone()));
+        cursor = page["next_cursor"].clone();
+        pages += 1;
+        if cursor.is_null() {
+            break;
+        }
+        server.add_vectors(&library, "even more", &[vec![0.5, 0.5]]).await;
+        let even = json!({"filter": {"title": (pages * 2).to_string()}});
+        let deleted = server.post(&path("delete"), &even).await.expect(200);
+        assert_eq!(deleted["documents_deleted"], 1);
+    }
+    let expect: Vec<Value> = (0..15).map(|n| json!((2 * n + 1).to_string())).collect();
+    assert_eq!((seen, pages), (expect, 4));
+
+    let small = json!({"filter": {"n": {"$lt": 20}, "tags": "odd"}});
+    let deleted = server.post(&path("delete"), &small).await;
+    let (seq, deleted) = (deleted.seq(), deleted.expect(200));
+    assert_eq!(
+        (&deleted["documents_deleted"], &deleted["chunks_deleted"], &deleted["documents_changed"]),
+        (&json!(10), &json!(10), &json!(0))
+    );
+    assert_eq!(server.post(&path("count"), &small).await.expect(200)["documents"], 0);
+    let before = format!("{}?as_of={}", path("count"), seq - 1);
+    assert_eq!(server.post(&before, &small).await.expect(200)["documents"], 10, "as of then");
+    let left = server.post(&path("count"), &odd).await.expect(200);
+    assert_eq!(left["documents"], 5);
+    let again = server.post(&path("delete"), &small).await.expect(200);
+    assert_eq!(again["documents_deleted"], 0);
+
+    for (body, pointer) in [
+        (json!({}), "/filter"),
+        (json!({"filter": {}}), "/filter"),
+        (json!({"filter": []}), "/filter"),
+        (json!({"filter": {"a": {}}}), "/filter/a"),
+    ] {
+        assert_eq!(server.post(&path("delete"), &body).await.pointers(), [pointer], "{body}");
+    }
+    for (body, pointer) in [
+        (json!({"limit": 0}), "/limit"),
+        (json!({"limit": 1001}), "/limit"),
+        (json!({"cursor": "x"}), "/cursor"),
+    ] {
+        assert_eq!(server.post(&path("query"), &body).await.pointers(), [pointer], "{body}");
+    }
+    let nowhere = "/v1/libraries/0191f4a2-7c3e-7abc-8def-0123456789ab/documents/count";
+    server.post(nowhere, &json!({})).await.problem(404, "LibraryNotFoundError");
+}
