@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::answers::{DocumentAnswer, milliseconds};
 use super::batches::Batch;
 use super::export::{Pages, json_documents};
-use super::search_requests::read_filter;
+use super::search_requests::{FilterShape, read_filter};
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{LibraryPath, WholeBody, read_json};
@@ -37,7 +37,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 struct DocumentQuery {
     /// Documents that have a passage that passes; all without one. See `docs/filters.md`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
     #[schema(minimum = 1, maximum = 1000, default = 50)]
     limit: Option<u64>,
@@ -65,7 +65,7 @@ struct SelectedDocuments {
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 struct DocumentFilter {
     /// Documents that have a passage that passes. See `docs/filters.md`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
 }
 

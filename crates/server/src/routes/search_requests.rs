@@ -1,9 +1,13 @@
 //! What searches ask for: the bodies as they are described, and how they are read.
 
+use std::borrow::Cow;
+
 use arrwdb_engine::state::{Filter, Seq, Tuning, limits};
 use arrwdb_engine::{Query, SearchRequest};
-use serde_json::Value;
-use utoipa::ToSchema;
+use serde_json::{Value, json};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::requests::text_within;
 use crate::extract::{QueryPairs, query_fault};
@@ -26,7 +30,7 @@ pub(super) struct SearchBody {
     /// product, not negative for L2.
     distance_threshold: Option<f32>,
     /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
@@ -71,7 +75,7 @@ pub(super) struct StreamSearchBody {
     /// product, not negative for L2.
     distance_threshold: Option<f32>,
     /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
@@ -116,7 +120,7 @@ pub(super) struct EmbeddingSearchBody {
     /// product, not negative for L2.
     distance_threshold: Option<f32>,
     /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
@@ -160,11 +164,10 @@ pub(super) struct FilteredSearchBody {
     /// Only passages with `distance <= distance_threshold`: 0 to 2 for cosine, any number for a dot
     /// product, not negative for L2.
     distance_threshold: Option<f32>,
-    /// Conditions that all have to hold; none holds of a field that is missing.
-    metadata_filters: Option<Vec<FilterCondition>>,
-    /// The same in another shape: `{"year": {"$gte": 1998}, "tags": "ml"}`.
-    #[schema(value_type = Option<Object>)]
-    filter: Option<Value>,
+    /// Conditions that all have to hold; none holds of a field that is missing. Or a filter in its
+    /// other shape.
+    #[schema(value_type = Option<FilterShape>)]
+    metadata_filters: Option<Value>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -173,21 +176,29 @@ pub(super) struct FilteredSearchBody {
     explain: Option<bool>,
 }
 
-/// A condition of a filter.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "describes the body; it is read as a filter")]
-struct FilterCondition {
-    /// `title`, `author`, `document_type`, `source_url`, `tags`, `created_at`, `page_number`,
-    /// `chunk_index`, `text`, `document_id`, `chunk_id`, or a path into custom metadata.
-    #[schema(min_length = 1, max_length = 255, example = "year")]
-    field: String,
-    /// `eq`, `ne`, `gt`, `gte`, `lt`, `lte`, `in`, `nin`, `exists`, `contains`, `not_contains`, `prefix` or
-    /// `text`.
-    #[schema(example = "gte")]
-    operator: String,
-    /// A text, a number, true, false or null; a list of those for `in` and `nin`.
-    #[schema(value_type = Option<Object>)]
-    value: Option<Value>,
+/// A filter, as it is described.
+#[derive(Debug)]
+pub(super) struct FilterShape;
+
+impl PartialSchema for FilterShape {
+    fn schema() -> RefOr<Schema> {
+        let example = json!({"tags": "storage", "year": {"$gte": 1998, "$lt": 2000}});
+        let description = "Only passages that pass: an object of fields and what they have to be \
+                           (`$eq $ne $gt $gte $lt $lte $in $nin $exists $contains $not_contains \
+                           $prefix $text`, `$and $or $not`), or a list of `{\"field\", \
+                           \"operator\", \"value\"}`. See `docs/filters.md`.";
+        ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::Object, Type::Array]))
+            .description(Some(description))
+            .examples([example])
+            .into()
+    }
+}
+
+impl ToSchema for FilterShape {
+    fn name() -> Cow<'static, str> {
+        "Filter".into()
+    }
 }
 
 /// What every search may ask for besides what to find.

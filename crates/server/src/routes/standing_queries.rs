@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::answers::as_time;
 use super::requests::{read_vector, text_within};
-use super::search_requests::{read_filter, read_threshold};
+use super::search_requests::{FilterShape, read_filter, read_threshold};
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{LibraryPath, QueryInLibrary, QueryPairs, WholeBody, query_fault, read_json};
@@ -47,7 +47,7 @@ struct CreateStandingQuery {
     /// product, not negative for L2.
     distance_threshold: f32,
     /// Which passages it is about: a filter, as searches take it, of at most 16 conditions and 16 KiB.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<FilterShape>)]
     metadata_filter: Option<Value>,
 }
 
@@ -64,7 +64,7 @@ struct PatchStandingQuery {
     embedding: Option<Vec<f32>>,
     distance_threshold: Option<f32>,
     /// Takes the place of the filter that there was; an empty one lets every passage pass.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<FilterShape>)]
     metadata_filter: Option<Value>,
 }
 
@@ -80,7 +80,7 @@ struct StandingQueryAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding: Option<Vec<f32>>,
     distance_threshold: f32,
-    #[schema(value_type = Object)]
+    #[schema(value_type = FilterShape)]
     metadata_filter: Value,
     #[schema(value_type = String, format = "date-time")]
     #[serde(serialize_with = "as_time")]
