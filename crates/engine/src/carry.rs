@@ -30,7 +30,7 @@ const CARRY_BYTES: usize = 4 << 20;
 /// Documents that are looked at at a time.
 pub(crate) const CARRY_DOCUMENTS: usize = 1000;
 /// Documents of which the model took none, before it is the model that takes none.
-const DOUBTED_MAX: usize = 3;
+const DOUBTED_MAX: usize = 16;
 
 /// What was carried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -224,7 +224,7 @@ impl Inner {
         deleted.map_err(|error| of_pair(pair, error))?;
         // The first so many are those that the model did not take: the others are carried.
         let mut stuck: Vec<(DocumentId, EngineError)> = Vec::new();
-        let (mut at_once, mut passed) = (CARRY_DOCUMENTS, false);
+        let (mut at_once, mut passed) = (CARRY_DOCUMENTS, carry.has_taken(pair));
         while stuck.len() < load.left.len() {
             let begin = stuck.len();
             let turn = self.turn(&carry, (pair, Haste::None)).await?;
@@ -253,7 +253,7 @@ impl Inner {
                     at_once = looked_at / 2;
                     if let (1, Some(id)) = (looked_at, first) {
                         stuck.push((id, error));
-                        at_once = CARRY_DOCUMENTS;
+                        // Where one is, there are others.
                     }
                     check_model(&stuck, (passed, DOUBTED_MAX))?;
                     at_once = at_once.max(1);
@@ -269,6 +269,7 @@ impl Inner {
                 let done = self.carry_one(&turn.to, command, Some(room)).await;
                 done.map_err(|error| of_pair(pair, error))?;
                 passed = true;
+                carry.takes(pair);
             }
             let done: Vec<_> = load.left.drain(begin..begin + looked_at).collect();
             carry.settled(pair, &done);
@@ -486,6 +487,7 @@ impl Side {
             tuning: Tuning { exact: true, ..Tuning::default() },
             k: k + usize::from(own.is_some()),
             threshold: None,
+            among: None,
         };
         let (found, _effort) = self.view.nearest(wanted, &Sequential)?;
         let mut chunks = Vec::with_capacity(found.len());

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arrwdb_log::TrimReport;
 use arrwdb_state::{
     CatalogCommand, GenerationChange, Generations, LibraryId, LibrarySpec, MatchPosition,
     ModelName, OtherGeneration, Seq, Stage, TenantId,
@@ -68,6 +69,8 @@ pub(crate) struct Carrying {
     libraries: Mutex<BTreeMap<LibraryId, Arc<Carry>>>,
     /// Up to which record somebody waits until it is noted in the log that all is carried.
     wanted: watch::Sender<u64>,
+    /// Held while records leave the log, until it is known which.
+    trimming: Mutex<()>,
 }
 
 /// What is carried of one library.
@@ -473,12 +476,25 @@ impl Inner {
     /// Whether records of the active generation after `position` may be gone from the log. Others may
     /// be: nothing was to be carried of them.
     fn has_lost(&self, pair: &CarryPair, position: Seq) -> bool {
+        // Who met a record that is gone waits until it is known which ones are.
+        let _trimmed = self.carrying.trimming.lock();
         let gone = self.handle(pair.from).map_or(0, |from| from.gone.load(Ordering::SeqCst));
         gone.min(self.log.first().saturating_sub(1)) > position.get()
     }
 
-    /// Takes in that the log was trimmed.
-    pub(crate) fn trimmed(&self) {
+    /// Trims the log up to this record, as far as whole files go, and takes in what is gone then,
+    /// also where that failed halfway.
+    pub(crate) fn trim(&self, up_to: u64) -> Result<TrimReport, EngineError> {
+        let _trimming = self.carrying.trimming.lock();
+        let first = self.log.first();
+        let report = self.log.trim(up_to);
+        if self.log.first() != first {
+            self.trimmed();
+        }
+        Ok(report?)
+    }
+
+    fn trimmed(&self) {
         let gone = self.log.first().saturating_sub(1);
         let catalog = self.catalog.load_full();
         for pair in catalog.all_generations().filter_map(|it| self.carry_pair(it)) {

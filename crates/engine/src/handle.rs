@@ -301,8 +301,16 @@ impl Handle {
 
     /// Counts what an open library with this view takes.
     fn weigh(&self, view: &View) {
-        self.memory.set(OPEN_BYTES + view.memory_bytes() + view.index_bytes());
+        let derived = view.index_bytes() + view.column_bytes();
+        self.memory.set(OPEN_BYTES + view.memory_bytes() + derived);
         self.index_memory.set(view.index_bytes());
+    }
+
+    /// Counts what the library takes by now: a filter has made columns.
+    pub(crate) fn weigh_again(&self) {
+        if let Ok(open) = self.residence() {
+            self.weigh(&open.published.load());
+        }
     }
 
     /// Makes `view` the one that readers get. Only the writer calls this.

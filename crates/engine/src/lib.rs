@@ -57,6 +57,7 @@ mod schedules;
 mod scrub;
 mod search;
 mod segment_file;
+mod selected;
 mod snapshot;
 mod standing;
 mod store;
@@ -85,11 +86,12 @@ pub use owed::Owing;
 pub use purge::PurgeReceipt;
 pub use records::{RawRecord, Subject, WantedRecords};
 pub use request::{
-    Content, Cursor, DocumentPage, Hit, IndexChange, IndexOptimized, IndexRebuilt, LibraryOverview,
-    LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument, PutReceipt, Query, RecallBasis,
-    RecallPlan, SearchAnswer, SearchRequest, Written,
+    Content, Cursor, DeletedByFilter, DocumentPage, Filtered, Hit, IndexChange, IndexOptimized,
+    IndexRebuilt, LibraryOverview, LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument,
+    PutReceipt, Query, RecallBasis, RecallPlan, SearchAnswer, SearchRequest, Written,
 };
 pub use scrub::ScrubReport;
+pub use selected::Selected;
 pub use snapshot::{Embeddings, GraphStats, IndexStats, Snapshot, StorageStats};
 pub use standing::{
     NewStandingQuery, StandingQueries, StandingQueryPage, StandingQueryPatch, Watched,

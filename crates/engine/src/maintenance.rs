@@ -452,9 +452,8 @@ pub(crate) fn snapshot_and_trim(engine: &Inner, keep: Keep) -> Result<TrimReport
         }
         Keep::Nothing => engine.held.followed_to().min(engine.carried_from()),
     };
-    let report = engine.log.trim(expired.min(covered))?;
+    let report = engine.trim(expired.min(covered))?;
     if report.files > 0 {
-        engine.trimmed();
         tracing::info!(files = report.files, bytes = report.bytes, "trimmed the log");
     }
     Ok(report)

@@ -253,7 +253,7 @@ impl Inner {
     }
 
     /// Has a library's writer do something, wherever the library is written.
-    async fn write_one(
+    pub(crate) async fn write_one(
         self: &Arc<Self>,
         (tenant, library): (TenantId, LibraryId),
         command: &Command,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 pub use arrwdb_state::Cursor;
 use arrwdb_state::{
-    Chunk, ChunkId, Custom, Document, DocumentId, Effort, IndexSpec, LibrarySpec, Metric,
+    Chunk, ChunkId, Custom, Document, DocumentId, Effort, Filter, IndexSpec, LibrarySpec, Metric,
     ModelName, Quantization, Seq, Structure, Timestamp, Tuning,
 };
 
@@ -159,6 +159,18 @@ pub struct Written<T> {
     pub value: T,
 }
 
+/// What a deletion by a filter did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeletedByFilter {
+    /// Documents that were deleted.
+    pub documents: u64,
+    /// Their chunks.
+    pub chunks: u64,
+    /// Documents that passed, and were replaced or deleted by somebody else before it was their
+    /// turn: they are left as they are.
+    pub changed: u64,
+}
+
 /// What to find.
 #[derive(Debug, Clone)]
 pub enum Query {
@@ -178,6 +190,8 @@ pub struct SearchRequest {
     /// Keep only hits with `distance <= this`: 0 to 2 for cosine, any number for a dot product,
     /// not negative for L2.
     pub distance_threshold: Option<f32>,
+    /// Only passages that pass.
+    pub filter: Filter,
     /// How hard to try, where not as the library says.
     pub tuning: Tuning,
     /// The part of the nearest that shall be found, above 0 and up to 1: the effort is chosen by
@@ -226,12 +240,25 @@ pub struct Plan {
     pub segments: usize,
     /// How the wanted recall was met, where one was wanted.
     pub recall: Option<RecallPlan>,
+    /// What the filter selected, where there was one.
+    pub filtered: Option<Filtered>,
     /// How long turning the query into a vector took; zero for a vector.
     pub embedding: Duration,
     /// How long finding the rows took.
     pub finding: Duration,
     /// How long reading the passages took.
     pub reading: Duration,
+}
+
+/// What a filter selected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Filtered {
+    /// How many passages pass, of all that live.
+    pub rows: u64,
+    /// How many were expected to, from how many have which values.
+    pub estimated_rows: u64,
+    /// How long telling took.
+    pub took: Duration,
 }
 
 /// The effort that was chosen for a wanted recall.

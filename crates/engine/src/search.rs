@@ -6,13 +6,15 @@ use std::time::Instant;
 use arrwdb_embed::{InputType, ModelSpec};
 use arrwdb_state::limits::K_STREAM_MAX;
 use arrwdb_state::normalized;
-use arrwdb_state::{Executor, LibraryId, LibrarySpec, Metric, Nearest, Sequential, TenantId, View};
+use arrwdb_state::{
+    Executor, Filter, LibraryId, LibrarySpec, Metric, Nearest, Sequential, TenantId, View,
+};
 
 use crate::calibrating::check_recall;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::moment::Moment;
-use crate::request::{Hit, Plan, Query, SearchAnswer, SearchRequest};
+use crate::request::{Filtered, Hit, Plan, Query, SearchAnswer, SearchRequest};
 use crate::snapshot::Snapshot;
 
 /// Libraries of fewer bytes of vectors are searched on the calling thread: handing the work over
@@ -47,9 +49,9 @@ impl Inner {
         let recall = request.recall.map(|wanted| self.effort_for(&snapshot, request.k, wanted));
         let tuning = recall.map_or(request.tuning, |plan| plan.tuning);
         let Snapshot { spec, view, seq, .. } = snapshot;
-        let (k, vectors) = (request.k, request.include_embeddings);
+        let (k, vectors, filter) = (request.k, request.include_embeddings, request.filter);
         let bytes = view.rows().saturating_mul(u64::from(view.dimension()) * 4);
-        let (index, model) = (spec.index, spec.model.clone());
+        let (index, columns, model) = (spec.index, view.column_bytes(), spec.model.clone());
         let search = move |view: &View, executor: &dyn Executor| {
             let wanted = Nearest {
                 query: &query,
@@ -58,16 +60,21 @@ impl Inner {
                 tuning,
                 k,
                 threshold: request.distance_threshold,
+                among: None,
             };
-            find(view, wanted, vectors, executor)
+            find(view, (wanted, &filter), vectors, executor)
         };
         let inline = bytes <= INLINE_BYTES_MAX && k <= arrwdb_state::limits::K_MAX;
         let (hits, plan) = if inline {
             search(&view, &Sequential)?
         } else {
-            let pool = self.pool.clone();
+            let (pool, view) = (self.pool.clone(), view.clone());
             self.pool.run(move || search(&view, &pool)).await??
         };
+        if plan.filtered.is_some() && view.column_bytes() != columns {
+            let (_spec, handle, _since) = self.placed(tenant, library, None).await?;
+            handle.weigh_again();
+        }
         Ok(SearchAnswer { hits, seq, index, model, plan: Plan { recall, embedding, ..plan } })
     }
 
@@ -167,11 +174,20 @@ pub(crate) fn check_threshold(threshold: f32, metric: Metric) -> Result<(), Engi
 
 fn find(
     view: &View,
-    wanted: Nearest<'_>,
+    (wanted, filter): (Nearest<'_>, &Filter),
     vectors: bool,
     executor: &dyn Executor,
 ) -> Result<(Vec<Hit>, Plan), EngineError> {
     let started = Instant::now();
+    let selects = (!filter.is_empty()).then(|| view.select(filter, executor));
+    let selection = selects.transpose()?;
+    let filtered = selection.as_ref().map(|selection| Filtered {
+        rows: selection.rows(),
+        estimated_rows: selection.estimated_rows(),
+        took: started.elapsed(),
+    });
+    let started = Instant::now();
+    let wanted = Nearest { among: selection.as_ref(), ..wanted };
     let (found, effort) = view.nearest(wanted, executor)?;
     let finding = started.elapsed();
     let hits = found
@@ -189,5 +205,5 @@ fn find(
         .collect::<Result<_, EngineError>>()?;
     let reading = started.elapsed().saturating_sub(finding);
     let segments = view.segments().len();
-    Ok((hits, Plan { effort, segments, finding, reading, ..Plan::default() }))
+    Ok((hits, Plan { effort, segments, filtered, finding, reading, ..Plan::default() }))
 }

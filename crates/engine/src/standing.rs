@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 
 use arrwdb_state::limits::LIBRARY_NAME_CHARS_MAX;
 use arrwdb_state::{
-    CatalogCommand, Command, DocumentRecord, Fate, IndexSpec, LibraryId, LibrarySpec,
-    MatchPosition, MetadataFilter, QueriesMatched, QueryId, RecordError, Seq, StandingQuery,
-    TenantId, View, check_library_name,
+    CatalogCommand, Command, DocumentRecord, Fate, Filter, IndexSpec, LibraryId, LibrarySpec,
+    MatchPosition, QueriesMatched, QueryId, RecordError, Seq, StandingQuery, TenantId, View,
+    check_library_name,
 };
 
 use crate::engine::{Engine, Inner};
@@ -36,7 +36,7 @@ pub struct NewStandingQuery {
     /// New passages with `distance <= this` match: as [`crate::SearchRequest::distance_threshold`].
     pub distance_threshold: f32,
     /// Which passages it is about.
-    pub filter: MetadataFilter,
+    pub filter: Filter,
 }
 
 /// Changes to a standing query; `None` leaves a field as it is.
@@ -49,7 +49,7 @@ pub struct StandingQueryPatch {
     /// How near.
     pub distance_threshold: Option<f32>,
     /// Which passages it is about.
-    pub filter: Option<MetadataFilter>,
+    pub filter: Option<Filter>,
 }
 
 /// A page of standing queries, those changed longest ago first.
@@ -405,6 +405,7 @@ impl Inner {
         self.check_disk()?;
         check_name(&new.name)?;
         check_threshold(new.distance_threshold, spec.metric)?;
+        check_filter(&new.filter)?;
         let (text, vector) = self.standing_vector(&spec, new.query).await?;
         let at = self.parts.clock.now();
         let query = StandingQuery {
@@ -505,7 +506,10 @@ impl Inner {
         let room = match &command {
             Command::Put(records, _) => Some(self.room(records.iter())?),
             Command::Replace(record, _version) => Some(self.room(std::iter::once(record))?),
-            Command::Delete(..) | Command::Match(_) | Command::Note(_) => None,
+            Command::Delete(..)
+            | Command::DeleteVersions(_)
+            | Command::Match(_)
+            | Command::Note(_) => None,
         };
         let done = self.write(handle, vec![command], room).await;
         let done = done.into_iter().next().unwrap_or(Err(EngineError::Closed));
@@ -537,6 +541,13 @@ fn record(spec: &LibrarySpec, query: &StandingQuery) -> Result<DocumentRecord, E
         RecordError::Chunks { .. } | RecordError::TooLarge { .. } => {
             EngineError::Invalid { field: String::new(), detail: error.to_string() }
         }
+    })
+}
+
+fn check_filter(filter: &Filter) -> Result<(), EngineError> {
+    filter.check_standing().map_err(|fault| EngineError::Invalid {
+        field: "/metadata_filter".into(),
+        detail: fault.to_string(),
     })
 }
 

@@ -171,7 +171,9 @@ impl Store {
             }
             return Err(error);
         }
-        Ok(Some(Arc::new(Segment::File(self.open_segment(id, number)?))))
+        let segment = Segment::File(self.open_segment(id, number)?);
+        merge.make_columns(&segment)?;
+        Ok(Some(Arc::new(segment)))
     }
 
     pub(crate) fn index_path(&self, id: LibraryId, number: u64) -> PathBuf {

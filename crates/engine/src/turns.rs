@@ -29,7 +29,10 @@ impl Adds {
     pub(crate) fn of(command: &Command) -> Self {
         match command {
             Command::Put(..) | Command::Replace(..) => Self::Documents,
-            Command::Delete(..) | Command::Note(_) | Command::Match(_) => Self::Nothing,
+            Command::Delete(..)
+            | Command::DeleteVersions(_)
+            | Command::Note(_)
+            | Command::Match(_) => Self::Nothing,
         }
     }
 }

@@ -266,7 +266,10 @@ impl Writer {
 
     /// Whether there is memory for what a command adds; else what is full.
     fn room(&self, view: &View, command: &Command) -> Result<(), &'static str> {
-        if matches!(command, Command::Delete(..) | Command::Note(_) | Command::Match(_)) {
+        if matches!(
+            command,
+            Command::Delete(..) | Command::DeleteVersions(_) | Command::Note(_) | Command::Match(_)
+        ) {
             return Ok(());
         }
         if view.memory_bytes() > self.checkpoint_bytes.saturating_mul(BACKLOG_MAX) {

@@ -153,6 +153,7 @@ async fn finds(engine: &Engine, library: LibraryId, n: u64, text: &str) {
         query: Query::Text(text.into()),
         k: 1,
         distance_threshold: None,
+        filter: arrwdb_engine::state::Filter::default(),
         tuning: Tuning::default(),
         recall: None,
         include_embeddings: false,
@@ -270,7 +271,7 @@ async fn a_library_with_standing_queries_or_a_second_generation_is_refused() {
         name: "a query".into(),
         query: Query::Text("something".into()),
         distance_threshold: 0.5,
-        filter: arrwdb_engine::state::MetadataFilter::default(),
+        filter: arrwdb_engine::state::Filter::default(),
     };
     let query = engine.add_standing_query(TENANT, library, query.clone()).await.unwrap().value;
     make(&engine, library).await.unwrap();
@@ -286,7 +287,7 @@ async fn a_library_with_standing_queries_or_a_second_generation_is_refused() {
         name: "a query".into(),
         query: Query::Text("something".into()),
         distance_threshold: 0.5,
-        filter: arrwdb_engine::state::MetadataFilter::default(),
+        filter: arrwdb_engine::state::Filter::default(),
     };
     let again = engine.add_standing_query(TENANT, library, again).await.unwrap().value;
     assert_eq!(again.vector.len(), DIMENSIONS[1] as usize);
@@ -745,6 +746,35 @@ async fn a_document_that_the_other_model_refuses_stops_no_other_and_no_log() {
     finds(&engine, library, 1, "short enough").await;
     finds(&engine, library, 8, "a third one").await;
     assert_eq!(texts(&engine, library).await.len(), 5);
+    mirror.close().await;
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_documents_that_the_other_model_refuses_before_any_other_stop_none() {
+    let (disk, moody) = (MemoryDisk::new(), Moody::default());
+    let engine = open_of(&disk, config(), Arc::new(moody)).await;
+    let mirror = Mirror::start(engine.clone());
+    let library = library(&engine).await;
+    engine.put_documents(TENANT, library, vec![document(0, "the first")]).await.unwrap();
+    make(&engine, library).await.unwrap();
+    // At the head of what is carried, and again among what follows.
+    for (bad, good) in [(1..6, 7), (8..12, 13)] {
+        let mut documents: Vec<_> = bad.map(|n| document(n, "too long for it")).collect();
+        documents.push(document(good, "short enough"));
+        engine.put_documents(TENANT, library, documents).await.unwrap();
+    }
+    let named = async {
+        loop {
+            let other = engine.embeddings(TENANT, library, None).await.unwrap().other.unwrap();
+            let why = other.error.clone().unwrap_or_default();
+            if why.contains("9 in all") && other.missing_documents == 9 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_mins(1), named).await.unwrap();
     mirror.close().await;
     engine.close().await.unwrap();
 }

@@ -16,7 +16,7 @@ use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
-    Custom, DocumentId, IndexSpec, LibraryEntry, LibraryId, MatchedPassage, MetadataFilter, Metric,
+    Custom, DocumentId, Filter, IndexSpec, LibraryEntry, LibraryId, MatchedPassage, Metric,
     QueryId, Seq, TenantId, Tuning,
 };
 use arrwdb_engine::{
@@ -125,7 +125,7 @@ fn wanted(vector: Vec<f32>, distance_threshold: f32, kind: Option<u64>) -> NewSt
         name: "a query".into(),
         query: Query::Vector(vector),
         distance_threshold,
-        filter: MetadataFilter::new(Custom::from_iter(fields)).unwrap(),
+        filter: Filter::read(serde_json::Value::Object(Custom::from_iter(fields))).unwrap(),
     }
 }
 
@@ -382,6 +382,7 @@ impl History {
                 query: Query::Vector(known.vector.clone()),
                 k: 1000,
                 distance_threshold: Some(known.threshold),
+                filter: Filter::default(),
                 tuning: Tuning::default(),
                 recall: None,
                 include_embeddings: false,

@@ -20,6 +20,7 @@ pub mod brute_force;
 mod built;
 mod calibration;
 pub mod codes;
+mod columns;
 #[cfg(test)]
 mod corpus;
 mod estimate;
@@ -36,6 +37,7 @@ mod queries;
 mod random;
 mod rotation;
 mod row;
+mod row_set;
 mod scorer;
 mod sections;
 mod sketch;
@@ -50,11 +52,13 @@ pub use calibration::{
     CALIBRATED_KS, Calibration, Choice, Curve, FoundRows, Point, SegmentRows, Subject, USUAL_K,
     calibrate,
 };
+pub use columns::{Column, Columns, ColumnsBuilder, Field, FieldValue, Number};
 pub use executor::{Executor, Sequential};
 pub use metric::Metric;
 pub use norm::{VectorError, inverse_norm, normalized};
 pub use queries::{Queries, QueryMatch};
 pub use row::{Neighbor, RowId};
+pub use row_set::RowSet;
 pub use scorer::{Scorer, VectorScorer};
 pub use sections::{Malformed, SectionReader, SectionWriter};
 pub use spec::{IndexSpec, ParameterError, Quantization, Structure};

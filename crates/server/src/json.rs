@@ -100,6 +100,12 @@ impl<'a> Reader<'a> {
         self.note(pointer, detail.into(), Rule::Shape);
     }
 
+    /// Notes a fault of what is at `pointer` in the value being read.
+    pub(crate) fn fault_beneath(&mut self, pointer: &str, detail: impl Into<String>) {
+        let pointer = self.pointer() + pointer;
+        self.note(pointer, detail.into(), Rule::Shape);
+    }
+
     /// Notes that the field `name` is required if `present` is false.
     pub(crate) fn require(&mut self, name: &str, present: bool) {
         if !present {

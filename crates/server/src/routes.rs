@@ -8,6 +8,7 @@ mod documents;
 mod embeddings;
 mod events;
 mod export;
+mod filtered;
 mod health;
 mod index;
 mod index_settings;
@@ -93,6 +94,7 @@ pub(crate) fn streams() -> Router<App> {
 fn plain_api() -> OpenApiRouter<App> {
     libraries::routes()
         .merge(documents::routes())
+        .merge(filtered::routes())
         .merge(search::routes())
         .merge(standing_queries::routes())
         .merge(index::routes())

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrwdb_engine::state::{LibraryId, TenantId, Tuning};
+use arrwdb_engine::state::{Filter, LibraryId, TenantId, Tuning};
 use arrwdb_engine::{Embeddings, Engine, EngineError, Query, SearchRequest, Snapshot};
 
 use crate::model::{DOCUMENTS, Documents, Library, Model, expected, id};
@@ -108,6 +108,7 @@ fn request(vector: Vec<f32>, distance_threshold: Option<f32>) -> SearchRequest {
         query,
         k: 100,
         distance_threshold,
+        filter: Filter::default(),
         tuning: Tuning::default(),
         recall: None,
         include_embeddings: false,

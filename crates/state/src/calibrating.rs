@@ -190,7 +190,7 @@ impl Library<'_> {
             let vectors = view.segment.vectors(first..end)?;
             let norms = view.segment.inverse_norms(first..end)?;
             let block = RowBlock::new(dims, vectors, norms);
-            let allowed = From { first, tombstones: &view.tombstones };
+            let allowed = From { first, allowed: &view.tombstones };
             for (query, top) in queries.iter().zip(&mut *nearest) {
                 let scorer = VectorScorer::new(self.metric, query, &block);
                 let key = |row: RowId| (segment, first + row.0);
@@ -234,7 +234,7 @@ impl Subject for Library<'_> {
         tuning: Tuning,
     ) -> Result<(FoundRows, Effort), Damage> {
         let (metric, index) = (self.metric, self.spec);
-        let wanted = Nearest { query, metric, index, tuning, k, threshold: None };
+        let wanted = Nearest { query, metric, index, tuning, k, threshold: None, among: None };
         let (found, effort) = self.view.nearest(wanted, &arrwdb_index::Sequential)?;
         let starts = self.starts();
         let row = |(segment, row): (u32, u32)| starts[segment as usize] + u64::from(row);

@@ -1,179 +1,149 @@
-//! Which passages a standing query is about: equality of metadata.
+//! Which passages a search, a list, a count, a delete or a standing query is about.
+//!
+//! A filter is read from JSON in one of the shapes that users know (see [`Filter::read`]) and asked
+//! in one of two ways that give the same answer: of one passage ([`Filter::passes`]), or of a
+//! segment's [`Columns`](arrwdb_index::Columns), which costs what it finds instead of what there is.
+//!
+//! The values of a field are those of the passage's and its document's own fields and of the custom
+//! metadata of both. Objects are looked into by paths (`author.name`), lists by their members. A test
+//! holds where one of the values passes it; what says *not* holds where none does.
+
+mod passage;
+mod passes;
+mod read;
+mod select;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::document::{Chunk, Custom, DocumentMetadata};
-use crate::limits::{FILTER_FIELDS_MAX, FILTER_KEY_CHARS_MAX, FILTER_VALUE_CHARS_MAX};
+pub use passage::Passage;
+pub(crate) use select::{Asked, columns_of};
 
-/// Fields and the values that they must have, all of them. A name is looked for among the custom
-/// metadata of the chunk, then `page_number`, then `title`, `author`, `document_type`, `source_url`
-/// and `tags` of the document, then its custom metadata; a list has the value as a member.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct MetadataFilter(Custom);
+use crate::limits::{STANDING_FILTER_BYTES_MAX, STANDING_FILTER_CONDITIONS_MAX};
+use value::Operand;
 
-/// Why fields and values are no filter.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FilterFault {
-    /// Too many fields.
-    #[error("must have at most {FILTER_FIELDS_MAX} fields; it has {fields}")]
-    Fields {
-        /// How many there are.
-        fields: usize,
-    },
-    /// A name that is too long or empty.
-    #[error("a field's name must have 1 to {FILTER_KEY_CHARS_MAX} characters; one has {chars}")]
-    Key {
-        /// How many it has.
-        chars: usize,
-    },
-    /// A value that is no text, number, `true` or `false`, or too long.
-    #[error(
-        "{field:?} must be a text of at most {FILTER_VALUE_CHARS_MAX} characters, a number, true \
-         or false"
-    )]
-    Value {
-        /// Whose value.
-        field: String,
-    },
+/// What a condition takes beside its texts, about.
+const CONDITION_BYTES: usize = 192;
+
+/// What passages have to be like; none lets everything pass. A copy shares everything.
+#[derive(Debug, Clone, Default)]
+pub struct Filter(Option<Arc<Parsed>>);
+
+#[derive(Debug)]
+struct Parsed {
+    root: Node,
+    /// As it was written.
+    source: Value,
+    /// Bytes of that.
+    source_bytes: usize,
+    conditions: usize,
 }
 
-impl MetadataFilter {
-    /// A filter of these fields; none lets everything pass.
-    pub fn new(fields: Custom) -> Result<Self, FilterFault> {
-        if fields.len() > FILTER_FIELDS_MAX {
-            return Err(FilterFault::Fields { fields: fields.len() });
-        }
-        for (field, value) in &fields {
-            let chars = field.chars().count();
-            if !(1..=FILTER_KEY_CHARS_MAX).contains(&chars) {
-                return Err(FilterFault::Key { chars });
-            }
-            let fits = match value {
-                Value::String(text) => text.chars().count() <= FILTER_VALUE_CHARS_MAX,
-                Value::Bool(_) | Value::Number(_) => true,
-                Value::Null | Value::Array(_) | Value::Object(_) => false,
-            };
-            if !fits {
-                return Err(FilterFault::Value { field: field.clone() });
-            }
-        }
-        Ok(Self(fields))
-    }
+/// Why JSON is no filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct FilterFault {
+    /// Where, as a JSON Pointer within the filter.
+    pub pointer: String,
+    /// What is wrong, and what would be right.
+    pub detail: String,
+}
 
-    /// Its fields.
-    pub fn fields(&self) -> &Custom {
-        &self.0
-    }
+/// A part of a filter.
+#[derive(Debug, Clone, PartialEq)]
+enum Node {
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Not(Box<Node>),
+    Field(Box<str>, Test),
+}
 
+/// What one of a field's values has to be like.
+#[derive(Debug, Clone, PartialEq)]
+enum Test {
+    /// There is one, be it null, an object or a list.
+    Exists,
+    /// One of these; null is also what is missing.
+    OneOf(Vec<Operand>),
+    /// Of the operand's kind, and on this side of it.
+    Compare(Side, Operand),
+    /// A text that has this one in it, or a list that has this member.
+    Contains(Operand),
+    /// A text that begins so.
+    Prefix(Box<str>),
+    /// A text that has all of these words, which are in lower case.
+    Words(Vec<Box<str>>),
+}
+
+/// A side of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Filter {
     /// Whether everything passes.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
-    /// Whether a chunk of a document passes.
-    pub fn passes(&self, document: &DocumentMetadata, chunk: &Chunk) -> bool {
-        self.0.iter().all(|(field, wanted)| has(document, chunk, field, wanted))
+    /// How many conditions it has.
+    pub fn conditions(&self) -> usize {
+        self.0.as_ref().map_or(0, |parsed| parsed.conditions)
+    }
+
+    /// What it takes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |it| it.conditions * CONDITION_BYTES + 2 * it.source_bytes)
+    }
+
+    /// Refuses a filter that is too much for a standing query, of which there are many: every
+    /// passage that is near enough is asked.
+    pub fn check_standing(&self) -> Result<(), FilterFault> {
+        let fault = |detail| Err(FilterFault { pointer: String::new(), detail });
+        if self.conditions() > STANDING_FILTER_CONDITIONS_MAX {
+            return fault(format!(
+                "has {} conditions; a standing query's limit is {STANDING_FILTER_CONDITIONS_MAX}",
+                self.conditions()
+            ));
+        }
+        let bytes = self.0.as_ref().map_or(0, |parsed| parsed.source_bytes);
+        if bytes > STANDING_FILTER_BYTES_MAX {
+            return fault(format!(
+                "takes {bytes} bytes; a standing query's limit is {STANDING_FILTER_BYTES_MAX}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// As it was written; an empty object for none.
+    pub fn source(&self) -> Value {
+        self.0
+            .as_ref()
+            .map_or_else(|| Value::Object(serde_json::Map::default()), |it| it.source.clone())
+    }
+
+    /// Whether a passage passes. O(conditions * (fields of the passage + length of texts)).
+    pub fn passes(&self, passage: &Passage<'_>) -> bool {
+        self.0.as_ref().is_none_or(|parsed| passes::passes(&parsed.root, passage))
     }
 }
 
-fn has(document: &DocumentMetadata, chunk: &Chunk, field: &str, wanted: &Value) -> bool {
-    if let Some(value) = chunk.custom.get(field) {
-        return equals(value, wanted);
-    }
-    let is_text = |text: Option<&str>| text.is_some() && text == wanted.as_str();
-    match field {
-        "page_number" if chunk.page_number.is_some() => {
-            chunk.page_number.map(u64::from) == wanted.as_u64()
-        }
-        "title" => is_text(Some(&document.title)),
-        "author" if document.author.is_some() => is_text(document.author.as_deref()),
-        "document_type" => is_text(Some(&document.document_type)),
-        "source_url" if document.source_url.is_some() => is_text(document.source_url.as_deref()),
-        "tags" if !document.tags.is_empty() => document.tags.iter().any(|tag| is_text(Some(tag))),
-        custom => document.custom.get(custom).is_some_and(|value| equals(value, wanted)),
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_ref().map(|it| &it.source) == other.0.as_ref().map(|it| &it.source)
     }
 }
 
-/// Whether a value is the one that is wanted, or a list that has it. `1` and `1.0` are one number.
-fn equals(value: &Value, wanted: &Value) -> bool {
-    match (value, wanted) {
-        (Value::Array(members), wanted) => members.iter().any(|member| equals(member, wanted)),
-        (Value::Number(value), Value::Number(wanted)) => {
-            let as_float = || {
-                let (value, wanted) = (value.as_f64()?, wanted.as_f64()?);
-                Some(value.total_cmp(&wanted).is_eq())
-            };
-            value == wanted || ((value.is_f64() || wanted.is_f64()) && as_float() == Some(true))
-        }
-        (value, wanted) => value == wanted,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::ids::{ChunkId, Timestamp};
-
-    fn fields(value: &Value) -> Custom {
-        value.as_object().unwrap().clone()
-    }
-
-    #[test]
-    fn every_field_has_to_be_equal_and_lists_have_members() {
-        let document = DocumentMetadata {
-            title: "T".into(),
-            author: None,
-            document_type: "text".into(),
-            source_url: None,
-            tags: vec!["a".into(), "b".into()],
-            custom: fields(
-                &json!({"year": 1998, "author": "custom", "kinds": ["x", 2], "page_number": 9}),
-            ),
-            created_at: Timestamp::from_micros(0),
-        };
-        let mut chunk = Chunk {
-            id: ChunkId::from_bytes([0; 16]),
-            text: String::new(),
-            embedding: Vec::new(),
-            created_at: Timestamp::from_micros(0),
-            page_number: Some(7),
-            custom: fields(&json!({"section": "intro"})),
-        };
-        for (filter, expect) in [
-            (json!({}), true),
-            (json!({"title": "T", "tags": "b", "year": 1998.0}), true),
-            (json!({"title": "T", "tags": "c"}), false),
-            (json!({"author": "custom"}), true),
-            (json!({"kinds": 2, "section": "intro", "page_number": 7}), true),
-            (json!({"kinds": "2"}), false),
-            (json!({"year": "1998"}), false),
-            (json!({"year": true}), false),
-            (json!({"absent": 1}), false),
-            (json!({"title": 1}), false),
-        ] {
-            let read = MetadataFilter::new(fields(&filter)).unwrap();
-            assert_eq!(read.passes(&document, &chunk), expect, "{filter}");
-        }
-        chunk.page_number = None;
-        let filter = MetadataFilter::new(fields(&json!({"page_number": 9}))).unwrap();
-        assert!(filter.passes(&document, &chunk), "custom metadata, where the chunk has no page");
-    }
-
-    #[test]
-    fn what_is_no_filter_is_refused() {
-        let many: Custom = (0..=FILTER_FIELDS_MAX).map(|n| (n.to_string(), json!(n))).collect();
-        for bad in [
-            many,
-            fields(&json!({"": 1})),
-            fields(&json!({"a": null})),
-            fields(&json!({"a": [1]})),
-            fields(&json!({"a": {}})),
-            fields(&json!({"a": "x".repeat(FILTER_VALUE_CHARS_MAX + 1)})),
-            fields(&json!({"k".repeat(FILTER_KEY_CHARS_MAX + 1): 1})),
-        ] {
-            assert!(MetadataFilter::new(bad.clone()).is_err(), "{bad:?}");
-        }
-    }
+/// The words of a text, in lower case: runs of letters and digits as Unicode divides them (UAX 29).
+fn words(text: &str) -> impl Iterator<Item = String> + '_ {
+    use unicode_segmentation::UnicodeSegmentation;
+    text.unicode_words().map(str::to_lowercase)
 }

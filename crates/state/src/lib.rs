@@ -10,6 +10,7 @@
 //! - **S4** Checkpoint plus suffix equals replay.
 //! - **S5** Merges keep the digest and every exact result.
 //! - **S6** A view as of an earlier number is the fold up to it, or refused.
+//! - **S7** What a filter selects from columns is what passes when passages are asked one by one.
 
 mod batch;
 mod body;
@@ -34,6 +35,7 @@ mod record;
 mod recount;
 mod search;
 mod segment;
+mod selection;
 mod standing;
 mod transition;
 mod verify;
@@ -53,7 +55,7 @@ pub use entry::{
     CatalogEntry, DeletedDocument, DeletedLibrary, IndexBuilt, IndexWork, LibraryEntry,
     LibraryOutline, OutlineChange, PutOutline, Replaced,
 };
-pub use filter::{FilterFault, MetadataFilter};
+pub use filter::{Filter, FilterFault, Passage};
 pub use generations::{Generations, OtherGeneration, Stage};
 pub use ids::{
     ChunkId, DocumentId, JobId, LibraryId, ParseIdError, QueryId, ScheduleId, Seq, TenantId,
@@ -73,6 +75,7 @@ pub use segment::{
     Damage, FileBytes, FileSegment, IndexFile, IndexFileState, IndexSummary, Merge, Segment,
     SegmentChecksums, SegmentOutline, SegmentSummary, SegmentWriteError,
 };
+pub use selection::Selection;
 pub use standing::StandingQuery;
 pub use transition::{Command, Decision, Fate, Rejection};
 pub use verify::Inconsistency;

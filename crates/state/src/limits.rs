@@ -28,11 +28,19 @@ pub const QUERY_CHARS_MAX: usize = 1000;
 pub const LIBRARIES_MAX: usize = 100_000;
 /// Nesting of custom metadata: deeper JSON has no use and costs stack.
 pub const METADATA_DEPTH_MAX: usize = 32;
-/// Fields of a metadata filter: each is looked up for every passage that is near enough.
-pub const FILTER_FIELDS_MAX: usize = 16;
-/// Characters of the name of such a field.
+/// Conditions of a filter.
+pub const FILTER_CONDITIONS_MAX: usize = 256;
+/// Conditions of a standing query's filter: each is looked up for every passage that is near enough.
+pub const STANDING_FILTER_CONDITIONS_MAX: usize = 16;
+/// Bytes of such a filter as JSON: it is kept in memory with its query.
+pub const STANDING_FILTER_BYTES_MAX: usize = 16 << 10;
+/// Filters within filters.
+pub const FILTER_DEPTH_MAX: usize = 16;
+/// Values in all lists of a filter.
+pub const FILTER_VALUES_MAX: usize = 10_000;
+/// Characters of the name of a field in a filter.
 pub const FILTER_KEY_CHARS_MAX: usize = 255;
-/// Characters of such a field's value.
+/// Characters of a value in a filter.
 pub const FILTER_VALUE_CHARS_MAX: usize = 1000;
 /// Standing queries of one library, unless the settings say otherwise: each costs five bytes of
 /// memory for each dimension while passages are matched.

@@ -3,6 +3,7 @@
 use crate::document::Document;
 use crate::ids::{DocumentId, Seq};
 use crate::segment::Damage;
+use crate::selection::Selection;
 use crate::view::{Place, View};
 
 /// A place in a library's documents that stays valid while the library changes: after the
@@ -49,11 +50,18 @@ impl View {
         limit: usize,
         vectors: bool,
     ) -> Result<Page, Damage> {
-        let from = match cursor {
-            Some(cursor) => self.after(cursor)?,
-            None => At { segment: 0, ordinal: 0 },
-        };
-        self.page(from, limit, vectors)
+        self.page(self.from(cursor)?, (limit, vectors), None)
+    }
+
+    /// As [`View::documents_after`], of those that have a row in this view's selection; skips
+    /// what has none. O(documents skipped) besides.
+    pub fn documents_among(
+        &self,
+        selection: &Selection,
+        cursor: Option<Cursor>,
+        (limit, vectors): (usize, bool),
+    ) -> Result<Page, Damage> {
+        self.page(self.from(cursor)?, (limit, vectors), Some(selection))
     }
 
     /// At most `limit` documents from the `offset`-th live one on. O(segments + documents of one
@@ -68,7 +76,7 @@ impl View {
             for ordinal in 0..view.segment.documents() {
                 if view.lives(&view.segment.head(ordinal)?) {
                     if skip == 0 {
-                        return self.page(At { segment, ordinal }, limit, vectors);
+                        return self.page(At { segment, ordinal }, (limit, vectors), None);
                     }
                     skip -= 1;
                 }
@@ -80,51 +88,73 @@ impl View {
     /// The ids of at most `limit` documents after `cursor`, with their numbers of chunks, and where to
     /// go on; reads no text. O(segments + log documents + limit).
     pub fn ids_after(&self, cursor: Option<Cursor>, limit: usize) -> Result<IdPage, Damage> {
-        let from = match cursor {
-            Some(cursor) => self.after(cursor)?,
-            None => At { segment: 0, ordinal: 0 },
-        };
         let mut documents = Vec::with_capacity(limit.min(1024));
-        let next = self.walk(from, limit, |place| {
+        let next = self.visit(self.from(cursor)?, (limit, None), &mut |place| {
             documents.push((place.head.id, place.head.rows));
             Ok(())
         })?;
         Ok(IdPage { documents, next })
     }
 
-    fn page(&self, from: At, limit: usize, vectors: bool) -> Result<Page, Damage> {
+    /// Where the page after the one that [`View::documents_among`] gives begins; `None` at the end.
+    /// Reads no document.
+    pub fn next_among(
+        &self,
+        selection: &Selection,
+        cursor: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Option<Cursor>, Damage> {
+        self.visit(self.from(cursor)?, (limit, Some(selection)), &mut |_place| Ok(()))
+    }
+
+    fn page(
+        &self,
+        from: At,
+        (limit, vectors): (usize, bool),
+        among: Option<&Selection>,
+    ) -> Result<Page, Damage> {
         let mut documents = Vec::with_capacity(limit.min(1024));
-        let next = self.walk(from, limit, |place| {
+        let next = self.visit(from, (limit, among), &mut |place| {
             documents.push(self.read(place, vectors)?);
             Ok(())
         })?;
         Ok(Page { documents, next })
     }
 
-    /// Visits at most `limit` live documents; where to go on, if there are more.
-    fn walk(
+    /// Visits at most `limit` live documents from a place on; where the next one is after, if there
+    /// is one.
+    fn visit(
         &self,
         from: At,
-        limit: usize,
-        mut visit: impl FnMut(Place) -> Result<(), Damage>,
+        (limit, among): (usize, Option<&Selection>),
+        visit: &mut dyn FnMut(Place) -> Result<(), Damage>,
     ) -> Result<Option<Cursor>, Damage> {
-        let (mut seen, mut last) = (0, None);
+        let (mut visited, mut last) = (0, None);
         for (segment, view) in self.segments.iter().enumerate().skip(from.segment) {
             let first = if segment == from.segment { from.ordinal } else { 0 };
+            let rows = among.map(|among| among.segment(segment));
+            if rows.is_some_and(arrwdb_index::RowSet::is_empty) {
+                continue;
+            }
             for ordinal in first..view.segment.documents() {
                 let head = view.segment.head(ordinal)?;
-                if !view.lives(&head) {
+                let selected = rows.is_none_or(|rows| rows.intersects(head.row_range()));
+                if !selected || !view.lives(&head) {
                     continue;
                 }
-                if seen == limit {
+                if visited == limit {
                     return Ok(last);
                 }
                 visit(Place { segment, ordinal, head })?;
-                seen += 1;
+                visited += 1;
                 last = Some(Cursor { born: head.born, id: head.id });
             }
         }
         Ok(None)
+    }
+
+    fn from(&self, cursor: Option<Cursor>) -> Result<At, Damage> {
+        cursor.map_or(Ok(At { segment: 0, ordinal: 0 }), |cursor| self.after(cursor))
     }
 
     /// The first place after a cursor. Documents lie in the order of `born`, so a cursor whose

@@ -7,11 +7,9 @@ use std::sync::Arc;
 
 use arrwdb_index::{Metric, Queries, RowBlock, VectorError, normalized};
 
-use serde_json::Value;
-
 use crate::codec::DecodeError;
 use crate::document::Document;
-use crate::filter::MetadataFilter;
+use crate::filter::{Filter, Passage};
 use crate::ids::{LibraryId, QueryId, Seq};
 use crate::limits::MATCHED_PASSAGE_CHARS_MAX;
 use crate::matched::{MatchPosition, MatchedPassage, MatchedQuery};
@@ -20,8 +18,6 @@ use crate::standing::StandingQuery;
 
 /// Pairs of a passage and a query that one look may find, which bounds its memory.
 const PAIRS_MAX: usize = 4 << 20;
-/// What a field of a filter takes beside its texts, about.
-const FIELD_BYTES: usize = 96;
 /// Passages of one look: more are not quicker.
 const ROWS_MAX: usize = 256;
 
@@ -42,7 +38,7 @@ pub struct QuerySet {
 struct Registered {
     id: QueryId,
     name: Arc<str>,
-    filter: MetadataFilter,
+    filter: Filter,
     /// Passages of later records are matched.
     since: Seq,
 }
@@ -50,9 +46,7 @@ struct Registered {
 impl Registered {
     /// Bytes of its name and filter, about.
     fn text_bytes(&self) -> usize {
-        let value = |value: &Value| value.as_str().map_or(0, str::len);
-        let field = |(name, of): (&String, &Value)| FIELD_BYTES + name.len() + value(of);
-        self.name.len() + self.filter.fields().iter().map(field).sum::<usize>()
+        self.name.len() + self.filter.bytes()
     }
 }
 
@@ -261,9 +255,15 @@ impl QuerySet {
                 _ => passages.documents[row.document].document()?,
             };
             if let Some(chunk) = document.chunks.get(row.chunk_index as usize) {
+                let passage = Passage {
+                    document_id: document.id,
+                    document: &document.metadata,
+                    chunk,
+                    index: row.chunk_index,
+                };
                 let query = |near: &Near| {
                     let query = self.registered[near.place as usize].as_ref()?;
-                    query.filter.passes(&document.metadata, chunk).then(|| MatchedQuery {
+                    query.filter.passes(&passage).then(|| MatchedQuery {
                         id: query.id,
                         name: query.name.clone(),
                         distance: near.distance,
@@ -305,7 +305,6 @@ impl Passages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::Custom;
     use crate::ids::Timestamp;
 
     #[test]
@@ -316,7 +315,7 @@ mod tests {
             text: None,
             vector: vec![1.0; 8],
             distance_threshold: 0.5,
-            filter: MetadataFilter::new(Custom::from_iter([("k".into(), filter.into())])).unwrap(),
+            filter: Filter::read(serde_json::json!({ "k": filter })).unwrap(),
             created_at: Timestamp::from_micros(0),
             updated_at: Timestamp::from_micros(0),
             since: None,
@@ -327,7 +326,7 @@ mod tests {
         set.insert(query(1, &"a".repeat(200), "b"), Seq::new(2)).unwrap();
         assert_eq!(set.bytes(), small + 199);
         set.insert(query(1, "a", &"b".repeat(100)), Seq::new(3)).unwrap();
-        assert_eq!(set.bytes(), small + 99);
+        assert_eq!(set.bytes(), small + 2 * 99, "as it was written, and as it is asked");
         set.remove(QueryId::from_bytes([1; 16]));
         assert_eq!(set.texts, 0);
     }

@@ -8,8 +8,8 @@ use arrwdb_index::{
 
 use crate::document::Chunk;
 use crate::ids::DocumentId;
-use crate::liveness::Tombstones;
 use crate::segment::Damage;
+use crate::selection::Selection;
 use crate::view::{Place, SegmentView, View};
 
 /// Bytes of vectors worth a task of their own: below, handing work over costs more than it saves.
@@ -32,13 +32,16 @@ pub struct Nearest<'a> {
     pub k: usize,
     /// Only those with `distance <= this`.
     pub threshold: Option<f32>,
+    /// Only those that a filter selected, in this same view.
+    pub among: Option<&'a Selection>,
 }
 
 impl<'a> Nearest<'a> {
     /// The `k` nearest by cosine, in a library that asks for no index.
     pub fn new(query: &'a [f32], k: usize) -> Self {
         let (index, tuning) = (IndexSpec::default(), Tuning::default());
-        Self { query, metric: Metric::Cosine, index, tuning, k, threshold: None }
+        let metric = Metric::Cosine;
+        Self { query, metric, index, tuning, k, threshold: None, among: None }
     }
 }
 
@@ -186,9 +189,18 @@ impl View {
         effort: &mut Effort,
     ) -> Result<(), Damage> {
         let view = &self.segments[task.segment as usize];
-        let Some(index) = view.index.as_ref().filter(|_index| task.indexed) else {
-            return self.scan(task, wanted, top, effort);
+        let selected = wanted.among.map(|among| among.segment(task.segment as usize));
+        if selected.is_some_and(arrwdb_index::RowSet::is_empty) {
+            return Ok(());
+        }
+        let allowed: &dyn Allowed = match selected {
+            Some(rows) => rows,
+            None => &view.tombstones,
         };
+        let Some(index) = view.index.as_ref().filter(|_index| task.indexed) else {
+            return self.scan(task, (wanted, allowed), top, effort);
+        };
+        let live = || view.segment.rows() - view.tombstones.dead();
         let vectors = view.segment.random_access(self.dimension);
         let request = Request {
             vectors: &vectors,
@@ -197,8 +209,8 @@ impl View {
             k: wanted.k,
             spec: wanted.index,
             tuning: wanted.tuning,
-            allowed: &view.tombstones,
-            allowed_rows: view.segment.rows() - view.tombstones.dead(),
+            allowed,
+            allowed_rows: selected.map_or_else(live, arrwdb_index::RowSet::count),
         };
         effort.add(index.search(request, top, |row| (task.segment, row.0)));
         vectors.check()
@@ -207,7 +219,7 @@ impl View {
     fn scan(
         &self,
         task: Task,
-        wanted: Nearest<'_>,
+        (wanted, allowed): (Nearest<'_>, &dyn Allowed),
         top: &mut TopK<(u32, u32)>,
         effort: &mut Effort,
     ) -> Result<(), Damage> {
@@ -220,7 +232,7 @@ impl View {
         let norms = view.segment.inverse_norms(rows)?;
         let rows = RowBlock::new(wanted.query.len(), vectors, norms);
         let scorer = VectorScorer::new(wanted.metric, wanted.query, &rows);
-        let allowed = From { first: task.first, tombstones: &view.tombstones };
+        let allowed = From { first: task.first, allowed };
         let key = |row: RowId| (task.segment, task.first + row.0);
         brute_force::search(&scorer, 0..task.end - task.first, &allowed, top, key);
         Ok(())
@@ -230,15 +242,15 @@ impl View {
 /// The rows of a segment from `first` on, which is a multiple of 64, counted from 0.
 pub(crate) struct From<'a> {
     pub(crate) first: u32,
-    pub(crate) tombstones: &'a Tombstones,
+    pub(crate) allowed: &'a dyn Allowed,
 }
 
 impl Allowed for From<'_> {
     fn allows(&self, row: RowId) -> bool {
-        self.tombstones.allows(RowId(self.first + row.0))
+        self.allowed.allows(RowId(self.first + row.0))
     }
 
     fn word(&self, first: RowId) -> u64 {
-        self.tombstones.word(RowId(self.first + first.0))
+        self.allowed.word(RowId(self.first + first.0))
     }
 }

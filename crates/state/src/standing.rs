@@ -1,10 +1,10 @@
 //! A standing query, and the document of the companion that holds it: its chunk's text and vector
 //! are the query's, its title the name; threshold and filter are custom metadata.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::document::{Chunk, Custom, Document, DocumentMetadata};
-use crate::filter::MetadataFilter;
+use crate::filter::Filter;
 use crate::ids::{ChunkId, QueryId, Seq, Timestamp};
 
 const DOCUMENT_TYPE: &str = "standing-query";
@@ -26,7 +26,7 @@ pub struct StandingQuery {
     /// Passages with `distance <= this` match.
     pub distance_threshold: f32,
     /// Which passages it is about.
-    pub filter: MetadataFilter,
+    pub filter: Filter,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was changed last.
@@ -42,7 +42,7 @@ impl StandingQuery {
         let mut custom = Custom::new();
         custom.insert(THRESHOLD.into(), json!(f64::from(self.distance_threshold)));
         if !self.filter.is_empty() {
-            custom.insert(FILTER.into(), Value::Object(self.filter.fields().clone()));
+            custom.insert(FILTER.into(), self.filter.source());
         }
         if let Some(since) = self.since {
             custom.insert(SINCE.into(), json!(since.get()));
@@ -78,9 +78,8 @@ impl StandingQuery {
         #[expect(clippy::cast_possible_truncation, reason = "it was an f32 when it was written")]
         let distance_threshold = custom.get(THRESHOLD)?.as_f64()? as f32;
         let filter = match custom.remove(FILTER) {
-            Some(Value::Object(fields)) => MetadataFilter::new(fields).ok()?,
-            None => MetadataFilter::default(),
-            Some(_other) => return None,
+            Some(source) => Filter::read(source).ok()?,
+            None => Filter::default(),
         };
         let since = match custom.get(SINCE) {
             Some(since) => Some(Seq::new(since.as_u64()?)),
@@ -115,7 +114,7 @@ mod tests {
                 text: since.map(|_seq| "words".into()),
                 vector: vec![1.0, -2.5],
                 distance_threshold: threshold,
-                filter: MetadataFilter::new(filter.clone()).unwrap(),
+                filter: Filter::read(serde_json::Value::Object(filter.clone())).unwrap(),
                 created_at: Timestamp::from_micros(5),
                 updated_at: Timestamp::from_micros(6),
                 since,

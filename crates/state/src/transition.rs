@@ -21,6 +21,9 @@ pub enum Command {
     Put(Vec<DocumentRecord>, Option<JobUnit>),
     /// Delete documents; for a unit of a job, or for a caller.
     Delete(Vec<DocumentId>, Option<JobUnit>),
+    /// Delete documents whose versions are still the ones that these records added. Fates are those
+    /// of the documents that are deleted; of the others there is none.
+    DeleteVersions(Vec<(DocumentId, Seq)>),
     /// Replace a document, if its version is still the one that this record added; its fate is
     /// [`Fate::Absent`] if it is not.
     Replace(DocumentRecord, Seq),
@@ -85,6 +88,15 @@ impl View {
         match command {
             Command::Put(documents, unit) => self.decide_put((documents, unit), at, documents_max),
             Command::Delete(ids, unit) => self.decide_delete((&ids, unit), at),
+            Command::DeleteVersions(versions) => {
+                let mut ids = Vec::with_capacity(versions.len());
+                for (id, version) in versions {
+                    if self.born(id)? == Some(version) {
+                        ids.push(id);
+                    }
+                }
+                self.decide_delete((&ids, None), at)
+            }
             Command::Replace(document, version) => {
                 if self.born(document.id())? != Some(version) {
                     return Ok(Decision { entry: None, fates: vec![Fate::Absent] });

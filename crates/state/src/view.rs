@@ -154,6 +154,11 @@ impl View {
         indexes.map(|index| index.bytes() as u64).sum()
     }
 
+    /// Bytes of columns held in memory: what filters are answered from.
+    pub fn column_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.segment.column_bytes()).sum()
+    }
+
     /// Whether a live document has this id. O(segments * log documents).
     pub fn contains(&self, id: DocumentId) -> Result<bool, Damage> {
         Ok(self.locate(id)?.is_some())

@@ -7,7 +7,7 @@ use arrwdb_engine::check::{Finding, Remedy, Silent};
 use arrwdb_engine::log::disk::Disk;
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
-    DocumentId, IndexSpec, LibraryId, Metric, Quantization, Structure, Tuning,
+    DocumentId, Filter, IndexSpec, LibraryId, Metric, Quantization, Structure, Tuning,
 };
 use arrwdb_engine::{
     Content, Engine, EngineConfig, EngineError, IndexChange, NewLibrary, PutChunk, PutDocument,
@@ -76,6 +76,7 @@ pub(crate) async fn search(
         query: Query::Vector(vector(7, row, 1)),
         k: K,
         distance_threshold: None,
+        filter: Filter::default(),
         tuning,
         recall: None,
         include_embeddings: false,

@@ -8,7 +8,7 @@ use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 use arrwdb_engine::log::memory::MemoryDisk;
-use arrwdb_engine::state::{DocumentId, IndexSpec, LibraryId, Metric, TenantId, Tuning};
+use arrwdb_engine::state::{DocumentId, Filter, IndexSpec, LibraryId, Metric, TenantId, Tuning};
 use arrwdb_engine::{
     Clock, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, NewLibrary,
     OsRandom, PutChunk, PutDocument, Query, SearchRequest, SystemClock,
@@ -146,6 +146,7 @@ pub(crate) fn nearest(vector: Vec<f32>, k: usize) -> SearchRequest {
         query: Query::Vector(vector),
         k,
         distance_threshold: None,
+        filter: Filter::default(),
         tuning: Tuning::default(),
         recall: None,
         include_embeddings: false,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arrwdb_engine::log::memory::MemoryDisk;
-use arrwdb_engine::state::{LibraryId, Seq, Tuning};
+use arrwdb_engine::state::{Filter, LibraryId, Seq, Tuning};
 use arrwdb_engine::{
     Content, Embeddings, EngineConfig, EngineError, LibraryPatch, PutChunk, PutDocument, Query,
     SearchRequest,
@@ -174,6 +174,7 @@ async fn each_document_of_a_batch_stands_for_itself() {
         query: Query::Text("some words".into()),
         k: 1,
         distance_threshold: Some(0.01),
+        filter: Filter::default(),
         tuning: Tuning::default(),
         recall: None,
         include_embeddings: true,

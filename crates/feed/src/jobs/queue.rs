@@ -42,12 +42,21 @@ struct Class {
 impl Queue {
     /// Has a job wait for a worker, from its time on. One that waits already waits as it says now.
     pub(super) fn offer(&mut self, job: &Job, now: Timestamp) {
-        let head = job.spec.head;
         let not_before = match job.state {
             JobState::Pending { not_before } => not_before.filter(|time| *time > now),
             JobState::Running { .. } => None,
             JobState::Finished { .. } => return,
         };
+        self.wait(job, not_before);
+    }
+
+    /// Has a job wait until this time, whatever it says itself.
+    pub(super) fn put_off(&mut self, job: &Job, until: Timestamp) {
+        self.wait(job, Some(until));
+    }
+
+    fn wait(&mut self, job: &Job, not_before: Option<Timestamp>) {
+        let head = job.spec.head;
         match self.waiting.insert(head.id, not_before) {
             // As it is.
             Some(before) if before == not_before => return,
@@ -274,6 +283,15 @@ mod tests {
         // Tried again sooner than was said before.
         queue.offer(&job(1, 0, JobPriority::Normal, Some(30)), now);
         assert_eq!(all(&mut queue, 30), [1]);
+        // Put off by who took it, and offered again before that.
+        for until in [None, Some(60)] {
+            queue.put_off(&job(1, 0, JobPriority::Normal, None), Timestamp::from_micros(60));
+            assert!(all(&mut queue, 59).is_empty());
+            if until.is_none() {
+                queue.offer(&job(1, 0, JobPriority::Normal, None), now);
+            }
+            assert_eq!(all(&mut queue, until.unwrap_or(59)), [1]);
+        }
         assert_eq!((queue.len(), queue.next_due()), (0, None));
     }
 }

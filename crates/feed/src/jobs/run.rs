@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::done::{DoneUnits, done_units};
-use super::{Live, Noted, Performed, Shared};
+use super::{AGAIN, Live, Noted, Performed, Shared};
 use crate::error::FeedError;
 
 /// Characters of an error that a job remembers.
@@ -190,8 +190,12 @@ impl Shared {
                     self.offer(&job);
                     return None;
                 }
-                // Who sees to schedules cancels it.
+                // Who sees to schedules cancels it. Until then its schedule may be changed once
+                // more, so that it is wanted after all, and it must be found again.
                 if job.spec.schedule.is_some() && self.engine.is_stale_job(id) {
+                    drop(running);
+                    self.queue.lock().put_off(&job, self.in_future(AGAIN));
+                    self.due.notify_one();
                     return None;
                 }
                 false

@@ -52,15 +52,16 @@ impl Shared {
         }
     }
 
-    /// Sees to all of them, or as far as it goes.
+    /// Sees to all of them; what went wrong with the last of those that it could not be done for.
     async fn see_to_schedules(&self) -> Result<(), EngineError> {
+        let mut seen = Ok(());
         for job in self.engine.stale_jobs() {
-            self.put_away(&job).await?;
+            seen = self.put_away(&job).await.and(seen);
         }
         for scheduled in self.engine.idle_schedules() {
-            self.submit_next(&scheduled).await?;
+            seen = self.submit_next(&scheduled).await.and(seen);
         }
-        Ok(())
+        seen
     }
 
     /// Cancels a job that waits for what its schedule is no longer.
@@ -85,8 +86,13 @@ impl Shared {
             Err(error) => return self.turn_off(schedule, &error.to_string()).await,
         };
         let now = self.engine.now();
-        // A time that was cancelled, or came early by a clock that was set back, does not come again.
-        let after = scheduled.due.map_or(now, |due| due.max(now));
+        let after = match scheduled.due {
+            // A time that was cancelled, or came early by a clock that was set back, does not come
+            // again.
+            Some(due) => due.max(now),
+            // A time that came after it was changed, before anybody saw to that, is not left out.
+            None => schedule.updated_at.min(now),
+        };
         let Some(due) = cron.next_after(after) else {
             return self.turn_off(schedule, "there is no time left that it could name").await;
         };

@@ -174,6 +174,32 @@ async fn a_job_that_waits_goes_with_what_its_schedule_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_turned_off_and_on_as_its_time_comes_goes_on() {
+    let (disk, clock) = (MemoryDisk::new(), ByHand::new());
+    let engine = open_at(&disk, clock.clone()).await;
+    let jobs = Jobs::start(engine.clone(), Obedient::new(), quick()).await;
+    let wanted = schedule(&engine, "* * * * *", None);
+    let id = wanted.id;
+    engine.add_schedule(wanted).await.unwrap();
+    for round in 0..200 {
+        let before = seen(&engine, id, |it| it.job.is_some()).await;
+        let off = |schedule: &mut Schedule| schedule.enabled = false;
+        let on = |schedule: &mut Schedule| schedule.enabled = true;
+        // Its job is taken, turned down, put away or done after all: whichever comes first.
+        clock.set(2 * round + 2);
+        let (off, ()) = tokio::join!(engine.change_schedule((TENANT, id), off), look(&engine));
+        off.unwrap();
+        engine.change_schedule((TENANT, id), on).await.unwrap();
+        clock.set(2 * round + 3);
+        look(&engine).await;
+        let after = seen(&engine, id, |it| it.job.is_some() && it.job != before.job).await;
+        assert!(after.due > before.due, "{before:?} {after:?}");
+    }
+    jobs.close().await;
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schedule_without_its_library_is_turned_off_and_says_so() {
     let (disk, clock) = (MemoryDisk::new(), ByHand::new());
     let engine = open_at(&disk, clock.clone()).await;

@@ -6,7 +6,9 @@ use arrwdb_engine::state::{
     Chunk, ChunkId, Custom, Document, DocumentId, IndexSpec, LibraryId, LibrarySpec, Quantization,
     Timestamp, Tuning,
 };
-use arrwdb_engine::{Hit, IndexStats, LibraryOverview, RecallBasis, RecallPlan, SearchAnswer};
+use arrwdb_engine::{
+    Filtered, Hit, IndexStats, LibraryOverview, RecallBasis, RecallPlan, SearchAnswer,
+};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -429,6 +431,9 @@ pub(crate) struct Explain {
     /// How the recall that was wanted is met, where one was.
     #[serde(skip_serializing_if = "Option::is_none")]
     recall: Option<ExplainRecall>,
+    /// What the filter selected, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<ExplainFilter>,
     /// Milliseconds of turning the query into a vector.
     embedding_ms: f64,
     /// Milliseconds of finding the rows.
@@ -473,6 +478,28 @@ impl ExplainRecall {
     }
 }
 
+/// What a filter selected.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExplainFilter {
+    /// Passages that pass.
+    passages: u64,
+    /// How many were expected to, from how many have which values, as if no two conditions had to do
+    /// with each other.
+    estimated_passages: u64,
+    /// Milliseconds of telling which.
+    filter_ms: f64,
+}
+
+impl ExplainFilter {
+    fn of(filtered: Filtered) -> Self {
+        Self {
+            passages: filtered.rows,
+            estimated_passages: filtered.estimated_rows,
+            filter_ms: milliseconds(filtered.took),
+        }
+    }
+}
+
 /// What an effort says, by name.
 pub(crate) fn parameters(tuning: Tuning) -> Map<String, Value> {
     let numbers = [
@@ -500,6 +527,7 @@ impl Explain {
             segments_fell_back: plan.effort.fell_back,
             exact: plan.effort.walked == 0 || index.is_exact(),
             recall: plan.recall.map(ExplainRecall::of),
+            filter: plan.filtered.map(ExplainFilter::of),
             embedding_ms: milliseconds(plan.embedding),
             search_ms: milliseconds(plan.finding),
             read_ms: milliseconds(plan.reading),

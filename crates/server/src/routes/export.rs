@@ -6,7 +6,7 @@
 use std::io;
 
 use arrwdb_engine::state::Document;
-use arrwdb_engine::{Cursor, DocumentPage, Embeddings, EngineError, Snapshot};
+use arrwdb_engine::{Cursor, DocumentPage, Embeddings, EngineError, Selected, Snapshot};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -40,11 +40,18 @@ pub(super) fn ask_embeddings(query: &QueryPairs, default: bool) -> Result<Embedd
 /// Documents of one snapshot, a few at a time.
 #[derive(Debug)]
 pub(super) struct Pages {
-    snapshot: Snapshot,
+    source: Source,
     place: Place,
     remaining: u64,
     embeddings: Embeddings,
     page_documents: usize,
+}
+
+/// What documents are read from.
+#[derive(Debug)]
+enum Source {
+    All(Snapshot),
+    Among(Selected),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,8 +84,19 @@ impl Pages {
         limit: u64,
         embeddings: Embeddings,
     ) -> Self {
-        let place = Place::Offset(offset);
-        Self { snapshot, place, remaining: limit, embeddings, page_documents: 1 }
+        let (source, place) = (Source::All(snapshot), Place::Offset(offset));
+        Self { source, place, remaining: limit, embeddings, page_documents: 1 }
+    }
+
+    /// The first `limit` documents after `cursor` that pass a filter.
+    pub(super) fn among(
+        selected: Selected,
+        cursor: Option<Cursor>,
+        (limit, embeddings): (u64, Embeddings),
+    ) -> Self {
+        let place = cursor.map_or(Place::Offset(0), Place::After);
+        let source = Source::Among(selected);
+        Self { source, place, remaining: limit, embeddings, page_documents: 1 }
     }
 
     /// Reads and renders the next documents on a thread that may wait for the disk; `None` at the
@@ -99,12 +117,22 @@ impl Pages {
 
     fn read(&mut self) -> Result<DocumentPage, EngineError> {
         let limit = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(self.page_documents);
-        let page = match self.place {
-            Place::Offset(offset) => self.snapshot.documents_at(offset, limit, self.embeddings)?,
-            Place::After(cursor) => {
-                self.snapshot.documents_after(Some(cursor), limit, self.embeddings)?
+        let embeddings = self.embeddings;
+        let page = match (self.place, &self.source) {
+            (Place::Offset(offset), Source::All(all)) => {
+                all.documents_at(offset, limit, embeddings)?
             }
-            Place::End => {
+            (Place::After(cursor), Source::All(all)) => {
+                all.documents_after(Some(cursor), limit, embeddings)?
+            }
+            // Those that pass are read from the first or from a cursor.
+            (Place::Offset(_), Source::Among(among)) => {
+                among.documents_after(None, limit, embeddings)?
+            }
+            (Place::After(cursor), Source::Among(among)) => {
+                among.documents_after(Some(cursor), limit, embeddings)?
+            }
+            (Place::End, _) => {
                 return Ok(DocumentPage { documents: Vec::new(), next: None, total: 0 });
             }
         };

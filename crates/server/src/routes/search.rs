@@ -19,7 +19,8 @@ use super::answers::{
 };
 use super::requests::read_vector;
 use super::search_requests::{
-    EmbeddingSearchBody, SearchBody, StreamSearchBody, Wishes, query_text, read_query,
+    EmbeddingSearchBody, FilteredSearchBody, SearchBody, StreamSearchBody, Wishes, query_text,
+    read_query,
 };
 use super::{NDJSON, line, seq_header, wants_lines};
 use crate::app::App;
@@ -32,6 +33,7 @@ use crate::problem::Problem;
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(search_text))
+        .routes(routes!(search_filtered))
         .routes(routes!(search_embedding))
         .routes(routes!(search_stream))
 }
@@ -76,8 +78,17 @@ async fn search_text(
     target: Target,
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
+    search_in_words(&app, principal, &target, &body).await
+}
+
+async fn search_in_words(
+    app: &App,
+    principal: Principal,
+    target: &Target,
+    body: &[u8],
+) -> Result<Response, Problem> {
     let limits = &app.config().limits;
-    let (query, wishes) = read_json(&body, |r| {
+    let (query, wishes) = read_json(body, |r| {
         let (mut query, mut wishes) = (None, Wishes::default());
         r.object(|r, key| {
             match key {
@@ -89,7 +100,26 @@ async fn search_text(
         r.require("query", query.is_some() || r.has_fault_at("query"));
         Ok((query.unwrap_or_default(), wishes))
     })?;
-    answer(&app, principal, &target, (Query::Text(query), wishes)).await
+    answer(app, principal, target, (Query::Text(query), wishes)).await
+}
+
+/// Searches by text among the passages that pass `metadata_filters`: as `search` with a `filter`.
+#[utoipa::path(post, operation_id = "search_filtered", path = "/libraries/{library_id}/search/filtered", tag = "search",
+    params(
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
+        ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
+        ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
+    ),
+    request_body = FilteredSearchBody,
+    responses((status = 200, description = "The nearest passages that pass", body = SearchResponse), ReadErrors, EmbeddingErrors))]
+async fn search_filtered(
+    principal: Principal,
+    State(app): State<App>,
+    target: Target,
+    WholeBody(body, _room): WholeBody,
+) -> Result<Response, Problem> {
+    search_in_words(&app, principal, &target, &body).await
 }
 
 /// Searches by vector.
@@ -155,7 +185,7 @@ async fn run(
     app: &App,
     principal: Principal,
     target: &Target,
-    (query, wishes): (Query, Wishes),
+    (query, wishes): (Query, &Wishes),
     at: Moment,
 ) -> Result<(SearchAnswer, f64), EngineError> {
     let started = Instant::now();
@@ -170,13 +200,12 @@ async fn answer(
     app: &App,
     principal: Principal,
     target: &Target,
-    wanted: (Query, Wishes),
+    (query, wishes): (Query, Wishes),
 ) -> Result<Response, Problem> {
-    let explains = wanted.1.explains();
-    let at = target.at.with_body(wanted.1.as_of())?;
-    let (answer, query_time_ms) = run(app, principal, target, wanted, at).await?;
+    let at = target.at.with_body(wishes.as_of())?;
+    let (answer, query_time_ms) = run(app, principal, target, (query, &wishes), at).await?;
     let headers = seq_header(answer.seq);
-    let explain = explains.then(|| Explain::of(&answer));
+    let explain = wishes.explains().then(|| Explain::of(&answer));
     let results: Vec<SearchResult> = answer.hits.into_iter().map(SearchResult::of).collect();
     let total_results = results.len();
     let answer = SearchResponse { results, query_time_ms, total_results, explain };
@@ -216,11 +245,10 @@ async fn search_stream(
 ) -> Result<Response, Problem> {
     let (query, wishes) = stream_wanted(&app, &target, &body)?;
     let in_query = Wishes::of_query(&target.query)?;
-    let wanted = (Query::Text(query), wishes);
     let at = target.at.or_body(wishes.as_of());
-    let (answer, query_time_ms) = run(&app, principal, &target, wanted, at)
+    let (answer, query_time_ms) = run(&app, principal, &target, (Query::Text(query), &wishes), at)
         .await
-        .map_err(|error| in_query_string(error, in_query, wishes))?;
+        .map_err(|error| in_query_string(error, &in_query, &wishes))?;
     let seq = seq_header(answer.seq);
     let explain = wishes.explains().then(|| Explain::of(&answer));
     let results = answer.hits.into_iter().enumerate();
@@ -240,14 +268,14 @@ async fn search_stream(
 }
 
 /// An error of a search: what came in the query string is at fault there.
-fn in_query_string(error: EngineError, in_query: Wishes, wishes: Wishes) -> Problem {
+fn in_query_string(error: EngineError, in_query: &Wishes, wishes: &Wishes) -> Problem {
     let EngineError::Invalid { field, detail } = &error else { return error.into() };
     let (thresholds, recalls) = (Wishes::distance_threshold, Wishes::recall);
     match field.as_str() {
-        "/distance_threshold" if thresholds(&in_query) == thresholds(&wishes) => {
+        "/distance_threshold" if thresholds(in_query) == thresholds(wishes) => {
             query_fault("distance_threshold", detail)
         }
-        "/recall" if recalls(&in_query) == recalls(&wishes) => query_fault("recall", detail),
+        "/recall" if recalls(in_query) == recalls(wishes) => query_fault("recall", detail),
         _ => error.into(),
     }
 }

@@ -1,9 +1,13 @@
 //! What searches ask for: the bodies as they are described, and how they are read.
 
-use arrwdb_engine::state::{Seq, Tuning, limits};
+use std::borrow::Cow;
+
+use arrwdb_engine::state::{Filter, Seq, Tuning, limits};
 use arrwdb_engine::{Query, SearchRequest};
-use serde_json::Value;
-use utoipa::ToSchema;
+use serde_json::{Value, json};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::requests::text_within;
 use crate::extract::{QueryPairs, query_fault};
@@ -25,6 +29,9 @@ pub(super) struct SearchBody {
     /// Only passages with `distance <= distance_threshold`: 0 to 2 for cosine, any number for a dot
     /// product, not negative for L2.
     distance_threshold: Option<f32>,
+    /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
+    #[schema(value_type = Option<FilterShape>)]
+    filter: Option<Value>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -67,6 +74,9 @@ pub(super) struct StreamSearchBody {
     /// Only passages with `distance <= distance_threshold`: 0 to 2 for cosine, any number for a dot
     /// product, not negative for L2.
     distance_threshold: Option<f32>,
+    /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
+    #[schema(value_type = Option<FilterShape>)]
+    filter: Option<Value>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -109,6 +119,9 @@ pub(super) struct EmbeddingSearchBody {
     /// Only passages with `distance <= distance_threshold`: 0 to 2 for cosine, any number for a dot
     /// product, not negative for L2.
     distance_threshold: Option<f32>,
+    /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
+    #[schema(value_type = Option<FilterShape>)]
+    filter: Option<Value>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -137,11 +150,63 @@ pub(super) struct EmbeddingSearchBody {
     as_of: Option<u64>,
 }
 
+/// What to find, in words, and among which passages.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"query": "how do models learn?", "metadata_filters": [{"field": "year", "operator": "gte", "value": 1998}, {"field": "tags", "operator": "contains", "value": "ml"}]}))]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub(super) struct FilteredSearchBody {
+    /// 1 to `MAX_QUERY_LENGTH` characters.
+    #[schema(min_length = 1, max_length = 1000)]
+    query: String,
+    /// How many passages.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 100, default = 10)]
+    k: Option<usize>,
+    /// Only passages with `distance <= distance_threshold`: 0 to 2 for cosine, any number for a dot
+    /// product, not negative for L2.
+    distance_threshold: Option<f32>,
+    /// Conditions that all have to hold; none holds of a field that is missing. Or a filter in its
+    /// other shape.
+    #[schema(value_type = Option<FilterShape>)]
+    metadata_filters: Option<Value>,
+    /// Whether hits carry their vectors; the query parameter of this name wins.
+    #[schema(default = false)]
+    include_embeddings: Option<bool>,
+    /// Whether the answer says how it was found.
+    #[schema(default = false)]
+    explain: Option<bool>,
+}
+
+/// A filter, as it is described.
+#[derive(Debug)]
+pub(super) struct FilterShape;
+
+impl PartialSchema for FilterShape {
+    fn schema() -> RefOr<Schema> {
+        let example = json!({"tags": "storage", "year": {"$gte": 1998, "$lt": 2000}});
+        let description = "Only passages that pass: an object of fields and what they have to be \
+                           (`$eq $ne $gt $gte $lt $lte $in $nin $exists $contains $not_contains \
+                           $prefix $text`, `$and $or $not`), or a list of `{\"field\", \
+                           \"operator\", \"value\"}`. See `docs/filters.md`.";
+        ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::Object, Type::Array]))
+            .description(Some(description))
+            .examples([example])
+            .into()
+    }
+}
+
+impl ToSchema for FilterShape {
+    fn name() -> Cow<'static, str> {
+        "Filter".into()
+    }
+}
+
 /// What every search may ask for besides what to find.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Wishes {
     k: Option<usize>,
     distance_threshold: Option<f32>,
+    filter: Option<Filter>,
     /// The body's word; the query string's wins.
     include_embeddings: Option<bool>,
     ef_search: Option<u32>,
@@ -159,6 +224,13 @@ impl Wishes {
             "k" => self.k = read_k(r, k_max)?.or(self.k),
             "distance_threshold" => {
                 self.distance_threshold = read_threshold(r)?.or(self.distance_threshold);
+            }
+            "filter" | "metadata_filter" | "metadata_filters" => {
+                let filter = read_filter(r)?;
+                if filter.is_some() && self.filter.is_some() {
+                    r.fault("is given together with another filter; one of them is enough");
+                }
+                self.filter = filter.or(self.filter.take());
             }
             "include_embeddings" => self.include_embeddings = r.switch()?,
             "ef_search" => self.ef_search = read_up_to(r, EF_SEARCH_MAX)?.or(self.ef_search),
@@ -198,6 +270,7 @@ impl Wishes {
         Ok(Self {
             k: k.and_then(|k| usize::try_from(k).ok()),
             distance_threshold,
+            filter: None,
             include_embeddings: None,
             ef_search: ef_search.and_then(|ef| u32::try_from(ef).ok()),
             nprobe: nprobe.and_then(|lists| u32::try_from(lists).ok()),
@@ -229,17 +302,23 @@ impl Wishes {
         self.distance_threshold
     }
 
+    /// Which passages are searched.
+    pub(super) fn filter(&self) -> Filter {
+        self.filter.clone().unwrap_or_default()
+    }
+
     /// The recall that is wanted, where one is.
     pub(super) fn recall(&self) -> Option<f64> {
         self.recall
     }
 
     /// A search for `query` as wished; `include_embeddings` is what the query string says.
-    pub(super) fn request(self, query: Query, include_embeddings: Option<bool>) -> SearchRequest {
+    pub(super) fn request(&self, query: Query, include_embeddings: Option<bool>) -> SearchRequest {
         SearchRequest {
             query,
             k: self.k(),
             distance_threshold: self.distance_threshold,
+            filter: self.filter(),
             tuning: Tuning {
                 ef_search: self.ef_search,
                 nprobe: self.nprobe,
@@ -313,25 +392,29 @@ pub(super) fn read_query(r: &mut Reader<'_>, chars_max: usize) -> Read<Option<St
     text_within(r, 1, chars_max)
 }
 
-/// Refuses what would change the results and is not served: passages that were never filtered must
-/// not pass for filtered ones. `null`, what is empty and `mode: "vector"` change nothing; other
-/// keys are ignored.
-fn refuse_unserved(r: &mut Reader<'_>, key: &str) -> Read<()> {
-    let changes = match key {
-        "mode" => {
-            let mode = r.any()?;
-            !mode.is_null() && mode != "vector"
+/// A filter; `None` for null.
+pub(super) fn read_filter(r: &mut Reader<'_>) -> Read<Option<Filter>> {
+    let source = r.any()?;
+    if source.is_null() {
+        return Ok(None);
+    }
+    Ok(match Filter::read(source) {
+        Ok(filter) => Some(filter),
+        Err(fault) => {
+            r.fault_beneath(&fault.pointer, fault.detail);
+            None
         }
-        "filter" | "metadata_filter" | "metadata_filters" => match r.any()? {
-            Value::Null => false,
-            Value::Array(list) => !list.is_empty(),
-            Value::Object(object) => !object.is_empty(),
-            Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
-        },
-        _ => false,
-    };
-    if changes {
-        r.fault("is not available in this version");
+    })
+}
+
+/// Refuses what would change the results and is not served. `null` and `mode: "vector"` change
+/// nothing; other keys are ignored.
+fn refuse_unserved(r: &mut Reader<'_>, key: &str) -> Read<()> {
+    if key == "mode" {
+        let mode = r.any()?;
+        if !mode.is_null() && mode != "vector" {
+            r.fault("is not available in this version");
+        }
     }
     Ok(())
 }
@@ -346,21 +429,10 @@ mod tests {
         let read = |body: &str| {
             read_json(body.as_bytes(), |r| r.object(refuse_unserved)).map_err(|p| p.full_detail())
         };
-        for body in [
-            r#"{"mode": "vector", "filter": {}, "metadata_filters": [], "session_id": 1}"#,
-            r#"{"mode": null, "metadata_filters": null}"#,
-        ] {
+        for body in [r#"{"mode": "vector", "session_id": 1}"#, r#"{"mode": null}"#] {
             assert!(read(body).is_ok(), "{body}");
         }
-        for (body, detail) in [
-            (r#"{"mode": "keyword"}"#, "/mode: is not available in this version"),
-            (r#"{"filter": {"a": 1}}"#, "/filter: is not available in this version"),
-            (
-                r#"{"metadata_filters": [{"field": "a", "operator": "eq", "value": 1}]}"#,
-                "/metadata_filters: is not available in this version",
-            ),
-        ] {
-            assert_eq!(read(body).unwrap_err(), detail);
-        }
+        let refused = read(r#"{"mode": "keyword"}"#).unwrap_err();
+        assert_eq!(refused, "/mode: is not available in this version");
     }
 }

@@ -1,6 +1,6 @@
 //! Standing queries: what every new passage of a library is matched against.
 
-use arrwdb_engine::state::{Custom, MetadataFilter, Seq, StandingQuery, Timestamp};
+use arrwdb_engine::state::{Filter, Seq, StandingQuery, Timestamp};
 use arrwdb_engine::{Cursor, NewStandingQuery, Query, StandingQueryPatch};
 use axum::Json;
 use axum::extract::State;
@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::answers::as_time;
 use super::requests::{read_vector, text_within};
-use super::search_requests::read_threshold;
+use super::search_requests::{FilterShape, read_filter, read_threshold};
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{LibraryPath, QueryInLibrary, QueryPairs, WholeBody, query_fault, read_json};
@@ -46,10 +46,8 @@ struct CreateStandingQuery {
     /// Passages with `distance <= distance_threshold` match: 0 to 2 for cosine, any number for a dot
     /// product, not negative for L2.
     distance_threshold: f32,
-    /// Values that metadata must have, all of them: of the chunk (custom keys, `page_number`), of its
-    /// document (`title`, `author`, `document_type`, `source_url`, `tags`, custom keys). Texts,
-    /// numbers, true and false; a list has the value as a member. At most 16 fields.
-    #[schema(value_type = Option<Object>)]
+    /// Which passages it is about: a filter, as searches take it, of at most 16 conditions and 16 KiB.
+    #[schema(value_type = Option<FilterShape>)]
     metadata_filter: Option<Value>,
 }
 
@@ -66,7 +64,7 @@ struct PatchStandingQuery {
     embedding: Option<Vec<f32>>,
     distance_threshold: Option<f32>,
     /// Takes the place of the filter that there was; an empty one lets every passage pass.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<FilterShape>)]
     metadata_filter: Option<Value>,
 }
 
@@ -82,8 +80,8 @@ struct StandingQueryAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding: Option<Vec<f32>>,
     distance_threshold: f32,
-    #[schema(value_type = Object)]
-    metadata_filter: Custom,
+    #[schema(value_type = FilterShape)]
+    metadata_filter: Value,
     #[schema(value_type = String, format = "date-time")]
     #[serde(serialize_with = "as_time")]
     created_at: Timestamp,
@@ -101,7 +99,7 @@ impl StandingQueryAnswer {
             text: query.text,
             embedding: with_embedding.then_some(query.vector),
             distance_threshold: query.distance_threshold,
-            metadata_filter: query.filter.fields().clone(),
+            metadata_filter: query.filter.source(),
             created_at: query.created_at,
             updated_at: query.updated_at,
         }
@@ -124,7 +122,7 @@ struct Fields {
     name: Option<String>,
     query: Option<Query>,
     distance_threshold: Option<f32>,
-    filter: Option<MetadataFilter>,
+    filter: Option<Filter>,
 }
 
 impl Fields {
@@ -174,17 +172,6 @@ fn read_name(r: &mut Reader<'_>) -> Read<Option<String>> {
         return Ok(None);
     }
     Ok(Some(name))
-}
-
-fn read_filter(r: &mut Reader<'_>) -> Read<Option<MetadataFilter>> {
-    let Some(fields) = r.any_object()? else { return Ok(None) };
-    Ok(match MetadataFilter::new(fields) {
-        Ok(filter) => Some(filter),
-        Err(fault) => {
-            r.fault(fault.to_string());
-            None
-        }
-    })
 }
 
 /// Registers a standing query: passages that are written after it are matched against it.

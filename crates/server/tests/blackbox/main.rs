@@ -16,6 +16,7 @@ mod errors;
 mod event_limits;
 mod event_snapshots;
 mod events;
+mod filters;
 mod full_disk;
 mod index;
 mod jobs;

@@ -50,7 +50,8 @@ struct Operation {
 
 impl Operation {
     fn reads(&self) -> bool {
-        self.method == Method::GET || self.path.contains("/search")
+        let asks = ["/search", "/documents/query", "/documents/count"];
+        self.method == Method::GET || asks.iter().any(|asked| self.path.contains(asked))
     }
 }
 
@@ -82,7 +83,8 @@ fn body(operation: &str, library: &str, document: &str) -> Value {
     let with_vector = json!({ "title": "v", "chunks": [{ "text": "v", "embedding": vector }] });
     let with_text = json!({ "title": "t", "texts": ["some words"] });
     match operation {
-        "search" | "search_stream" => json!({ "query": "words" }),
+        "search" | "search_filtered" | "search_stream" => json!({ "query": "words" }),
+        "delete_documents_by_filter" => json!({ "filter": { "title": "nobody" } }),
         "search_by_embedding" => json!({ "embedding": vector }),
         "create_library" | "update_library" => json!({ "name": "named" }),
         "add_document" | "put_document" | "import_documents" => with_text,
@@ -107,6 +109,8 @@ fn body(operation: &str, library: &str, document: &str) -> Value {
         "update_schedule" => json!({ "cron": "@weekly" }),
         "set_budget" => json!({ "library_id": library, "amount_usd": 1 }),
         "delete_budget"
+        | "query_documents"
+        | "count_documents"
         | "delete_standing_query"
         | "submit_purge"
         | "submit_backup"

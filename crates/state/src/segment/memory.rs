@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::Head;
+use super::columns::LazyColumns;
 use crate::ids::{DocumentId, Seq};
 use crate::record::DocumentRecord;
 
@@ -21,6 +22,7 @@ pub struct MemorySegment {
     by_id: Vec<u32>,
     /// What it takes, kept because it is asked for at every record.
     bytes: u64,
+    columns: LazyColumns,
 }
 
 impl MemorySegment {
@@ -45,6 +47,10 @@ impl MemorySegment {
 
     pub(crate) fn documents(&self) -> u32 {
         count(self.heads.len())
+    }
+
+    pub(super) fn columns(&self) -> &LazyColumns {
+        &self.columns
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -102,6 +108,7 @@ impl Builder {
                 bodies: Vec::with_capacity(documents),
                 by_id: Vec::new(),
                 bytes: 0,
+                columns: LazyColumns::default(),
             },
         }
     }

@@ -106,6 +106,15 @@ impl Merge {
         Ok(Some(Segment::Memory(builder.finish())))
     }
 
+    /// Makes the output's columns where an input has them: who filtered there will filter here, and
+    /// shall not wait for it.
+    pub fn make_columns(&self, output: &Segment) -> Result<(), Damage> {
+        if self.inputs.iter().any(|input| input.segment.has_columns()) {
+            output.columns()?;
+        }
+        Ok(())
+    }
+
     /// Runs of rows to copy, each from one input.
     pub(super) fn runs(&self) -> Vec<(usize, Range<u32>)> {
         let mut runs: Vec<(usize, Range<u32>)> = Vec::new();

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arrwdb_engine::state::{ChunkId, LibraryId, ModelName, Seq, TenantId, Tuning};
+use arrwdb_engine::state::{self, ChunkId, LibraryId, ModelName, Seq, TenantId, Tuning};
 use arrwdb_engine::{Engine, EngineError, Query, SearchAnswer, SearchRequest};
 use arrwdb_feed::{EventTypes, Feed, FeedError, Filter, Position, Subscription};
 use futures_util::future::BoxFuture;
@@ -60,6 +60,7 @@ pub(super) struct Wanted {
     pub(super) model: ModelName,
     pub(super) k: usize,
     pub(super) threshold: Option<f32>,
+    pub(super) filter: state::Filter,
 }
 
 impl Wanted {
@@ -68,6 +69,7 @@ impl Wanted {
             query: Query::Vector(self.vector.clone()),
             k: self.k,
             distance_threshold: self.threshold,
+            filter: self.filter.clone(),
             // Differences of what is only nearly right would tell of changes that are none.
             tuning: Tuning { exact: true, ..Tuning::default() },
             recall: None,

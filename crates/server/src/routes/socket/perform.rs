@@ -67,7 +67,8 @@ impl Place {
     pub(super) async fn search(&self, mut find: Box<Find>) -> Result<String, Problem> {
         let started = Instant::now();
         let explains = find.wishes.explains();
-        let request = find.wishes.request(find.query(), None);
+        let query = find.query();
+        let request = find.wishes.request(query, None);
         let engine = self.app.engine();
         let at = Moment { min_seq: find.min_seq, as_of: find.wishes.as_of() };
         let answer = engine.search(self.principal.tenant, self.library, request, at).await?;
@@ -102,7 +103,8 @@ impl Place {
             Query::Text(text) => engine.embed_query(tenant, self.library, text).await?,
         };
         let (k, threshold) = (find.wishes.k(), find.wishes.distance_threshold());
-        let wanted = Wanted { vector, model, k, threshold };
+        let filter = find.wishes.filter();
+        let wanted = Wanted { vector, model, k, threshold, filter };
         let answer = wanted.search(engine, (tenant, self.library), find.min_seq).await?;
         let (taken, count) = (started.elapsed(), answer.hits.len());
         self.app.metrics().searched(self.library, answer.index.name(), taken, count);

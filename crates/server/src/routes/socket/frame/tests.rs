@@ -52,8 +52,9 @@ fn a_request_that_asks_for_nothing_that_there_is_says_so() {
         ("search", "{\"query_text\":\"a\",\"k\":0}", "/k: must be from 1 to 100"),
         (
             "search",
-            "{\"query_text\":\"a\",\"metadata_filter\":{\"a\":1}}",
-            "/metadata_filter: is not available in this version",
+            "{\"query_text\":\"a\",\"metadata_filter\":{\"a\":{}}}",
+            "/metadata_filter/a: must have an operator: $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $exists, \
+             $contains, $not_contains, $prefix, $text or $not",
         ),
         ("search", "{\"query_text\":7}", "/query_text: must be a string"),
         ("watch", "{}", "query_text is required"),

@@ -3,7 +3,7 @@ use std::time::Duration;
 use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
-use arrwdb_engine::state::{Custom, DocumentId, IndexSpec, Metric};
+use arrwdb_engine::state::{Custom, DocumentId, Filter, IndexSpec, Metric};
 use arrwdb_engine::{Content, EngineConfig, EngineParts, NewLibrary, PutChunk, PutDocument};
 use arrwdb_feed::FeedConfig;
 use proptest::prelude::*;
@@ -206,7 +206,13 @@ async fn random_history(seed: u64) {
     let world = World::new().await;
     let mut live = world.live();
     let (k, threshold) = (7, 60.0);
-    let wanted = Wanted { vector: vec![0.0, 1.0], model: model(), k, threshold: Some(threshold) };
+    let wanted = Wanted {
+        vector: vec![0.0, 1.0],
+        model: model(),
+        k,
+        threshold: Some(threshold),
+        filter: Filter::default(),
+    };
     let (seq, mut list) = world.begin(&mut live, wanted.clone()).await;
     let mut seen = vec![(seq, texts(&list))];
     let mut writing = Box::pin(write(world.engine.clone(), world.library, seed));
@@ -252,7 +258,13 @@ async fn v7_what_a_client_has_is_what_a_search_finds_whatever_happens() {
 async fn a_query_of_a_library_that_is_gone_ends_and_says_so() {
     let world = World::new().await;
     let mut live = world.live();
-    let wanted = Wanted { vector: vec![0.0, 1.0], model: model(), k: 3, threshold: None };
+    let wanted = Wanted {
+        vector: vec![0.0, 1.0],
+        model: model(),
+        k: 3,
+        threshold: None,
+        filter: Filter::default(),
+    };
     world.begin(&mut live, wanted.clone()).await;
     assert!(!live.is_idle());
     let written = world.engine.put_documents(TENANT, world.library, vec![document(1, 1)]).await;
@@ -270,7 +282,16 @@ async fn a_query_of_a_library_that_is_gone_ends_and_says_so() {
     assert!(live.remove("w") && !live.remove("w"));
     assert!(live.is_idle(), "nobody follows for nothing");
     world
-        .begin(&mut live, Wanted { vector: vec![0.0, 1.0], model: model(), k: 1, threshold: None })
+        .begin(
+            &mut live,
+            Wanted {
+                vector: vec![0.0, 1.0],
+                model: model(),
+                k: 1,
+                threshold: None,
+                filter: Filter::default(),
+            },
+        )
         .await;
     world.engine.delete_library(TENANT, world.library).await.unwrap();
     let push = live.next(true).await;

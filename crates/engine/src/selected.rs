@@ -1,0 +1,123 @@
+//! Documents by a filter: listed, counted, deleted.
+
+use std::sync::Arc;
+
+use arrwdb_state::{Command, Cursor, Fate, Filter, LibraryId, Selection, Seq, TenantId};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::moment::Moment;
+use crate::request::{DeletedByFilter, DocumentPage, Written};
+use crate::snapshot::{Embeddings, Snapshot};
+
+/// Documents that one record deletes.
+const DELETED_PER_RECORD_MAX: usize = 1000;
+
+/// What of a snapshot passes a filter. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    snapshot: Snapshot,
+    selection: Arc<Selection>,
+    documents: u64,
+}
+
+impl Selected {
+    /// What it was selected from.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Documents that have a passage that passes.
+    pub fn documents(&self) -> u64 {
+        self.documents
+    }
+
+    /// Passages that pass.
+    pub fn chunks(&self) -> u64 {
+        self.selection.rows()
+    }
+
+    /// Where the page after that of [`Selected::documents_after`] begins; `None` at the end. Reads no
+    /// document.
+    pub fn next_after(
+        &self,
+        cursor: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Option<Cursor>, EngineError> {
+        Ok(self.snapshot.view.next_among(&self.selection, cursor, limit)?)
+    }
+
+    fn versions(&self) -> Result<Vec<(arrwdb_state::DocumentId, Seq)>, EngineError> {
+        Ok(self.selection.documents(&self.snapshot.view)?)
+    }
+
+    /// Those documents in the order in which they were added, after `cursor` (from the first, without
+    /// one), whole. `total` of the page is of all that pass.
+    pub fn documents_after(
+        &self,
+        cursor: Option<Cursor>,
+        limit: usize,
+        embeddings: Embeddings,
+    ) -> Result<DocumentPage, EngineError> {
+        let wanted = (limit, embeddings == Embeddings::Included);
+        let page = self.snapshot.view.documents_among(&self.selection, cursor, wanted)?;
+        Ok(DocumentPage { documents: page.documents, next: page.next, total: self.documents })
+    }
+}
+
+impl Engine {
+    /// What of a library passes a filter.
+    pub async fn select(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        (filter, at): (Filter, Moment),
+    ) -> Result<Selected, EngineError> {
+        let inner = &self.0;
+        let snapshot = inner.snapshot(tenant, library, at).await?;
+        let (view, pool, columns) =
+            (snapshot.view.clone(), inner.pool.clone(), snapshot.view.column_bytes());
+        let select = move || {
+            let selection = view.select(&filter, &pool)?;
+            let documents = selection.documents(&view)?.len() as u64;
+            Ok::<_, EngineError>((selection, documents))
+        };
+        let (selection, documents) = inner.pool.run(select).await??;
+        if snapshot.view.column_bytes() != columns {
+            let (_spec, handle, _since) = inner.placed(tenant, library, None).await?;
+            handle.weigh_again();
+        }
+        Ok(Selected { snapshot, selection: Arc::new(selection), documents })
+    }
+
+    /// Deletes every document that has a passage that passes the filter when this begins. One that is
+    /// replaced meanwhile is left as it is. With an error, a part may be deleted.
+    pub async fn delete_selected(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        filter: Filter,
+    ) -> Result<Written<DeletedByFilter>, EngineError> {
+        let inner = &self.0;
+        inner.check_disk()?;
+        let selected = self.select(tenant, library, (filter, Moment::default())).await?;
+        let versions = selected.versions()?;
+        let mut seq = selected.snapshot.seq;
+        let mut deleted = DeletedByFilter::default();
+        for versions in versions.chunks(DELETED_PER_RECORD_MAX) {
+            let command = Command::DeleteVersions(versions.to_vec());
+            // Where another embedding model takes over in between, these versions are not there
+            // any more: they count as changed.
+            let done = inner.write_one((tenant, library), &command).await?;
+            seq = seq.max(done.seq);
+            for fate in &done.fates {
+                if let Fate::Existed { chunks } = fate {
+                    deleted.documents += 1;
+                    deleted.chunks += u64::from(*chunks);
+                }
+            }
+            deleted.changed += (versions.len() - done.fates.len()) as u64;
+        }
+        Ok(Written { seq, value: deleted })
+    }
+}

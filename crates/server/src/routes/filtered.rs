@@ -1,0 +1,250 @@
+//! Documents by a filter: a page of them, how many, and away with them.
+
+use std::time::Instant;
+
+use arrwdb_engine::state::{BatchOperation, Filter, Seq};
+use arrwdb_engine::{Cursor, Embeddings, EngineError, Selected};
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::answers::{DocumentAnswer, milliseconds};
+use super::batches::Batch;
+use super::export::{Pages, json_documents};
+use super::search_requests::{FilterShape, read_filter};
+use super::seq_header;
+use crate::app::App;
+use crate::extract::{LibraryPath, WholeBody, read_json};
+use crate::json::{Read, Reader};
+use crate::limits::{LIST_PAGE_DEFAULT, LIST_PAGE_MAX};
+use crate::moment::At;
+use crate::openapi::{ReadErrors, WriteErrors};
+use crate::principal::Principal;
+use crate::problem::Problem;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(query)).routes(routes!(count)).routes(routes!(delete))
+}
+
+/// Which documents, and which page of them.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"filter": {"tags": "storage", "year": {"$gte": 2020}}, "limit": 100}))]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+struct DocumentQuery {
+    /// Documents that have a passage that passes; all without one. See `docs/filters.md`.
+    #[schema(value_type = Option<FilterShape>)]
+    filter: Option<Value>,
+    #[schema(minimum = 1, maximum = 1000, default = 50)]
+    limit: Option<u64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Whether chunks carry their vectors.
+    #[schema(default = false)]
+    include_embeddings: Option<bool>,
+}
+
+/// A page of documents in the order in which they were added.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes the answer; it is written as it is read")]
+struct SelectedDocuments {
+    documents: Vec<DocumentAnswer>,
+    /// Documents that pass, on all pages.
+    total: u64,
+    /// What to give as `cursor` for the next page; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// Which documents.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"filter": {"created_at": {"$lt": "2025-01-01"}}}))]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+struct DocumentFilter {
+    /// Documents that have a passage that passes. See `docs/filters.md`.
+    #[schema(value_type = Option<FilterShape>)]
+    filter: Option<Value>,
+}
+
+/// How many there are.
+#[derive(Debug, Serialize, ToSchema)]
+struct CountAnswer {
+    /// Documents that have a passage that passes.
+    documents: u64,
+    /// Passages that pass.
+    chunks: u64,
+    /// Always `exact`.
+    relation: &'static str,
+}
+
+/// What was deleted.
+#[derive(Debug, Serialize, ToSchema)]
+struct DeleteAnswer {
+    documents_deleted: u64,
+    /// All chunks of those documents.
+    chunks_deleted: u64,
+    /// Documents that passed when this began and were replaced or deleted by somebody else before
+    /// it was their turn; they are left as they are.
+    documents_changed: u64,
+    processing_time_ms: f64,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    filter: Option<Filter>,
+    limit: Option<u64>,
+    cursor: Option<Cursor>,
+    include_embeddings: bool,
+}
+
+fn read_wanted(body: &[u8]) -> Result<Wanted, Problem> {
+    read_json(body, |r| {
+        let mut wanted = Wanted::default();
+        r.object(|r, key| {
+            match key {
+                "filter" => wanted.filter = read_filter(r)?,
+                "limit" => wanted.limit = read_limit(r)?,
+                "cursor" => wanted.cursor = read_cursor(r)?,
+                "include_embeddings" => {
+                    wanted.include_embeddings = r.switch()?.unwrap_or_default();
+                }
+                _ignored => {}
+            }
+            Ok(())
+        })?;
+        Ok(wanted)
+    })
+}
+
+fn read_limit(r: &mut Reader<'_>) -> Read<Option<u64>> {
+    let Some(limit) = r.whole()? else { return Ok(None) };
+    if !(1..=LIST_PAGE_MAX).contains(&limit) {
+        r.fault(format!("must be from 1 to {LIST_PAGE_MAX}"));
+        return Ok(None);
+    }
+    Ok(Some(limit))
+}
+
+fn read_cursor(r: &mut Reader<'_>) -> Read<Option<Cursor>> {
+    let Some(text) = r.string()? else { return Ok(None) };
+    let parts = text.split_once('.').and_then(|(born, id)| {
+        Some(Cursor { born: Seq::new(born.parse().ok()?), id: id.parse().ok()? })
+    });
+    if parts.is_none() {
+        r.fault("must be the next_cursor of a page of this list");
+    }
+    Ok(parts)
+}
+
+/// A page of the documents that pass a filter, in the order in which they were added. A page begins
+/// after its cursor, whatever is written meanwhile: no document that stays as it is comes twice or
+/// is left out.
+#[utoipa::path(post, operation_id = "query_documents", path = "/libraries/{library_id}/documents/query", tag = "documents",
+    params(
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
+        ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
+    ),
+    request_body = DocumentQuery,
+    responses((status = 200, description = "A page", body = SelectedDocuments), ReadErrors))]
+async fn query(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    At(at): At,
+    WholeBody(body, _room): WholeBody,
+) -> Result<Response, Problem> {
+    let wanted = read_wanted(&body)?;
+    let filter = (wanted.filter.unwrap_or_default(), at);
+    let selected = app.engine().select(principal.tenant, library, filter).await?;
+    let limit = wanted.limit.unwrap_or(LIST_PAGE_DEFAULT);
+    let (selected, next) = next_cursor(selected, (wanted.cursor, limit)).await?;
+    let next = next.map(|next| format!("{}.{}", next.born, next.id));
+    let head = json!({"total": selected.documents(), "next_cursor": next});
+    let embeddings =
+        if wanted.include_embeddings { Embeddings::Included } else { Embeddings::Omitted };
+    let seq = seq_header(selected.snapshot().seq());
+    let pages = Pages::among(selected, wanted.cursor, (limit, embeddings));
+    Ok((seq, json_documents(&head, pages)).into_response())
+}
+
+/// Where the next page begins, found on a thread that may wait for the disk.
+async fn next_cursor(
+    selected: Selected,
+    (cursor, limit): (Option<Cursor>, u64),
+) -> Result<(Selected, Option<Cursor>), Problem> {
+    let find = move || {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let next = selected.next_after(cursor, limit)?;
+        Ok::<_, EngineError>((selected, next))
+    };
+    let found = tokio::task::spawn_blocking(find).await;
+    Ok(found.map_err(|error| Problem::hidden(&crate::problem::INTERNAL, error.to_string()))??)
+}
+
+/// Counts the documents and passages that pass a filter.
+#[utoipa::path(post, operation_id = "count_documents", path = "/libraries/{library_id}/documents/count", tag = "documents",
+    params(
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
+        ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
+    ),
+    request_body = DocumentFilter,
+    responses((status = 200, description = "How many", body = CountAnswer), ReadErrors))]
+async fn count(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    At(at): At,
+    WholeBody(body, _room): WholeBody,
+) -> Result<Response, Problem> {
+    let filter = (read_wanted(&body)?.filter.unwrap_or_default(), at);
+    let selected = app.engine().select(principal.tenant, library, filter).await?;
+    let (documents, chunks) = (selected.documents(), selected.chunks());
+    let answer = CountAnswer { documents, chunks, relation: "exact" };
+    Ok((seq_header(selected.snapshot().seq()), Json(answer)).into_response())
+}
+
+/// Deletes every document that has a passage that passes a filter, which may not be empty. Documents
+/// are deleted a thousand at a time; after an error, send it again.
+#[utoipa::path(post, operation_id = "delete_documents_by_filter", path = "/libraries/{library_id}/documents/delete", tag = "documents",
+    params(("library_id" = String, Path, format = "uuid", description = "The library")),
+    request_body = DocumentFilter,
+    responses((status = 200, description = "Deleted: durable and gone", body = DeleteAnswer), WriteErrors))]
+async fn delete(
+    principal: Principal,
+    State(app): State<App>,
+    LibraryPath(library): LibraryPath,
+    WholeBody(body, _room): WholeBody,
+) -> Result<Response, Problem> {
+    let started = Instant::now();
+    let filter = read_wanted(&body)?.filter.filter(|filter| !filter.is_empty());
+    let Some(filter) = filter else {
+        let detail = "is required and may not be empty, or everything would go: delete the library, or \
+                      say so by {\"document_id\": {\"$exists\": true}}";
+        return Err(Problem::field("/filter", detail));
+    };
+    let engine = app.engine();
+    let (batch, outcome) = tokio::join!(
+        Batch::begin(&app, principal, library, (BatchOperation::Delete, None)),
+        engine.delete_selected(principal.tenant, library, filter),
+    );
+    if let Some(batch) = batch {
+        let deleted = outcome.as_ref().map(|written| written.value).unwrap_or_default();
+        batch.end((deleted.documents, deleted.changed), outcome.is_ok()).await;
+    }
+    let written = outcome?;
+    let deleted = written.value;
+    let count = usize::try_from(deleted.documents).unwrap_or(usize::MAX);
+    app.metrics().deleted(library, count, deleted.chunks);
+    let answer = DeleteAnswer {
+        documents_deleted: deleted.documents,
+        chunks_deleted: deleted.chunks,
+        documents_changed: deleted.changed,
+        processing_time_ms: milliseconds(started.elapsed()),
+    };
+    Ok((seq_header(written.seq), Json(answer)).into_response())
+}
