@@ -224,7 +224,7 @@ impl Inner {
         deleted.map_err(|error| of_pair(pair, error))?;
         // The first so many are those that the model did not take: the others are carried.
         let mut stuck: Vec<(DocumentId, EngineError)> = Vec::new();
-        let (mut at_once, mut passed) = (CARRY_DOCUMENTS, carry.has_taken(pair));
+        let (mut at_once, mut passed) = (CARRY_DOCUMENTS, false);
         while stuck.len() < load.left.len() {
             let begin = stuck.len();
             let turn = self.turn(&carry, (pair, Haste::None)).await?;
@@ -269,7 +269,6 @@ impl Inner {
                 let done = self.carry_one(&turn.to, command, Some(room)).await;
                 done.map_err(|error| of_pair(pair, error))?;
                 passed = true;
-                carry.takes(pair);
             }
             let done: Vec<_> = load.left.drain(begin..begin + looked_at).collect();
             carry.settled(pair, &done);

@@ -48,8 +48,6 @@ pub(crate) struct Owed {
     waiting: BTreeSet<DocumentId>,
     /// Why these are not carried.
     why: Option<String>,
-    /// The model took a text since this is known: what it refuses from then on is of texts.
-    took: bool,
 }
 
 /// Which of the documents that are owed are tried again.
@@ -198,16 +196,6 @@ impl Carry {
     /// Documents that are as the active generation has them are not owed any more.
     pub(crate) fn settled(&self, pair: &CarryPair, ids: &[DocumentId]) {
         self.owes(pair, |owed| ids.iter().for_each(|id| owed.remove(id)));
-    }
-
-    /// Notes that the other generation's model takes texts.
-    pub(crate) fn takes(&self, pair: &CarryPair) {
-        self.owes(pair, |owed| owed.took = true);
-    }
-
-    /// Whether it took one.
-    pub(crate) fn has_taken(&self, pair: &CarryPair) -> bool {
-        self.owed(pair, |owed| owed.took).unwrap_or(false)
     }
 
     /// Documents wait to be carried.
