@@ -1,6 +1,6 @@
 //! Filtered search over HTTP beside unfiltered search of the same library.
 //!
-//! `cargo xtask bench filtered -- BASE.npy QUERIES.npy [ROWS] [LIBRARY]`
+//! `cargo xtask bench filtered BASE.npy QUERIES.npy [ROWS] [LIBRARY]`
 //!
 //! The first ROWS (all) rows of the array are a library with the index that the JSON object LIBRARY
 //! asks for (`{"index_type":"hnsw"}`). Each document has a number, a tag and a date of its metadata
