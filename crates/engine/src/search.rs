@@ -10,6 +10,8 @@ use arrwdb_state::{
     Executor, Filter, LibraryId, LibrarySpec, Metric, Nearest, Sequential, TenantId, View,
 };
 
+use tokio::sync::SemaphorePermit;
+
 use crate::calibrating::check_recall;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
@@ -34,10 +36,7 @@ impl Inner {
         check(&request, spec.metric)?;
         let mut query = self.query_numbers(&spec, request.query.clone()).await?;
         let embedding = started.elapsed();
-        let _permit = self.search_permits.try_acquire().map_err(|_full| EngineError::Busy {
-            what: "the search queue",
-            retry_after: RETRY_AFTER,
-        })?;
+        let _permit = self.search_permit()?;
         // The view is loaded after the query is embedded, so that it is as fresh as can be.
         let mut snapshot = self.snapshot(tenant, library, at).await?;
         // Where another model took over meanwhile, the query is one of that model.
@@ -76,6 +75,12 @@ impl Inner {
             handle.weigh_again();
         }
         Ok(SearchAnswer { hits, seq, index, model, plan: Plan { recall, embedding, ..plan } })
+    }
+
+    /// Room among what is searched and filtered at a time.
+    pub(crate) fn search_permit(&self) -> Result<SemaphorePermit<'_>, EngineError> {
+        let full = |_full| EngineError::Busy { what: "the search queue", retry_after: RETRY_AFTER };
+        self.search_permits.try_acquire().map_err(full)
     }
 
     /// The query as a vector of the library's dimension, a unit vector for cosine.

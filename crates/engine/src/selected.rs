@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrwdb_state::{Command, Cursor, Fate, Filter, LibraryId, Selection, Seq, TenantId};
+use arrwdb_state::{
+    Command, Cursor, DocumentId, Fate, Filter, LibraryId, Selection, Seq, TenantId,
+};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -18,7 +20,8 @@ const DELETED_PER_RECORD_MAX: usize = 1000;
 pub struct Selected {
     snapshot: Snapshot,
     selection: Arc<Selection>,
-    documents: u64,
+    /// Documents that have a row of it, with the records that added them.
+    versions: Arc<[(DocumentId, Seq)]>,
 }
 
 impl Selected {
@@ -29,7 +32,7 @@ impl Selected {
 
     /// Documents that have a passage that passes.
     pub fn documents(&self) -> u64 {
-        self.documents
+        self.versions.len() as u64
     }
 
     /// Passages that pass.
@@ -47,10 +50,6 @@ impl Selected {
         Ok(self.snapshot.view.next_among(&self.selection, cursor, limit)?)
     }
 
-    fn versions(&self) -> Result<Vec<(arrwdb_state::DocumentId, Seq)>, EngineError> {
-        Ok(self.selection.documents(&self.snapshot.view)?)
-    }
-
     /// Those documents in the order in which they were added, after `cursor` (from the first, without
     /// one), whole. `total` of the page is of all that pass.
     pub fn documents_after(
@@ -61,7 +60,7 @@ impl Selected {
     ) -> Result<DocumentPage, EngineError> {
         let wanted = (limit, embeddings == Embeddings::Included);
         let page = self.snapshot.view.documents_among(&self.selection, cursor, wanted)?;
-        Ok(DocumentPage { documents: page.documents, next: page.next, total: self.documents })
+        Ok(DocumentPage { documents: page.documents, next: page.next, total: self.documents() })
     }
 }
 
@@ -79,15 +78,16 @@ impl Engine {
             (snapshot.view.clone(), inner.pool.clone(), snapshot.view.column_bytes());
         let select = move || {
             let selection = view.select(&filter, &pool)?;
-            let documents = selection.documents(&view)?.len() as u64;
-            Ok::<_, EngineError>((selection, documents))
+            let versions = selection.documents(&view)?;
+            Ok::<_, EngineError>((selection, versions))
         };
-        let (selection, documents) = inner.pool.run(select).await??;
+        let _permit = inner.search_permit()?;
+        let (selection, versions) = inner.pool.run(select).await??;
         if snapshot.view.column_bytes() != columns {
             let (_spec, handle, _since) = inner.placed(tenant, library, None).await?;
             handle.weigh_again();
         }
-        Ok(Selected { snapshot, selection: Arc::new(selection), documents })
+        Ok(Selected { snapshot, selection: Arc::new(selection), versions: versions.into() })
     }
 
     /// Deletes every document that has a passage that passes the filter when this begins. One that is
@@ -101,10 +101,9 @@ impl Engine {
         let inner = &self.0;
         inner.check_disk()?;
         let selected = self.select(tenant, library, (filter, Moment::default())).await?;
-        let versions = selected.versions()?;
         let mut seq = selected.snapshot.seq;
         let mut deleted = DeletedByFilter::default();
-        for versions in versions.chunks(DELETED_PER_RECORD_MAX) {
+        for versions in selected.versions.chunks(DELETED_PER_RECORD_MAX) {
             let command = Command::DeleteVersions(versions.to_vec());
             // Where another embedding model takes over in between, these versions are not there
             // any more: they count as changed.

@@ -24,13 +24,11 @@ impl Segment {
         }
         // Nothing is left half done by who fails here.
         let _alone = lazy.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if lazy.made.get().is_none() {
-            let columns = columns_of(self)?;
-            // Nobody else sets it.
-            drop(lazy.made.set(columns));
+        if let Some(columns) = lazy.made.get() {
+            return Ok(columns);
         }
-        // It is there now.
-        Ok(lazy.made.get_or_init(|| arrwdb_index::ColumnsBuilder::default().finish(self.rows())))
+        let columns = columns_of(self)?;
+        Ok(lazy.made.get_or_init(|| columns))
     }
 
     /// Bytes that its columns take in memory, once they are made.
