@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrwdb_engine::log::disk::{Access, Disk, File};
@@ -11,6 +11,7 @@ use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::LibraryId;
 use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts};
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::Semaphore;
 
 use crate::faults::files;
 use crate::subject::*;
@@ -84,44 +85,46 @@ async fn a_start_opens_only_what_the_log_has_more_of() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writes_and_reads_that_race_with_closing_lose_nothing() {
+    const WRITERS: u8 = 8;
     let disk = MemoryDisk::new();
     let engine = open(&disk).await;
     let library = library(&engine).await;
     let done = Arc::new(AtomicBool::new(false));
-    // How often it was seen closed.
-    let closed = Arc::new(AtomicU64::new(0));
+    // A writer holds one for each write; with all of them nobody writes.
+    let turns = Arc::new(Semaphore::new(WRITERS.into()));
     let closer = tokio::spawn({
-        let (engine, done, closed) = (engine.clone(), done.clone(), closed.clone());
+        let (engine, done, turns) = (engine.clone(), done.clone(), turns.clone());
         async move {
             while !done.load(Ordering::SeqCst) {
+                // A library that is written to without a pause may stay open for as long as it is:
+                // every other round holds the writers back until it is closed.
+                let all = turns.acquire_many(u32::from(WRITERS)).await.unwrap();
+                while engine.health().libraries_open > 0 {
+                    engine.close_libraries().await;
+                }
+                drop(all);
                 engine.close_libraries().await;
-                closed.fetch_add(u64::from(engine.health().libraries_open == 0), Ordering::SeqCst);
-                tokio::task::yield_now().await;
             }
         }
     });
     let mut writers = Vec::new();
-    for n in 0..8 {
-        let (engine, closed) = (engine.clone(), closed.clone());
+    for n in 0..WRITERS {
+        let (engine, turns) = (engine.clone(), turns.clone());
         writers.push(tokio::spawn(async move {
-            let mut version = 0;
-            // On a busy machine it may take longer until it is closed in between.
-            while version < 60 || closed.load(Ordering::SeqCst) == 0 {
+            for version in 0..60 {
+                let _turn = turns.acquire().await.unwrap();
                 put(&engine, library, n, version).await;
                 assert_eq!(versions(&engine, library).await[usize::from(n)], Some(version));
-                version += 1;
             }
-            version - 1
         }));
     }
-    let mut last = Vec::new();
     for writer in writers {
-        last.push(Some(writer.await.unwrap()));
+        writer.await.unwrap();
     }
     done.store(true, Ordering::SeqCst);
     closer.await.unwrap();
     let before = versions(&engine, library).await;
-    assert_eq!(&before[..8], last);
+    assert_eq!(before[..WRITERS.into()], [Some(59); WRITERS as usize]);
     engine.close().await.unwrap();
     let engine = open(&disk).await;
     assert_eq!(versions(&engine, library).await, before);
