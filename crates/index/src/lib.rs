@@ -16,6 +16,7 @@
 //!   [`Scorer::score_range`] in any split and from [`Scorer::score`].
 
 mod allowed;
+pub mod analysis;
 pub mod brute_force;
 mod built;
 mod calibration;
@@ -29,6 +30,7 @@ mod full_space;
 pub mod hnsw;
 pub mod ivf;
 pub mod kd_tree;
+pub mod keyword;
 pub mod lsh;
 mod metric;
 mod norm;

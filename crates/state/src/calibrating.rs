@@ -8,7 +8,7 @@ use arrwdb_index::{
     TopK, Tuning, VectorScorer, brute_force, calibrate,
 };
 
-use crate::search::{From, Nearest};
+use crate::search::{From, Nearest, RowPlace};
 use crate::segment::Damage;
 use crate::view::{SegmentView, View};
 
@@ -237,8 +237,8 @@ impl Subject for Library<'_> {
         let wanted = Nearest { query, metric, index, tuning, k, threshold: None, among: None };
         let (found, effort) = self.view.nearest(wanted, &arrwdb_index::Sequential)?;
         let starts = self.starts();
-        let row = |(segment, row): (u32, u32)| starts[segment as usize] + u64::from(row);
-        Ok((found.iter().map(|found| (found.distance, row(found.place()))).collect(), effort))
+        let row = |place: RowPlace| starts[place.segment as usize] + u64::from(place.row);
+        Ok((found.iter().map(|found| (found.distance, row(found.place))).collect(), effort))
     }
 
     fn exact(

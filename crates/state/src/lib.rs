@@ -11,6 +11,8 @@
 //! - **S5** Merges keep the digest and every exact result.
 //! - **S6** A view as of an earlier number is the fold up to it, or refused.
 //! - **S7** What a filter selects from columns is what passes when passages are asked one by one.
+//! - **S8** What keywords find, and its scores, is what counting the words of live passages gives,
+//!   whatever the layout.
 
 mod batch;
 mod body;
@@ -22,6 +24,7 @@ mod entry;
 mod filter;
 mod generations;
 mod ids;
+mod keyword;
 mod layout;
 mod library;
 pub mod limits;
@@ -42,6 +45,9 @@ mod verify;
 mod view;
 mod work;
 
+pub use arrwdb_index::keyword::{
+    Bm25, Highlight, KeywordQuery, Operator, QueryError, fragments, highlights,
+};
 pub use arrwdb_index::{
     Calibration, Choice, Curve, Effort, Executor, Figure, IndexSpec, Metric, ParameterError, Point,
     Quantization, SegmentIndex, Sequential, Structure, Tuning, VectorError, normalized,
@@ -61,6 +67,7 @@ pub use ids::{
     ChunkId, DocumentId, JobId, LibraryId, ParseIdError, QueryId, ScheduleId, Seq, TenantId,
     Timestamp, WebhookId,
 };
+pub use keyword::{FoundByKeywords, KeywordEffort, Keywords};
 pub use layout::MemoryMerge;
 pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
 pub use listing::{Cursor, IdPage, Page};
@@ -70,7 +77,7 @@ pub use past::PastError;
 pub use query_set::{Near, Passages, QuerySet};
 pub use record::{DocumentRecord, RecordError};
 pub use recount::Totals;
-pub use search::{Found, FoundChunk, Nearest};
+pub use search::{Found, FoundChunk, Nearest, RowPlace};
 pub use segment::{
     Damage, FileBytes, FileSegment, IndexFile, IndexFileState, IndexSummary, Merge, Segment,
     SegmentChecksums, SegmentOutline, SegmentSummary, SegmentWriteError,

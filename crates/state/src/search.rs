@@ -2,8 +2,8 @@
 //! answer.
 
 use arrwdb_index::{
-    Allowed, Effort, Executor, IndexSpec, Metric, Request, RowBlock, RowId, SegmentIndex, TopK,
-    Tuning, VectorScorer, brute_force,
+    AllRows, Allowed, Effort, Executor, IndexSpec, Metric, Request, RowBlock, RowId, SegmentIndex,
+    TopK, Tuning, VectorScorer, brute_force,
 };
 
 use crate::document::Chunk;
@@ -45,20 +45,29 @@ impl<'a> Nearest<'a> {
     }
 }
 
+/// A row of a view. In the order in which rows came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowPlace {
+    /// Its segment's place among the view's.
+    pub(crate) segment: u32,
+    /// The row there.
+    pub(crate) row: u32,
+}
+
+impl RowPlace {
+    /// The row of the segment at this place.
+    pub const fn new(segment: u32, row: u32) -> Self {
+        Self { segment, row }
+    }
+}
+
 /// A row found. Of equal distances the row that came first is first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Found {
     /// By the metric that was asked for.
     pub distance: f32,
-    segment: u32,
-    row: u32,
-}
-
-impl Found {
-    /// Its segment's place among the view's, and its row there.
-    pub(crate) fn place(&self) -> (u32, u32) {
-        (self.segment, self.row)
-    }
+    /// Where it is.
+    pub place: RowPlace,
 }
 
 /// A chunk found, read from its segment.
@@ -114,14 +123,27 @@ impl View {
         }
         let found = merged.into_sorted().into_iter().map(|(distance, (segment, row))| Found {
             distance: wanted.metric.reported(distance),
-            segment,
-            row,
+            place: RowPlace { segment, row },
         });
         Ok((found.collect(), effort))
     }
 
-    /// The chunk of a row that [`View::nearest`] of this same view found.
-    pub fn chunk_of(&self, found: Found, vectors: bool) -> Result<FoundChunk, Damage> {
+    /// The distance of a row that a search of this same view found.
+    pub fn distance(&self, place: RowPlace, query: &[f32], metric: Metric) -> Result<f32, Damage> {
+        let segment = &self.segments[place.segment as usize].segment;
+        let row = place.row..place.row + 1;
+        let (vector, norm) = (segment.vectors(row.clone())?, segment.inverse_norms(row)?);
+        let rows = RowBlock::new(query.len(), vector, norm);
+        let mut one = TopK::new(1);
+        let scorer = VectorScorer::new(metric, query, &rows);
+        brute_force::search(&scorer, 0..1, &AllRows, &mut one, |row: RowId| row);
+        // A vector whose distance is no number is as far as can be.
+        let nearest = one.into_neighbors().first().map(|neighbor| neighbor.distance);
+        Ok(nearest.map_or(f32::INFINITY, |distance| metric.reported(distance)))
+    }
+
+    /// The chunk of a row that a search of this same view found.
+    pub fn chunk_of(&self, found: RowPlace, vectors: bool) -> Result<FoundChunk, Damage> {
         let segment = &self.segments[found.segment as usize].segment;
         let (ordinal, head) = segment.at_row(found.row)?;
         let place = Place { segment: found.segment as usize, ordinal, head };

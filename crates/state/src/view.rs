@@ -154,9 +154,10 @@ impl View {
         indexes.map(|index| index.bytes() as u64).sum()
     }
 
-    /// Bytes of columns held in memory: what filters are answered from.
-    pub fn column_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.segment.column_bytes()).sum()
+    /// Bytes of columns and postings held in memory: what filters and keyword searches are answered
+    /// from, as far as somebody has asked.
+    pub fn derived_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.segment.derived_bytes()).sum()
     }
 
     /// Whether a live document has this id. O(segments * log documents).

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrwdb_state::{
-    Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
-    DocumentRecord, FileBytes, FileSegment, IndexFile, IndexFileState, IndexSpec, LibraryEntry,
-    LibraryId, LibraryOutline, Manifest, Metric, Nearest, Segment, Seq, Sequential, Snapshot,
-    Structure, Timestamp, View, Work, WorkEntry,
+    Bm25, Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Document, DocumentId,
+    DocumentMetadata, DocumentRecord, FileBytes, FileSegment, IndexFile, IndexFileState, IndexSpec,
+    KeywordQuery, Keywords, LibraryEntry, LibraryId, LibraryOutline, Manifest, Metric, Nearest,
+    Operator, Segment, Seq, Sequential, Snapshot, Structure, Timestamp, View, Work, WorkEntry,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -240,7 +240,14 @@ fn read_all(view: &View) {
         && let Ok((found, _effort)) = view.nearest(wanted, &Sequential)
     {
         for found in found {
-            view.chunk_of(found, true).map(drop).unwrap_or_default();
+            view.chunk_of(found.place, true).map(drop).unwrap_or_default();
+        }
+    }
+    let query = KeywordQuery::read("document passage +d* -5", Operator::Or).unwrap();
+    let wanted = Keywords { query: &query, k: 5, bm25: Bm25::default(), among: None };
+    if let Ok((found, _effort)) = view.keywords(wanted, &Sequential) {
+        for found in found {
+            view.chunk_of(found.place, false).map(drop).unwrap_or_default();
         }
     }
     view.documents_after(None, 100, true).map(drop).unwrap_or_default();

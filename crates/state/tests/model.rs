@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrwdb_state::{
-    Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord, Fate,
-    FileBytes, FileSegment, LibraryEntry, LibraryId, Manifest, Merge, Nearest, PastError, Segment,
-    Seq, Sequential, Timestamp, View, normalized,
+    Bm25, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord,
+    Fate, FileBytes, FileSegment, FoundByKeywords, KeywordQuery, Keywords, LibraryEntry, LibraryId,
+    Manifest, Merge, Nearest, Operator, PastError, Segment, Seq, Sequential, Timestamp, View,
+    normalized,
 };
 use proptest::prelude::*;
 
@@ -77,6 +78,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
+/// Words with frequencies of their own, so that rows differ in score.
+const WORDS: [&str; 5] = ["apples", "apples and apples", "pears", "the pears of an apple", ""];
+
 fn id(n: u8) -> DocumentId {
     DocumentId::from_bytes([n; 16])
 }
@@ -93,7 +97,7 @@ fn document(n: u8, chunks: u8, seed: u64) -> Document {
     let chunks = (0..chunks)
         .map(|chunk| Chunk {
             id: ChunkId::from_bytes([chunk; 16]),
-            text: format!("{n} {chunk} {seed}"),
+            text: format!("{n} {chunk} {seed} {} w{}", WORDS[(seed % 5) as usize], seed % 7),
             // Few values, so that equal vectors and equal distances are common.
             embedding: (0..DIMENSION).map(|_dim| (random() % 3) as f32 - 0.5).collect(),
             created_at: Timestamp::from_micros(7),
@@ -320,13 +324,34 @@ fn check_view(view: &View, model: &Model) -> Result<(), TestCaseError> {
     let mut texts = Vec::new();
     for (found, (distance, _text)) in found.iter().zip(&expected) {
         prop_assert!((f64::from(found.distance) - distance).abs() < 1e-5);
-        texts.push(view.chunk_of(*found, false).unwrap().chunk.text);
+        texts.push(view.chunk_of(found.place, false).unwrap().chunk.text);
     }
     let mut expected_texts: Vec<_> = expected.into_iter().map(|(_distance, text)| text).collect();
     texts.sort();
     expected_texts.sort();
     prop_assert_eq!(texts, expected_texts);
+    // S8: as in a library in which nothing was ever replaced, deleted or merged.
+    let mut fresh = Subject::new();
+    if !model.arrived.is_empty() {
+        let records = model.arrived.values().map(|it| DocumentRecord::new(it, DIMENSION).unwrap());
+        fresh.run(Command::Put(records.collect(), None));
+    }
+    for query in QUERIES {
+        prop_assert_eq!(keywords(view, query), keywords(&fresh.view, query), "{}", query);
+    }
     Ok(())
+}
+
+const QUERIES: [&str; 5] =
+    ["apples pears", "title 3", "w1 -apples", "\"pears of an apple\"", "w* +pea*"];
+
+/// What keywords find, best first, with scores to the last bit.
+fn keywords(view: &View, query: &str) -> Vec<(u32, String)> {
+    let query = KeywordQuery::read(query, Operator::Or).unwrap();
+    let wanted = Keywords { query: &query, k: 20, bm25: Bm25::default(), among: None };
+    let (found, _effort) = view.keywords(wanted, &Sequential).unwrap();
+    let text = |found: &FoundByKeywords| view.chunk_of(found.place, false).unwrap().chunk.text;
+    found.iter().map(|found| (found.score.to_bits(), text(found))).collect()
 }
 
 proptest! {
@@ -451,7 +476,9 @@ fn results(view: &View) -> Vec<(u32, String)> {
     let (found, _effort) = view.nearest(wanted, &Sequential).unwrap();
     found
         .into_iter()
-        .map(|found| (found.distance.to_bits(), view.chunk_of(found, false).unwrap().chunk.text))
+        .map(|found| {
+            (found.distance.to_bits(), view.chunk_of(found.place, false).unwrap().chunk.text)
+        })
         .collect()
 }
 

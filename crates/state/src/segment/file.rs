@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::columns::LazyColumns;
+use super::derived::Derived;
 use super::{Damage, Head};
 use crate::codec::{DecodeError, Reader};
 use crate::ids::{DocumentId, Seq};
@@ -85,7 +85,7 @@ pub struct FileSegment {
     header_crc: u32,
     /// A bit for each block whose checksum was right.
     checked: Vec<AtomicU64>,
-    pub(super) columns: LazyColumns,
+    pub(super) derived: Derived,
 }
 
 impl FileSegment {
@@ -124,7 +124,7 @@ impl FileSegment {
             ids: read.ids,
             header_crc,
             checked,
-            columns: LazyColumns::default(),
+            derived: Derived::default(),
         })
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::Head;
-use super::columns::LazyColumns;
+use super::derived::Derived;
 use crate::ids::{DocumentId, Seq};
 use crate::record::DocumentRecord;
 
@@ -22,7 +22,7 @@ pub struct MemorySegment {
     by_id: Vec<u32>,
     /// What it takes, kept because it is asked for at every record.
     bytes: u64,
-    columns: LazyColumns,
+    derived: Derived,
 }
 
 impl MemorySegment {
@@ -49,8 +49,8 @@ impl MemorySegment {
         count(self.heads.len())
     }
 
-    pub(super) fn columns(&self) -> &LazyColumns {
-        &self.columns
+    pub(super) fn derived(&self) -> &Derived {
+        &self.derived
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -108,7 +108,7 @@ impl Builder {
                 bodies: Vec::with_capacity(documents),
                 by_id: Vec::new(),
                 bytes: 0,
-                columns: LazyColumns::default(),
+                derived: Derived::default(),
             },
         }
     }

@@ -106,13 +106,10 @@ impl Merge {
         Ok(Some(Segment::Memory(builder.finish())))
     }
 
-    /// Makes the output's columns where an input has them: who filtered there will filter here, and
-    /// shall not wait for it.
-    pub fn make_columns(&self, output: &Segment) -> Result<(), Damage> {
-        if self.inputs.iter().any(|input| input.segment.has_columns()) {
-            output.columns()?;
-        }
-        Ok(())
+    /// Makes for the output what searches have made for an input: who searched there will search
+    /// here, and shall not wait for it.
+    pub fn derive(&self, output: &Segment) -> Result<(), Damage> {
+        self.inputs.iter().try_for_each(|input| output.derive_as(&input.segment))
     }
 
     /// Runs of rows to copy, each from one input.

@@ -4,7 +4,7 @@
 //! as consecutive rows. It lives in memory until a checkpoint writes it to a file; either way it
 //! answers the same questions. What has died since is not its business: see `liveness`.
 
-mod columns;
+mod derived;
 mod file;
 mod index_file;
 mod memory;

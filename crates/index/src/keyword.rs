@@ -1,0 +1,35 @@
+//! Keyword search: an inverted index over the terms of rows, ranked by BM25.
+//!
+//! A segment's [`Postings`] are made once from its rows' texts and never changed. What a row scores
+//! depends on counts of the whole collection besides, so those are asked for first (how many live
+//! rows have each term, how long they are) and given with the query: merging segments changes no
+//! result. Scores are whole numbers, so that they do not depend on the order in which terms are
+//! added up.
+//!
+//! - `query`: what is asked for, read from a line of text
+//! - `postings`, `dictionary`, `list`: the structure, and how it is laid out
+//! - `build`: how it is made
+//! - `matching`: the rows that have all of a clause's terms, in order where it is a phrase
+//! - `bm25`, `search`: the best rows
+//! - `highlight`: where a text has what was asked for
+
+mod bm25;
+mod build;
+mod dictionary;
+mod highlight;
+mod list;
+mod matching;
+mod postings;
+mod query;
+mod search;
+#[cfg(test)]
+mod tests;
+
+pub use bm25::{Bm25, Collection, SCORE_UNIT};
+pub use build::PostingsBuilder;
+pub use highlight::{Highlight, fragments, highlights};
+pub use list::{List, OwnedList};
+pub use matching::{Clause, Prefix, matching};
+pub use postings::Postings;
+pub use query::{KeywordQuery, Operator, QueryError, TERMS_MAX, Term, What};
+pub use search::{BestRows, Scored, Visited, Wanted, search};

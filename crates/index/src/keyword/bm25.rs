@@ -1,0 +1,93 @@
+//! What a row scores: BM25, in whole numbers.
+//!
+//! Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with the
+//! weight of a term as Lucene has it, which is never negative, and without its constant factor
+//! `k1 + 1`:
+//!
+//! `score = sum of weight * tf / (tf + k1 * (1 - b + b * length / mean length))`,
+//! `weight = ln(1 + (rows - df + 0.5) / (df + 0.5))`
+
+use super::list::Impact;
+
+/// A score of 1 as it is counted.
+pub const SCORE_UNIT: u32 = 1 << 16;
+
+/// How frequencies and lengths count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bm25 {
+    /// How soon more of the same term adds little, from 0.
+    pub k1: f32,
+    /// How much longer rows count for less, 0 to 1.
+    pub b: f32,
+}
+
+impl Default for Bm25 {
+    /// What was best on average of several judged collections (`docs/BENCHMARKS.md`).
+    fn default() -> Self {
+        Self { k1: 1.5, b: 0.75 }
+    }
+}
+
+/// Counts of everything that is searched, which every segment's rows are scored by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collection {
+    /// Live rows.
+    pub rows: u64,
+    /// Terms that they have together, without stop words.
+    pub tokens: u64,
+}
+
+impl Collection {
+    /// The weight of a term that so many live rows have.
+    pub fn weight(&self, rows: u64) -> f32 {
+        let (all, having) = (self.rows as f64, rows as f64);
+        let weight = (1.0 + (all - having + 0.5).max(0.0) / (having + 0.5)).ln();
+        #[expect(clippy::cast_possible_truncation, reason = "at most the logarithm of a count")]
+        let weight = weight as f32;
+        weight
+    }
+}
+
+/// [`Bm25`] in one collection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scorer {
+    base: f32,
+    slope: f32,
+}
+
+impl Scorer {
+    pub(super) fn new(bm25: Bm25, collection: Collection) -> Self {
+        let mean = collection.tokens as f64 / collection.rows.max(1) as f64;
+        #[expect(clippy::cast_possible_truncation, reason = "a mean of lengths")]
+        let mean = mean.max(1.0) as f32;
+        Self { base: bm25.k1 * (1.0 - bm25.b), slope: bm25.k1 * bm25.b / mean }
+    }
+
+    /// What a term of this weight adds to a row of this length that has it so often.
+    pub(super) fn score(self, weight: f32, frequency: u32, length: u16) -> u32 {
+        let frequency = frequency as f32;
+        let saturated = frequency / (frequency + self.base + self.slope * f32::from(length));
+        // Not negative, and what is too much is the most.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "rounded down on purpose, so that sums do not depend on their order"
+        )]
+        let score = (weight * saturated * SCORE_UNIT as f32) as u32;
+        score
+    }
+
+    /// More than any row of a block scores: what grows with the frequency and falls with the length
+    /// does so but for the last bit of a number.
+    pub(super) fn bound(self, weight: f32, impact: Impact) -> u32 {
+        let once = impact.once.map_or(0, |length| self.score(weight, 1, length));
+        let often = impact.often.map_or(0, |(most, length)| {
+            // The greatest frequency that is kept stands for all above.
+            let most = if most == u16::MAX { u32::MAX } else { u32::from(most) };
+            self.score(weight, most, length)
+        });
+        // Of the unit, and of the multiplications.
+        let most = once.max(often);
+        most.saturating_add(2 + most / (1 << 20))
+    }
+}

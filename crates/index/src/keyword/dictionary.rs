@@ -1,0 +1,167 @@
+//! The terms of a segment in order, each with where its list is.
+//!
+//! Terms come in blocks of 16. Within one, a term is written as how many bytes it shares with the one
+//! before it and the rest; the first is whole. A term is found by a binary search for its block and a
+//! walk through it. (Front coding; as in Lucene's and tantivy's term dictionaries without an
+//! automaton in front.)
+//!
+//! ```text
+//! block: of each term: varint bytes shared | varint bytes that follow | the bytes
+//!        | varint rows | varint bytes of its list | varint bytes of its positions
+//! place: u32 offset of the block | u64 offset of its first list | u64 offset of its first positions
+//! ```
+
+use super::list::{Bytes, varint};
+
+/// Terms of a block.
+const BLOCK: usize = 16;
+const PLACE_BYTES: usize = 20;
+
+/// Where a term's list is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) rows: u32,
+    /// Where it begins among the lists, and how many bytes it has.
+    pub(super) list: (u64, u64),
+    /// As `list`, of its positions.
+    pub(super) positions: (u64, u64),
+}
+
+/// The terms of a segment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dictionary<'a> {
+    pub(super) places: &'a [u8],
+    pub(super) blocks: &'a [u8],
+}
+
+impl<'a> Dictionary<'a> {
+    /// Where the list of a term is. O(log terms).
+    pub(super) fn find(&self, term: &str) -> Option<Place> {
+        let mut walk = self.walk_to(term.as_bytes());
+        while let Some((found, place)) = walk.next() {
+            match found.cmp(term.as_bytes()) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Equal => return Some(place),
+                std::cmp::Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+
+    /// Gives the places of all terms that begin so. O(log terms + those).
+    pub(super) fn find_prefix(&self, prefix: &str, mut each: impl FnMut(Place)) {
+        let prefix = prefix.as_bytes();
+        let mut walk = self.walk_to(prefix);
+        while let Some((found, place)) = walk.next() {
+            if found.starts_with(prefix) {
+                each(place);
+            } else if found > prefix {
+                return;
+            }
+        }
+    }
+
+    /// A walk from the block that has the term, if one has it.
+    fn walk_to(&self, term: &[u8]) -> Walk<'a> {
+        let (mut low, mut high) = (0, self.places.len() / PLACE_BYTES);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.first_of(middle) <= term {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        self.walk(low.saturating_sub(1))
+    }
+
+    fn first_of(&self, block: usize) -> &'a [u8] {
+        let mut bytes = self.bytes_of(block);
+        bytes.varint();
+        let count = bytes.small() as usize;
+        bytes.take(count)
+    }
+
+    fn bytes_of(&self, block: usize) -> Bytes<'a> {
+        let offset = self.place(block).first_chunk().copied().map_or(0, u32::from_le_bytes);
+        Bytes { bytes: self.blocks, at: offset as usize }
+    }
+
+    fn place(&self, block: usize) -> &'a [u8] {
+        self.places.get(block * PLACE_BYTES..).unwrap_or(&[])
+    }
+
+    fn walk(&self, block: usize) -> Walk<'a> {
+        let of = self.place(block);
+        let eight = |at: usize| {
+            let eight = of.get(at..).and_then(|rest| rest.first_chunk()).copied();
+            eight.map_or(0, u64::from_le_bytes)
+        };
+        let (list, positions) = (eight(4), eight(12));
+        Walk { bytes: self.bytes_of(block), term: Vec::new(), list, positions }
+    }
+}
+
+/// A walk through terms in order.
+struct Walk<'a> {
+    bytes: Bytes<'a>,
+    term: Vec<u8>,
+    list: u64,
+    positions: u64,
+}
+
+impl Walk<'_> {
+    fn next(&mut self) -> Option<(&[u8], Place)> {
+        if self.bytes.at >= self.bytes.bytes.len() {
+            return None;
+        }
+        let (shared, follow) = (self.bytes.small() as usize, self.bytes.small() as usize);
+        self.term.truncate(shared);
+        self.term.extend(self.bytes.take(follow));
+        let rows = self.bytes.small();
+        let (list, positions) = (self.bytes.varint(), self.bytes.varint());
+        let place = Place { rows, list: (self.list, list), positions: (self.positions, positions) };
+        self.list = self.list.saturating_add(list);
+        self.positions = self.positions.saturating_add(positions);
+        Some((&self.term, place))
+    }
+}
+
+/// Writes terms that come in order.
+#[derive(Debug, Default)]
+pub(super) struct DictionaryWriter {
+    pub(super) places: Vec<u8>,
+    pub(super) blocks: Vec<u8>,
+    pub(super) terms: u32,
+    last: Vec<u8>,
+    list: u64,
+    positions: u64,
+}
+
+impl DictionaryWriter {
+    /// Adds a term, whose list and positions lie behind those of the term before.
+    pub(super) fn push(&mut self, term: &str, rows: u32, list: usize, positions: usize) {
+        let first = (self.terms as usize).is_multiple_of(BLOCK);
+        if first {
+            // A segment has some gigabytes of terms at most.
+            let offset = u32::try_from(self.blocks.len()).unwrap_or(u32::MAX);
+            self.places.extend(offset.to_le_bytes());
+            self.places.extend(self.list.to_le_bytes());
+            self.places.extend(self.positions.to_le_bytes());
+            self.last.clear();
+        }
+        let term = term.as_bytes();
+        let shared = term.iter().zip(&self.last).take_while(|(a, b)| a == b).count();
+        varint(shared as u64, &mut self.blocks);
+        varint((term.len() - shared) as u64, &mut self.blocks);
+        self.blocks.extend(&term[shared..]);
+        varint(u64::from(rows), &mut self.blocks);
+        varint(list as u64, &mut self.blocks);
+        varint(positions as u64, &mut self.blocks);
+        self.last.clear();
+        self.last.extend(term);
+        self.terms += 1;
+        self.list += list as u64;
+        self.positions += positions as u64;
+    }
+}

@@ -1,0 +1,124 @@
+//! Where a text has what was asked for.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::query::{KeywordQuery, What};
+use crate::analysis::Analyzer;
+
+/// The words of a text that have a term that the query ranks by, ascending; words that
+/// touch are one. On borders of characters. O(bytes).
+pub fn highlights(text: &str, query: &KeywordQuery) -> Vec<Range<usize>> {
+    let (mut whole, mut begins) = (HashSet::new(), Vec::new());
+    for term in &query.terms {
+        match &term.what {
+            What::Term(term) => drop(whole.insert(&**term)),
+            What::Prefix(prefix) => begins.push(prefix),
+        }
+    }
+    let mut found: Vec<Range<usize>> = Vec::new();
+    Analyzer::default().tokens(text, |token| {
+        let has = whole.contains(token.term)
+            || begins.iter().any(|prefix| {
+                token.term.starts_with(&*prefix.begin)
+                    || token.term == &*prefix.term
+                    || Analyzer::prefix(&text[token.bytes.clone()]).starts_with(&*prefix.begin)
+            });
+        if !has {
+            return;
+        }
+        match found.last_mut() {
+            Some(last) if token.bytes.start <= last.end => last.end = token.bytes.end.max(last.end),
+            _ => found.push(token.bytes),
+        }
+    });
+    found
+}
+
+/// How what was found is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Highlight {
+    /// Before a word that was found.
+    pub before: String,
+    /// After it.
+    pub after: String,
+    /// How many parts of the text at most.
+    pub fragments: usize,
+    /// How many characters each has, about: it ends with a word.
+    pub fragment_chars: usize,
+}
+
+impl Default for Highlight {
+    fn default() -> Self {
+        let (before, after) = ("<em>".to_owned(), "</em>".to_owned());
+        Self { before, after, fragments: 3, fragment_chars: 160 }
+    }
+}
+
+/// The parts of a text that have the most of what was found, in the order of the text, each found
+/// word between the marks. O(found + bytes).
+pub fn fragments(text: &str, found: &[Range<usize>], style: &Highlight) -> Vec<String> {
+    // A part begins with a word that was found, and ends before one that it has no room for.
+    let mut parts: Vec<&[Range<usize>]> = Vec::new();
+    let mut rest = found;
+    while let Some(first) = rest.first() {
+        let room = forward(text, first.start, style.fragment_chars);
+        let within = rest.partition_point(|word| word.end <= room).max(1);
+        let (part, after) = rest.split_at(within);
+        parts.push(part);
+        rest = after;
+    }
+    let mut order: Vec<usize> = (0..parts.len()).collect();
+    order.sort_by_key(|place| std::cmp::Reverse(parts[*place].len()));
+    order.truncate(style.fragments);
+    order.sort_unstable();
+    order.into_iter().map(|place| fragment(text, parts[place], style)).collect()
+}
+
+/// A part of a text around words that were found.
+fn fragment(text: &str, words: &[Range<usize>], style: &Highlight) -> String {
+    let (Some(first), Some(last)) = (words.first(), words.last()) else { return String::new() };
+    let shown = text[first.start..last.end].chars().count();
+    let spare = style.fragment_chars.saturating_sub(shown);
+    // A third of what is left in front, the rest behind; at borders of words where there are any.
+    let start = backward(text, first.start, spare / 3);
+    let start = if start == 0 { 0 } else { after_space(text, start, first.start) };
+    let end = forward(text, last.end, spare - spare / 3);
+    let end = if end == text.len() { end } else { before_space(text, last.end, end) };
+    let mut out = String::with_capacity(end - start + 16 * words.len());
+    let mut at = start;
+    for word in words {
+        out.push_str(&text[at..word.start]);
+        out.push_str(&style.before);
+        out.push_str(&text[word.clone()]);
+        out.push_str(&style.after);
+        at = word.end;
+    }
+    out.push_str(&text[at..end]);
+    out
+}
+
+/// So many characters behind `at`.
+fn forward(text: &str, at: usize, chars: usize) -> usize {
+    text[at..].char_indices().nth(chars).map_or(text.len(), |(offset, _)| at + offset)
+}
+
+/// So many characters before `at`.
+fn backward(text: &str, at: usize, chars: usize) -> usize {
+    match chars.checked_sub(1) {
+        None => at,
+        Some(nth) => text[..at].char_indices().nth_back(nth).map_or(0, |(offset, _)| offset),
+    }
+}
+
+/// Behind the first space from `start` on, before `end`; `start` where there is none.
+fn after_space(text: &str, start: usize, end: usize) -> usize {
+    let space = text[start..end].char_indices().find(|(_, letter)| letter.is_whitespace());
+    space.map_or(start, |(offset, letter)| start + offset + letter.len_utf8())
+}
+
+/// At the last space up to `end`, behind `start`; `end` where there is none.
+fn before_space(text: &str, start: usize, end: usize) -> usize {
+    let space = text[start..end].char_indices().rfind(|(_, letter)| letter.is_whitespace());
+    space.map_or(end, |(offset, _)| start + offset)
+}

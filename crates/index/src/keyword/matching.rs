@@ -1,0 +1,88 @@
+//! The rows that have all terms of a clause.
+
+use super::list::{Cursor, List};
+use super::postings::Postings;
+use crate::RowSet;
+
+/// Something that a row has, or has not.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Clause {
+    /// Terms with their places in the phrase, ascending; at least one. One is a word.
+    Phrase(Vec<(Box<str>, u32)>),
+    /// A word that begins so.
+    Prefix(Prefix),
+}
+
+/// Words that begin in a way.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix {
+    /// How their terms begin.
+    pub begin: Box<str>,
+    /// The term of the beginning as a word of its own: a stem may be shorter than its word.
+    pub term: Box<str>,
+}
+
+/// The rows of a segment that have what the clause asks for. O(rows of its rarest term, times terms,
+/// and their positions if there are several).
+pub fn matching(postings: &Postings, clause: &Clause) -> RowSet {
+    let mut rows = RowSet::empty(postings.rows());
+    match clause {
+        Clause::Prefix(prefix) => {
+            let list = postings.prefix_list(prefix);
+            list.list().for_each(|row, _frequency| rows.insert(row..row.saturating_add(1)));
+        }
+        Clause::Phrase(terms) => {
+            let lists: Option<Vec<(List<'_>, u32)>> =
+                terms.iter().map(|(term, at)| Some((postings.list(term)?, *at))).collect();
+            match lists.as_deref() {
+                None | Some([]) => {}
+                Some([(list, _at)]) => {
+                    list.for_each(|row, _frequency| rows.insert(row..row.saturating_add(1)));
+                }
+                Some(lists) => phrase(lists, &mut rows),
+            }
+        }
+    }
+    rows
+}
+
+/// Adds the rows that have all terms, one behind the other as their places are.
+fn phrase(lists: &[(List<'_>, u32)], rows: &mut RowSet) {
+    let mut cursors: Vec<(Cursor<'_>, u32)> =
+        lists.iter().map(|(list, at)| (Cursor::new(*list), *at)).collect();
+    // The rarest leads.
+    cursors.sort_by_key(|(cursor, _at)| cursor.list.rows());
+    let Some(((lead, lead_at), others)) = cursors.split_first_mut() else { return };
+    let (mut starts, mut positions) = (Vec::new(), Vec::new());
+    let mut row = 0;
+    'rows: while lead.seek(row) {
+        row = lead.row();
+        for (cursor, _at) in others.iter_mut() {
+            if !cursor.seek(row) {
+                return;
+            }
+            if cursor.row() > row {
+                row = cursor.row();
+                continue 'rows;
+            }
+        }
+        lead.positions(&mut starts);
+        starts.retain_mut(|position| {
+            let start = position.checked_sub(*lead_at);
+            *position = start.unwrap_or(0);
+            start.is_some()
+        });
+        for (cursor, at) in others.iter_mut() {
+            if starts.is_empty() {
+                break;
+            }
+            cursor.positions(&mut positions);
+            starts.retain(|start| positions.binary_search(&start.saturating_add(*at)).is_ok());
+        }
+        if !starts.is_empty() {
+            rows.insert(row..row.saturating_add(1));
+        }
+        let Some(next) = row.checked_add(1) else { return };
+        row = next;
+    }
+}

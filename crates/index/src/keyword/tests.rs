@@ -1,0 +1,317 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::bm25::Scorer;
+use super::*;
+use crate::analysis::Analyzer;
+use crate::random::hash;
+use crate::{AllRows, Allowed, RowId, RowSet};
+
+/// An index of rows that have a title and a text.
+fn index(rows: &[(&str, &str)]) -> Postings {
+    let mut builder = PostingsBuilder::default();
+    for (title, text) in rows {
+        builder.push(&[title, text]);
+    }
+    builder.finish()
+}
+
+fn read(query: &str) -> KeywordQuery {
+    KeywordQuery::read(query, Operator::Or).unwrap()
+}
+
+/// What a search finds, best first, in an index that is the whole collection.
+fn found(
+    postings: &Postings,
+    query: &KeywordQuery,
+    k: usize,
+    allowed: &dyn Allowed,
+) -> Vec<(u32, u32)> {
+    let rows = u64::from(postings.rows());
+    let collection = Collection { rows, tokens: postings.tokens() };
+    let owned: Vec<OwnedList> = query
+        .terms
+        .iter()
+        .map(|term| match &term.what {
+            What::Prefix(prefix) => postings.prefix_list(prefix),
+            What::Term(_) => OwnedList::default(),
+        })
+        .collect();
+    let mut scored = Vec::new();
+    for (term, owned) in query.terms.iter().zip(&owned) {
+        let list = match &term.what {
+            What::Term(term) => postings.list(term),
+            What::Prefix(_) => Some(owned.list()),
+        };
+        if let Some(list) = list {
+            let weight = collection.weight(u64::from(list.rows())) * term.count as f32;
+            scored.push(Scored { list, weight });
+        }
+    }
+    let mut rows = RowSet::full(postings.rows());
+    rows.retain(allowed);
+    for clause in &query.required {
+        rows.intersect(&matching(postings, clause));
+    }
+    for clause in &query.excluded {
+        let mut others = matching(postings, clause);
+        others.invert();
+        rows.intersect(&others);
+    }
+    let mut best = BestRows::new(k);
+    let wanted = Wanted { terms: &scored, bm25: Bm25::default(), collection, allowed: &rows };
+    search(postings, wanted, &mut best, |row| row);
+    best.into_sorted()
+}
+
+/// The rows alone, ascending.
+fn rows(postings: &Postings, query: &str) -> Vec<u32> {
+    let mut rows: Vec<u32> =
+        found(postings, &read(query), 100, &AllRows).into_iter().map(|(_score, row)| row).collect();
+    rows.sort_unstable();
+    rows
+}
+
+#[test]
+fn words_phrases_prefixes_and_what_is_excluded_are_found() {
+    let index = index(&[
+        ("Cats", "The quick brown fox jumps over the lazy dog"),
+        ("", "A brown quick fox; a library of dogs"),
+        ("Dogs and cats", "Libraries are quick to search"),
+        ("", "To be or not to be"),
+        ("last of title", "brown begins the text"),
+    ]);
+    for (query, expected) in [
+        ("quick", &[0, 1, 2][..]),
+        ("QUICKLY dogs", &[0, 1, 2]),
+        ("\"quick brown\"", &[0]),
+        ("\"brown quick\" fox", &[1]),
+        ("\"the lazy dog\"", &[0]),
+        ("\"lazy the dog\"", &[]),
+        ("\"to be or not to be\"", &[3]),
+        ("to be", &[2, 3]),
+        ("quick -lazy", &[1, 2]),
+        ("quick -\"quick brown\"", &[1, 2]),
+        ("fox +libraries", &[1, 2]),
+        ("libr*", &[1, 2]),
+        ("library*", &[1, 2]),
+        ("begi*", &[4]),
+        ("quick -libr*", &[0]),
+        // A phrase is within a text.
+        ("\"title brown\"", &[]),
+        ("\"last of title\"", &[4]),
+        ("cats", &[0, 2]),
+        ("nowhere", &[]),
+        ("-quick", &[]),
+        ("", &[]),
+        ("\"", &[]),
+        ("\"quick", &[0, 1, 2]),
+        ("* + - \"\" -- +\"\" -*", &[]),
+    ] {
+        assert_eq!(rows(&index, query), expected, "{query}");
+    }
+    let all = KeywordQuery::read("quick dogs brown", Operator::And).unwrap();
+    let best = found(&index, &all, 10, &AllRows);
+    assert_eq!(best.into_iter().map(|(_, row)| row).collect::<BTreeSet<_>>(), [0, 1].into());
+}
+
+#[test]
+fn scripts_without_spaces_are_found_by_words_and_by_characters() {
+    let tokyo = "\u{6771}\u{4eac}\u{90fd}\u{306b}\u{4f4f}\u{3080}";
+    let index = index(&[("", tokyo), ("", "\u{4eac}\u{90fd} \u{732b}"), ("", "\u{9ed2}\u{732b}")]);
+    for (query, expected) in [
+        ("\u{6771}\u{4eac}", &[0][..]),
+        ("\u{4eac}\u{90fd}", &[0, 1]),
+        ("\u{732b}", &[1, 2]),
+        ("\u{6771}", &[0]),
+        ("\u{3080}", &[0]),
+        ("\"\u{6771}\u{4eac}\u{90fd}\"", &[0]),
+        ("\"\u{4eac}\u{90fd}\u{306b}\"", &[0]),
+        ("\"\u{90fd}\u{4eac}\"", &[]),
+    ] {
+        assert_eq!(rows(&index, query), expected, "{query}");
+    }
+}
+
+#[test]
+fn a_query_of_too_many_words_is_refused() {
+    let many = |count: usize| (0..count).map(|n| format!("w{n}")).collect::<Vec<_>>();
+    assert!(KeywordQuery::read(&many(TERMS_MAX).join(" "), Operator::And).is_ok());
+    let too_many = many(TERMS_MAX + 1).join(" ");
+    for query in [
+        too_many.clone(),
+        format!("\"{too_many}\""),
+        format!("-{}", many(TERMS_MAX + 1).join(" -")),
+    ] {
+        assert_eq!(KeywordQuery::read(&query, Operator::Or), Err(QueryError), "{query:.40}");
+    }
+}
+
+#[test]
+fn scores_are_those_of_the_formula() {
+    let index = index(&[("", "apple apple pear"), ("", "apple"), ("", "plum cherry plum fig")]);
+    let best = found(&index, &read("apple plum"), 3, &AllRows);
+    let score = |tf: f64, df: f64, length: f64| {
+        let weight = (1.0 + (3.0 - df + 0.5) / (df + 0.5)).ln();
+        weight * tf / (tf + 1.5 * (0.25 + 0.75 * length / (8.0 / 3.0)))
+    };
+    let expected =
+        [(2, score(2.0, 1.0, 4.0)), (0, score(2.0, 2.0, 3.0)), (1, score(1.0, 2.0, 1.0))];
+    let expected: BTreeMap<u32, f64> = expected.into_iter().collect();
+    assert_eq!(best.len(), 3);
+    for (counted, row) in &best {
+        let score = f64::from(*counted) / f64::from(SCORE_UNIT);
+        assert!((score - expected[row]).abs() < 1e-4, "row {row}: {score} and {}", expected[row]);
+    }
+    assert!(best.windows(2).all(|pair| pair[0].0 >= pair[1].0));
+    // Asked for twice, it counts twice.
+    let (once, twice) =
+        (found(&index, &read("plum"), 1, &AllRows), found(&index, &read("plum plum"), 1, &AllRows));
+    assert!(twice[0].0.abs_diff(2 * once[0].0) <= 1);
+}
+
+#[test]
+fn words_that_were_found_are_shown() {
+    let text = "Na\u{ef}ve readers of Libraries: \u{6771}\u{4eac}\u{90fd}!";
+    let shown = |query: &str| -> Vec<&str> {
+        highlights(text, &read(query)).into_iter().map(|range| &text[range]).collect()
+    };
+    assert_eq!(shown("naive library"), ["Na\u{ef}ve", "Libraries"]);
+    assert_eq!(shown("libra* +reader"), ["readers", "Libraries"]);
+    assert_eq!(shown("\"readers of libraries\""), ["readers", "Libraries"]);
+    assert_eq!(shown("\u{6771}\u{4eac}\u{90fd}"), ["\u{6771}\u{4eac}\u{90fd}"]);
+    assert_eq!(shown("-readers nothing"), [""; 0]);
+}
+
+#[test]
+fn bytes_that_are_no_index_do_not_panic() {
+    let whole = index(&[("a", "b c d"), ("", "b b c"), ("x", "y")]);
+    assert!(Postings::open(std::sync::Arc::new(whole.as_bytes().to_vec())).is_some());
+    for at in 0..whole.as_bytes().len() {
+        for flip in [1, 0x80, 0xff] {
+            let mut bytes = whole.as_bytes().to_vec();
+            bytes[at] ^= flip;
+            if let Some(postings) = Postings::open(std::sync::Arc::new(bytes)) {
+                for query in ["b", "b c y", "\"b c d\"", "b* x", "y -d"] {
+                    found(&postings, &read(query), 3, &AllRows);
+                }
+            }
+        }
+        assert!(Postings::open(std::sync::Arc::new(whole.as_bytes()[..at].to_vec())).is_none());
+    }
+}
+
+/// Every row scored by counting its terms one by one.
+fn naive(texts: &[Vec<u16>], words: &[u16], allowed: &RowSet) -> Vec<(u32, u32)> {
+    let having = |word: u16| texts.iter().filter(|text| text.contains(&word)).count() as u64;
+    let tokens: usize = texts.iter().map(Vec::len).sum();
+    let collection = Collection { rows: texts.len() as u64, tokens: tokens as u64 };
+    let scorer = Scorer::new(Bm25::default(), collection);
+    let mut asked: BTreeMap<u16, u32> = BTreeMap::new();
+    for word in words {
+        *asked.entry(*word).or_default() += 1;
+    }
+    let weights: Vec<(u16, f32)> = asked
+        .into_iter()
+        .map(|(word, count)| (word, collection.weight(having(word)) * count as f32))
+        .collect();
+    let mut best = Vec::new();
+    for (row, text) in (0..).zip(texts).filter(|(row, _)| allowed.allows(RowId(*row))) {
+        let counts = weights
+            .iter()
+            .map(|(wanted, weight)| (counted(text.iter().filter(|word| *word == wanted)), *weight));
+        let has: Vec<(u32, f32)> = counts.filter(|(count, _)| *count > 0).collect();
+        let score = has.iter().map(|(count, weight)| {
+            scorer.score(*weight, *count, u16::try_from(text.len()).unwrap())
+        });
+        if !has.is_empty() {
+            best.push((score.sum::<u32>(), row));
+        }
+    }
+    best.sort_by_key(|(score, row)| (std::cmp::Reverse(*score), *row));
+    best
+}
+
+fn counted<T>(all: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(all.count()).unwrap()
+}
+
+/// A word that is its own stem.
+fn name(word: u16) -> String {
+    format!("w{word}")
+}
+
+fn index_of(texts: &[Vec<u16>], title: &str) -> Postings {
+    let mut builder = PostingsBuilder::default();
+    for text in texts {
+        let text: Vec<String> = text.iter().copied().map(name).collect();
+        builder.push(&[title, &text.join(" ")]);
+    }
+    builder.finish()
+}
+
+/// Rows in which small words are frequent, and some of which are long.
+fn texts(rows: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Vec<u16>>> {
+    (rows, any::<u64>()).prop_map(|(rows, seed)| {
+        let mut drawn = 0;
+        let mut below = |bound: u64| {
+            drawn += 1;
+            hash(seed, drawn) % bound
+        };
+        let text = |_row| {
+            let words = if below(40) == 0 { 60 } else { below(12) };
+            (0..words).map(|_word| u16::try_from(1000 / (below(1000) + 1)).unwrap()).collect()
+        };
+        (0..rows).map(text).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_best_rows_are_those_that_counting_finds(
+        texts in prop_oneof![texts(1..40), texts(300..1200), texts(5000..9000)],
+        words in prop::collection::vec(prop_oneof![0_u16..5, 0_u16..400], 1..8),
+        k in 1_usize..30,
+        skipped in (0_u32..9000, 0_u32..5000),
+    ) {
+        let postings = index_of(&texts, "");
+        let query = read(&words.iter().copied().map(name).collect::<Vec<_>>().join(" "));
+        let mut allowed = RowSet::full(postings.rows());
+        (skipped.0..skipped.0.saturating_add(skipped.1)).for_each(|row| allowed.remove(row));
+        let mut expected = naive(&texts, &words, &allowed);
+        expected.truncate(k);
+        prop_assert_eq!(found(&postings, &query, k, &allowed), expected);
+    }
+
+    #[test]
+    fn phrases_are_found_where_their_words_follow_each_other(
+        texts in texts(1..600),
+        phrase in prop::collection::vec(prop_oneof![Just(1000_u16), Just(500), 0_u16..60], 2..4),
+    ) {
+        let postings = index_of(&texts, "title");
+        let terms = (0..).zip(&phrase).map(|(at, word)| (name(*word).into(), at));
+        let found: Vec<u32> = matching(&postings, &Clause::Phrase(terms.collect())).iter().collect();
+        let has = |text: &Vec<u16>| text.windows(phrase.len()).any(|window| window == phrase);
+        let expected: Vec<u32> = (0..).zip(&texts).filter(|(_, text)| has(text)).map(|(row, _)| row).collect();
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn no_text_is_refused_as_a_query_and_what_is_shown_is_whole(query in "\\PC{0,40}", text in "\\PC{0,60}") {
+        let query = read(&query);
+        let index = index(&[("", &text)]);
+        let found = found(&index, &query, 1, &AllRows);
+        let shown = highlights(&text, &query);
+        // A row that is found shows why.
+        prop_assert!(found.is_empty() || !shown.is_empty());
+        for range in &shown {
+            prop_assert!(text.get(range.clone()).is_some_and(|word| !word.is_empty()));
+        }
+        prop_assert!(shown.windows(2).all(|pair| pair[0].end < pair[1].start));
+        let mut analyzer = Analyzer::default();
+        analyzer.tokens(&text, |_| ());
+    }
+}

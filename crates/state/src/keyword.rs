@@ -1,0 +1,219 @@
+//! Searching a view by keywords: every segment by its postings, weighed by counts of the whole view.
+
+use std::sync::OnceLock;
+
+use arrwdb_index::keyword::{
+    BestRows, Bm25, Clause, Collection, KeywordQuery, List, OwnedList, Postings, PostingsBuilder,
+    SCORE_UNIT, Scored, Visited, Wanted, What, matching, search,
+};
+use arrwdb_index::{Allowed, Executor, RowSet};
+
+use crate::body::BodyReader;
+use crate::search::RowPlace;
+use crate::segment::{Damage, Segment};
+use crate::selection::Selection;
+use crate::view::{SegmentView, View};
+
+/// What to find.
+#[derive(Debug, Clone, Copy)]
+pub struct Keywords<'a> {
+    /// The words.
+    pub query: &'a KeywordQuery,
+    /// How many of the best.
+    pub k: usize,
+    /// How frequencies and lengths count.
+    pub bm25: Bm25,
+    /// Only those that a filter selected, in this same view.
+    pub among: Option<&'a Selection>,
+}
+
+/// A row found. Of equal scores the row that came first is first.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FoundByKeywords {
+    /// BM25, from 0.
+    pub score: f32,
+    /// Where it is.
+    pub place: RowPlace,
+}
+
+/// What a search by keywords took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeywordEffort {
+    /// (Row, term) pairs that were read.
+    pub postings: u64,
+    /// Rows that were scored.
+    pub rows: u64,
+    /// The terms that rank, and how many live rows have each.
+    pub terms: Vec<(String, u64)>,
+}
+
+/// The terms of all rows of a segment: of their documents' titles and of their texts. O(bytes).
+pub(crate) fn postings_of(segment: &Segment) -> Result<Postings, Damage> {
+    let mut builder = PostingsBuilder::default();
+    for ordinal in 0..segment.documents() {
+        let head = segment.head(ordinal)?;
+        let body = BodyReader::new(segment.body(ordinal)?);
+        let document = body.and_then(|body| body.document(head.id));
+        let document = document.map_err(|error| segment.undecodable(&error))?;
+        let title = &document.metadata.title;
+        // A damaged document may have fewer chunks than rows.
+        let chunks = document.chunks.iter().map(Some).chain(std::iter::repeat(None));
+        for chunk in chunks.take(head.rows as usize) {
+            builder.push(&[title, chunk.map_or("", |chunk| &chunk.text)]);
+        }
+    }
+    Ok(builder.finish())
+}
+
+/// A segment with what a query finds in it.
+struct Part<'a> {
+    /// Its segment's place among the view's.
+    place: usize,
+    view: &'a SegmentView,
+    postings: &'a Postings,
+    /// Of each term of the query, and how many live rows have it.
+    lists: Vec<(PartList<'a>, u64)>,
+    /// Terms of live rows, without stop words.
+    tokens: u64,
+}
+
+/// The rows of a term in a segment.
+enum PartList<'a> {
+    Kept(List<'a>),
+    /// Made for a prefix.
+    Made(OwnedList),
+    Nothing,
+}
+
+impl PartList<'_> {
+    fn list(&self) -> Option<List<'_>> {
+        match self {
+            Self::Kept(list) => Some(*list),
+            Self::Made(list) => Some(list.list()),
+            Self::Nothing => None,
+        }
+    }
+}
+
+impl View {
+    /// The best live rows by BM25 of their documents' titles and their texts, descending by score,
+    /// and what it took to find them. Makes the postings of segments that have none yet. At most
+    /// O(rows that have one of the terms), less where few can be among the best.
+    pub fn keywords(
+        &self,
+        wanted: Keywords<'_>,
+        executor: &dyn Executor,
+    ) -> Result<(Vec<FoundByKeywords>, KeywordEffort), Damage> {
+        let parts = each(self.segments.len(), executor, |place| {
+            Part::new((place, &self.segments[place]), wanted.query)
+        })?;
+        let collection =
+            Collection { rows: self.chunks, tokens: parts.iter().map(|part| part.tokens).sum() };
+        let live: Vec<u64> = (0..wanted.query.terms.len())
+            .map(|term| parts.iter().map(|part| part.lists[term].1).sum())
+            .collect();
+        let weights: Vec<f32> = (wanted.query.terms.iter().zip(&live))
+            .map(|(term, live)| collection.weight(*live) * term.count as f32)
+            .collect();
+        let searched = each(parts.len(), executor, |place| {
+            let mut best = BestRows::new(wanted.k);
+            let visited = parts[place].search(wanted, (&weights, collection), &mut best);
+            Ok((best, visited))
+        })?;
+        let (mut best, mut all) = (BestRows::new(wanted.k), Visited::default());
+        for (part, visited) in searched {
+            best.merge(part);
+            all.add(visited);
+        }
+        let found = best.into_sorted().into_iter().map(|(score, place)| FoundByKeywords {
+            score: score as f32 / SCORE_UNIT as f32,
+            place,
+        });
+        let name = |what: &What| match what {
+            What::Term(term) => term.to_string(),
+            What::Prefix(prefix) => format!("{}*", prefix.begin),
+        };
+        let terms = wanted.query.terms.iter().map(|term| name(&term.what)).zip(live).collect();
+        let effort = KeywordEffort { postings: all.postings, rows: all.rows, terms };
+        Ok((found.collect(), effort))
+    }
+}
+
+impl<'a> Part<'a> {
+    fn new((place, view): (usize, &'a SegmentView), query: &KeywordQuery) -> Result<Self, Damage> {
+        let postings = view.segment.postings()?;
+        let lists = query.terms.iter().map(|term| {
+            let list = match &term.what {
+                What::Term(term) => postings.list(term).map_or(PartList::Nothing, PartList::Kept),
+                What::Prefix(prefix) => PartList::Made(postings.prefix_list(prefix)),
+            };
+            let live = list.list().map_or(0, |list| live_rows(view, list));
+            (list, live)
+        });
+        let lists = lists.collect();
+        let dead = view.tombstones.runs().flat_map(|run| run.first..run.first + run.rows);
+        let dead: u64 = dead.map(|row| u64::from(postings.length(row))).sum();
+        Ok(Self { place, view, postings, lists, tokens: postings.tokens().saturating_sub(dead) })
+    }
+
+    fn search(
+        &self,
+        wanted: Keywords<'_>,
+        (weights, collection): (&[f32], Collection),
+        best: &mut BestRows<RowPlace>,
+    ) -> Visited {
+        let Keywords { query, bm25, among, .. } = wanted;
+        let selected = among.map(|among| among.segment(self.place));
+        // Segments of a view are counted in 32 bits.
+        let segment = u32::try_from(self.place).unwrap_or(u32::MAX);
+        let key = |row| RowPlace { segment, row };
+        let scored: Vec<Scored<'_>> = (self.lists.iter().zip(weights))
+            .filter_map(|((list, _live), weight)| {
+                Some(Scored { list: list.list()?, weight: *weight })
+            })
+            .collect();
+        let terms = &scored;
+        if query.required.is_empty() && query.excluded.is_empty() {
+            let allowed = selected.map_or(&self.view.tombstones as &dyn Allowed, |rows| rows);
+            return search(self.postings, Wanted { terms, allowed, bm25, collection }, best, key);
+        }
+        let mut rows = selected.cloned().unwrap_or_else(|| {
+            let mut live = RowSet::full(self.postings.rows());
+            live.retain(&self.view.tombstones);
+            live
+        });
+        let having = |clause: &Clause| matching(self.postings, clause);
+        query.required.iter().for_each(|clause| rows.intersect(&having(clause)));
+        for clause in &query.excluded {
+            let mut others = having(clause);
+            others.invert();
+            rows.intersect(&others);
+        }
+        let wanted = Wanted { terms, allowed: &rows, bm25, collection };
+        search(self.postings, wanted, best, key)
+    }
+}
+
+/// How many live rows a list has. O(1) where nothing has died, else O(rows of the list).
+fn live_rows(view: &SegmentView, list: List<'_>) -> u64 {
+    if view.tombstones.dead() == 0 {
+        return u64::from(list.rows());
+    }
+    let mut live = 0;
+    list.for_each(|row, _frequency| live += u64::from(!view.tombstones.contains(row)));
+    live
+}
+
+/// What `make` gives for each place, side by side.
+fn each<T: Send + Sync>(
+    count: usize,
+    executor: &dyn Executor,
+    make: impl Fn(usize) -> Result<T, Damage> + Sync,
+) -> Result<Vec<T>, Damage> {
+    let outcomes: Vec<_> = (0..count).map(|_place| OnceLock::new()).collect();
+    executor.run(count, &|place| {
+        // Every task runs once, so the place is free.
+        let _already_set = outcomes[place].set(make(place));
+    });
+    outcomes.into_iter().filter_map(OnceLock::into_inner).collect()
+}
