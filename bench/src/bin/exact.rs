@@ -26,7 +26,7 @@ use arrwdb_bench::figures::{Numbers, at, load, median};
 use arrwdb_kernel::kernels;
 use arrwdb_state::{
     Chunk, ChunkId, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord, Executor,
-    FileBytes, FileSegment, LibraryEntry, Nearest, Segment, Seq, Timestamp, View,
+    FileBytes, FileSegment, Found, LibraryEntry, Nearest, Segment, Seq, Timestamp, View,
 };
 use memmap2::{Mmap, MmapMut};
 
@@ -219,8 +219,8 @@ impl Library {
     /// The rows of the nearest, nearest first.
     fn search(&self, query: &[f32], threads: &Threads) -> Outcome<Vec<usize>> {
         let (found, _effort) = self.view.nearest(Nearest::new(query, K), threads)?;
-        let row = |found| -> Outcome<usize> {
-            let chunk = self.view.chunk_of(found, false)?;
+        let row = |found: Found| -> Outcome<usize> {
+            let chunk = self.view.chunk_of(found.place, false)?;
             let number = u128::from_be_bytes(chunk.document_id.to_bytes());
             Ok(usize::try_from(number)? * DOCUMENT_ROWS + chunk.index as usize)
         };

@@ -491,7 +491,7 @@ impl Side {
         let (found, _effort) = self.view.nearest(wanted, &Sequential)?;
         let mut chunks = Vec::with_capacity(found.len());
         for found in found {
-            chunks.push(self.view.chunk_of(found, false)?.chunk.id);
+            chunks.push(self.view.chunk_of(found.place, false)?.chunk.id);
         }
         chunks.retain(|chunk| Some(*chunk) != own);
         chunks.truncate(k);

@@ -301,12 +301,12 @@ impl Handle {
 
     /// Counts what an open library with this view takes.
     fn weigh(&self, view: &View) {
-        let derived = view.index_bytes() + view.column_bytes();
+        let derived = view.index_bytes() + view.derived_bytes();
         self.memory.set(OPEN_BYTES + view.memory_bytes() + derived);
         self.index_memory.set(view.index_bytes());
     }
 
-    /// Counts what the library takes by now: a filter has made columns.
+    /// Counts what the library takes by now: a search has made columns or postings.
     pub(crate) fn weigh_again(&self) {
         if let Ok(open) = self.residence() {
             self.weigh(&open.published.load());

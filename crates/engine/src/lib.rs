@@ -33,6 +33,7 @@ mod engine;
 mod error;
 mod files;
 mod follow;
+mod fusion;
 mod generations;
 mod handle;
 mod held;
@@ -49,6 +50,7 @@ mod owed;
 mod pool;
 mod purge;
 mod put;
+mod ranking;
 mod records;
 mod request;
 mod residence;
@@ -79,6 +81,7 @@ pub use embedding_times::{EmbeddingTimes, Histogram};
 pub use engine::{Engine, Health};
 pub use error::EngineError;
 pub use follow::{BATCH_BYTES_MAX, Change, ChangeEntry, FollowError};
+pub use fusion::Fusion;
 pub use generations::{CarryPair, LibraryEmbeddings, ModelVectors, NewGeneration, OtherVectors};
 pub use jobs::{JobFilter, NewJob};
 pub use moment::Moment;
@@ -86,9 +89,10 @@ pub use owed::Owing;
 pub use purge::PurgeReceipt;
 pub use records::{RawRecord, Subject, WantedRecords};
 pub use request::{
-    Content, Cursor, DeletedByFilter, DocumentPage, Filtered, Hit, IndexChange, IndexOptimized,
-    IndexRebuilt, LibraryOverview, LibraryPatch, NewLibrary, Plan, PutChunk, PutDocument,
-    PutReceipt, Query, RecallBasis, RecallPlan, SearchAnswer, SearchRequest, Written,
+    Content, Cursor, DeletedByFilter, DocumentPage, Filtered, Highlight, Hit, IndexChange,
+    IndexOptimized, IndexRebuilt, KeywordPlan, LibraryOverview, LibraryPatch, Mode, NewLibrary,
+    Operator, Plan, PutChunk, PutDocument, PutReceipt, Query, RecallBasis, RecallPlan,
+    SearchAnswer, SearchRequest, Signals, Written,
 };
 pub use scrub::ScrubReport;
 pub use selected::Selected;

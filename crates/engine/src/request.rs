@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-pub use arrwdb_state::Cursor;
 use arrwdb_state::{
     Chunk, ChunkId, Custom, Document, DocumentId, Effort, Filter, IndexSpec, LibrarySpec, Metric,
     ModelName, Quantization, Seq, Structure, Timestamp, Tuning,
 };
+pub use arrwdb_state::{Cursor, Highlight, Operator};
+
+use crate::fusion::Fusion;
 
 /// A library to create.
 #[derive(Debug, Clone)]
@@ -199,6 +201,60 @@ pub struct SearchRequest {
     pub recall: Option<f64>,
     /// Whether hits carry their vectors.
     pub include_embeddings: bool,
+    /// What passages are found by.
+    pub mode: Mode,
+    /// The words of a search by keywords, where they are not the query.
+    pub words: Option<String>,
+    /// Whether one of the words is enough.
+    pub operator: Operator,
+    /// How the two rankings of a hybrid search become one.
+    pub fusion: Fusion,
+    /// How much vectors weigh in a hybrid search, from 0 to 1; keywords weigh the rest.
+    pub alpha: f64,
+    /// How words that were found are shown, where they shall be.
+    pub highlight: Option<Highlight>,
+}
+
+impl SearchRequest {
+    /// The `k` nearest, as the library says.
+    pub fn new(query: Query, k: usize) -> Self {
+        Self {
+            query,
+            k,
+            distance_threshold: None,
+            filter: Filter::default(),
+            tuning: Tuning::default(),
+            recall: None,
+            include_embeddings: false,
+            mode: Mode::Vector,
+            words: None,
+            operator: Operator::Or,
+            fusion: Fusion::ReciprocalRank,
+            alpha: 0.5,
+            highlight: None,
+        }
+    }
+}
+
+/// What passages are found by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// By their vectors.
+    #[default]
+    Vector,
+    /// By words, ranked by BM25.
+    Keyword,
+    /// By both.
+    Hybrid,
+}
+
+/// What a passage was found by.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Signals {
+    /// Its rank among the nearest, from 1, if it is one of them.
+    pub vector_rank: Option<usize>,
+    /// Its rank by keywords, from 1, and its BM25, if it has one of them.
+    pub keyword: Option<(usize, f32)>,
 }
 
 /// One passage found.
@@ -212,11 +268,18 @@ pub struct Hit {
     pub chunk: Chunk,
     /// Position of the chunk in its document, from 0.
     pub chunk_index: u32,
-    /// By the library's metric.
-    pub distance: f32,
+    /// By the library's metric; unknown to a search by keywords alone.
+    pub distance: Option<f32>,
+    /// What it is ranked by, the greater the better: `1 - distance` of vectors, BM25 of keywords, the
+    /// fused score of both.
+    pub score: f32,
+    /// What it was found by.
+    pub signals: Signals,
+    /// Parts of the text with words that were found, where that was asked for.
+    pub highlights: Vec<String>,
 }
 
-/// The nearest passages, ascending by (distance, position).
+/// The passages found, best first; of equal ones the one that came first.
 #[derive(Debug, Clone)]
 pub struct SearchAnswer {
     /// At most k hits.
@@ -242,12 +305,27 @@ pub struct Plan {
     pub recall: Option<RecallPlan>,
     /// What the filter selected, where there was one.
     pub filtered: Option<Filtered>,
+    /// What searching by keywords took, where that was asked for.
+    pub keywords: Option<KeywordPlan>,
     /// How long turning the query into a vector took; zero for a vector.
     pub embedding: Duration,
     /// How long finding the rows took.
     pub finding: Duration,
     /// How long reading the passages took.
     pub reading: Duration,
+}
+
+/// What searching by keywords took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeywordPlan {
+    /// (Passage, term) pairs that were read.
+    pub postings: u64,
+    /// Passages that were scored.
+    pub rows: u64,
+    /// The terms that rank, and how many passages have each.
+    pub terms: Vec<(String, u64)>,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// What a filter selected.

@@ -1,4 +1,4 @@
-//! The read path: embed the query, load the view once, search on the CPU pool, read the hits.
+//! The read path: embed the query, load the view once, search on the CPU pool.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use arrwdb_embed::{InputType, ModelSpec};
 use arrwdb_state::limits::K_STREAM_MAX;
 use arrwdb_state::normalized;
 use arrwdb_state::{
-    Executor, Filter, LibraryId, LibrarySpec, Metric, Nearest, Sequential, TenantId, View,
+    Executor, KeywordQuery, LibraryId, LibrarySpec, Metric, Nearest, Sequential, TenantId, View,
 };
 
 use tokio::sync::SemaphorePermit;
@@ -16,12 +16,15 @@ use crate::calibrating::check_recall;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::moment::Moment;
-use crate::request::{Filtered, Hit, Plan, Query, SearchAnswer, SearchRequest};
+use crate::ranking::{Ranking, Wanted, find};
+use crate::request::{Mode, Plan, Query, SearchAnswer, SearchRequest};
 use crate::snapshot::Snapshot;
 
 /// Libraries of fewer bytes of vectors are searched on the calling thread: handing the work over
 /// would take longer than the work.
 const INLINE_BYTES_MAX: u64 = 512 << 10;
+/// And those of so few rows, where more than vectors is asked for.
+const INLINE_ROWS_MAX: u64 = 512;
 
 impl Inner {
     pub(crate) async fn search(
@@ -34,7 +37,8 @@ impl Inner {
         let started = Instant::now();
         let mut spec = self.spec(tenant, library, at.reached()).await?;
         check(&request, spec.metric)?;
-        let mut query = self.query_numbers(&spec, request.query.clone()).await?;
+        let ranking = ranking_of(&request)?;
+        let mut query = self.vector_of(&spec, &request).await?;
         let embedding = started.elapsed();
         let _permit = self.search_permit()?;
         // The view is loaded after the query is embedded, so that it is as fresh as can be.
@@ -42,39 +46,60 @@ impl Inner {
         // Where another model took over meanwhile, the query is one of that model.
         while (&snapshot.spec.model, snapshot.spec.dimension) != (&spec.model, spec.dimension) {
             spec = snapshot.spec;
-            query = self.query_numbers(&spec, request.query.clone()).await?;
+            query = self.vector_of(&spec, &request).await?;
             snapshot = self.snapshot(tenant, library, at).await?;
         }
         let recall = request.recall.map(|wanted| self.effort_for(&snapshot, request.k, wanted));
         let tuning = recall.map_or(request.tuning, |plan| plan.tuning);
         let Snapshot { spec, view, seq, .. } = snapshot;
-        let (k, vectors, filter) = (request.k, request.include_embeddings, request.filter);
+        let k = request.k;
+        let plain = request.mode == Mode::Vector && request.filter.is_empty();
         let bytes = view.rows().saturating_mul(u64::from(view.dimension()) * 4);
-        let (index, columns, model) = (spec.index, view.column_bytes(), spec.model.clone());
+        let (index, derived, model) = (spec.index, view.derived_bytes(), spec.model.clone());
         let search = move |view: &View, executor: &dyn Executor| {
-            let wanted = Nearest {
-                query: &query,
-                metric: spec.metric,
-                index: spec.index,
-                tuning,
-                k,
-                threshold: request.distance_threshold,
-                among: None,
+            let wanted = Wanted {
+                ranking: &ranking,
+                nearest: Nearest {
+                    query: &query,
+                    metric: spec.metric,
+                    index: spec.index,
+                    tuning,
+                    k,
+                    threshold: request.distance_threshold,
+                    among: None,
+                },
+                filter: &request.filter,
+                vectors: request.include_embeddings,
+                highlight: request.highlight.as_ref(),
             };
-            find(view, (wanted, &filter), vectors, executor)
+            find(view, &wanted, executor)
         };
-        let inline = bytes <= INLINE_BYTES_MAX && k <= arrwdb_state::limits::K_MAX;
+        let few = bytes <= INLINE_BYTES_MAX && k <= arrwdb_state::limits::K_MAX;
+        // The first filter or keyword reads what may be many documents.
+        let inline = few && (plain || view.rows() <= INLINE_ROWS_MAX);
         let (hits, plan) = if inline {
             search(&view, &Sequential)?
         } else {
             let (pool, view) = (self.pool.clone(), view.clone());
             self.pool.run(move || search(&view, &pool)).await??
         };
-        if plan.filtered.is_some() && view.column_bytes() != columns {
+        if view.derived_bytes() != derived {
             let (_spec, handle, _since) = self.placed(tenant, library, None).await?;
             handle.weigh_again();
         }
         Ok(SearchAnswer { hits, seq, index, model, plan: Plan { recall, embedding, ..plan } })
+    }
+
+    /// The query as a vector; nothing for a search by keywords alone, which needs no model.
+    async fn vector_of(
+        self: &Arc<Self>,
+        spec: &Arc<LibrarySpec>,
+        request: &SearchRequest,
+    ) -> Result<Vec<f32>, EngineError> {
+        if request.mode == Mode::Keyword {
+            return Ok(Vec::new());
+        }
+        self.query_numbers(spec, request.query.clone()).await
     }
 
     /// Room among what is searched and filtered at a time.
@@ -150,6 +175,60 @@ pub(crate) fn model_of(spec: &LibrarySpec, field: &str) -> Result<ModelSpec, Eng
     Ok(ModelSpec { provider, model: spec.model.model.clone(), dimension: spec.dimension })
 }
 
+/// What passages are found by.
+fn ranking_of(request: &SearchRequest) -> Result<Ranking, EngineError> {
+    if request.mode == Mode::Vector {
+        return Ok(Ranking::Vector);
+    }
+    let text = match (&request.words, &request.query) {
+        (Some(words), _) => words,
+        (None, Query::Text(text)) => text,
+        (None, Query::Vector(_)) => {
+            let detail = "a search by keywords needs words: give the query as text".to_owned();
+            return Err(EngineError::Invalid { field: "/query".into(), detail });
+        }
+    };
+    let words = KeywordQuery::read(text, request.operator);
+    let words = words.map_err(|error| EngineError::Invalid {
+        field: "/query".into(),
+        detail: error.to_string(),
+    })?;
+    Ok(match request.mode {
+        Mode::Vector | Mode::Keyword => Ranking::Keyword(words),
+        Mode::Hybrid => Ranking::Hybrid(words, request.fusion, request.alpha),
+    })
+}
+
+/// Refuses what has no meaning in a search by keywords alone.
+fn check_mode(request: &SearchRequest) -> Result<(), EngineError> {
+    let invalid =
+        |field: &str, detail: String| Err(EngineError::Invalid { field: field.into(), detail });
+    if !(0.0..=1.0).contains(&request.alpha) {
+        return invalid("/alpha", format!("alpha is {}; it has to be 0 to 1", request.alpha));
+    }
+    if request.mode != Mode::Keyword {
+        return Ok(());
+    }
+    let of_vectors = "is of vectors, which a search by keywords does not look at: leave it out, or \
+                      search with mode hybrid";
+    if request.distance_threshold.is_some() {
+        return invalid("/distance_threshold", format!("the distance threshold {of_vectors}"));
+    }
+    if request.recall.is_some() {
+        return invalid("/recall", format!("the recall {of_vectors}"));
+    }
+    let tuning = request.tuning;
+    let efforts = [
+        ("/ef_search", tuning.ef_search.is_some()),
+        ("/nprobe", tuning.nprobe.is_some()),
+        ("/exact", tuning.exact),
+    ];
+    efforts
+        .into_iter()
+        .find(|(_field, given)| *given)
+        .map_or(Ok(()), |(field, _given)| invalid(field, format!("the effort {of_vectors}")))
+}
+
 fn check(request: &SearchRequest, metric: Metric) -> Result<(), EngineError> {
     if !(1..=K_STREAM_MAX).contains(&request.k) {
         return Err(EngineError::Invalid {
@@ -157,6 +236,7 @@ fn check(request: &SearchRequest, metric: Metric) -> Result<(), EngineError> {
             detail: format!("k is {}; it has to be 1 to {K_STREAM_MAX}", request.k),
         });
     }
+    check_mode(request)?;
     check_recall(request)?;
     request.distance_threshold.map_or(Ok(()), |threshold| check_threshold(threshold, metric))
 }
@@ -175,40 +255,4 @@ pub(crate) fn check_threshold(threshold: f32, metric: Metric) -> Result<(), Engi
         field: "/distance_threshold".into(),
         detail: format!("the distance threshold is {threshold}; it has to be {range}"),
     })
-}
-
-fn find(
-    view: &View,
-    (wanted, filter): (Nearest<'_>, &Filter),
-    vectors: bool,
-    executor: &dyn Executor,
-) -> Result<(Vec<Hit>, Plan), EngineError> {
-    let started = Instant::now();
-    let selects = (!filter.is_empty()).then(|| view.select(filter, executor));
-    let selection = selects.transpose()?;
-    let filtered = selection.as_ref().map(|selection| Filtered {
-        rows: selection.rows(),
-        estimated_rows: selection.estimated_rows(),
-        took: started.elapsed(),
-    });
-    let started = Instant::now();
-    let wanted = Nearest { among: selection.as_ref(), ..wanted };
-    let (found, effort) = view.nearest(wanted, executor)?;
-    let finding = started.elapsed();
-    let hits = found
-        .into_iter()
-        .map(|found| {
-            let read = view.chunk_of(found, vectors)?;
-            Ok(Hit {
-                document_id: read.document_id,
-                document_title: read.title,
-                chunk: read.chunk,
-                chunk_index: read.index,
-                distance: found.distance,
-            })
-        })
-        .collect::<Result<_, EngineError>>()?;
-    let reading = started.elapsed().saturating_sub(finding);
-    let segments = view.segments().len();
-    Ok((hits, Plan { effort, segments, filtered, finding, reading, ..Plan::default() }))
 }

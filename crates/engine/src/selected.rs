@@ -75,7 +75,7 @@ impl Engine {
         let inner = &self.0;
         let snapshot = inner.snapshot(tenant, library, at).await?;
         let (view, pool, columns) =
-            (snapshot.view.clone(), inner.pool.clone(), snapshot.view.column_bytes());
+            (snapshot.view.clone(), inner.pool.clone(), snapshot.view.derived_bytes());
         let select = move || {
             let selection = view.select(&filter, &pool)?;
             let versions = selection.documents(&view)?;
@@ -83,7 +83,7 @@ impl Engine {
         };
         let _permit = inner.search_permit()?;
         let (selection, versions) = inner.pool.run(select).await??;
-        if snapshot.view.column_bytes() != columns {
+        if snapshot.view.derived_bytes() != columns {
             let (_spec, handle, _since) = inner.placed(tenant, library, None).await?;
             handle.weigh_again();
         }

@@ -172,7 +172,7 @@ impl Store {
             return Err(error);
         }
         let segment = Segment::File(self.open_segment(id, number)?);
-        merge.make_columns(&segment)?;
+        merge.derive(&segment)?;
         Ok(Some(Arc::new(segment)))
     }
 

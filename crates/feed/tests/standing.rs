@@ -17,7 +17,7 @@ use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, Tokio
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
     Custom, DocumentId, Filter, IndexSpec, LibraryEntry, LibraryId, MatchedPassage, Metric,
-    QueryId, Seq, TenantId, Tuning,
+    QueryId, Seq, TenantId,
 };
 use arrwdb_engine::{
     ChangeEntry, Content, Engine, EngineConfig, EngineError, EngineParts, NewLibrary,
@@ -379,13 +379,8 @@ impl History {
         }
         for (id, known) in &self.queries {
             let request = SearchRequest {
-                query: Query::Vector(known.vector.clone()),
-                k: 1000,
                 distance_threshold: Some(known.threshold),
-                filter: Filter::default(),
-                tuning: Tuning::default(),
-                recall: None,
-                include_embeddings: false,
+                ..SearchRequest::new(Query::Vector(known.vector.clone()), 1000)
             };
             let answer = self.engine().search(TENANT, self.library, request, None).await.unwrap();
             for hit in answer.hits {
@@ -394,7 +389,11 @@ impl History {
                 let (_vector, kind) = &self.passages[&(seq, hit.document_id, hit.chunk_index)];
                 let passes = known.kind.is_none_or(|wanted| wanted == *kind);
                 if known.since < seq && passes && known.deleted.is_none() {
-                    assert_eq!(distances.get(&(*id, at)), Some(&hit.distance.to_bits()), "{at:?}");
+                    assert_eq!(
+                        distances.get(&(*id, at)),
+                        Some(&hit.distance.unwrap().to_bits()),
+                        "{at:?}"
+                    );
                 }
             }
         }

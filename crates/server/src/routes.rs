@@ -15,6 +15,7 @@ mod index_settings;
 mod ingest;
 mod job_requests;
 mod jobs;
+mod keyword_requests;
 mod libraries;
 mod metrics;
 mod requests;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrwdb_engine::state::{Filter, LibraryId, TenantId, Tuning};
+use arrwdb_engine::state::{LibraryId, TenantId};
 use arrwdb_engine::{Embeddings, Engine, EngineError, Query, SearchRequest, Snapshot};
 
 use crate::model::{DOCUMENTS, Documents, Library, Model, expected, id};
@@ -104,15 +104,7 @@ pub(crate) fn listing(snapshot: &Snapshot, slot: u64, library: &Library) -> Resu
 
 fn request(vector: Vec<f32>, distance_threshold: Option<f32>) -> SearchRequest {
     let query = Query::Vector(vector);
-    SearchRequest {
-        query,
-        k: 100,
-        distance_threshold,
-        filter: Filter::default(),
-        tuning: Tuning::default(),
-        recall: None,
-        include_embeddings: false,
-    }
+    SearchRequest { distance_threshold, ..SearchRequest::new(query, 100) }
 }
 
 /// Each document is found by the vector of its first chunk, and a search without a limit gives

@@ -7,11 +7,11 @@ use arrwdb_engine::check::{Finding, Remedy, Silent};
 use arrwdb_engine::log::disk::Disk;
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
-    DocumentId, Filter, IndexSpec, LibraryId, Metric, Quantization, Structure, Tuning,
+    DocumentId, IndexSpec, LibraryId, Metric, Quantization, Structure, Tuning,
 };
 use arrwdb_engine::{
     Content, Engine, EngineConfig, EngineError, IndexChange, NewLibrary, PutChunk, PutDocument,
-    Query, SearchAnswer, SearchRequest,
+    SearchAnswer, SearchRequest,
 };
 
 use crate::directory::named;
@@ -72,15 +72,7 @@ pub(crate) async fn search(
     row: u64,
     tuning: Tuning,
 ) -> SearchAnswer {
-    let request = SearchRequest {
-        query: Query::Vector(vector(7, row, 1)),
-        k: K,
-        distance_threshold: None,
-        filter: Filter::default(),
-        tuning,
-        recall: None,
-        include_embeddings: false,
-    };
+    let request = SearchRequest { tuning, ..nearest(vector(7, row, 1), K) };
     engine.search(TENANT, library, request, None).await.unwrap()
 }
 
@@ -175,7 +167,7 @@ async fn codes_make_an_exact_search_no_less_exact() {
                 answer
                     .hits
                     .iter()
-                    .map(|hit| (hit.distance.to_bits(), hit.chunk.text.clone()))
+                    .map(|hit| (hit.distance.unwrap().to_bits(), hit.chunk.text.clone()))
                     .collect()
             };
             assert_eq!(of(&found), of(&expect), "{metric:?}");

@@ -171,7 +171,7 @@ impl Subject {
                 let row = u128::from_be_bytes(hit.document_id.to_bytes());
                 let version = rows[&u32::try_from(row).unwrap()];
                 assert_eq!(hit.chunk.text, row_text(u32::try_from(row).unwrap(), version));
-                let far = f64::from(hit.distance) - best;
+                let far = f64::from(hit.distance.unwrap()) - best;
                 assert!(far > -1e-5 && (!exact || far < 1e-5), "{far} at {seq}");
             }
         }

@@ -8,7 +8,7 @@ use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 use arrwdb_engine::log::memory::MemoryDisk;
-use arrwdb_engine::state::{DocumentId, Filter, IndexSpec, LibraryId, Metric, TenantId, Tuning};
+use arrwdb_engine::state::{DocumentId, IndexSpec, LibraryId, Metric, TenantId};
 use arrwdb_engine::{
     Clock, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, NewLibrary,
     OsRandom, PutChunk, PutDocument, Query, SearchRequest, SystemClock,
@@ -142,15 +142,7 @@ pub(crate) async fn versions(engine: &Engine, library: LibraryId) -> Vec<Option<
 }
 
 pub(crate) fn nearest(vector: Vec<f32>, k: usize) -> SearchRequest {
-    SearchRequest {
-        query: Query::Vector(vector),
-        k,
-        distance_threshold: None,
-        filter: Filter::default(),
-        tuning: Tuning::default(),
-        recall: None,
-        include_embeddings: false,
-    }
+    SearchRequest::new(Query::Vector(vector), k)
 }
 
 /// Puts a version of a document, waiting until there is room for it.

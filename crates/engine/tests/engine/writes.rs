@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arrwdb_engine::log::memory::MemoryDisk;
-use arrwdb_engine::state::{Filter, LibraryId, Seq, Tuning};
+use arrwdb_engine::state::{LibraryId, Seq};
 use arrwdb_engine::{
     Content, Embeddings, EngineConfig, EngineError, LibraryPatch, PutChunk, PutDocument, Query,
     SearchRequest,
@@ -45,7 +45,7 @@ async fn n1_a_write_is_visible_to_the_next_read_and_not_before_it_is_durable() {
     let hits =
         engine.search(TENANT, library, nearest(vector(1, 0, 0), 1), None).await.unwrap().hits;
     assert_eq!(hits[0].document_id, id(1));
-    assert!(hits[0].distance < 1e-6);
+    assert!(hits[0].distance.unwrap() < 1e-6);
     engine.close().await.unwrap();
 }
 
@@ -171,13 +171,9 @@ async fn each_document_of_a_batch_stands_for_itself() {
     let snapshot = engine.library(TENANT, library, None).await.unwrap();
     assert_eq!(snapshot.stats().documents, 2);
     let request = SearchRequest {
-        query: Query::Text("some words".into()),
-        k: 1,
         distance_threshold: Some(0.01),
-        filter: Filter::default(),
-        tuning: Tuning::default(),
-        recall: None,
         include_embeddings: true,
+        ..SearchRequest::new(Query::Text("some words".into()), 1)
     };
     let hits = engine.search(TENANT, library, request, None).await.unwrap().hits;
     assert_eq!(hits[0].chunk.text, "some words");

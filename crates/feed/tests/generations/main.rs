@@ -19,7 +19,7 @@ use arrwdb_engine::embed::{
 };
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
-    Custom, DocumentId, IndexSpec, LibraryId, Metric, Seq, Stage, TenantId, Tuning,
+    Custom, DocumentId, IndexSpec, LibraryId, Metric, Seq, Stage, TenantId,
 };
 use arrwdb_engine::{
     CarryPair, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, Load, Moment,
@@ -151,17 +151,10 @@ async fn texts(engine: &Engine, library: LibraryId) -> BTreeMap<DocumentId, Stri
 
 /// A text is found by itself: its vector and the query's are of one model.
 async fn finds(engine: &Engine, library: LibraryId, n: u64, text: &str) {
-    let request = SearchRequest {
-        query: Query::Text(text.into()),
-        k: 1,
-        distance_threshold: None,
-        filter: arrwdb_engine::state::Filter::default(),
-        tuning: Tuning::default(),
-        recall: None,
-        include_embeddings: false,
-    };
+    let request = SearchRequest::new(Query::Text(text.into()), 1);
     let answer = engine.search(TENANT, library, request, None).await.unwrap();
-    assert!(answer.hits[0].distance.abs() < 1e-5, "{text}: {}", answer.hits[0].distance);
+    let distance = answer.hits[0].distance.unwrap();
+    assert!(distance.abs() < 1e-5, "{text}: {distance}");
     assert_eq!((answer.hits[0].document_id, &*answer.hits[0].chunk.text), (id(n), text));
 }
 

@@ -117,6 +117,28 @@ pub struct ImportArgs {
     pub server: ServerArgs,
 }
 
+/// What a search finds passages by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SearchMode {
+    /// By what they mean.
+    Vector,
+    /// By the words that they have; "a phrase", +must, -must-not, begin*.
+    Keyword,
+    /// By both.
+    Hybrid,
+}
+
+impl SearchMode {
+    /// As the server calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Vector => "vector",
+            Self::Keyword => "keyword",
+            Self::Hybrid => "hybrid",
+        }
+    }
+}
+
 /// Arguments of `arrwdb search`.
 #[derive(Debug, Args)]
 pub struct SearchArgs {
@@ -129,6 +151,9 @@ pub struct SearchArgs {
     /// How many passages to show.
     #[arg(long, short, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub k: u16,
+    /// What passages are found by: what they mean, the words that they have, or both.
+    #[arg(long, short, value_enum, default_value_t = SearchMode::Vector)]
+    pub mode: SearchMode,
     /// Largest distance to show: 0 (same) to 2 (opposite) for cosine, any number for dot, from 0 on
     /// for l2.
     #[arg(long, value_name = "DISTANCE", allow_negative_numbers = true, value_parser = distance)]

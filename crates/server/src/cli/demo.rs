@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Surroundings;
-use super::args::{DemoArgs, ServerArgs};
+use super::args::{DemoArgs, SearchMode, ServerArgs};
 use super::client::Client;
 use super::demo_corpus::{self, Corpus};
 use super::error::CliError;
@@ -196,7 +196,8 @@ async fn tour(client: &Client, corpus: Corpus, terminal: &mut Terminal) -> Resul
         terminal.note(&format!("Not imported: {failure}"));
     }
     for query in SEARCHES {
-        let wanted = Wanted { query: query.to_owned(), k: SHOWN, threshold: None };
+        let wanted =
+            Wanted { query: query.to_owned(), k: SHOWN, threshold: None, mode: SearchMode::Vector };
         let began = Instant::now();
         let answer = search::parsed(search::ask(client, library.id, &wanted).await?)?;
         let took = format!("{:.1} ms", began.elapsed().as_secs_f64() * 1e3);

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::args::SearchArgs;
+use super::args::{SearchArgs, SearchMode};
 use super::client::Client;
 use super::error::CliError;
 use super::library;
@@ -26,6 +26,7 @@ pub(crate) struct Wanted {
     pub(crate) query: String,
     pub(crate) k: u16,
     pub(crate) threshold: Option<f64>,
+    pub(crate) mode: SearchMode,
 }
 
 /// The server's answer, as far as it is shown.
@@ -40,7 +41,7 @@ pub(crate) struct Answer {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Hit {
     chunk: Passage,
-    distance: f64,
+    score: f64,
     #[serde(default)]
     document_title: String,
 }
@@ -54,7 +55,12 @@ struct Passage {
 pub(crate) async fn run(args: SearchArgs, terminal: &mut Terminal) -> Result<(), CliError> {
     let client = Client::new(&args.server)?;
     let library = library::find(&client, args.library.as_deref()).await?;
-    let wanted = Wanted { query: args.words.join(" "), k: args.k, threshold: args.threshold };
+    let wanted = Wanted {
+        query: args.words.join(" "),
+        k: args.k,
+        threshold: args.threshold,
+        mode: args.mode,
+    };
     let began = Instant::now();
     let answer = ask(&client, library.id, &wanted).await?;
     if args.json {
@@ -82,6 +88,7 @@ pub(crate) async fn ask(
     let mut body = Map::new();
     body.insert("query".to_owned(), wanted.query.as_str().into());
     body.insert("k".to_owned(), wanted.k.into());
+    body.insert("mode".to_owned(), wanted.mode.name().into());
     if let Some(threshold) = wanted.threshold {
         body.insert("distance_threshold".to_owned(), threshold.into());
     }
@@ -105,7 +112,7 @@ pub(crate) fn show(terminal: &mut Terminal, query: &str, answer: &Answer) -> Res
     for hit in &answer.results {
         let title = harmless(&hit.document_title).replace('\n', " ");
         let title = terminal.styled(Style::Strong, &clipped(&title, columns));
-        terminal.line(&format!("{:>6}  {title}", score(hit.distance)))?;
+        terminal.line(&format!("{:>6}  {title}", score(hit.score)))?;
         for line in excerpt(&hit.chunk.text, &words, columns, LINES_MAX) {
             let line = highlighted(&line, &words, terminal.colour());
             terminal.line(&format!("{:INDENT$}{line}", ""))?;
@@ -115,7 +122,7 @@ pub(crate) fn show(terminal: &mut Terminal, query: &str, answer: &Answer) -> Res
     Ok(())
 }
 
-/// Cosine similarity, 1 for the same direction: what people expect of a score.
-fn score(distance: f64) -> String {
-    format!("{:.3}", 1.0 - distance)
+/// As the server ranks: `1 - distance`, which is 1 for the same direction, or what keywords come to.
+fn score(score: f64) -> String {
+    format!("{score:.3}")
 }

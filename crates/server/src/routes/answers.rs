@@ -7,7 +7,8 @@ use arrwdb_engine::state::{
     Timestamp, Tuning,
 };
 use arrwdb_engine::{
-    Filtered, Hit, IndexStats, LibraryOverview, RecallBasis, RecallPlan, SearchAnswer,
+    Filtered, Hit, IndexStats, KeywordPlan, LibraryOverview, RecallBasis, RecallPlan, SearchAnswer,
+    Signals,
 };
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -336,22 +337,58 @@ pub(crate) struct ExportEnd {
 pub(crate) struct SearchResult {
     chunk: ChunkAnswer,
     /// By the library's metric. `cosine`: one less the cosine, 0 to 2; `dot`: one less the dot
-    /// product, any number; `l2`: the Euclidean distance, from 0.
+    /// product, any number; `l2`: the Euclidean distance, from 0. Null in a search by keywords alone.
     #[schema(example = 0.234)]
-    distance: f32,
+    distance: Option<f32>,
+    /// What it is ranked by, the greater the better: `1 - distance`; by keywords BM25, from 0; in a
+    /// hybrid search what both rankings come to.
+    #[schema(example = 0.766)]
+    score: f32,
     #[schema(value_type = String, format = "uuid")]
     #[serde(serialize_with = "as_text")]
     document_id: DocumentId,
     document_title: String,
+    /// Parts of the text with the words that were found, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    highlights: Option<Vec<String>>,
+    /// What it was found by, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signals: Option<SignalsAnswer>,
 }
 
 impl SearchResult {
-    pub(crate) fn of(hit: Hit) -> Self {
+    /// A hit with its highlights, and with what it was found by, where these were asked for.
+    pub(crate) fn of(hit: Hit, (highlights, explains): (bool, bool)) -> Self {
         Self {
             chunk: ChunkAnswer::of(hit.chunk, hit.chunk_index, hit.document_id),
             distance: hit.distance,
+            score: hit.score,
             document_id: hit.document_id,
             document_title: hit.document_title,
+            highlights: highlights.then_some(hit.highlights),
+            signals: explains.then(|| SignalsAnswer::of(hit.signals)),
+        }
+    }
+}
+
+/// What a passage was found by.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SignalsAnswer {
+    /// Its rank among the nearest, from 1; null if it is none of those that were looked at.
+    vector_rank: Option<usize>,
+    /// Its rank by keywords, from 1; null if it has none of them.
+    keyword_rank: Option<usize>,
+    /// BM25 of the query's words in its title and text; null if it has none of them.
+    #[schema(example = 8.61)]
+    bm25: Option<f32>,
+}
+
+impl SignalsAnswer {
+    fn of(signals: Signals) -> Self {
+        Self {
+            vector_rank: signals.vector_rank,
+            keyword_rank: signals.keyword.map(|(rank, _score)| rank),
+            bm25: signals.keyword.map(|(_rank, score)| score),
         }
     }
 }
@@ -369,10 +406,13 @@ pub(crate) struct StreamedResult {
     document_id: DocumentId,
     document_title: String,
     /// By the library's metric, as in other searches.
-    distance: f32,
-    /// `1 - distance`.
+    distance: Option<f32>,
+    /// What it is ranked by, as in other searches.
     score: f32,
     text: String,
+    /// Parts of the text with the words that were found, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    highlights: Vec<String>,
     /// The vector, where it was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     embedding: Vec<f32>,
@@ -434,6 +474,9 @@ pub(crate) struct Explain {
     /// What the filter selected, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<ExplainFilter>,
+    /// What searching by keywords took, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keywords: Option<ExplainKeywords>,
     /// Milliseconds of turning the query into a vector.
     embedding_ms: f64,
     /// Milliseconds of finding the rows.
@@ -500,6 +543,31 @@ impl ExplainFilter {
     }
 }
 
+/// What searching by keywords took.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExplainKeywords {
+    /// The terms that rank, as they are indexed, and how many passages have each.
+    #[schema(value_type = Object, example = json!({"librari": 212, "search": 1034}))]
+    terms: Map<String, Value>,
+    /// (Passage, term) pairs that were read: those that could not matter were passed over.
+    postings_read: u64,
+    /// Passages that were scored.
+    rows_scored: u64,
+    /// Milliseconds that it took.
+    keyword_ms: f64,
+}
+
+impl ExplainKeywords {
+    fn of(plan: &KeywordPlan) -> Self {
+        Self {
+            terms: plan.terms.iter().map(|(term, rows)| (term.clone(), (*rows).into())).collect(),
+            postings_read: plan.postings,
+            rows_scored: plan.rows,
+            keyword_ms: milliseconds(plan.took),
+        }
+    }
+}
+
 /// What an effort says, by name.
 pub(crate) fn parameters(tuning: Tuning) -> Map<String, Value> {
     let numbers = [
@@ -528,6 +596,7 @@ impl Explain {
             exact: plan.effort.walked == 0 || index.is_exact(),
             recall: plan.recall.map(ExplainRecall::of),
             filter: plan.filtered.map(ExplainFilter::of),
+            keywords: plan.keywords.as_ref().map(ExplainKeywords::of),
             embedding_ms: milliseconds(plan.embedding),
             search_ms: milliseconds(plan.finding),
             read_ms: milliseconds(plan.reading),
@@ -544,8 +613,9 @@ impl StreamedResult {
             document_id: hit.document_id,
             document_title: hit.document_title,
             distance: hit.distance,
-            score: 1.0 - hit.distance,
+            score: hit.score,
             text: chunk.text,
+            highlights: hit.highlights,
             embedding: chunk.embedding,
             metadata: chunk.metadata,
         }
@@ -557,21 +627,25 @@ impl StreamedResult {
 pub(crate) struct Passage {
     #[serde(flatten)]
     chunk: ChunkAnswer,
-    distance: f32,
-    /// `1 - distance`.
+    distance: Option<f32>,
+    /// What it is ranked by: `1 - distance` of a search by vectors.
     score: f32,
     #[serde(serialize_with = "as_text")]
     document_id: DocumentId,
     document_title: String,
+    /// Parts of the text with the words that were found, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    highlights: Vec<String>,
 }
 
 impl Passage {
     pub(crate) fn of(hit: Hit) -> Self {
         Self {
             distance: hit.distance,
-            score: 1.0 - hit.distance,
+            score: hit.score,
             document_id: hit.document_id,
             document_title: hit.document_title,
+            highlights: hit.highlights,
             chunk: ChunkAnswer::of(hit.chunk, hit.chunk_index, hit.document_id),
         }
     }

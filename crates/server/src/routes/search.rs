@@ -19,8 +19,8 @@ use super::answers::{
 };
 use super::requests::read_vector;
 use super::search_requests::{
-    EmbeddingSearchBody, FilteredSearchBody, SearchBody, StreamSearchBody, Wishes, query_text,
-    read_query,
+    EmbeddingSearchBody, FilteredSearchBody, KeywordSearchBody, SearchBody, StreamSearchBody,
+    Wishes, query_text, read_query,
 };
 use super::{NDJSON, line, seq_header, wants_lines};
 use crate::app::App;
@@ -34,11 +34,12 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(search_text))
         .routes(routes!(search_filtered))
+        .routes(routes!(search_keyword))
         .routes(routes!(search_embedding))
         .routes(routes!(search_stream))
 }
 
-/// The passages found, nearest first.
+/// The passages found, best first.
 #[derive(Debug, Serialize, ToSchema)]
 struct SearchResponse {
     results: Vec<SearchResult>,
@@ -51,7 +52,7 @@ struct SearchResponse {
     explain: Option<Explain>,
 }
 
-/// The passages found, nearest first, with their ranks.
+/// The passages found, best first, with their ranks.
 #[derive(Debug, Serialize, ToSchema)]
 struct StreamedResponse {
     results: Vec<StreamedResult>,
@@ -78,17 +79,14 @@ async fn search_text(
     target: Target,
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
-    search_in_words(&app, principal, &target, &body).await
+    let asked = in_words(&app, &body)?;
+    answer(&app, principal, &target, asked).await
 }
 
-async fn search_in_words(
-    app: &App,
-    principal: Principal,
-    target: &Target,
-    body: &[u8],
-) -> Result<Response, Problem> {
+/// What a body with a `query` asks for.
+fn in_words(app: &App, body: &[u8]) -> Result<(Query, Wishes), Problem> {
     let limits = &app.config().limits;
-    let (query, wishes) = read_json(body, |r| {
+    read_json(body, |r| {
         let (mut query, mut wishes) = (None, Wishes::default());
         r.object(|r, key| {
             match key {
@@ -98,9 +96,30 @@ async fn search_in_words(
             Ok(())
         })?;
         r.require("query", query.is_some() || r.has_fault_at("query"));
-        Ok((query.unwrap_or_default(), wishes))
-    })?;
-    answer(app, principal, target, (Query::Text(query), wishes)).await
+        Ok((Query::Text(query.unwrap_or_default()), wishes))
+    })
+}
+
+/// Searches by the words of the query, ranked by BM25 over titles and texts: as `search` with `mode`
+/// `keyword`. `"a phrase"` and `+words` have to be there, `-words` must not, `begin*` stands for words
+/// that begin so. English words are found in all their forms. Needs no embedding model.
+#[utoipa::path(post, operation_id = "search_keyword", path = "/libraries/{library_id}/search/keyword", tag = "search",
+    params(
+        ("library_id" = String, Path, format = "uuid", description = "The library"),
+        ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
+        ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
+    ),
+    request_body = KeywordSearchBody,
+    responses((status = 200, description = "The best passages", body = SearchResponse), ReadErrors))]
+async fn search_keyword(
+    principal: Principal,
+    State(app): State<App>,
+    target: Target,
+    WholeBody(body, _room): WholeBody,
+) -> Result<Response, Problem> {
+    let (query, wishes) = in_words(&app, &body)?;
+    answer(&app, principal, &target, (query, wishes.by_keywords())).await
 }
 
 /// Searches by text among the passages that pass `metadata_filters`: as `search` with a `filter`.
@@ -119,7 +138,8 @@ async fn search_filtered(
     target: Target,
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
-    search_in_words(&app, principal, &target, &body).await
+    let asked = in_words(&app, &body)?;
+    answer(&app, principal, &target, asked).await
 }
 
 /// Searches by vector.
@@ -138,18 +158,19 @@ async fn search_embedding(
     target: Target,
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
-    let k_max = app.config().limits.k_max;
+    let limits = &app.config().limits;
     let (vector, wishes) = read_json(&body, |r| {
-        let (mut vector, mut wishes) = (None, Wishes::default());
+        let (mut vector, mut words, mut wishes) = (None, None, Wishes::default());
         r.object(|r, key| {
             match key {
                 "embedding" => vector = read_vector(r)?,
-                key => wishes.read(r, key, k_max)?,
+                "query" => words = read_query(r, limits.query_chars_max)?,
+                key => wishes.read(r, key, limits.k_max)?,
             }
             Ok(())
         })?;
         r.require("embedding", vector.is_some() || r.has_fault_at("embedding"));
-        Ok((vector.unwrap_or_default(), wishes))
+        Ok((vector.unwrap_or_default(), wishes.with_words(words)))
     })?;
     answer(&app, principal, &target, (Query::Vector(vector), wishes)).await
 }
@@ -206,7 +227,9 @@ async fn answer(
     let (answer, query_time_ms) = run(app, principal, target, (query, &wishes), at).await?;
     let headers = seq_header(answer.seq);
     let explain = wishes.explains().then(|| Explain::of(&answer));
-    let results: Vec<SearchResult> = answer.hits.into_iter().map(SearchResult::of).collect();
+    let shown = (wishes.highlights(), wishes.explains());
+    let results = answer.hits.into_iter().map(|hit| SearchResult::of(hit, shown));
+    let results: Vec<SearchResult> = results.collect();
     let total_results = results.len();
     let answer = SearchResponse { results, query_time_ms, total_results, explain };
     Ok((headers, Json(answer)).into_response())

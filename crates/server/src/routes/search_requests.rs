@@ -3,12 +3,16 @@
 use std::borrow::Cow;
 
 use arrwdb_engine::state::{Filter, Seq, Tuning, limits};
-use arrwdb_engine::{Query, SearchRequest};
+use arrwdb_engine::{Fusion, Highlight, Mode, Operator, Query, SearchRequest};
 use serde_json::{Value, json};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::keyword_requests::{
+    FUSIONS, FusionName, HighlightShape, MODES, ModeName, OPERATORS, OperatorName, read_alpha,
+    read_highlight, read_name,
+};
 use super::requests::text_within;
 use crate::extract::{QueryPairs, query_fault};
 use crate::json::{Read, Reader};
@@ -32,6 +36,22 @@ pub(super) struct SearchBody {
     /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
     #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
+    /// What passages are found by: their vectors, the words of the query (BM25 over titles and texts),
+    /// or both.
+    #[schema(value_type = Option<ModeName>, default = "vector")]
+    mode: Option<String>,
+    /// Of keywords: whether one of the words is enough, or all have to be there.
+    #[schema(value_type = Option<OperatorName>, default = "or")]
+    operator: Option<String>,
+    /// Of a hybrid search: how its two rankings become one.
+    #[schema(value_type = Option<FusionName>, default = "rrf")]
+    fusion: Option<String>,
+    /// Of a hybrid search: how much vectors weigh; keywords weigh the rest.
+    #[schema(minimum = 0.0, maximum = 1.0, default = 0.5)]
+    alpha: Option<f64>,
+    /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
+    #[schema(value_type = Option<HighlightShape>)]
+    highlight: Option<Value>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -77,6 +97,22 @@ pub(super) struct StreamSearchBody {
     /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
     #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
+    /// What passages are found by: their vectors, the words of the query (BM25 over titles and texts),
+    /// or both.
+    #[schema(value_type = Option<ModeName>, default = "vector")]
+    mode: Option<String>,
+    /// Of keywords: whether one of the words is enough, or all have to be there.
+    #[schema(value_type = Option<OperatorName>, default = "or")]
+    operator: Option<String>,
+    /// Of a hybrid search: how its two rankings become one.
+    #[schema(value_type = Option<FusionName>, default = "rrf")]
+    fusion: Option<String>,
+    /// Of a hybrid search: how much vectors weigh; keywords weigh the rest.
+    #[schema(minimum = 0.0, maximum = 1.0, default = 0.5)]
+    alpha: Option<f64>,
+    /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
+    #[schema(value_type = Option<HighlightShape>)]
+    highlight: Option<Value>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -113,6 +149,9 @@ pub(super) struct EmbeddingSearchBody {
     /// As many numbers as the library has dimensions.
     #[schema(min_items = 1, max_items = 4096)]
     embedding: Vec<f32>,
+    /// The words of a hybrid search: 1 to `MAX_QUERY_LENGTH` characters.
+    #[schema(min_length = 1, max_length = 1000)]
+    query: Option<String>,
     /// How many passages.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 100, default = 10)]
     k: Option<usize>,
@@ -122,6 +161,22 @@ pub(super) struct EmbeddingSearchBody {
     /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
     #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
+    /// What passages are found by: their vectors, the words of the query (BM25 over titles and texts),
+    /// or both.
+    #[schema(value_type = Option<ModeName>, default = "vector")]
+    mode: Option<String>,
+    /// Of keywords: whether one of the words is enough, or all have to be there.
+    #[schema(value_type = Option<OperatorName>, default = "or")]
+    operator: Option<String>,
+    /// Of a hybrid search: how its two rankings become one.
+    #[schema(value_type = Option<FusionName>, default = "rrf")]
+    fusion: Option<String>,
+    /// Of a hybrid search: how much vectors weigh; keywords weigh the rest.
+    #[schema(minimum = 0.0, maximum = 1.0, default = 0.5)]
+    alpha: Option<f64>,
+    /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
+    #[schema(value_type = Option<HighlightShape>)]
+    highlight: Option<Value>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -168,6 +223,22 @@ pub(super) struct FilteredSearchBody {
     /// other shape.
     #[schema(value_type = Option<FilterShape>)]
     metadata_filters: Option<Value>,
+    /// What passages are found by: their vectors, the words of the query (BM25 over titles and texts),
+    /// or both.
+    #[schema(value_type = Option<ModeName>, default = "vector")]
+    mode: Option<String>,
+    /// Of keywords: whether one of the words is enough, or all have to be there.
+    #[schema(value_type = Option<OperatorName>, default = "or")]
+    operator: Option<String>,
+    /// Of a hybrid search: how its two rankings become one.
+    #[schema(value_type = Option<FusionName>, default = "rrf")]
+    fusion: Option<String>,
+    /// Of a hybrid search: how much vectors weigh; keywords weigh the rest.
+    #[schema(minimum = 0.0, maximum = 1.0, default = 0.5)]
+    alpha: Option<f64>,
+    /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
+    #[schema(value_type = Option<HighlightShape>)]
+    highlight: Option<Value>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -201,9 +272,48 @@ impl ToSchema for FilterShape {
     }
 }
 
+/// What to find, in words that passages have.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"query": "\"vector database\" filter* -graph", "k": 5, "highlight": true}))]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub(super) struct KeywordSearchBody {
+    /// 1 to `MAX_QUERY_LENGTH` characters: words that are ranked by, `"a phrase"` and `+words` that
+    /// have to be there, `-words` that must not, `begin*` for words that begin so.
+    #[schema(min_length = 1, max_length = 1000)]
+    query: String,
+    /// How many passages.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 100, default = 10)]
+    k: Option<usize>,
+    /// Whether one of the words is enough, or all have to be there.
+    #[schema(value_type = Option<OperatorName>, default = "or")]
+    operator: Option<String>,
+    /// Whether hits show parts of their texts with the words that were found, or how.
+    #[schema(value_type = Option<HighlightShape>)]
+    highlight: Option<Value>,
+    /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
+    #[schema(value_type = Option<FilterShape>)]
+    filter: Option<Value>,
+    /// Whether hits carry their vectors; the query parameter of this name wins.
+    #[schema(default = false)]
+    include_embeddings: Option<bool>,
+    /// Whether the answer says how it was found.
+    #[schema(default = false)]
+    explain: Option<bool>,
+    /// Searches what was there after the write that answered this `X-Arrwdb-Seq`, as far back as
+    /// history is kept. A number that is still to come is waited for.
+    as_of: Option<u64>,
+}
+
 /// What every search may ask for besides what to find.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Wishes {
+    mode: Option<Mode>,
+    /// The words of a hybrid search by a vector.
+    words: Option<String>,
+    operator: Option<Operator>,
+    fusion: Option<Fusion>,
+    alpha: Option<f64>,
+    highlight: Option<Highlight>,
     k: Option<usize>,
     distance_threshold: Option<f32>,
     filter: Option<Filter>,
@@ -239,7 +349,12 @@ impl Wishes {
             "exact" => self.exact = r.switch()?.or(self.exact),
             "explain" => self.explain = r.switch()?.or(self.explain),
             "as_of" => self.as_of = r.whole()?.map(Seq::new).or(self.as_of),
-            other => refuse_unserved(r, other)?,
+            "mode" => self.mode = read_name(r, &MODES)?.or(self.mode),
+            "operator" => self.operator = read_name(r, &OPERATORS)?.or(self.operator),
+            "fusion" => self.fusion = read_name(r, &FUSIONS)?.or(self.fusion),
+            "alpha" => self.alpha = read_alpha(r)?.or(self.alpha),
+            "highlight" => self.highlight = read_highlight(r)?.or(self.highlight.take()),
+            _ignored => {}
         }
         Ok(())
     }
@@ -270,16 +385,34 @@ impl Wishes {
         Ok(Self {
             k: k.and_then(|k| usize::try_from(k).ok()),
             distance_threshold,
-            filter: None,
-            include_embeddings: None,
             ef_search: ef_search.and_then(|ef| u32::try_from(ef).ok()),
             nprobe: nprobe.and_then(|lists| u32::try_from(lists).ok()),
             recall,
             exact: pairs.switch("exact")?,
             explain: pairs.switch("explain")?,
-            // Read with the query string's other wishes of this kind.
-            as_of: None,
+            // The rest is for bodies; `as_of` is read with the query string's other wishes of its kind.
+            ..Self::default()
         })
+    }
+
+    /// What passages are found by.
+    pub(super) fn mode(&self) -> Mode {
+        self.mode.unwrap_or_default()
+    }
+
+    /// A search by keywords, whatever else is wished.
+    pub(super) fn by_keywords(self) -> Self {
+        Self { mode: Some(Mode::Keyword), ..self }
+    }
+
+    /// With the words of a hybrid search by a vector.
+    pub(super) fn with_words(self, words: Option<String>) -> Self {
+        Self { words, ..self }
+    }
+
+    /// Whether hits show the words that were found.
+    pub(super) fn highlights(&self) -> bool {
+        self.highlight.is_some()
     }
 
     /// Whether the answer has to say how it was found.
@@ -314,9 +447,8 @@ impl Wishes {
 
     /// A search for `query` as wished; `include_embeddings` is what the query string says.
     pub(super) fn request(&self, query: Query, include_embeddings: Option<bool>) -> SearchRequest {
+        let usual = SearchRequest::new(query, self.k());
         SearchRequest {
-            query,
-            k: self.k(),
             distance_threshold: self.distance_threshold,
             filter: self.filter(),
             tuning: Tuning {
@@ -327,6 +459,13 @@ impl Wishes {
             },
             recall: self.recall,
             include_embeddings: include_embeddings.or(self.include_embeddings).unwrap_or(false),
+            mode: self.mode(),
+            words: self.words.clone(),
+            operator: self.operator.unwrap_or_default(),
+            fusion: self.fusion.unwrap_or_default(),
+            alpha: self.alpha.unwrap_or(usual.alpha),
+            highlight: self.highlight.clone(),
+            ..usual
         }
     }
 }
@@ -405,34 +544,4 @@ pub(super) fn read_filter(r: &mut Reader<'_>) -> Read<Option<Filter>> {
             None
         }
     })
-}
-
-/// Refuses what would change the results and is not served. `null` and `mode: "vector"` change
-/// nothing; other keys are ignored.
-fn refuse_unserved(r: &mut Reader<'_>, key: &str) -> Read<()> {
-    if key == "mode" {
-        let mode = r.any()?;
-        if !mode.is_null() && mode != "vector" {
-            r.fault("is not available in this version");
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::extract::read_json;
-
-    #[test]
-    fn what_would_change_results_and_is_not_served_is_refused() {
-        let read = |body: &str| {
-            read_json(body.as_bytes(), |r| r.object(refuse_unserved)).map_err(|p| p.full_detail())
-        };
-        for body in [r#"{"mode": "vector", "session_id": 1}"#, r#"{"mode": null}"#] {
-            assert!(read(body).is_ok(), "{body}");
-        }
-        let refused = read(r#"{"mode": "keyword"}"#).unwrap_err();
-        assert_eq!(refused, "/mode: is not available in this version");
-    }
 }

@@ -66,14 +66,11 @@ pub(super) struct Wanted {
 impl Wanted {
     fn request(&self) -> SearchRequest {
         SearchRequest {
-            query: Query::Vector(self.vector.clone()),
-            k: self.k,
             distance_threshold: self.threshold,
             filter: self.filter.clone(),
             // Differences of what is only nearly right would tell of changes that are none.
             tuning: Tuning { exact: true, ..Tuning::default() },
-            recall: None,
-            include_embeddings: false,
+            ..SearchRequest::new(Query::Vector(self.vector.clone()), self.k)
         }
     }
 

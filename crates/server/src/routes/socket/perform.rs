@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use arrwdb_engine::state::{Document, DocumentId, LibraryId};
 use arrwdb_engine::{
-    Content, Embeddings, EngineError, Moment, PutChunk, PutDocument, PutReceipt, Query, Written,
+    Content, Embeddings, EngineError, Mode, Moment, PutChunk, PutDocument, PutReceipt, Query,
+    Written,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -92,6 +93,10 @@ impl Place {
         if find.wishes.as_of().is_some() {
             let detail = "a live query is of now; search for what was, or leave this out";
             return Err(Problem::field("/as_of", detail));
+        }
+        if find.wishes.mode() != Mode::Vector {
+            let detail = "a live query is by vectors: leave this out, or search";
+            return Err(Problem::field("/mode", detail));
         }
         let started = Instant::now();
         let (engine, tenant) = (self.app.engine(), self.principal.tenant);

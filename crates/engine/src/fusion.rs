@@ -1,0 +1,199 @@
+//! One ranking of two: what vectors found and what keywords found.
+
+use std::collections::HashMap;
+
+use arrwdb_state::RowPlace;
+
+/// The constant of reciprocal rank fusion: how little the first ranks stand out. (Cormack, Clarke and
+/// Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods",
+/// 2009.)
+const RANK_CONSTANT: f64 = 60.0;
+
+/// Candidates of each list that are fused, at least; more if more are asked for.
+pub(crate) const CANDIDATES_MIN: usize = 100;
+
+/// How two rankings become one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fusion {
+    /// By ranks: the sum of `1 / (60 + rank)`.
+    #[default]
+    ReciprocalRank,
+    /// By scores: those of vectors as `1 - distance / 2`, within 0 to 1, those of keywords as a part
+    /// of the best.
+    Weighted,
+    /// By scores, each list's stretched to 0 to 1.
+    RelativeScore,
+}
+
+/// A passage in both lists, or in one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Candidate {
+    pub(crate) place: RowPlace,
+    /// By the library's metric, of every candidate.
+    pub(crate) distance: f32,
+    /// Its rank by distance, from 1, if it is among the nearest.
+    pub(crate) vector_rank: Option<usize>,
+    /// Its rank by keywords, from 1, and its score, if it has one of them.
+    pub(crate) keyword: Option<(usize, f32)>,
+}
+
+/// All candidates of the nearest and of the best by keywords, both in order. `distance` is asked for
+/// those that are not among the nearest.
+pub(crate) fn candidates<E>(
+    nearest: &[(RowPlace, f32)],
+    keywords: &[(RowPlace, f32)],
+    distance: impl Fn(RowPlace) -> Result<f32, E>,
+) -> Result<Vec<Candidate>, E> {
+    let mut all: Vec<Candidate> = (1..)
+        .zip(nearest)
+        .map(|(rank, (place, distance))| Candidate {
+            place: *place,
+            distance: *distance,
+            vector_rank: Some(rank),
+            keyword: None,
+        })
+        .collect();
+    let places: HashMap<RowPlace, usize> =
+        all.iter().enumerate().map(|(at, candidate)| (candidate.place, at)).collect();
+    for (rank, (place, score)) in (1..).zip(keywords) {
+        let keyword = Some((rank, *score));
+        match places.get(place) {
+            Some(at) => all[*at].keyword = keyword,
+            None => all.push(Candidate {
+                place: *place,
+                distance: distance(*place)?,
+                vector_rank: None,
+                keyword,
+            }),
+        }
+    }
+    Ok(all)
+}
+
+/// The candidates with their scores, best first; of equal scores the nearer, then the one that came
+/// first. `alpha` is how much vectors weigh, from 0 to 1; keywords weigh the rest.
+pub(crate) fn fuse(
+    candidates: Vec<Candidate>,
+    fusion: Fusion,
+    alpha: f64,
+) -> Vec<(f64, Candidate)> {
+    let vectors = Stretch::of(fusion, candidates.iter().map(|it| similarity(it.distance)));
+    let keywords = Stretch::of(fusion, candidates.iter().filter_map(keyword_score));
+    let mut scored: Vec<(f64, Candidate)> = candidates
+        .into_iter()
+        .map(|candidate| {
+            let score = match fusion {
+                Fusion::ReciprocalRank => {
+                    let part = |rank: Option<usize>| {
+                        rank.map_or(0.0, |rank| 1.0 / (RANK_CONSTANT + rank as f64))
+                    };
+                    let keyword = part(candidate.keyword.map(|(rank, _score)| rank));
+                    // Twice, so that lists that weigh the same give the sum as it is known.
+                    2.0 * (alpha * part(candidate.vector_rank) + (1.0 - alpha) * keyword)
+                }
+                Fusion::Weighted | Fusion::RelativeScore => {
+                    let keyword = keyword_score(&candidate).map_or(0.0, |it| keywords.stretch(it));
+                    let vector = vectors.stretch(similarity(candidate.distance));
+                    alpha * vector + (1.0 - alpha) * keyword
+                }
+            };
+            (score, candidate)
+        })
+        .collect();
+    scored.sort_by(|(a, of), (b, other)| {
+        let nearer = of.distance.total_cmp(&other.distance);
+        b.total_cmp(a).then(nearer).then(of.place.cmp(&other.place))
+    });
+    scored
+}
+
+/// What a distance is worth, 1 for none.
+fn similarity(distance: f32) -> f64 {
+    1.0 - f64::from(distance) / 2.0
+}
+
+fn keyword_score(candidate: &Candidate) -> Option<f64> {
+    candidate.keyword.map(|(_rank, score)| f64::from(score))
+}
+
+/// Scores brought to 0 to 1.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    least: f64,
+    most: f64,
+}
+
+impl Stretch {
+    fn of(fusion: Fusion, scores: impl Iterator<Item = f64>) -> Self {
+        let (least, most) = scores.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), it| {
+            (least.min(it), most.max(it))
+        });
+        match fusion {
+            Fusion::RelativeScore => Self { least, most },
+            // Similarities are from 0 to 1 as they are; scores of keywords have no end.
+            Fusion::ReciprocalRank | Fusion::Weighted => Self { least: 0.0, most: most.max(1.0) },
+        }
+    }
+
+    fn stretch(self, score: f64) -> f64 {
+        let range = self.most - self.least;
+        // All the same: there is nothing to tell them apart by.
+        if range > 0.0 { ((score - self.least) / range).clamp(0.0, 1.0) } else { 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACES: [RowPlace; 4] =
+        [RowPlace::new(0, 0), RowPlace::new(0, 1), RowPlace::new(0, 2), RowPlace::new(0, 3)];
+
+    fn fused(fusion: Fusion, alpha: f64) -> Vec<(f64, RowPlace)> {
+        let nearest = [(PLACES[0], 0.2), (PLACES[1], 0.4), (PLACES[2], 1.0)];
+        let keywords = [(PLACES[3], 8.0), (PLACES[1], 6.0)];
+        let far = |_place| Ok::<_, ()>(1.2);
+        let candidates = candidates(&nearest, &keywords, far).unwrap();
+        let fused = fuse(candidates, fusion, alpha);
+        fused.into_iter().map(|(score, candidate)| (score, candidate.place)).collect()
+    }
+
+    fn check(fused: &[(f64, RowPlace)], expected: &[(f64, usize)]) {
+        assert_eq!(fused.len(), expected.len());
+        for ((score, place), (wanted, at)) in fused.iter().zip(expected) {
+            assert!((score - wanted).abs() < 1e-6, "{fused:?}");
+            assert_eq!(*place, PLACES[*at], "{fused:?}");
+        }
+    }
+
+    #[test]
+    fn ranks_are_fused_as_published() {
+        let expected =
+            [(1.0 / 62.0 + 1.0 / 62.0, 1), (1.0 / 61.0, 0), (1.0 / 61.0, 3), (1.0 / 63.0, 2)];
+        check(&fused(Fusion::ReciprocalRank, 0.5), &expected);
+        let vectors_only = [(2.0 / 61.0, 0), (2.0 / 62.0, 1), (2.0 / 63.0, 2), (0.0, 3)];
+        check(&fused(Fusion::ReciprocalRank, 1.0), &vectors_only);
+    }
+
+    #[test]
+    fn scores_are_fused_by_their_weights() {
+        // Similarities 0.9, 0.8, 0.5 and 0.4; keywords 1 and 0.75 of the best.
+        let expected =
+            [(0.5 * 0.8 + 0.5 * 0.75, 1), (0.5 * 0.4 + 0.5, 3), (0.5 * 0.9, 0), (0.5 * 0.5, 2)];
+        check(&fused(Fusion::Weighted, 0.5), &expected);
+        // Stretched: similarities 1, 0.8, 0.2 and 0; keywords 1 and 0.
+        let expected = [(0.7, 0), (0.7 * 0.8, 1), (0.3, 3), (0.7 * 0.2, 2)];
+        check(&fused(Fusion::RelativeScore, 0.7), &expected);
+    }
+
+    #[test]
+    fn nothing_found_is_nothing_fused_and_equal_scores_are_not_divided_by_nothing() {
+        assert_eq!(fuse(Vec::new(), Fusion::RelativeScore, 0.5), []);
+        let nearest = [(PLACES[1], 0.5), (PLACES[0], 0.5)];
+        let candidates = candidates(&nearest, &[], |_place| Ok::<_, ()>(0.0)).unwrap();
+        let fused = fuse(candidates, Fusion::RelativeScore, 0.5);
+        let order: Vec<RowPlace> = fused.iter().map(|(_score, it)| it.place).collect();
+        assert_eq!(order, [PLACES[0], PLACES[1]]);
+        assert!(fused.iter().all(|(score, _it)| (score - 0.5).abs() < 1e-9));
+    }
+}

@@ -1,0 +1,161 @@
+//! Finding passages in a view: by vectors, by keywords, or by both.
+
+use std::time::Instant;
+
+use arrwdb_state::{
+    Bm25, Executor, Filter, FoundByKeywords, KeywordEffort, KeywordQuery, Keywords, Nearest,
+    RowPlace, Selection, View, fragments, highlights,
+};
+
+use crate::error::EngineError;
+use crate::fusion::{CANDIDATES_MIN, Candidate, Fusion, candidates, fuse};
+use crate::request::{Filtered, Highlight, Hit, KeywordPlan, Plan, Signals};
+
+/// What passages are found by.
+#[derive(Debug, Clone)]
+pub(crate) enum Ranking {
+    /// The nearest vectors.
+    Vector,
+    /// The best by keywords.
+    Keyword(KeywordQuery),
+    /// Both, fused; vectors weigh so much, from 0 to 1.
+    Hybrid(KeywordQuery, Fusion, f64),
+}
+
+impl Ranking {
+    fn words(&self) -> Option<&KeywordQuery> {
+        match self {
+            Self::Vector => None,
+            Self::Keyword(words) | Self::Hybrid(words, ..) => Some(words),
+        }
+    }
+}
+
+/// What every search asks for besides.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) ranking: &'a Ranking,
+    /// Without a query, where only keywords are asked for.
+    pub(crate) nearest: Nearest<'a>,
+    pub(crate) filter: &'a Filter,
+    pub(crate) vectors: bool,
+    pub(crate) highlight: Option<&'a Highlight>,
+}
+
+/// A row with what it is ranked by.
+struct Ranked {
+    place: RowPlace,
+    distance: Option<f32>,
+    score: f32,
+    signals: Signals,
+}
+
+/// The best passages of a view, best first, and how they were found.
+pub(crate) fn find(
+    view: &View,
+    wanted: &Wanted<'_>,
+    executor: &dyn Executor,
+) -> Result<(Vec<Hit>, Plan), EngineError> {
+    let started = Instant::now();
+    let selects = (!wanted.filter.is_empty()).then(|| view.select(wanted.filter, executor));
+    let selection = selects.transpose()?;
+    let filtered = selection.as_ref().map(|selection| Filtered {
+        rows: selection.rows(),
+        estimated_rows: selection.estimated_rows(),
+        took: started.elapsed(),
+    });
+    let started = Instant::now();
+    let plan = Plan { segments: view.segments().len(), filtered, ..Plan::default() };
+    let (ranked, plan) = rank(view, (wanted, selection.as_ref()), plan, executor)?;
+    let finding = started.elapsed();
+    let hits = ranked.iter().map(|row| read(view, row, wanted)).collect::<Result<_, _>>()?;
+    let reading = started.elapsed().saturating_sub(finding);
+    Ok((hits, Plan { finding, reading, ..plan }))
+}
+
+fn rank(
+    view: &View,
+    (wanted, among): (&Wanted<'_>, Option<&Selection>),
+    plan: Plan,
+    executor: &dyn Executor,
+) -> Result<(Vec<Ranked>, Plan), EngineError> {
+    let nearest = Nearest { among, ..wanted.nearest };
+    match wanted.ranking {
+        Ranking::Vector => {
+            let (found, effort) = view.nearest(nearest, executor)?;
+            let ranked = (1..).zip(found).map(|(rank, found)| Ranked {
+                place: found.place,
+                distance: Some(found.distance),
+                score: 1.0 - found.distance,
+                signals: Signals { vector_rank: Some(rank), ..Signals::default() },
+            });
+            Ok((ranked.collect(), Plan { effort, ..plan }))
+        }
+        Ranking::Keyword(query) => {
+            let (found, keywords) = by_keywords(view, (query, nearest.k, among), executor)?;
+            let ranked = (1..).zip(found).map(|(rank, found)| Ranked {
+                place: found.place,
+                distance: None,
+                score: found.score,
+                signals: Signals { keyword: Some((rank, found.score)), ..Signals::default() },
+            });
+            Ok((ranked.collect(), Plan { keywords: Some(keywords), ..plan }))
+        }
+        Ranking::Hybrid(query, fusion, alpha) => {
+            // A passage that is a little down in both lists may be among the best of both.
+            let depth = CANDIDATES_MIN.max(nearest.k.saturating_mul(2));
+            let nearest = Nearest { k: depth, ..nearest };
+            let (found, effort) = view.nearest(nearest, executor)?;
+            let (best, keywords) = by_keywords(view, (query, depth, among), executor)?;
+            let near: Vec<_> = found.iter().map(|it| (it.place, it.distance)).collect();
+            let best: Vec<_> = best.iter().map(|it| (it.place, it.score)).collect();
+            let distance = |place| view.distance(place, nearest.query, nearest.metric);
+            let mut all = candidates(&near, &best, distance)?;
+            if let Some(most) = nearest.threshold {
+                all.retain(|candidate| candidate.distance <= most);
+            }
+            let mut fused = fuse(all, *fusion, *alpha);
+            fused.truncate(wanted.nearest.k);
+            let ranked = fused.into_iter().map(|(score, candidate)| fused_row(score, &candidate));
+            Ok((ranked.collect(), Plan { effort, keywords: Some(keywords), ..plan }))
+        }
+    }
+}
+
+fn fused_row(score: f64, candidate: &Candidate) -> Ranked {
+    #[expect(clippy::cast_possible_truncation, reason = "a score of a few units at most")]
+    let score = score as f32;
+    let signals = Signals { vector_rank: candidate.vector_rank, keyword: candidate.keyword };
+    Ranked { place: candidate.place, distance: Some(candidate.distance), score, signals }
+}
+
+fn by_keywords(
+    view: &View,
+    (query, k, among): (&KeywordQuery, usize, Option<&Selection>),
+    executor: &dyn Executor,
+) -> Result<(Vec<FoundByKeywords>, KeywordPlan), EngineError> {
+    let started = Instant::now();
+    let wanted = Keywords { query, k, bm25: Bm25::default(), among };
+    let (found, effort) = view.keywords(wanted, executor)?;
+    let KeywordEffort { postings, rows, terms } = effort;
+    Ok((found, KeywordPlan { postings, rows, terms, took: started.elapsed() }))
+}
+
+fn read(view: &View, row: &Ranked, wanted: &Wanted<'_>) -> Result<Hit, EngineError> {
+    let read = view.chunk_of(row.place, wanted.vectors)?;
+    let mut shown = Vec::new();
+    if let (Some(style), Some(words)) = (wanted.highlight, wanted.ranking.words()) {
+        let found = highlights(&read.chunk.text, words);
+        shown = fragments(&read.chunk.text, &found, style);
+    }
+    Ok(Hit {
+        document_id: read.document_id,
+        document_title: read.title,
+        chunk: read.chunk,
+        chunk_index: read.index,
+        distance: row.distance,
+        score: row.score,
+        signals: row.signals,
+        highlights: shown,
+    })
+}
