@@ -1,10 +1,10 @@
-"""Older test collections in the layout that the rest reads.
+r"""Older test collections in the layout that the rest reads.
 
-    python -m relevance.convert smart DEST --documents cran.all.1400 --queries cran.qry \\
+    python -m relevance.convert smart DEST --documents cran.all.1400 --queries cran.qry \
         --judgements cranqrel --by-position
-    python -m relevance.convert lisa DEST --documents LISA0.001 LISA0.501 ... \\
+    python -m relevance.convert lisa DEST --documents LISA0.001 LISA0.501 ... \
         --queries LISA.QUE --judgements LISARJ.NUM
-    python -m relevance.convert npl DEST --documents doc-text --queries query-text \\
+    python -m relevance.convert npl DEST --documents doc-text --queries query-text \
         --judgements rlv-ass
 
 `smart` is the format of `.I`, `.T` and `.W` (Cranfield, MED, CACM, CISI). Judgements are taken as
@@ -32,7 +32,7 @@ class ConvertError(Exception):
 
 
 def smart_records(text: str) -> Iterator[Record]:
-    """Records of fields: `.I` with the identifier, `.T` the title, `.W` the text; others left out."""
+    """Records of fields: `.I` the identifier, `.T` the title, `.W` the text; no others."""
     for record in re.split(r"^\.I\s+", text, flags=re.MULTILINE)[1:]:
         identifier, *lines = record.split("\n")
         fields: dict[str, list[str]] = {}
@@ -98,6 +98,7 @@ def npl_records(text: str) -> Iterator[Record]:
 
 
 def npl_pairs(text: str) -> Iterator[Pair]:
+    """Of each query the documents, in place of its text."""
     for query, _, documents in npl_records(text):
         for document in documents.split():
             yield query, document
@@ -116,6 +117,7 @@ FORMATS = {
 
 
 def read(paths: Iterable[Path]) -> str:
+    """The files as one."""
     # Some of these are from before any encoding was agreed on; their few odd bytes are no letters.
     return "\n".join(path.read_text(encoding="latin-1").replace("\r", "") for path in paths)
 
@@ -133,12 +135,16 @@ def convert(options: argparse.Namespace) -> str:
     pairs = list(dict.fromkeys(of_pairs(read([options.judgements]))))
     for what, ids in (("documents", documents), ("queries", queries)):
         if len({id for id, *_ in ids}) != len(ids) or not ids:
-            raise ConvertError(f"the {what} have no identifiers of their own: is it the right file?")
+            raise ConvertError(
+                f"the {what} have no identifiers of their own: is it the right file?"
+            )
     known = ({id for id, *_ in queries}, {id for id, *_ in documents})
     lost = [pair for pair in pairs if pair[0] not in known[0] or pair[1] not in known[1]]
     options.folder.mkdir(parents=True, exist_ok=True)
     write(options.folder / "corpus.jsonl", ("_id", "title", "text"), documents)
-    write(options.folder / "queries.jsonl", ("_id", "text"), [(id, text) for id, _, text in queries])
+    write(
+        options.folder / "queries.jsonl", ("_id", "text"), [(id, text) for id, _, text in queries]
+    )
     lines = [f"{query}\t{document}\t1\n" for query, document in pairs]
     (options.folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
     judged = len({query for query, _ in pairs})
@@ -149,6 +155,7 @@ def convert(options: argparse.Namespace) -> str:
 
 
 def write(path: Path, keys: tuple[str, ...], records: Iterable[tuple[str, ...]]) -> None:
+    """Lines of JSON."""
     with path.open("w", encoding="utf-8") as out:
         for record in records:
             out.write(json.dumps(dict(zip(keys, record, strict=True)), ensure_ascii=False) + "\n")

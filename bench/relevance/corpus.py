@@ -7,7 +7,7 @@ A folder has `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `t
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ JUDGEMENTS = ("qrels/test.tsv", "qrels.tsv")
 #: Columns of a judgement: BEIR's three, or TREC's four with one of no meaning in second place.
 BEIR_COLUMNS = 3
 TREC_COLUMNS = 4
+
+#: Characters of a query that the server takes; longer ones are cut for everybody.
+QUERY_CHARACTERS = 1_000
 
 #: Which documents are relevant to a query, and how much.
 Judgements = dict[str, dict[str, int]]
@@ -56,7 +59,9 @@ class Corpus:
     queries: list[Query]
     judgements: Judgements
     #: Judged queries of which no document is relevant, or that do not exist: not asked.
-    left_out: int = field(default=0)
+    left_out: int = 0
+    #: Queries that were too long for the server.
+    cut: int = 0
 
     def fingerprint(self, queries: bool = False) -> str:
         """Tells the documents, or the queries, from others."""
@@ -80,23 +85,30 @@ def load(folder: Path) -> Corpus:
         raise CorpusError(f"{folder / 'corpus.jsonl'} needs documents, each with an _id of its own")
     judgements = relevant(read_judgements(judgements_path(folder)), known)
     queries = {text(row, "_id"): text(row, "text") for row in rows(folder / "queries.jsonl")}
-    asked = [
-        Query(id, queries[id]) for id in judgements if queries.get(id) and judgements[id]
-    ]
+    asked = [Query(id, cut(queries[id])) for id in judgements if queries.get(id) and judgements[id]]
     if not asked:
         raise CorpusError(
             f"{folder} has no query with a relevant document: compare the ids of its three files"
         )
     kept = {one.id: judgements[one.id] for one in asked}
-    return Corpus(folder.resolve().name, documents, asked, kept, len(judgements) - len(kept))
+    long = sum(one.text != queries[one.id] for one in asked)
+    name = folder.resolve().name
+    return Corpus(name, documents, asked, kept, len(judgements) - len(kept), long)
+
+
+def cut(query: str) -> str:
+    """A query as far as the server takes it, up to the end of a word."""
+    if len(query) <= QUERY_CHARACTERS:
+        return query
+    return query[: QUERY_CHARACTERS + 1].rpartition(" ")[0] or query[:QUERY_CHARACTERS]
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file of JSON lines."""
     if not path.is_file():
         raise CorpusError(
-            f"{path} is missing: a collection has corpus.jsonl, queries.jsonl and qrels/test.tsv or "
-            "qrels.tsv, which `python -m relevance.convert` makes of older formats"
+            f"{path} is missing: a collection has corpus.jsonl, queries.jsonl and qrels/test.tsv "
+            "or qrels.tsv, which `python -m relevance.convert` makes of older formats"
         )
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
@@ -118,6 +130,7 @@ def text(row: dict[str, Any], key: str) -> str:
 
 
 def judgements_path(folder: Path) -> Path:
+    """Where the judgements are."""
     for name in JUDGEMENTS:
         if (folder / name).is_file():
             return folder / name

@@ -6,7 +6,7 @@ the fused scores.
 
 from collections.abc import Callable, Mapping
 
-from .offline import Rankings, Scored
+from .offline import DEPTH, Rankings, Scored
 
 Results = list[tuple[str, float]]
 Fusion = Callable[[Results, Results], Mapping[str, float]]
@@ -27,7 +27,9 @@ def reciprocal(constant: float, first_weight: float = 0.5) -> Fusion:
 
 def min_max(first_weight: float = 0.5) -> Fusion:
     """Scores of each list stretched to 0..1, added; what a list lacks has 0 there."""
-    return weighted(lambda results: stretched(results, min(score for _, score in results)), first_weight)
+    return weighted(
+        lambda results: stretched(results, min(score for _, score in results)), first_weight
+    )
 
 
 def from_zero(first_weight: float = 0.5) -> Fusion:
@@ -48,6 +50,8 @@ def deviations(first_weight: float = 0.5) -> Fusion:
 
 
 def weighted(scale: Callable[[Results], dict[str, float]], first_weight: float) -> Fusion:
+    """Scores of each list on one scale, added with weights."""
+
     def fuse(first: Results, second: Results) -> Mapping[str, float]:
         found: dict[str, float] = {}
         for weight, results in ((first_weight, first), (1 - first_weight, second)):
@@ -59,14 +63,15 @@ def weighted(scale: Callable[[Results], dict[str, float]], first_weight: float) 
 
 
 def stretched(results: Results, low: float) -> dict[str, float]:
+    """Scores from `low` to the best as 0 to 1."""
     high = results[0][1]
     return {id: (score - low) / (high - low) if high > low else 1.0 for id, score in results}
 
 
-def fuse(first: Scored, second: Scored, fusion: Fusion, depth: int = 100) -> Rankings:
+def fuse(first: Scored, second: Scored, fusion: Fusion, depth: int = DEPTH) -> Rankings:
     """The rankings of the fused scores; among equals what comes first in the first list."""
     found: Rankings = {}
     for query in first.keys() | second.keys():
         scores = fusion(first.get(query, [])[:depth], second.get(query, [])[:depth])
-        found[query] = sorted(scores, key=lambda id: -scores[id])[:depth]
+        found[query] = sorted(scores, key=lambda id: -scores[id])[:DEPTH]
     return found

@@ -5,20 +5,21 @@ A ranking is the ids of documents, best first, each once. What is not judged is 
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 Grades = Mapping[str, int]
 Ranking = Sequence[str]
 
 
 def ndcg(ranking: Ranking, grades: Grades, depth: int = 10) -> float:
-    """Gains, which are the grades, each divided by the logarithm of its place, against the ideal."""
+    """Grades, divided by the logarithm of their places, to what they could be at best."""
     found = discounted(grades.get(id, 0) for id in ranking[:depth])
     ideal = discounted(sorted(grades.values(), reverse=True)[:depth])
     return found / ideal if ideal > 0 else 0.0
 
 
-def discounted(gains: Sequence[int] | object) -> float:
+def discounted(gains: Iterable[int]) -> float:
+    """The sum of grades, each divided by the logarithm of its place."""
     return sum(max(gain, 0) / math.log2(place + 2) for place, gain in enumerate(gains))
 
 
@@ -47,6 +48,7 @@ def average_precision(ranking: Ranking, grades: Grades) -> float:
 
 
 def relevant(grades: Grades) -> set[str]:
+    """The documents that are relevant at all."""
     return {id for id, grade in grades.items() if grade > 0}
 
 
@@ -58,9 +60,7 @@ METRICS: dict[str, Callable[[Ranking, Grades], float]] = {
 }
 
 
-def evaluate(
-    rankings: Mapping[str, Ranking], judgements: Mapping[str, Grades]
-) -> dict[str, float]:
+def evaluate(rankings: Mapping[str, Ranking], judgements: Mapping[str, Grades]) -> dict[str, float]:
     """Means over all judged queries; one that was not answered counts as 0."""
     return {
         name: statistics.fmean(

@@ -4,7 +4,7 @@ Embeddings are slow, and are kept by the texts that they are of.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from .corpus import Corpus
 Scored = dict[str, list[tuple[str, float]]]
 Rankings = dict[str, list[str]]
 
-#: Documents of a ranking.
+#: Documents of a ranking: what the server gives at most.
 DEPTH = 100
+#: Documents kept of each, so that fusions can be made of longer lists than they give.
+KEPT = 1000
 #: Texts embedded at a time.
 BATCH = 32
 #: What the tuned BM25 is the best of, by nDCG@10 on the judged queries themselves.
@@ -79,6 +81,7 @@ def embed(texts: list[str]) -> np.ndarray:
 
 
 def batches(order: list[int]) -> Iterator[list[int]]:
+    """Pieces of one size, the last apart."""
     for start in range(0, len(order), BATCH):
         yield order[start : start + BATCH]
 
@@ -108,7 +111,10 @@ class Keywords:
 
         index = bm25s.BM25(k1=k1, b=b)
         index.index(self.documents, show_progress=False)
-        scores = np.stack([index.get_scores(tokens) for tokens in self.queries])
+        nothing = np.zeros(len(self.corpus.documents), np.float32)
+        scores = np.stack(
+            [index.get_scores(tokens) if tokens else nothing for tokens in self.queries]
+        )
         return best(self.corpus, scores, above=0.0)
 
     def tuned(self) -> tuple[tuple[float, float], Scored]:
@@ -127,7 +133,7 @@ def best(corpus: Corpus, scores: np.ndarray, above: float = -np.inf) -> Scored:
     """The highest scores of each row, equal ones in the order of the documents."""
     found: Scored = {}
     for query, row in zip(corpus.queries, scores, strict=True):
-        order = np.argsort(-row, kind="stable")[:DEPTH]
+        order = np.argsort(-row, kind="stable")[:KEPT]
         found[query.id] = [
             (corpus.documents[index].id, float(row[index])) for index in order if row[index] > above
         ]
@@ -135,4 +141,5 @@ def best(corpus: Corpus, scores: np.ndarray, above: float = -np.inf) -> Scored:
 
 
 def ids(scored: Scored) -> Rankings:
-    return {query: [id for id, _ in results] for query, results in scored.items()}
+    """The rankings without the scores."""
+    return {query: [id for id, _ in results[:DEPTH]] for query, results in scored.items()}

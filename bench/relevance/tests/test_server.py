@@ -1,0 +1,159 @@
+import contextlib
+import io
+import json
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from relevance import command, corpus, report, server
+from relevance.tests.fake_server import FakeServer
+
+LONG = "filler " * 1500 + "needle"
+
+
+def collection(*extra: corpus.Document) -> corpus.Corpus:
+    documents = [
+        corpus.Document("1", "red", "apples and pears"),
+        corpus.Document("2", "", "green pears"),
+        corpus.Document("3", "", LONG),
+        *extra,
+    ]
+    queries = [corpus.Query("q", "pears red"), corpus.Query("r", "needle")]
+    return corpus.Corpus("small", documents, queries, {"q": {"1": 1}, "r": {"3": 1}})
+
+
+class LibraryTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.fake = FakeServer()
+        self.addCleanup(self.fake.close)
+        self.client = server.Client(self.fake.url)
+        self.addCleanup(self.client.connection.close)
+
+    def library(self, *extra: corpus.Document, apart: bool = False) -> server.Library:
+        library = server.Library(self.client, collection(*extra), apart)
+        library.fill()
+        return library
+
+    def sent(self) -> list[dict[str, Any]]:
+        return list(self.fake.documents.values())
+
+    def test_documents_are_one_passage_unless_they_are_too_long(self) -> None:
+        self.library()
+        self.assertEqual(self.sent()[0]["texts"], ["red apples and pears"])
+        self.assertEqual("".join(self.sent()[2]["texts"]), LONG)
+        self.assertEqual([len(text) for text in self.sent()[2]["texts"]], [10_000, 506])
+
+    def test_titles_may_be_sent_apart(self) -> None:
+        self.library(apart=True)
+        first, second, _ = self.sent()
+        self.assertEqual((first["title"], first["texts"]), ("red", ["apples and pears"]))
+        self.assertEqual((second["title"], second["texts"]), ("-", ["green pears"]))
+
+    def test_answers_are_documents_by_their_best_passage(self) -> None:
+        answers = self.library().search("vector", 2)
+        self.assertEqual(answers.rankings, {"q": ["1", "2", "3"], "r": ["3", "1", "2"]})
+        self.assertEqual(len(answers.seconds), 4)
+        self.assertEqual(self.fake.requests[-1][2], {"query": "needle", "k": 100, "mode": "vector"})
+
+    def test_many_documents_go_in_batches(self) -> None:
+        many = [corpus.Document(f"x{number}", "", "text") for number in range(130)]
+        self.library(*many)
+        batches = [
+            len(body["documents"]) for _, path, body in self.fake.requests if "batch" in path
+        ]
+        self.assertEqual(batches, [64, 64, 5])
+        self.assertEqual(len(self.fake.documents), 133)
+
+    def test_what_the_server_does_not_take_ends_the_run(self) -> None:
+        with self.assertRaisesRegex(server.ServerError, "it asked for it"):
+            self.library(corpus.Document("4", "", "refuse me"))
+        library = self.library()
+        library.known.popitem()
+        with self.assertRaisesRegex(server.ServerError, "an answer has"):
+            library.search("vector", 1)
+        with self.assertRaisesRegex(server.ServerError, "http://host:port"):
+            server.Client("127.0.0.1:8000")
+        self.fake.close()
+        self.client.connection.close()
+        with self.assertRaisesRegex(server.ServerError, "no answer"):
+            library.search("vector", 1)
+
+    def test_a_missing_program_is_told(self) -> None:
+        with (
+            self.assertRaisesRegex(server.ServerError, "build it with"),
+            server.started(Path("nowhere")),
+        ):
+            self.fail("it was started")
+
+    def test_a_program_that_ends_is_told_with_its_words(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder) / "program"
+            program.write_text("#!/bin/sh\necho no such setting\nexit 3\n")
+            program.chmod(0o755)
+            with (
+                self.assertRaisesRegex(server.ServerError, "ended with 3.*no such setting"),
+                server.started(program),
+            ):
+                self.fail("it was started")
+
+
+class CommandTest(unittest.TestCase):
+    """The whole of a run, with the references replaced."""
+
+    def run_on(self, fake: FakeServer) -> tuple[int, dict[str, Any], str]:
+        self.addCleanup(fake.close)
+
+        def compute(measurement: command.Measurement) -> None:
+            for name in (report.EXACT, report.BM25, report.BM25_TUNED):
+                measurement.put(name, {"q": ["1"], "r": ["3"]})
+
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "out.json"
+            arguments = ["relevance", "small", "--server", fake.url, "--json", str(output)]
+            printed = io.StringIO()
+            with (
+                mock.patch("sys.argv", arguments),
+                mock.patch.object(corpus, "load", return_value=collection()),
+                mock.patch.object(command.Measurement, "compute", compute),
+                contextlib.redirect_stdout(printed),
+                contextlib.redirect_stderr(io.StringIO()),
+            ):
+                status = command.main()
+            return status, json.loads(output.read_text()), printed.getvalue()
+
+    def test_all_modes_are_measured_and_the_library_is_deleted(self) -> None:
+        fake = FakeServer()
+        status, run, _ = self.run_on(fake)
+        measured = run["collections"]["small"]
+        self.assertEqual(measured["told"], [])
+        self.assertEqual(set(report.SERVER.values()) - set(measured["systems"]), set())
+        self.assertIn("p99_ms", measured["systems"][report.SERVER["hybrid"]])
+        self.assertEqual(fake.requests[-1][:2], ("DELETE", "/v1/libraries/lib"))
+        # Hybrid search finds what vector search finds here, which is no more.
+        self.assertEqual((status, run["goals_met"]), (1, False))
+
+    def test_a_server_without_modes_is_told(self) -> None:
+        _, run, text = self.run_on(FakeServer(modes=()))
+        measured = run["collections"]["small"]
+        self.assertIn(report.SERVER["vector"], measured["systems"])
+        self.assertNotIn(report.SERVER["keyword"], measured["systems"])
+        self.assertIn("does not know `mode: keyword` of search: status 422: /mode: is not", text)
+
+    def test_a_server_that_does_not_heed_modes_is_told(self) -> None:
+        fake = FakeServer(modes=())
+        fake.heedless = True
+        _, run, text = self.run_on(fake)
+        self.assertNotIn(report.SERVER["hybrid"], run["collections"]["small"]["systems"])
+        self.assertIn("keyword search gives what vector search gives", text)
+
+    def test_a_route_that_finds_something_else_is_told(self) -> None:
+        fake = FakeServer()
+        fake.routes_agree = False
+        _, _, text = self.run_on(fake)
+        self.assertIn("`search/keyword` and `mode: keyword` differ in 2 queries", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
