@@ -67,6 +67,7 @@ class Measurement:
             "fingerprint": self.corpus.fingerprint(),
             "systems": {},
             "bm25": {},
+            "ndcg_of_queries": {},
             "told": [],
         }
 
@@ -79,6 +80,10 @@ class Measurement:
     def put(self, name: str, rankings: dict[str, list[str]], **more: float) -> None:
         figures = metrics.evaluate(rankings, self.corpus.judgements)
         self.result["systems"][name] = {**figures, **more}
+        self.result["ndcg_of_queries"][name] = {
+            query: round(metrics.ndcg(rankings.get(query, []), grades), 4)
+            for query, grades in self.corpus.judgements.items()
+        }
         told = " ".join(f"{metric} {figure:.4f}" for metric, figure in figures.items())
         progress(f"{self.corpus.name}: {name}: {told}")
 

@@ -129,6 +129,8 @@ class CommandTest(unittest.TestCase):
         measured = run["collections"]["small"]
         self.assertEqual(measured["told"], [])
         self.assertEqual(set(report.SERVER.values()) - set(measured["systems"]), set())
+        queries = measured["ndcg_of_queries"][report.SERVER["keyword"]]
+        self.assertEqual(queries, {"q": 1.0, "r": 1.0})
         self.assertIn("p99_ms", measured["systems"][report.SERVER["hybrid"]])
         self.assertEqual(fake.requests[-1][:2], ("DELETE", "/v1/libraries/lib"))
         # Hybrid search finds what vector search finds here, which is no more.
