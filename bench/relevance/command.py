@@ -38,6 +38,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help="send titles as titles; otherwise they begin the text, as in the references",
     )
+    add(
+        "--given-vectors",
+        action="store_true",
+        help="send documents with the reference's vectors: quick, to try keyword and hybrid search",
+    )
     add("--cache", type=Path, default=home() / "relevance", help="embeddings, by their texts")
     add("--json", type=Path, help="all figures; otherwise a file in the folder of results")
     add("--markdown", type=Path, help="the tables, which are printed as well")
@@ -88,7 +93,11 @@ class Measurement:
         progress(f"{self.corpus.name}: {name}: {told}")
 
     def ask_server(self, client: Client) -> None:
-        library = Library(client, self.corpus, self.options.titles_apart)
+        vectors = None
+        if self.options.given_vectors:
+            vectors = offline.vectors(self.corpus, self.options.cache)
+            self.tell("The documents came with the reference's vectors, not the server's own.")
+        library = Library(client, self.corpus, self.options.titles_apart, vectors)
         try:
             progress(f"{self.corpus.name}: sending {len(self.corpus.documents)} documents")
             self.result["fill_seconds"] = library.fill()
@@ -159,6 +168,7 @@ def main() -> int:
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     output = options.json or home() / "results" / f"relevance-{stamp}.json"
     told = {"rounds": options.rounds, "titles_apart": options.titles_apart}
+    told |= {"given_vectors": options.given_vectors}
     run: dict[str, Any] = {"options": told, "collections": {}}
     try:
         with contextlib.ExitStack() as stack:

@@ -33,11 +33,16 @@ MODEL_TOKENS = 256
 
 def vector(corpus: Corpus, cache: Path) -> Scored:
     """The nearest documents by cosine, all of them compared, of all-MiniLM-L6-v2's embeddings."""
-    documents = embeddings([one.whole for one in corpus.documents], cache, corpus.fingerprint())
+    documents = vectors(corpus, cache)
     queries = embeddings(
         [one.text for one in corpus.queries], cache, corpus.fingerprint(queries=True)
     )
     return best(corpus, queries @ documents.T)
+
+
+def vectors(corpus: Corpus, cache: Path) -> np.ndarray:
+    """Those of the documents, a row each."""
+    return embeddings([one.whole for one in corpus.documents], cache, corpus.fingerprint())
 
 
 def embeddings(texts: list[str], cache: Path, fingerprint: str) -> np.ndarray:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from .corpus import Corpus, Document
 
 #: Ways of searching; the last two are newer than the first.
@@ -155,10 +157,18 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> N
 class Library:
     """A library of the server with the documents of one collection."""
 
-    def __init__(self, client: Client, corpus: Corpus, titles_apart: bool = False) -> None:
+    def __init__(
+        self,
+        client: Client,
+        corpus: Corpus,
+        titles_apart: bool = False,
+        vectors: np.ndarray | None = None,
+    ) -> None:
         self.client = client
         self.corpus = corpus
         self.titles_apart = titles_apart
+        #: Of the documents, where the server is not to compute them.
+        self.vectors = vectors
         self.known = {self.identifier(one): one.id for one in corpus.documents}
         body = {"name": f"relevance {corpus.name}"[:255], "index_type": "brute_force"}
         self.path = f"/v1/libraries/{client.ask('POST', '/v1/libraries', body)['id']}"
@@ -169,10 +179,16 @@ class Library:
     def fill(self) -> float:
         """Sends all documents; returns the seconds that it took."""
         began = time.perf_counter()
-        documents = self.corpus.documents
-        for start in range(0, len(documents), BATCH):
-            batch = [self.request(one) for one in documents[start : start + BATCH]]
-            answer = self.client.ask("POST", f"{self.path}/documents/batch", {"documents": batch})
+        requests = [self.request(one) for one in self.corpus.documents]
+        path = f"{self.path}/documents/batch"
+        if self.vectors is not None:
+            path += "-with-embeddings"
+            for request, vector in zip(requests, self.vectors.tolist(), strict=True):
+                texts = request.pop("texts")
+                request["chunks"] = [{"text": text, "embedding": vector} for text in texts]
+        for start in range(0, len(requests), BATCH):
+            body = {"documents": requests[start : start + BATCH]}
+            answer = self.client.ask("POST", path, body)
             failed = [one for one in answer["results"] if not one["success"]]
             if failed:
                 raise ServerError(f"the server did not take a document: {failed[0]['error']}")

@@ -55,6 +55,10 @@ class FakeServer:
             return 201, {"id": "lib"}
         if path == "/v1/libraries/lib/documents/batch":
             return 201, {"results": [self.take(one) for one in body["documents"]]}
+        if path == "/v1/libraries/lib/documents/batch-with-embeddings":
+            for one in body["documents"]:
+                one["texts"] = [chunk["text"] for chunk in one["chunks"]]
+            return 201, {"results": [self.take(one) for one in body["documents"]]}
         if path == "/v1/libraries/lib/search/keyword" and "keyword" in self.modes:
             found = self.search("keyword", body["query"])
             return 200, found if self.routes_agree else {"results": found["results"][1:]}

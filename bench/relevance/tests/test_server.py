@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
 from relevance import command, corpus, report, server
 from relevance.tests.fake_server import FakeServer
 
@@ -50,6 +52,14 @@ class LibraryTest(unittest.TestCase):
         first, second, _ = self.sent()
         self.assertEqual((first["title"], first["texts"]), ("red", ["apples and pears"]))
         self.assertEqual((second["title"], second["texts"]), ("-", ["green pears"]))
+
+    def test_vectors_may_be_given(self) -> None:
+        vectors = np.array([[1, 0], [0, 1], [0.5, 0.25]], np.float32)
+        server.Library(self.client, collection(), vectors=vectors).fill()
+        self.assertEqual(
+            self.sent()[0]["chunks"], [{"text": "red apples and pears", "embedding": [1.0, 0.0]}]
+        )
+        self.assertEqual([one["embedding"] for one in self.sent()[2]["chunks"]], [[0.5, 0.25]] * 2)
 
     def test_answers_are_documents_by_their_best_passage(self) -> None:
         answers = self.library().search("vector", 2)
