@@ -43,6 +43,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help="send documents with the reference's vectors: quick, to try keyword and hybrid search",
     )
+    add(
+        "--also",
+        action="append",
+        default=[],
+        type=body,
+        metavar="NAME=JSON",
+        help="another search: what its body has beside `query` and `k`",
+    )
     add("--cache", type=Path, default=home() / "relevance", help="embeddings, by their texts")
     add("--json", type=Path, help="all figures; otherwise a file in the folder of results")
     add("--markdown", type=Path, help="the tables, which are printed as well")
@@ -50,6 +58,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.rounds < 1:
         parser.error("at least one round is needed")
     return options
+
+
+def body(text: str) -> tuple[str, dict[str, Any]]:
+    """A name, and what a search's body has."""
+    name, _, rest = text.partition("=")
+    try:
+        parsed = json.loads(rest)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=JSON: {error}") from None
+    if not name or not isinstance(parsed, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=JSON with an object")
+    return name, parsed
 
 
 def progress(text: str) -> None:
@@ -101,24 +121,29 @@ class Measurement:
         try:
             progress(f"{self.corpus.name}: sending {len(self.corpus.documents)} documents")
             self.result["fill_seconds"] = library.fill()
-            answers = self.search(library)
+            answers = {report.SERVER[mode]: answer for mode, answer in self.search(library).items()}
+            for name, more in self.options.also:
+                try:
+                    answers[f"server, {name}"] = library.search(more, self.options.rounds)
+                except RefusedError as error:
+                    self.tell(f"The server refuses {name}: {error}")
         finally:
             library.delete()
-        for mode, answer in answers.items():
-            self.put(report.SERVER[mode], answer.rankings, **report.latency(answer.seconds))
+        for name, answer in answers.items():
+            self.put(name, answer.rankings, **report.latency(answer.seconds))
 
     def search(self, library: Library) -> dict[str, Answers]:
         """Every way of searching that the server knows."""
         found: dict[str, Answers] = {}
         for mode in server.MODES:
             try:
-                found[mode] = library.search(mode, self.options.rounds)
+                found[mode] = library.search({"mode": mode}, self.options.rounds)
             except RefusedError as error:
                 if error.status != server.UNPROCESSABLE:
                     raise
                 self.tell(f"The server does not know `mode: {mode}` of search: {error}")
                 if mode == "vector":
-                    found[mode] = library.search(None, self.options.rounds)
+                    found[mode] = library.search({}, self.options.rounds)
         vector, keyword = found["vector"], found.get("keyword")
         if keyword and keyword.rankings == vector.rankings:
             self.tell(
@@ -160,6 +185,7 @@ class Measurement:
         self.result["bm25"][report.BM25_TUNED], tuned = keywords.tuned()
         self.put(report.BM25_TUNED, offline.ids(tuned))
         self.put(report.FUSED, fusion.fuse(exact, plain, fusion.reciprocal(60)))
+        self.put(report.FUSED_SCORES, fusion.fuse(exact, plain, fusion.from_zero(0.6), depth=200))
 
 
 def main() -> int:

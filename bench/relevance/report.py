@@ -19,6 +19,7 @@ EXACT = "model, exact"
 BM25 = "bm25s"
 BM25_TUNED = "bm25s, tuned"
 FUSED = "RRF 60 of model and bm25s"
+FUSED_SCORES = "scores to the best, 0.6 and 0.4, of model and bm25s"
 
 
 @dataclass(frozen=True)

@@ -209,15 +209,15 @@ class Library:
         title = document.title[:TITLE_CHARACTERS] if apart else "-"
         return {"id": self.identifier(document), "title": title, "texts": passages}
 
-    def search(self, mode: str | None, rounds: int) -> Answers:
-        """Asks every query, a server that knows no modes without one.
+    def search(self, more: dict[str, Any], rounds: int) -> Answers:
+        """Asks every query, with what the body is to have beside it.
 
         The seconds are of all rounds, the rankings of the last.
         """
         rankings, seconds = {}, []
         for _ in range(rounds):
             for query in self.corpus.queries:
-                body = {"query": query.text, "k": K} | ({"mode": mode} if mode else {})
+                body = {"query": query.text, "k": K, **more}
                 began = time.perf_counter()
                 answer = self.client.ask("POST", f"{self.path}/search", body)
                 seconds.append(time.perf_counter() - began)

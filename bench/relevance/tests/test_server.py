@@ -1,3 +1,4 @@
+import argparse
 import contextlib
 import io
 import json
@@ -62,7 +63,7 @@ class LibraryTest(unittest.TestCase):
         self.assertEqual([one["embedding"] for one in self.sent()[2]["chunks"]], [[0.5, 0.25]] * 2)
 
     def test_answers_are_documents_by_their_best_passage(self) -> None:
-        answers = self.library().search("vector", 2)
+        answers = self.library().search({"mode": "vector"}, 2)
         self.assertEqual(answers.rankings, {"q": ["1", "2", "3"], "r": ["3", "1", "2"]})
         self.assertEqual(len(answers.seconds), 4)
         self.assertEqual(self.fake.requests[-1][2], {"query": "needle", "k": 100, "mode": "vector"})
@@ -82,13 +83,13 @@ class LibraryTest(unittest.TestCase):
         library = self.library()
         library.known.popitem()
         with self.assertRaisesRegex(server.ServerError, "an answer has"):
-            library.search("vector", 1)
+            library.search({}, 1)
         with self.assertRaisesRegex(server.ServerError, "http://host:port"):
             server.Client("127.0.0.1:8000")
         self.fake.close()
         self.client.connection.close()
         with self.assertRaisesRegex(server.ServerError, "no answer"):
-            library.search("vector", 1)
+            library.search({}, 1)
 
     def test_a_missing_program_is_told(self) -> None:
         with (
@@ -122,6 +123,7 @@ class CommandTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "out.json"
             arguments = ["relevance", "small", "--server", fake.url, "--json", str(output)]
+            arguments += ["--also", 'words={"mode": "keyword", "extra": 1}']
             printed = io.StringIO()
             with (
                 mock.patch("sys.argv", arguments),
@@ -146,11 +148,25 @@ class CommandTest(unittest.TestCase):
         # Hybrid search finds what vector search finds here, which is no more.
         self.assertEqual((status, run["goals_met"]), (1, False))
 
+    def test_another_search_is_told_with_the_rest(self) -> None:
+        fake = FakeServer()
+        _, run, text = self.run_on(fake)
+        measured = run["collections"]["small"]["systems"]
+        self.assertEqual(measured["server, words"]["MAP"], measured["server, keyword"]["MAP"])
+        self.assertIn("| server, words |", text)
+        bodies = [body for _, path, body in fake.requests if path.endswith("/search")]
+        self.assertEqual(bodies[-1], {"query": "needle", "k": 100, "mode": "keyword", "extra": 1})
+        for wrong in ("{}", "x={", "x=1"):
+            with self.assertRaises(argparse.ArgumentTypeError):
+                command.body(wrong)
+
     def test_a_server_without_modes_is_told(self) -> None:
-        _, run, text = self.run_on(FakeServer(modes=()))
+        fake = FakeServer(modes=())
+        _, run, text = self.run_on(fake)
         measured = run["collections"]["small"]
         self.assertIn(report.SERVER["vector"], measured["systems"])
         self.assertNotIn(report.SERVER["keyword"], measured["systems"])
+        self.assertIn("The server refuses words: status 422", text)
         self.assertIn("does not know `mode: keyword` of search: status 422: /mode: is not", text)
 
     def test_a_server_that_does_not_heed_modes_is_told(self) -> None:
