@@ -34,9 +34,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     which.add_argument("--offline", action="store_true", help="the references alone")
     add("--rounds", type=int, default=3, help="times that every query is asked, for latencies")
     add(
-        "--titles-apart",
-        action="store_true",
-        help="send titles as titles; otherwise they begin the text, as in the references",
+        "--titles",
+        choices=server.TITLES,
+        default=server.TITLES[0],
+        help="where titles go; the references have them in the text",
     )
     add(
         "--given-vectors",
@@ -117,7 +118,7 @@ class Measurement:
         if self.options.given_vectors:
             vectors = offline.vectors(self.corpus, self.options.cache)
             self.tell("The documents came with the reference's vectors, not the server's own.")
-        library = Library(client, self.corpus, self.options.titles_apart, vectors)
+        library = Library(client, self.corpus, self.options.titles, vectors)
         try:
             progress(f"{self.corpus.name}: sending {len(self.corpus.documents)} documents")
             self.result["fill_seconds"] = library.fill()
@@ -193,7 +194,7 @@ def main() -> int:
     options = parse(sys.argv[1:])
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     output = options.json or home() / "results" / f"relevance-{stamp}.json"
-    told = {"rounds": options.rounds, "titles_apart": options.titles_apart}
+    told = {"rounds": options.rounds, "titles": options.titles}
     told |= {"given_vectors": options.given_vectors}
     run: dict[str, Any] = {"options": told, "collections": {}}
     try:

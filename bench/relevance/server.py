@@ -21,6 +21,8 @@ from .corpus import Corpus, Document
 
 #: Ways of searching; the last two are newer than the first.
 MODES = ("vector", "keyword", "hybrid")
+#: Where titles go: before the text, as in the references, into the field for them, or both.
+TITLES = ("in-text", "apart", "both")
 #: Passages of an answer: the most that the server gives.
 K = 100
 #: Documents of one request.
@@ -161,12 +163,12 @@ class Library:
         self,
         client: Client,
         corpus: Corpus,
-        titles_apart: bool = False,
+        titles: str = TITLES[0],
         vectors: np.ndarray | None = None,
     ) -> None:
         self.client = client
         self.corpus = corpus
-        self.titles_apart = titles_apart
+        self.titles = titles
         #: Of the documents, where the server is not to compute them.
         self.vectors = vectors
         self.known = {self.identifier(one): one.id for one in corpus.documents}
@@ -199,15 +201,16 @@ class Library:
 
     def request(self, document: Document) -> dict[str, Any]:
         """A document as it is sent: one passage, unless it is longer than one may be."""
-        apart = self.titles_apart and document.title and document.text
+        apart = self.titles == "apart" and document.text
         text = document.text if apart else document.whole
         passages = [
             part
             for start in range(0, len(text), PASSAGE_CHARACTERS)
             if (part := text[start : start + PASSAGE_CHARACTERS]).strip()
         ]
-        title = document.title[:TITLE_CHARACTERS] if apart else "-"
-        return {"id": self.identifier(document), "title": title, "texts": passages}
+        title = "" if self.titles == "in-text" else document.title[:TITLE_CHARACTERS]
+        # A title is required, and this one has no word.
+        return {"id": self.identifier(document), "title": title or "-", "texts": passages}
 
     def search(self, more: dict[str, Any], rounds: int) -> Answers:
         """Asks every query, with what the body is to have beside it.

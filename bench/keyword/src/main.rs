@@ -101,3 +101,67 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = (sorted.len() as f64 * share) as usize;
     sorted[place.min(sorted.len() - 1)]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A folder that goes with the test.
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn built(name: &str, analyzer: Option<TextAnalyzer>, passages: &[&str]) -> (Built, Folder) {
+        let folder =
+            std::env::temp_dir().join(format!("tantivy-side-{}-{name}", std::process::id()));
+        let passages: Vec<String> = passages.iter().map(|&text| text.to_owned()).collect();
+        let built = Built::new(&folder, name, analyzer, &passages).unwrap();
+        (built, Folder(folder))
+    }
+
+    const PASSAGES: [&str; 3] = ["Title\nThe cats run", "a cat and a dog", "nothing"];
+
+    #[test]
+    fn any_stem_of_the_query_finds_a_passage_and_operators_are_words() {
+        let (built, _folder) = built("en_stem", None, &PASSAGES);
+        let mut search = built.search().unwrap();
+        for (query, found) in
+            [("cat", 2), ("titles", 1), ("running dogs", 2), ("the", 1), ("", 0), ("-cat \"", 2)]
+        {
+            assert_eq!(search.best(query).unwrap(), found, "{query}");
+        }
+    }
+
+    #[test]
+    fn stop_words_find_nothing_and_repeated_terms_count_once() {
+        let (built, _folder) =
+            built("en_stem_stop", Some(without_stop_words().unwrap()), &PASSAGES);
+        let mut search = built.search().unwrap();
+        assert_eq!(search.best("the and a").unwrap(), 0);
+        assert_eq!(search.terms, 0_usize);
+        assert_eq!(search.best("the cat, the cats, the dog").unwrap(), 2);
+        assert_eq!((search.terms, search.asked), (2, 2));
+    }
+
+    #[test]
+    fn ten_are_found_of_more() {
+        let (built, _folder) = built("many", Some(without_stop_words().unwrap()), &["word"; 25]);
+        assert_eq!(built.search().unwrap().best("word").unwrap(), index::K);
+        assert!(built.bytes_by_kind.contains_key("pos"), "{:?}", built.bytes_by_kind);
+        assert_eq!(built.bytes, built.bytes_by_kind.values().sum::<u64>());
+    }
+
+    #[test]
+    fn quantiles_are_of_the_sorted_times() {
+        let times: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(quantile(&times, 0.5), 51.0);
+        assert_eq!(quantile(&times, 0.99), 100.0);
+        assert_eq!(quantile(&[3.0], 0.99), 3.0);
+    }
+}

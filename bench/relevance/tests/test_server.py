@@ -34,8 +34,8 @@ class LibraryTest(unittest.TestCase):
         self.client = server.Client(self.fake.url)
         self.addCleanup(self.client.connection.close)
 
-    def library(self, *extra: corpus.Document, apart: bool = False) -> server.Library:
-        library = server.Library(self.client, collection(*extra), apart)
+    def library(self, *extra: corpus.Document, titles: str = "in-text") -> server.Library:
+        library = server.Library(self.client, collection(*extra), titles)
         library.fill()
         return library
 
@@ -45,14 +45,22 @@ class LibraryTest(unittest.TestCase):
     def test_documents_are_one_passage_unless_they_are_too_long(self) -> None:
         self.library()
         self.assertEqual(self.sent()[0]["texts"], ["red apples and pears"])
+        self.assertEqual(self.sent()[0]["title"], "-")
         self.assertEqual("".join(self.sent()[2]["texts"]), LONG)
         self.assertEqual([len(text) for text in self.sent()[2]["texts"]], [10_000, 506])
 
     def test_titles_may_be_sent_apart(self) -> None:
-        self.library(apart=True)
+        self.library(titles="apart")
         first, second, _ = self.sent()
         self.assertEqual((first["title"], first["texts"]), ("red", ["apples and pears"]))
         self.assertEqual((second["title"], second["texts"]), ("-", ["green pears"]))
+
+    def test_titles_may_be_sent_twice(self) -> None:
+        self.library(corpus.Document("4", "alone", ""), titles="both")
+        first, second, _, last = self.sent()
+        self.assertEqual((first["title"], first["texts"]), ("red", ["red apples and pears"]))
+        self.assertEqual((second["title"], second["texts"]), ("-", ["green pears"]))
+        self.assertEqual((last["title"], last["texts"]), ("alone", ["alone"]))
 
     def test_vectors_may_be_given(self) -> None:
         vectors = np.array([[1, 0], [0, 1], [0.5, 0.25]], np.float32)
