@@ -142,7 +142,7 @@ class Measurement:
             except RefusedError as error:
                 if error.status != server.UNPROCESSABLE:
                     raise
-                self.tell(f"The server does not know `mode: {mode}` of search: {error}")
+                self.tell(f"The server does not take `mode: {mode}` of search: {error}")
                 if mode == "vector":
                     found[mode] = library.search({}, self.options.rounds)
         vector, keyword = found["vector"], found.get("keyword")
@@ -204,15 +204,11 @@ def main() -> int:
             for folder in options.collections:
                 client = Client(url) if url else None
                 measurement = Measurement(options, client, folder)
+                if measurement.corpus.name in run["collections"]:
+                    raise CorpusError(f"{folder} has the name of another: rename one of them")
                 run["collections"][measurement.corpus.name] = measurement.run()
     except (CorpusError, ServerError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ImportError as error:
-        print(
-            f"error: {error}: the references need `pip install -r relevance/requirements.txt`",
-            file=sys.stderr,
-        )
         return 2
     run["goals_met"] = report.all_met(run)
     output.parent.mkdir(parents=True, exist_ok=True)

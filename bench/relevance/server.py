@@ -88,7 +88,7 @@ class Client:
             )
             answer = self.connection.getresponse()
             text = answer.read()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             self.connection.close()
             raise ServerError(f"no answer from the server to {method} {path}: {error}") from None
         if answer.status // 100 != 2:

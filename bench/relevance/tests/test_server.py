@@ -121,7 +121,7 @@ class LibraryTest(unittest.TestCase):
 class CommandTest(unittest.TestCase):
     """The whole of a run, with the references replaced."""
 
-    def run_on(self, fake: FakeServer) -> tuple[int, dict[str, Any], str]:
+    def run_on(self, fake: FakeServer, *folders: str) -> tuple[int, dict[str, Any], str]:
         self.addCleanup(fake.close)
 
         def compute(measurement: command.Measurement) -> None:
@@ -130,17 +130,19 @@ class CommandTest(unittest.TestCase):
 
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "out.json"
-            arguments = ["relevance", "small", "--server", fake.url, "--json", str(output)]
+            arguments = ["relevance", *(folders or ["small"]), "--server", fake.url]
+            arguments += ["--json", str(output)]
             arguments += ["--also", 'words={"mode": "keyword", "extra": 1}']
-            printed = io.StringIO()
+            printed, told = io.StringIO(), io.StringIO()
             with (
                 mock.patch("sys.argv", arguments),
                 mock.patch.object(corpus, "load", return_value=collection()),
                 mock.patch.object(command.Measurement, "compute", compute),
                 contextlib.redirect_stdout(printed),
-                contextlib.redirect_stderr(io.StringIO()),
+                contextlib.redirect_stderr(told),
             ):
                 status = command.main()
+            self.error = told.getvalue().splitlines()[-1]
             return status, json.loads(output.read_text()), printed.getvalue()
 
     def test_all_modes_are_measured_and_the_library_is_deleted(self) -> None:
@@ -175,7 +177,15 @@ class CommandTest(unittest.TestCase):
         self.assertIn(report.SERVER["vector"], measured["systems"])
         self.assertNotIn(report.SERVER["keyword"], measured["systems"])
         self.assertIn("The server refuses words: status 422", text)
-        self.assertIn("does not know `mode: keyword` of search: status 422: /mode: is not", text)
+        self.assertIn("does not take `mode: keyword` of search: status 422: /mode: is not", text)
+
+    def test_two_collections_of_one_name_are_refused(self) -> None:
+        fake = FakeServer()
+        with self.assertRaises(FileNotFoundError):
+            self.run_on(fake, "small", "other/small")
+        self.assertEqual(
+            self.error, "error: other/small has the name of another: rename one of them"
+        )
 
     def test_a_server_that_does_not_heed_modes_is_told(self) -> None:
         fake = FakeServer(modes=())
