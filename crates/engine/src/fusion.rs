@@ -21,7 +21,8 @@ pub enum Fusion {
     /// By scores: those of vectors as `1 - distance / 2`, within 0 to 1, those of keywords as a part
     /// of the best.
     Weighted,
-    /// By scores, each list's stretched to 0 to 1.
+    /// By scores: those of vectors stretched so that the nearest candidate has 1 and the farthest 0,
+    /// whatever range of distances the model uses; those of keywords as a part of the best.
     RelativeScore,
 }
 
@@ -77,8 +78,14 @@ pub(crate) fn fuse(
     fusion: Fusion,
     alpha: f64,
 ) -> Vec<(f64, Candidate)> {
-    let vectors = Stretch::of(fusion, candidates.iter().map(|it| similarity(it.distance)));
-    let keywords = Stretch::of(fusion, candidates.iter().filter_map(keyword_score));
+    let similarities = candidates.iter().map(|it| similarity(it.distance));
+    let vectors = match fusion {
+        Fusion::RelativeScore => Stretch::of(similarities),
+        Fusion::Weighted | Fusion::ReciprocalRank => Stretch { least: 0.0, most: 1.0 },
+    };
+    // Nothing found is 0, whatever the least that is found.
+    let keywords = candidates.iter().filter_map(keyword_score).chain([0.0]);
+    let keywords = Stretch::of(keywords);
     let mut scored: Vec<(f64, Candidate)> = candidates
         .into_iter()
         .map(|candidate| {
@@ -124,15 +131,11 @@ struct Stretch {
 }
 
 impl Stretch {
-    fn of(fusion: Fusion, scores: impl Iterator<Item = f64>) -> Self {
+    fn of(scores: impl Iterator<Item = f64>) -> Self {
         let (least, most) = scores.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), it| {
             (least.min(it), most.max(it))
         });
-        match fusion {
-            Fusion::RelativeScore => Self { least, most },
-            // Similarities are from 0 to 1 as they are; scores of keywords have no end.
-            Fusion::ReciprocalRank | Fusion::Weighted => Self { least: 0.0, most: most.max(1.0) },
-        }
+        Self { least, most }
     }
 
     fn stretch(self, score: f64) -> f64 {
@@ -181,8 +184,8 @@ mod tests {
         let expected =
             [(0.5 * 0.8 + 0.5 * 0.75, 1), (0.5 * 0.4 + 0.5, 3), (0.5 * 0.9, 0), (0.5 * 0.5, 2)];
         check(&fused(Fusion::Weighted, 0.5), &expected);
-        // Stretched: similarities 1, 0.8, 0.2 and 0; keywords 1 and 0.
-        let expected = [(0.7, 0), (0.7 * 0.8, 1), (0.3, 3), (0.7 * 0.2, 2)];
+        // Stretched: similarities 1, 0.8, 0.2 and 0; keywords as before.
+        let expected = [(0.7 * 0.8 + 0.3 * 0.75, 1), (0.7, 0), (0.3, 3), (0.7 * 0.2, 2)];
         check(&fused(Fusion::RelativeScore, 0.7), &expected);
     }
 

@@ -29,7 +29,7 @@ pub use bm25::{Bm25, Collection, SCORE_UNIT};
 pub use build::PostingsBuilder;
 pub use highlight::{Highlight, fragments, highlights};
 pub use list::{List, OwnedList};
-pub use matching::{Clause, Prefix, matching};
+pub use matching::{Clause, Prefix, matching, phrase_list};
 pub use postings::Postings;
 pub use query::{KeywordQuery, Operator, QueryError, TERMS_MAX, Term, What};
 pub use search::{BestRows, Scored, Visited, Wanted, search};

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use arrwdb_index::keyword::{
     BestRows, Bm25, Clause, Collection, KeywordQuery, List, OwnedList, Postings, PostingsBuilder,
-    SCORE_UNIT, Scored, Visited, Wanted, What, matching, search,
+    SCORE_UNIT, Scored, Visited, Wanted, What, matching, phrase_list, search,
 };
 use arrwdb_index::{Allowed, Executor, RowSet};
 
@@ -80,7 +80,7 @@ struct Part<'a> {
 /// The rows of a term in a segment.
 enum PartList<'a> {
     Kept(List<'a>),
-    /// Made for a prefix.
+    /// Made for a prefix or a phrase.
     Made(OwnedList),
     Nothing,
 }
@@ -132,6 +132,10 @@ impl View {
         let name = |what: &What| match what {
             What::Term(term) => term.to_string(),
             What::Prefix(prefix) => format!("{}*", prefix.begin),
+            What::Phrase(terms) => {
+                let terms: Vec<&str> = terms.iter().map(|(term, _at)| &**term).collect();
+                format!("\"{}\"", terms.join(" "))
+            }
         };
         let terms = wanted.query.terms.iter().map(|term| name(&term.what)).zip(live).collect();
         let effort = KeywordEffort { postings: all.postings, rows: all.rows, terms };
@@ -146,6 +150,7 @@ impl<'a> Part<'a> {
             let list = match &term.what {
                 What::Term(term) => postings.list(term).map_or(PartList::Nothing, PartList::Kept),
                 What::Prefix(prefix) => PartList::Made(postings.prefix_list(prefix)),
+                What::Phrase(terms) => PartList::Made(phrase_list(postings, terms)),
             };
             let live = list.list().map_or(0, |list| live_rows(view, list));
             (list, live)

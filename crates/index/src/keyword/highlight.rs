@@ -14,6 +14,8 @@ pub fn highlights(text: &str, query: &KeywordQuery) -> Vec<Range<usize>> {
         match &term.what {
             What::Term(term) => drop(whole.insert(&**term)),
             What::Prefix(prefix) => begins.push(prefix),
+            // Its words rank as well.
+            What::Phrase(_) => {}
         }
     }
     let mut found: Vec<Range<usize>> = Vec::new();

@@ -1,6 +1,6 @@
 //! The rows that have all terms of a clause.
 
-use super::list::{Cursor, List};
+use super::list::{Cursor, List, OwnedList};
 use super::postings::Postings;
 use crate::RowSet;
 
@@ -22,6 +22,14 @@ pub struct Prefix {
     pub term: Box<str>,
 }
 
+/// The rows of a segment that have the terms of a phrase one behind the other, as their places say, with
+/// how often. O(rows of the rarest term, times terms, and their positions).
+pub fn phrase_list(postings: &Postings, terms: &[(Box<str>, u32)]) -> OwnedList {
+    let mut rows = Vec::new();
+    each_phrase(postings, terms, |row, frequency| rows.push((row, frequency)));
+    OwnedList::of(&rows, |row| postings.length(row))
+}
+
 /// The rows of a segment that have what the clause asks for. O(rows of its rarest term, times terms,
 /// and their positions if there are several).
 pub fn matching(postings: &Postings, clause: &Clause) -> RowSet {
@@ -32,22 +40,24 @@ pub fn matching(postings: &Postings, clause: &Clause) -> RowSet {
             list.list().for_each(|row, _frequency| rows.insert(row..row.saturating_add(1)));
         }
         Clause::Phrase(terms) => {
-            let lists: Option<Vec<(List<'_>, u32)>> =
-                terms.iter().map(|(term, at)| Some((postings.list(term)?, *at))).collect();
-            match lists.as_deref() {
-                None | Some([]) => {}
-                Some([(list, _at)]) => {
-                    list.for_each(|row, _frequency| rows.insert(row..row.saturating_add(1)));
-                }
-                Some(lists) => phrase(lists, &mut rows),
-            }
+            each_phrase(postings, terms, |row, _frequency| rows.insert(row..row.saturating_add(1)));
         }
     }
     rows
 }
 
-/// Adds the rows that have all terms, one behind the other as their places are.
-fn phrase(lists: &[(List<'_>, u32)], rows: &mut RowSet) {
+fn each_phrase(postings: &Postings, terms: &[(Box<str>, u32)], each: impl FnMut(u32, u32)) {
+    let lists: Option<Vec<(List<'_>, u32)>> =
+        terms.iter().map(|(term, at)| Some((postings.list(term)?, *at))).collect();
+    match lists.as_deref() {
+        None | Some([]) => {}
+        Some([(list, _at)]) => list.for_each(each),
+        Some(lists) => phrase(lists, each),
+    }
+}
+
+/// Gives the rows that have all terms, one behind the other as their places are, with how often.
+fn phrase(lists: &[(List<'_>, u32)], mut each: impl FnMut(u32, u32)) {
     let mut cursors: Vec<(Cursor<'_>, u32)> =
         lists.iter().map(|(list, at)| (Cursor::new(*list), *at)).collect();
     // The rarest leads.
@@ -80,7 +90,7 @@ fn phrase(lists: &[(List<'_>, u32)], rows: &mut RowSet) {
             starts.retain(|start| positions.binary_search(&start.saturating_add(*at)).is_ok());
         }
         if !starts.is_empty() {
-            rows.insert(row..row.saturating_add(1));
+            each(row, u32::try_from(starts.len()).unwrap_or(u32::MAX));
         }
         let Some(next) = row.checked_add(1) else { return };
         row = next;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! words              rows that have one, ranked
-//! "some words"       rows that have these words one behind the other
-//! +word              rows that have it
+//! "some words"       words, and those rows above others that have them one behind the other
+//! +word +"a phrase"  rows that have it
 //! -word -"a phrase"  rows that do not
 //! begin*             rows that have a word that begins so
 //! ```
@@ -27,13 +27,15 @@ pub enum Operator {
     And,
 }
 
-/// A term, or all that begin in a way.
+/// A term, all that begin in a way, or some in a row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
     /// This one.
     Term(Box<str>),
     /// All of these, as if they were one.
     Prefix(Prefix),
+    /// Terms with their places, ascending; two at least.
+    Phrase(Vec<(Box<str>, u32)>),
 }
 
 impl What {
@@ -42,6 +44,7 @@ impl What {
         match self {
             Self::Term(term) => Clause::Phrase(vec![(term, 0)]),
             Self::Prefix(prefix) => Clause::Prefix(prefix),
+            Self::Phrase(terms) => Clause::Phrase(terms),
         }
     }
 }
@@ -88,8 +91,6 @@ impl KeywordQuery {
                 rest = &rest[1..];
             }
             if let Some((phrase, after)) = quoted(rest) {
-                // A phrase that ranks is asked for, or it would be words.
-                let wish = if wish == Wish::Ranked { Wish::Required } else { wish };
                 reading.phrase(phrase, wish);
                 rest = after;
                 after_space = true;
@@ -159,19 +160,24 @@ impl Reading {
 
     fn phrase(&mut self, text: &str, wish: Wish) {
         let terms = self.terms_of(text);
-        let clause = match terms.as_slice() {
+        let phrase = match terms.as_slice() {
             [] => return,
-            [found] => found.wanted().clause(),
+            [found] => found.wanted(),
             [first, ..] => {
                 let place = |found: &Found| (found.term.clone(), found.position - first.position);
-                Clause::Phrase(terms.iter().map(place).collect())
+                What::Phrase(terms.iter().map(place).collect())
             }
         };
-        if wish == Wish::Excluded {
-            self.query.excluded.push(clause);
-        } else {
-            self.query.required.push(clause);
+        match wish {
+            Wish::Ranked => {}
+            Wish::Required => self.query.required.push(phrase.clone().clause()),
+            Wish::Excluded => self.query.excluded.push(phrase.clone().clause()),
+        }
+        if wish != Wish::Excluded {
             self.ranked.extend(terms.iter().map(|found| (found.wanted(), found.stop)));
+            if terms.len() > 1 {
+                self.ranked.push((phrase, false));
+            }
         }
     }
 

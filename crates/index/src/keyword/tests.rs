@@ -35,6 +35,7 @@ fn found(
         .iter()
         .map(|term| match &term.what {
             What::Prefix(prefix) => postings.prefix_list(prefix),
+            What::Phrase(terms) => phrase_list(postings, terms),
             What::Term(_) => OwnedList::default(),
         })
         .collect();
@@ -42,7 +43,7 @@ fn found(
     for (term, owned) in query.terms.iter().zip(&owned) {
         let list = match &term.what {
             What::Term(term) => postings.list(term),
-            What::Prefix(_) => Some(owned.list()),
+            What::Prefix(_) | What::Phrase(_) => Some(owned.list()),
         };
         if let Some(list) = list {
             let weight = collection.weight(u64::from(list.rows())) * term.count as f32;
@@ -85,11 +86,11 @@ fn words_phrases_prefixes_and_what_is_excluded_are_found() {
     for (query, expected) in [
         ("quick", &[0, 1, 2][..]),
         ("QUICKLY dogs", &[0, 1, 2]),
-        ("\"quick brown\"", &[0]),
-        ("\"brown quick\" fox", &[1]),
-        ("\"the lazy dog\"", &[0]),
-        ("\"lazy the dog\"", &[]),
-        ("\"to be or not to be\"", &[3]),
+        ("+\"quick brown\"", &[0]),
+        ("+\"brown quick\" fox", &[1]),
+        ("+\"the lazy dog\"", &[0]),
+        ("+\"lazy the dog\"", &[]),
+        ("+\"to be or not to be\"", &[3]),
         ("to be", &[2, 3]),
         ("quick -lazy", &[1, 2]),
         ("quick -\"quick brown\"", &[1, 2]),
@@ -99,8 +100,8 @@ fn words_phrases_prefixes_and_what_is_excluded_are_found() {
         ("begi*", &[4]),
         ("quick -libr*", &[0]),
         // A phrase is within a text.
-        ("\"title brown\"", &[]),
-        ("\"last of title\"", &[4]),
+        ("+\"title brown\"", &[]),
+        ("+\"last of title\"", &[4]),
         ("cats", &[0, 2]),
         ("nowhere", &[]),
         ("-quick", &[]),
@@ -111,6 +112,12 @@ fn words_phrases_prefixes_and_what_is_excluded_are_found() {
     ] {
         assert_eq!(rows(&index, query), expected, "{query}");
     }
+    // A phrase that need not be there puts the rows that have it first.
+    let best = found(&index, &read("\"brown quick\""), 10, &AllRows);
+    assert_eq!(best.iter().map(|(_score, row)| *row).collect::<Vec<_>>()[..1], [1]);
+    assert!(best.len() > 1);
+    let all = KeywordQuery::read("\"quick brown\"", Operator::And).unwrap();
+    assert_eq!(found(&index, &all, 10, &AllRows).len(), 1);
     let all = KeywordQuery::read("quick dogs brown", Operator::And).unwrap();
     let best = found(&index, &all, 10, &AllRows);
     assert_eq!(best.into_iter().map(|(_, row)| row).collect::<BTreeSet<_>>(), [0, 1].into());
@@ -126,9 +133,9 @@ fn scripts_without_spaces_are_found_by_words_and_by_characters() {
         ("\u{732b}", &[1, 2]),
         ("\u{6771}", &[0]),
         ("\u{3080}", &[0]),
-        ("\"\u{6771}\u{4eac}\u{90fd}\"", &[0]),
-        ("\"\u{4eac}\u{90fd}\u{306b}\"", &[0]),
-        ("\"\u{90fd}\u{4eac}\"", &[]),
+        ("+\"\u{6771}\u{4eac}\u{90fd}\"", &[0]),
+        ("+\"\u{4eac}\u{90fd}\u{306b}\"", &[0]),
+        ("+\"\u{90fd}\u{4eac}\"", &[]),
     ] {
         assert_eq!(rows(&index, query), expected, "{query}");
     }

@@ -59,7 +59,8 @@ pub(super) enum FusionName {
     Rrf,
     /// By scores: `1 - distance / 2`, and BM25 as a part of the best.
     Weighted,
-    /// By scores, each ranking's stretched to 0 to 1.
+    /// By scores: those of vectors stretched to 0 to 1 between the farthest and the nearest candidate,
+    /// BM25 as a part of the best.
     RelativeScore,
 }
 
