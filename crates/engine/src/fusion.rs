@@ -16,14 +16,25 @@ pub(crate) const CANDIDATES_MIN: usize = 100;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Fusion {
     /// By ranks: the sum of `1 / (60 + rank)`.
-    #[default]
     ReciprocalRank,
     /// By scores: those of vectors as `1 - distance / 2`, within 0 to 1, those of keywords as a part
     /// of the best.
     Weighted,
     /// By scores: those of vectors stretched so that the nearest candidate has 1 and the farthest 0,
     /// whatever range of distances the model uses; those of keywords as a part of the best.
+    #[default]
     RelativeScore,
+}
+
+impl Fusion {
+    /// How much vectors weigh unless asked for, from 0 to 1: what was best on average of several
+    /// judged collections (`docs/BENCHMARKS.md`).
+    pub fn usual_alpha(self) -> f64 {
+        match self {
+            Self::ReciprocalRank | Self::Weighted => 0.5,
+            Self::RelativeScore => 0.6,
+        }
+    }
 }
 
 /// A passage in both lists, or in one.

@@ -209,8 +209,9 @@ pub struct SearchRequest {
     pub operator: Operator,
     /// How the two rankings of a hybrid search become one.
     pub fusion: Fusion,
-    /// How much vectors weigh in a hybrid search, from 0 to 1; keywords weigh the rest.
-    pub alpha: f64,
+    /// How much vectors weigh in a hybrid search, from 0 to 1; keywords weigh the rest. Without, as is
+    /// usual for the fusion.
+    pub alpha: Option<f64>,
     /// How words that were found are shown, where they shall be.
     pub highlight: Option<Highlight>,
 }
@@ -229,8 +230,8 @@ impl SearchRequest {
             mode: Mode::Vector,
             words: None,
             operator: Operator::Or,
-            fusion: Fusion::ReciprocalRank,
-            alpha: 0.5,
+            fusion: Fusion::default(),
+            alpha: None,
             highlight: None,
         }
     }

@@ -195,7 +195,10 @@ fn ranking_of(request: &SearchRequest) -> Result<Ranking, EngineError> {
     })?;
     Ok(match request.mode {
         Mode::Vector | Mode::Keyword => Ranking::Keyword(words),
-        Mode::Hybrid => Ranking::Hybrid(words, request.fusion, request.alpha),
+        Mode::Hybrid => {
+            let alpha = request.alpha.unwrap_or_else(|| request.fusion.usual_alpha());
+            Ranking::Hybrid(words, request.fusion, alpha)
+        }
     })
 }
 
@@ -203,8 +206,8 @@ fn ranking_of(request: &SearchRequest) -> Result<Ranking, EngineError> {
 fn check_mode(request: &SearchRequest) -> Result<(), EngineError> {
     let invalid =
         |field: &str, detail: String| Err(EngineError::Invalid { field: field.into(), detail });
-    if !(0.0..=1.0).contains(&request.alpha) {
-        return invalid("/alpha", format!("alpha is {}; it has to be 0 to 1", request.alpha));
+    if let Some(alpha) = request.alpha.filter(|alpha| !(0.0..=1.0).contains(alpha)) {
+        return invalid("/alpha", format!("alpha is {alpha}; it has to be 0 to 1"));
     }
     if request.mode != Mode::Keyword {
         return Ok(());

@@ -25,11 +25,11 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-pub use bm25::{Bm25, Collection, SCORE_UNIT};
+pub use bm25::{Bm25, Collection, SCORE_UNIT, Scorer};
 pub use build::PostingsBuilder;
 pub use highlight::{Highlight, fragments, highlights};
 pub use list::{List, OwnedList};
-pub use matching::{Clause, Prefix, matching, phrase_list};
+pub use matching::{Clause, Prefix, matching, phrase_list, side_by_side};
 pub use postings::Postings;
-pub use query::{KeywordQuery, Operator, QueryError, TERMS_MAX, Term, What};
+pub use query::{KeywordQuery, Operator, PAIRS_MAX, QueryError, TERMS_MAX, Term, What};
 pub use search::{BestRows, Scored, Visited, Wanted, search};

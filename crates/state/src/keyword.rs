@@ -1,10 +1,11 @@
 //! Searching a view by keywords: every segment by its postings, weighed by counts of the whole view.
 
+use std::cmp::Reverse;
 use std::sync::OnceLock;
 
 use arrwdb_index::keyword::{
     BestRows, Bm25, Clause, Collection, KeywordQuery, List, OwnedList, Postings, PostingsBuilder,
-    SCORE_UNIT, Scored, Visited, Wanted, What, matching, phrase_list, search,
+    SCORE_UNIT, Scored, Scorer, Visited, Wanted, What, matching, phrase_list, search, side_by_side,
 };
 use arrwdb_index::{Allowed, Executor, RowSet};
 
@@ -13,6 +14,13 @@ use crate::search::RowPlace;
 use crate::segment::{Damage, Segment};
 use crate::selection::Selection;
 use crate::view::{SegmentView, View};
+
+/// What two terms side by side are worth of what they are worth by themselves: a little, as in the
+/// sequential dependence model of Metzler and Croft ("A Markov random field model for term
+/// dependencies", 2005), measured on several judged collections (`docs/BENCHMARKS.md`).
+const PAIR_PART: f32 = 0.2;
+/// Rows that are looked at for terms side by side, at least.
+const RESCORED_MIN: usize = 50;
 
 /// What to find.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +38,7 @@ pub struct Keywords<'a> {
 /// A row found. Of equal scores the row that came first is first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FoundByKeywords {
-    /// BM25, from 0.
+    /// BM25, from 0, and a fifth of what terms are worth that stand side by side as in the query.
     pub score: f32,
     /// Where it is.
     pub place: RowPlace,
@@ -96,8 +104,8 @@ impl PartList<'_> {
 }
 
 impl View {
-    /// The best live rows by BM25 of their documents' titles and their texts, descending by score,
-    /// and what it took to find them. Makes the postings of segments that have none yet. At most
+    /// The best live rows by BM25 of their documents' titles and their texts, the best of them ranked
+    /// anew by terms that stand side by side as in the query; descending by score, and what it took to find them. Makes the postings of segments that have none yet. At most
     /// O(rows that have one of the terms), less where few can be among the best.
     pub fn keywords(
         &self,
@@ -115,17 +123,23 @@ impl View {
         let weights: Vec<f32> = (wanted.query.terms.iter().zip(&live))
             .map(|(term, live)| collection.weight(*live) * term.count as f32)
             .collect();
+        // More than asked for, where terms side by side may lift some above others.
+        let first =
+            if wanted.query.pairs.is_empty() { wanted.k } else { wanted.k.max(RESCORED_MIN) };
         let searched = each(parts.len(), executor, |place| {
-            let mut best = BestRows::new(wanted.k);
+            let mut best = BestRows::new(first);
             let visited = parts[place].search(wanted, (&weights, collection), &mut best);
             Ok((best, visited))
         })?;
-        let (mut best, mut all) = (BestRows::new(wanted.k), Visited::default());
+        let (mut best, mut all) = (BestRows::new(first), Visited::default());
         for (part, visited) in searched {
             best.merge(part);
             all.add(visited);
         }
-        let found = best.into_sorted().into_iter().map(|(score, place)| FoundByKeywords {
+        let mut found = best.into_sorted();
+        rescore(&parts, wanted, (collection, &live), &mut found);
+        found.truncate(wanted.k);
+        let found = found.into_iter().map(|(score, place)| FoundByKeywords {
             score: score as f32 / SCORE_UNIT as f32,
             place,
         });
@@ -197,6 +211,44 @@ impl<'a> Part<'a> {
         let wanted = Wanted { terms, allowed: &rows, bm25, collection };
         search(self.postings, wanted, best, key)
     }
+}
+
+/// Adds to the scores of rows what terms of the query are worth that stand side by side in them too.
+/// O(rows * pairs).
+fn rescore(
+    parts: &[Part<'_>],
+    wanted: Keywords<'_>,
+    (collection, live): (Collection, &[u64]),
+    found: &mut [(u32, RowPlace)],
+) {
+    if wanted.query.pairs.is_empty() {
+        return;
+    }
+    let scorer = Scorer::new(wanted.bm25, collection);
+    // Every term of a pair ranks by itself too.
+    let weight = |text: &str| {
+        let mut terms = wanted.query.terms.iter().zip(live);
+        let found =
+            terms.find(|(term, _live)| matches!(&term.what, What::Term(it) if **it == *text));
+        collection.weight(found.map_or(0, |(_term, live)| *live))
+    };
+    let pairs = wanted.query.pairs.iter();
+    let weights = pairs.map(|(first, second)| PAIR_PART * (weight(first) + weight(second)));
+    let weights: Vec<f32> = weights.collect();
+    found.sort_unstable_by_key(|(_score, place)| *place);
+    for rows in found.chunk_by_mut(|(_, a), (_, b)| a.segment == b.segment) {
+        let postings = parts[rows[0].1.segment as usize].postings;
+        let at: Vec<u32> = rows.iter().map(|(_score, place)| place.row).collect();
+        for ((first, second), weight) in wanted.query.pairs.iter().zip(&weights) {
+            let lists = postings.list(first).zip(postings.list(second));
+            let Some(lists) = lists else { continue };
+            side_by_side(lists, &at, |row, frequency| {
+                let more = scorer.score(*weight, frequency, postings.length(at[row]));
+                rows[row].0 = rows[row].0.saturating_add(more);
+            });
+        }
+    }
+    found.sort_unstable_by_key(|(score, place)| (Reverse(*score), *place));
 }
 
 /// How many live rows a list has. O(1) where nothing has died, else O(rows of the list).

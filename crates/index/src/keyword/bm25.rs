@@ -50,21 +50,23 @@ impl Collection {
 
 /// [`Bm25`] in one collection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scorer {
+pub struct Scorer {
     base: f32,
     slope: f32,
 }
 
 impl Scorer {
-    pub(super) fn new(bm25: Bm25, collection: Collection) -> Self {
+    /// The formula with what it needs of the collection.
+    pub fn new(bm25: Bm25, collection: Collection) -> Self {
         let mean = collection.tokens as f64 / collection.rows.max(1) as f64;
         #[expect(clippy::cast_possible_truncation, reason = "a mean of lengths")]
         let mean = mean.max(1.0) as f32;
         Self { base: bm25.k1 * (1.0 - bm25.b), slope: bm25.k1 * bm25.b / mean }
     }
 
-    /// What a term of this weight adds to a row of this length that has it so often.
-    pub(super) fn score(self, weight: f32, frequency: u32, length: u16) -> u32 {
+    /// What a term of this weight adds to a row of this length that has it so often, in units of
+    /// [`SCORE_UNIT`].
+    pub fn score(self, weight: f32, frequency: u32, length: u16) -> u32 {
         let frequency = frequency as f32;
         let saturated = frequency / (frequency + self.base + self.slope * f32::from(length));
         // Not negative, and what is too much is the most.

@@ -113,14 +113,20 @@ fn backward(text: &str, at: usize, chars: usize) -> usize {
     }
 }
 
-/// Behind the first space from `start` on, before `end`; `start` where there is none.
+/// Where the first word from `start` on begins, before `end`; `start` where there is none.
 fn after_space(text: &str, start: usize, end: usize) -> usize {
+    if text[..start].ends_with(char::is_whitespace) {
+        return start;
+    }
     let space = text[start..end].char_indices().find(|(_, letter)| letter.is_whitespace());
     space.map_or(start, |(offset, letter)| start + offset + letter.len_utf8())
 }
 
-/// At the last space up to `end`, behind `start`; `end` where there is none.
+/// Where the last word that ends up to `end` does so, behind `start`; `end` where there is none.
 fn before_space(text: &str, start: usize, end: usize) -> usize {
+    if text[end..].starts_with(char::is_whitespace) {
+        return end;
+    }
     let space = text[start..end].char_indices().rfind(|(_, letter)| letter.is_whitespace());
     space.map_or(end, |(offset, _)| start + offset)
 }

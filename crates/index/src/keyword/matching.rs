@@ -30,6 +30,36 @@ pub fn phrase_list(postings: &Postings, terms: &[(Box<str>, u32)]) -> OwnedList 
     OwnedList::of(&rows, |row| postings.length(row))
 }
 
+/// Gives those of `rows`, which ascend, in which the second term stands right behind the first, by
+/// their places in the slice, with how often. O(rows, at most those of the rarer term).
+pub fn side_by_side(
+    (first, second): (List<'_>, List<'_>),
+    rows: &[u32],
+    mut each: impl FnMut(usize, u32),
+) {
+    let (mut first, mut second) = (Cursor::new(first), Cursor::new(second));
+    let (mut before, mut behind) = (Vec::new(), Vec::new());
+    for (place, row) in rows.iter().enumerate() {
+        // The rarer one says most often that the other need not be looked at.
+        let rarer_first = first.list.rows() <= second.list.rows();
+        let (one, other) =
+            if rarer_first { (&mut first, &mut second) } else { (&mut second, &mut first) };
+        if !one.seek(*row) {
+            return;
+        }
+        if one.row() != *row || !other.seek(*row) || other.row() != *row {
+            continue;
+        }
+        first.positions(&mut before);
+        second.positions(&mut behind);
+        let follows = |at: &&u32| behind.binary_search(&at.saturating_add(1)).is_ok();
+        let count = before.iter().filter(follows).count();
+        if count > 0 {
+            each(place, u32::try_from(count).unwrap_or(u32::MAX));
+        }
+    }
+}
+
 /// The rows of a segment that have what the clause asks for. O(rows of its rarest term, times terms,
 /// and their positions if there are several).
 pub fn matching(postings: &Postings, clause: &Clause) -> RowSet {

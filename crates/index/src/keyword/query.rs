@@ -17,6 +17,9 @@ use crate::analysis::{Analyzer, Kind};
 /// Terms that a query may have, those that are asked for several times counted as often.
 pub const TERMS_MAX: usize = 1024;
 
+/// Pairs of terms side by side that are looked for: the first of a query.
+pub const PAIRS_MAX: usize = 64;
+
 /// Whether words need not or must all be there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Operator {
@@ -67,6 +70,9 @@ pub struct KeywordQuery {
     pub required: Vec<Clause>,
     /// What it must not have.
     pub excluded: Vec<Clause>,
+    /// Terms that stand side by side, none of them a stop word: a row in which they do so as well is
+    /// worth more. Each once, at most [`PAIRS_MAX`].
+    pub pairs: Vec<(Box<str>, Box<str>)>,
 }
 
 /// Why a text is no query.
@@ -133,6 +139,8 @@ struct Reading {
     ranked: Vec<(What, bool)>,
     /// Terms that were asked for or excluded.
     terms: usize,
+    /// The term before, where it is a plain one of text that goes on.
+    before: Option<Box<str>>,
 }
 
 impl Reading {
@@ -146,6 +154,7 @@ impl Reading {
             last.stop = false;
         }
         for found in terms {
+            self.note_pair(&found, wish);
             let wanted = found.wanted();
             match wish {
                 Wish::Ranked => {}
@@ -158,7 +167,24 @@ impl Reading {
         }
     }
 
+    /// Notes which terms stand side by side.
+    fn note_pair(&mut self, found: &Found, wish: Wish) {
+        let plain = wish != Wish::Excluded && !found.stop && found.begin.is_none();
+        let here = plain.then(|| found.term.clone());
+        let before = std::mem::replace(&mut self.before, here.clone());
+        if let (Some(before), Some(here)) = (before, here)
+            && self.query.pairs.len() < PAIRS_MAX
+        {
+            let pair = (before, here);
+            if !self.query.pairs.contains(&pair) {
+                self.query.pairs.push(pair);
+            }
+        }
+    }
+
     fn phrase(&mut self, text: &str, wish: Wish) {
+        // It ranks as a whole.
+        self.before = None;
         let terms = self.terms_of(text);
         let phrase = match terms.as_slice() {
             [] => return,

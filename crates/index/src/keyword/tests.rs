@@ -179,6 +179,43 @@ fn scores_are_those_of_the_formula() {
 }
 
 #[test]
+fn terms_of_plain_text_that_stand_side_by_side_are_pairs() {
+    let pairs = |query: &str| -> Vec<String> {
+        let pairs = read(query).pairs;
+        pairs.into_iter().map(|(first, second)| format!("{first} {second}")).collect()
+    };
+    assert_eq!(
+        pairs("vector databases of the real-time web"),
+        ["vector databas", "real time", "time web"]
+    );
+    assert_eq!(pairs("a -b c \"d e\" f g* h h h"), ["h h"]);
+    let many: Vec<String> = (0..200).map(|n| format!("w{n}")).collect();
+    assert_eq!(pairs(&many.join(" ")).len(), PAIRS_MAX);
+}
+
+#[test]
+fn terms_side_by_side_are_counted_where_they_are() {
+    let texts: Vec<(&str, &str)> = (0..400)
+        .map(|n| match n % 5 {
+            0 => ("x y", "y x x y"),
+            1 => ("x", "y"),
+            2 => ("", "y x"),
+            3 => ("", "x of y"),
+            _ => ("", "x"),
+        })
+        .collect();
+    let index = index(&texts);
+    let (x, y) = (index.list("x").unwrap(), index.list("y").unwrap());
+    let asked = [0, 1, 2, 3, 4, 130, 131, 255, 399];
+    let mut found = Vec::new();
+    side_by_side((x, y), &asked, |place, count| found.push((asked[place], count)));
+    assert_eq!(found, [(0, 2), (130, 2), (255, 2)]);
+    let mut found = Vec::new();
+    side_by_side((y, x), &asked, |place, count| found.push((asked[place], count)));
+    assert_eq!(found, [(0, 1), (2, 1), (130, 1), (255, 1)]);
+}
+
+#[test]
 fn words_that_were_found_are_shown() {
     let text = "Na\u{ef}ve readers of Libraries: \u{6771}\u{4eac}\u{90fd}!";
     let shown = |query: &str| -> Vec<&str> {
@@ -318,6 +355,17 @@ proptest! {
             prop_assert!(text.get(range.clone()).is_some_and(|word| !word.is_empty()));
         }
         prop_assert!(shown.windows(2).all(|pair| pair[0].end < pair[1].start));
+        for fragment_chars in [20, 25, 2000] {
+            let marks = ("\u{1}".to_owned(), "\u{2}".to_owned());
+            let style = Highlight { before: marks.0, after: marks.1, fragments: 10, fragment_chars };
+            let parts = fragments(&text, &shown, &style);
+            prop_assert_eq!(parts.is_empty(), shown.is_empty());
+            for part in parts {
+                let plain: String = part.chars().filter(|it| !matches!(it, '\u{1}' | '\u{2}')).collect();
+                prop_assert!(text.contains(&plain), "{:?}", part);
+                prop_assert!(part.contains(['\u{1}', '\u{2}']), "{:?}", part);
+            }
+        }
         let mut analyzer = Analyzer::default();
         analyzer.tokens(&text, |_| ());
     }

@@ -44,10 +44,11 @@ pub(super) struct SearchBody {
     #[schema(value_type = Option<OperatorName>, default = "or")]
     operator: Option<String>,
     /// Of a hybrid search: how its two rankings become one.
-    #[schema(value_type = Option<FusionName>, default = "rrf")]
+    #[schema(value_type = Option<FusionName>, default = "relative_score")]
     fusion: Option<String>,
-    /// Of a hybrid search: how much vectors weigh; keywords weigh the rest.
-    #[schema(minimum = 0.0, maximum = 1.0, default = 0.5)]
+    /// Of a hybrid search: how much vectors weigh; keywords weigh the rest. 0.6 for `relative_score`, 0.5
+    /// for the others.
+    #[schema(minimum = 0.0, maximum = 1.0)]
     alpha: Option<f64>,
     /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
     #[schema(value_type = Option<HighlightShape>)]
@@ -105,10 +106,11 @@ pub(super) struct StreamSearchBody {
     #[schema(value_type = Option<OperatorName>, default = "or")]
     operator: Option<String>,
     /// Of a hybrid search: how its two rankings become one.
-    #[schema(value_type = Option<FusionName>, default = "rrf")]
+    #[schema(value_type = Option<FusionName>, default = "relative_score")]
     fusion: Option<String>,
-    /// Of a hybrid search: how much vectors weigh; keywords weigh the rest.
-    #[schema(minimum = 0.0, maximum = 1.0, default = 0.5)]
+    /// Of a hybrid search: how much vectors weigh; keywords weigh the rest. 0.6 for `relative_score`, 0.5
+    /// for the others.
+    #[schema(minimum = 0.0, maximum = 1.0)]
     alpha: Option<f64>,
     /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
     #[schema(value_type = Option<HighlightShape>)]
@@ -169,10 +171,11 @@ pub(super) struct EmbeddingSearchBody {
     #[schema(value_type = Option<OperatorName>, default = "or")]
     operator: Option<String>,
     /// Of a hybrid search: how its two rankings become one.
-    #[schema(value_type = Option<FusionName>, default = "rrf")]
+    #[schema(value_type = Option<FusionName>, default = "relative_score")]
     fusion: Option<String>,
-    /// Of a hybrid search: how much vectors weigh; keywords weigh the rest.
-    #[schema(minimum = 0.0, maximum = 1.0, default = 0.5)]
+    /// Of a hybrid search: how much vectors weigh; keywords weigh the rest. 0.6 for `relative_score`, 0.5
+    /// for the others.
+    #[schema(minimum = 0.0, maximum = 1.0)]
     alpha: Option<f64>,
     /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
     #[schema(value_type = Option<HighlightShape>)]
@@ -231,10 +234,11 @@ pub(super) struct FilteredSearchBody {
     #[schema(value_type = Option<OperatorName>, default = "or")]
     operator: Option<String>,
     /// Of a hybrid search: how its two rankings become one.
-    #[schema(value_type = Option<FusionName>, default = "rrf")]
+    #[schema(value_type = Option<FusionName>, default = "relative_score")]
     fusion: Option<String>,
-    /// Of a hybrid search: how much vectors weigh; keywords weigh the rest.
-    #[schema(minimum = 0.0, maximum = 1.0, default = 0.5)]
+    /// Of a hybrid search: how much vectors weigh; keywords weigh the rest. 0.6 for `relative_score`, 0.5
+    /// for the others.
+    #[schema(minimum = 0.0, maximum = 1.0)]
     alpha: Option<f64>,
     /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
     #[schema(value_type = Option<HighlightShape>)]
@@ -463,7 +467,7 @@ impl Wishes {
             words: self.words.clone(),
             operator: self.operator.unwrap_or_default(),
             fusion: self.fusion.unwrap_or_default(),
-            alpha: self.alpha.unwrap_or(usual.alpha),
+            alpha: self.alpha,
             highlight: self.highlight.clone(),
             ..usual
         }

@@ -22,6 +22,7 @@ mod index;
 mod jobs;
 mod jobs_import;
 mod jobs_trouble;
+mod keywords;
 mod lifecycle;
 mod local_model;
 mod openapi;
