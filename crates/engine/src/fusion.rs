@@ -143,6 +143,8 @@ struct Stretch {
 
 impl Stretch {
     fn of(scores: impl Iterator<Item = f64>) -> Self {
+        // A distance that has overflowed is none to stretch by.
+        let scores = scores.filter(|score| score.is_finite());
         let (least, most) = scores.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), it| {
             (least.min(it), most.max(it))
         });
@@ -150,6 +152,9 @@ impl Stretch {
     }
 
     fn stretch(self, score: f64) -> f64 {
+        if !score.is_finite() {
+            return 0.0;
+        }
         let range = self.most - self.least;
         // All the same: there is nothing to tell them apart by.
         if range > 0.0 { ((score - self.least) / range).clamp(0.0, 1.0) } else { 1.0 }
@@ -208,6 +213,10 @@ mod tests {
         let fused = fuse(candidates, Fusion::RelativeScore, 0.5);
         let order: Vec<RowPlace> = fused.iter().map(|(_score, it)| it.place).collect();
         assert_eq!(order, [PLACES[0], PLACES[1]]);
+        let nearest = [(PLACES[0], 0.5), (PLACES[1], 0.7), (PLACES[2], f32::INFINITY)];
+        let far = super::candidates(&nearest, &[], |_place| Ok::<_, ()>(0.0)).unwrap();
+        let far = fuse(far, Fusion::RelativeScore, 0.5);
+        assert_eq!(far.iter().map(|(score, _it)| *score).collect::<Vec<_>>(), [0.5, 0.0, 0.0]);
         assert!(fused.iter().all(|(score, _it)| (score - 0.5).abs() < 1e-9));
     }
 }

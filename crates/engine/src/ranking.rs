@@ -104,7 +104,11 @@ fn rank(
         Ranking::Hybrid(query, fusion, alpha) => {
             // A passage that is a little down in both lists may be among the best of both.
             let depth = CANDIDATES_MIN.max(nearest.k.saturating_mul(2));
-            let nearest = Nearest { k: depth, ..nearest };
+            // What words are required or excluded holds for what vectors find too.
+            let having = query.has_clauses().then(|| view.having(query, among, executor));
+            let having = having.transpose()?;
+            let among = having.as_ref().or(among);
+            let nearest = Nearest { k: depth, among, ..nearest };
             let (found, effort) = view.nearest(nearest, executor)?;
             let (best, keywords) = by_keywords(view, (query, depth, among), executor)?;
             let near: Vec<_> = found.iter().map(|it| (it.place, it.distance)).collect();

@@ -23,8 +23,6 @@ use crate::snapshot::Snapshot;
 /// Libraries of fewer bytes of vectors are searched on the calling thread: handing the work over
 /// would take longer than the work.
 const INLINE_BYTES_MAX: u64 = 512 << 10;
-/// And those of so few rows, where more than vectors is asked for.
-const INLINE_ROWS_MAX: u64 = 512;
 
 impl Inner {
     pub(crate) async fn search(
@@ -38,7 +36,8 @@ impl Inner {
         let mut spec = self.spec(tenant, library, at.reached()).await?;
         check(&request, spec.metric)?;
         let ranking = ranking_of(&request)?;
-        let mut query = self.vector_of(&spec, &request).await?;
+        let asked = query_of(&request, &ranking);
+        let mut query = self.vector_of(&spec, asked.clone()).await?;
         let embedding = started.elapsed();
         let _permit = self.search_permit()?;
         // The view is loaded after the query is embedded, so that it is as fresh as can be.
@@ -46,7 +45,7 @@ impl Inner {
         // Where another model took over meanwhile, the query is one of that model.
         while (&snapshot.spec.model, snapshot.spec.dimension) != (&spec.model, spec.dimension) {
             spec = snapshot.spec;
-            query = self.vector_of(&spec, &request).await?;
+            query = self.vector_of(&spec, asked.clone()).await?;
             snapshot = self.snapshot(tenant, library, at).await?;
         }
         let recall = request.recall.map(|wanted| self.effort_for(&snapshot, request.k, wanted));
@@ -76,7 +75,7 @@ impl Inner {
         };
         let few = bytes <= INLINE_BYTES_MAX && k <= arrwdb_state::limits::K_MAX;
         // The first filter or keyword reads what may be many documents.
-        let inline = few && (plain || view.rows() <= INLINE_ROWS_MAX);
+        let inline = few && plain;
         let (hits, plan) = if inline {
             search(&view, &Sequential)?
         } else {
@@ -94,12 +93,12 @@ impl Inner {
     async fn vector_of(
         self: &Arc<Self>,
         spec: &Arc<LibrarySpec>,
-        request: &SearchRequest,
+        query: Option<Query>,
     ) -> Result<Vec<f32>, EngineError> {
-        if request.mode == Mode::Keyword {
-            return Ok(Vec::new());
+        match query {
+            Some(query) => self.query_numbers(spec, query).await,
+            None => Ok(Vec::new()),
         }
-        self.query_numbers(spec, request.query.clone()).await
     }
 
     /// Room among what is searched and filtered at a time.
@@ -188,6 +187,10 @@ fn ranking_of(request: &SearchRequest) -> Result<Ranking, EngineError> {
             return Err(EngineError::Invalid { field: "/query".into(), detail });
         }
     };
+    if text.trim().is_empty() {
+        let detail = "the query is blank".to_owned();
+        return Err(EngineError::Blank { field: "/query".into(), detail });
+    }
     let words = KeywordQuery::read(text, request.operator);
     let words = words.map_err(|error| EngineError::Invalid {
         field: "/query".into(),
@@ -200,6 +203,19 @@ fn ranking_of(request: &SearchRequest) -> Result<Ranking, EngineError> {
             Ranking::Hybrid(words, request.fusion, alpha)
         }
     })
+}
+
+/// What becomes a vector: a text without signs in front of its words, and without what it excludes.
+fn query_of(request: &SearchRequest, ranking: &Ranking) -> Option<Query> {
+    match (ranking, &request.query) {
+        (Ranking::Keyword(_), _) => None,
+        (Ranking::Hybrid(words, ..), Query::Text(_))
+            if words.has_clauses() && !words.text.is_empty() =>
+        {
+            Some(Query::Text(words.text.clone()))
+        }
+        (Ranking::Vector | Ranking::Hybrid(..), query) => Some(query.clone()),
+    }
 }
 
 /// Refuses what has no meaning in a search by keywords alone.

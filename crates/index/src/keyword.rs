@@ -29,7 +29,9 @@ pub use bm25::{Bm25, Collection, SCORE_UNIT, Scorer};
 pub use build::PostingsBuilder;
 pub use highlight::{Highlight, fragments, highlights};
 pub use list::{List, OwnedList};
-pub use matching::{Clause, Prefix, matching, phrase_list, side_by_side};
+pub use matching::{Clause, PhraseTerm, Prefix, matching, phrase_list, side_by_side};
 pub use postings::Postings;
-pub use query::{KeywordQuery, Operator, PAIRS_MAX, QueryError, TERMS_MAX, Term, What};
+pub use query::{
+    KeywordQuery, Operator, PAIRS_MAX, PHRASE_TERMS_MAX, QueryError, TERMS_MAX, Term, What,
+};
 pub use search::{BestRows, Scored, Visited, Wanted, search};

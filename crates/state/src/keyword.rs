@@ -19,8 +19,11 @@ use crate::view::{SegmentView, View};
 /// sequential dependence model of Metzler and Croft ("A Markov random field model for term
 /// dependencies", 2005), measured on several judged collections (`docs/BENCHMARKS.md`).
 const PAIR_PART: f32 = 0.2;
-/// Rows that are looked at for terms side by side, at least.
-const RESCORED_MIN: usize = 50;
+/// Rows that are looked at for terms side by side: as many for all searches of up to this many, so that
+/// the first of them do not depend on how many are asked for.
+const RESCORED_MIN: usize = 100;
+/// Of more, only the best so many.
+const RESCORED_MAX: usize = 1000;
 
 /// What to find.
 #[derive(Debug, Clone, Copy)]
@@ -147,13 +150,31 @@ impl View {
             What::Term(term) => term.to_string(),
             What::Prefix(prefix) => format!("{}*", prefix.begin),
             What::Phrase(terms) => {
-                let terms: Vec<&str> = terms.iter().map(|(term, _at)| &**term).collect();
+                let terms: Vec<&str> = terms.iter().map(|term| &*term.term).collect();
                 format!("\"{}\"", terms.join(" "))
             }
         };
         let terms = wanted.query.terms.iter().map(|term| name(&term.what)).zip(live).collect();
         let effort = KeywordEffort { postings: all.postings, rows: all.rows, terms };
         Ok((found.collect(), effort))
+    }
+}
+
+impl View {
+    /// The live rows, of those selected if any are, that have what a query requires and nothing that it
+    /// excludes. Makes postings as [`View::keywords`] does.
+    pub fn having(
+        &self,
+        query: &KeywordQuery,
+        among: Option<&Selection>,
+        executor: &dyn Executor,
+    ) -> Result<Selection, Damage> {
+        let segments = each(self.segments.len(), executor, |place| {
+            let view = &self.segments[place];
+            let selected = among.map(|among| among.segment(place));
+            Ok(rows_having(view, view.segment.postings()?, query, selected))
+        })?;
+        Ok(Selection::of(segments))
     }
 }
 
@@ -192,25 +213,36 @@ impl<'a> Part<'a> {
             })
             .collect();
         let terms = &scored;
-        if query.required.is_empty() && query.excluded.is_empty() {
+        if !query.has_clauses() {
             let allowed = selected.map_or(&self.view.tombstones as &dyn Allowed, |rows| rows);
             return search(self.postings, Wanted { terms, allowed, bm25, collection }, best, key);
         }
-        let mut rows = selected.cloned().unwrap_or_else(|| {
-            let mut live = RowSet::full(self.postings.rows());
-            live.retain(&self.view.tombstones);
-            live
-        });
-        let having = |clause: &Clause| matching(self.postings, clause);
-        query.required.iter().for_each(|clause| rows.intersect(&having(clause)));
-        for clause in &query.excluded {
-            let mut others = having(clause);
-            others.invert();
-            rows.intersect(&others);
-        }
+        let rows = rows_having(self.view, self.postings, query, selected);
         let wanted = Wanted { terms, allowed: &rows, bm25, collection };
         search(self.postings, wanted, best, key)
     }
+}
+
+/// The live rows of a segment that have what the query requires and nothing that it excludes.
+fn rows_having(
+    view: &SegmentView,
+    postings: &Postings,
+    query: &KeywordQuery,
+    selected: Option<&RowSet>,
+) -> RowSet {
+    let mut rows = selected.cloned().unwrap_or_else(|| {
+        let mut live = RowSet::full(postings.rows());
+        live.retain(&view.tombstones);
+        live
+    });
+    let having = |clause: &Clause| matching(postings, clause);
+    query.required.iter().for_each(|clause| rows.intersect(&having(clause)));
+    for clause in &query.excluded {
+        let mut others = having(clause);
+        others.invert();
+        rows.intersect(&others);
+    }
+    rows
 }
 
 /// Adds to the scores of rows what terms of the query are worth that stand side by side in them too.
@@ -235,6 +267,8 @@ fn rescore(
     let pairs = wanted.query.pairs.iter();
     let weights = pairs.map(|(first, second)| PAIR_PART * (weight(first) + weight(second)));
     let weights: Vec<f32> = weights.collect();
+    let count = found.len().min(RESCORED_MAX);
+    let found = &mut found[..count];
     found.sort_unstable_by_key(|(_score, place)| *place);
     for rows in found.chunk_by_mut(|(_, a), (_, b)| a.segment == b.segment) {
         let postings = parts[rows[0].1.segment as usize].postings;

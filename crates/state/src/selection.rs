@@ -19,6 +19,12 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// These rows of each of the view's segments.
+    pub(crate) fn of(segments: Vec<RowSet>) -> Self {
+        let rows = segments.iter().map(|rows| u64::from(rows.count())).sum();
+        Self { segments, estimate: rows as f64, rows }
+    }
+
     /// How many rows were selected.
     pub fn rows(&self) -> u64 {
         self.rows

@@ -12,8 +12,15 @@ pub(super) fn fold(word: &str, out: &mut String) {
         return;
     }
     // The mark of an emoji's presentation and of its skin are not what it is searched for.
-    let shown =
-        |letter: &char| !matches!(letter, '\u{fe0e}' | '\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}');
+    // Nor are signs that cannot be seen: hints for breaking lines, joining letters, directions.
+    let shown = |letter: &char| {
+        !matches!(
+            letter,
+            '\u{fe0e}' | '\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}'
+            | '\u{ad}' | '\u{200b}' | '\u{200c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}' | '\u{feff}'
+        )
+    };
     let lower = word.chars().filter(shown).nfkc().flat_map(char::to_lowercase);
     let mut base_is_plain = true;
     let start = out.len();

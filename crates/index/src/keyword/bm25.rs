@@ -65,7 +65,7 @@ impl Scorer {
     }
 
     /// What a term of this weight adds to a row of this length that has it so often, in units of
-    /// [`SCORE_UNIT`].
+    /// [`SCORE_UNIT`]; 1 at least.
     pub fn score(self, weight: f32, frequency: u32, length: u16) -> u32 {
         let frequency = frequency as f32;
         let saturated = frequency / (frequency + self.base + self.slope * f32::from(length));
@@ -76,7 +76,8 @@ impl Scorer {
             reason = "rounded down on purpose, so that sums do not depend on their order"
         )]
         let score = (weight * saturated * SCORE_UNIT as f32) as u32;
-        score
+        // A row that has a term is found, however little it is worth: 0 is what has none.
+        score.max(1)
     }
 
     /// More than any row of a block scores: what grows with the frequency and falls with the length

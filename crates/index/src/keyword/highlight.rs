@@ -9,23 +9,28 @@ use crate::analysis::Analyzer;
 /// The words of a text that have a term that the query ranks by, ascending; words that
 /// touch are one. On borders of characters. O(bytes).
 pub fn highlights(text: &str, query: &KeywordQuery) -> Vec<Range<usize>> {
-    let (mut whole, mut begins) = (HashSet::new(), Vec::new());
+    let (mut whole, mut begins) = (HashSet::new(), HashSet::new());
     for term in &query.terms {
         match &term.what {
             What::Term(term) => drop(whole.insert(&**term)),
-            What::Prefix(prefix) => begins.push(prefix),
+            What::Prefix(prefix) => {
+                begins.insert(&*prefix.begin);
+                whole.insert(&*prefix.term);
+            }
             // Its words rank as well.
             What::Phrase(_) => {}
         }
     }
+    // As many looks as a word has characters, however many beginnings are asked for.
+    let begun = |word: &str| {
+        let ends = word.char_indices().map(|(at, letter)| at + letter.len_utf8());
+        !begins.is_empty() && ends.into_iter().any(|end| begins.contains(&word[..end]))
+    };
     let mut found: Vec<Range<usize>> = Vec::new();
     Analyzer::default().tokens(text, |token| {
         let has = whole.contains(token.term)
-            || begins.iter().any(|prefix| {
-                token.term.starts_with(&*prefix.begin)
-                    || token.term == &*prefix.term
-                    || Analyzer::prefix(&text[token.bytes.clone()]).starts_with(&*prefix.begin)
-            });
+            || begun(token.term)
+            || (!begins.is_empty() && begun(&Analyzer::prefix(&text[token.bytes.clone()])));
         if !has {
             return;
         }
@@ -74,18 +79,29 @@ pub fn fragments(text: &str, found: &[Range<usize>], style: &Highlight) -> Vec<S
     order.sort_by_key(|place| std::cmp::Reverse(parts[*place].len()));
     order.truncate(style.fragments);
     order.sort_unstable();
-    order.into_iter().map(|place| fragment(text, parts[place], style)).collect()
+    let fragment = |place: usize| {
+        // No part shows what is of another.
+        let from = place.checked_sub(1).and_then(|before| parts[before].last());
+        let to = parts.get(place + 1).and_then(|after| after.first());
+        let room = from.map_or(0, |word| word.end)..to.map_or(text.len(), |word| word.start);
+        fragment(text, (parts[place], room), style)
+    };
+    order.into_iter().map(fragment).collect()
 }
 
-/// A part of a text around words that were found.
-fn fragment(text: &str, words: &[Range<usize>], style: &Highlight) -> String {
+/// A part of a text around words that were found, within `room`.
+fn fragment(
+    text: &str,
+    (words, room): (&[Range<usize>], Range<usize>),
+    style: &Highlight,
+) -> String {
     let (Some(first), Some(last)) = (words.first(), words.last()) else { return String::new() };
     let shown = text[first.start..last.end].chars().count();
     let spare = style.fragment_chars.saturating_sub(shown);
     // A third of what is left in front, the rest behind; at borders of words where there are any.
-    let start = backward(text, first.start, spare / 3);
+    let start = backward(text, first.start, spare / 3).max(room.start);
     let start = if start == 0 { 0 } else { after_space(text, start, first.start) };
-    let end = forward(text, last.end, spare - spare / 3);
+    let end = forward(text, last.end, spare - spare / 3).min(room.end);
     let end = if end == text.len() { end } else { before_space(text, last.end, end) };
     let mut out = String::with_capacity(end - start + 16 * words.len());
     let mut at = start;

@@ -39,20 +39,38 @@ pub struct List<'a> {
 pub struct OwnedList {
     rows: u32,
     data: Vec<u8>,
+    positions: Vec<u8>,
 }
 
 impl OwnedList {
-    /// The list, without positions.
+    /// The list.
     pub fn list(&self) -> List<'_> {
-        List::new(self.rows, &self.data, &[])
+        List::new(self.rows, &self.data, &self.positions)
     }
 
-    /// A list of (row, frequency), rows ascending, of rows that have these lengths.
+    /// A list of (row, position), ascending, of rows that have these lengths.
+    pub fn of_positions(at: &[(u32, u32)], length: impl Fn(u32) -> u16) -> Self {
+        let (mut rows, mut starts, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        for same in at.chunk_by(|a, b| a.0 == b.0) {
+            rows.push((same[0].0, u32::try_from(same.len()).unwrap_or(u32::MAX)));
+            starts.push(u32::try_from(positions.len()).unwrap_or(u32::MAX));
+            let mut before = 0;
+            for (_row, position) in same {
+                varint(u64::from(position - before), &mut positions);
+                before = *position;
+            }
+        }
+        let mut data = Vec::new();
+        encode(&rows, Some(&starts), length, &mut data);
+        Self { rows: u32::try_from(rows.len()).unwrap_or(u32::MAX), data, positions }
+    }
+
+    /// A list of (row, frequency) without positions, rows ascending, of rows that have these lengths.
     pub fn of(rows: &[(u32, u32)], length: impl Fn(u32) -> u16) -> Self {
         let mut data = Vec::new();
         encode(rows, None, length, &mut data);
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        Self { rows: count, data }
+        Self { rows: count, data, positions: Vec::new() }
     }
 }
 
@@ -99,6 +117,19 @@ impl<'a> List<'a> {
                 once: (once != NONE_ONCE).then_some(once),
                 often: (often.0 > 0).then_some(often),
             },
+        }
+    }
+
+    /// Gives every row with every position that the term has there. O(positions).
+    pub(super) fn for_each_position(&self, mut each: impl FnMut(u32, u32)) {
+        let mut cursor = Cursor::new(*self);
+        let mut positions = Vec::new();
+        while cursor.load() {
+            cursor.positions(&mut positions);
+            for position in &positions {
+                each(cursor.row(), *position);
+            }
+            cursor.at += 1;
         }
     }
 

@@ -7,10 +7,21 @@ use crate::RowSet;
 /// Something that a row has, or has not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Clause {
-    /// Terms with their places in the phrase, ascending; at least one. One is a word.
-    Phrase(Vec<(Box<str>, u32)>),
+    /// Terms of a phrase; at least one. One is a word.
+    Phrase(Vec<PhraseTerm>),
     /// A word that begins so.
     Prefix(Prefix),
+}
+
+/// A term of a phrase.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PhraseTerm {
+    /// Its place in the phrase.
+    pub at: u32,
+    /// The term.
+    pub term: Box<str>,
+    /// How terms begin that count as well, where it is one of a script without spaces.
+    pub begin: Option<Box<str>>,
 }
 
 /// Words that begin in a way.
@@ -24,7 +35,7 @@ pub struct Prefix {
 
 /// The rows of a segment that have the terms of a phrase one behind the other, as their places say, with
 /// how often. O(rows of the rarest term, times terms, and their positions).
-pub fn phrase_list(postings: &Postings, terms: &[(Box<str>, u32)]) -> OwnedList {
+pub fn phrase_list(postings: &Postings, terms: &[PhraseTerm]) -> OwnedList {
     let mut rows = Vec::new();
     each_phrase(postings, terms, |row, frequency| rows.push((row, frequency)));
     OwnedList::of(&rows, |row| postings.length(row))
@@ -76,9 +87,20 @@ pub fn matching(postings: &Postings, clause: &Clause) -> RowSet {
     rows
 }
 
-fn each_phrase(postings: &Postings, terms: &[(Box<str>, u32)], each: impl FnMut(u32, u32)) {
-    let lists: Option<Vec<(List<'_>, u32)>> =
-        terms.iter().map(|(term, at)| Some((postings.list(term)?, *at))).collect();
+fn each_phrase(postings: &Postings, terms: &[PhraseTerm], each: impl FnMut(u32, u32)) {
+    let made: Vec<Option<OwnedList>> = terms
+        .iter()
+        .map(|term| {
+            let prefix = Prefix { begin: term.begin.clone()?, term: term.term.clone() };
+            Some(postings.prefix_positions(&prefix))
+        })
+        .collect();
+    let lists: Option<Vec<(List<'_>, u32)>> = (terms.iter().zip(&made))
+        .map(|(term, made)| match made {
+            Some(made) => Some((made.list(), term.at)),
+            None => Some((postings.list(&term.term)?, term.at)),
+        })
+        .collect();
     match lists.as_deref() {
         None | Some([]) => {}
         Some([(list, _at)]) => list.for_each(each),

@@ -116,22 +116,34 @@ impl Postings {
     /// + those of the terms).
     pub fn prefix_list(&self, prefix: &Prefix) -> OwnedList {
         let mut frequencies = vec![0_u32; self.rows as usize];
-        let mut add = |list: List<'_>| {
+        self.each_of_prefix(prefix, |list| {
             list.for_each(|row, frequency| {
                 if let Some(all) = frequencies.get_mut(row as usize) {
                     *all = all.saturating_add(frequency);
                 }
             });
-        };
-        let dictionary = self.dictionary();
-        dictionary.find_prefix(&prefix.begin, |place| add(self.list_at(place)));
+        });
+        let having = (0..).zip(frequencies).filter(|(_row, frequency)| *frequency > 0);
+        OwnedList::of(&having.collect::<Vec<_>>(), |row| self.length(row))
+    }
+
+    /// As [`Postings::prefix_list`], with positions. O(positions * log).
+    pub(super) fn prefix_positions(&self, prefix: &Prefix) -> OwnedList {
+        let mut at = Vec::new();
+        self.each_of_prefix(prefix, |list| {
+            list.for_each_position(|row, position| at.push((row, position)));
+        });
+        at.sort_unstable();
+        OwnedList::of_positions(&at, |row| self.length(row))
+    }
+
+    fn each_of_prefix(&self, prefix: &Prefix, mut each: impl FnMut(List<'_>)) {
+        self.dictionary().find_prefix(&prefix.begin, |place| each(self.list_at(place)));
         if !prefix.term.starts_with(&*prefix.begin)
             && let Some(list) = self.list(&prefix.term)
         {
-            add(list);
+            each(list);
         }
-        let having = (0..).zip(frequencies).filter(|(_row, frequency)| *frequency > 0);
-        OwnedList::of(&having.collect::<Vec<_>>(), |row| self.length(row))
     }
 
     /// The lengths of rows, two bytes each.

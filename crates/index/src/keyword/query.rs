@@ -9,13 +9,19 @@
 //! ```
 //!
 //! No text is refused for how it is written: a quotation mark that is not closed, or a sign elsewhere
-//! than in front of a word, is no more than a border between words.
+//! than in front of a word or a phrase, is no more than a border between words.
 
-use super::matching::{Clause, Prefix};
+use super::matching::{Clause, PhraseTerm, Prefix};
 use crate::analysis::{Analyzer, Kind};
 
 /// Terms that a query may have, those that are asked for several times counted as often.
 pub const TERMS_MAX: usize = 1024;
+
+/// Terms that a phrase may have.
+pub const PHRASE_TERMS_MAX: usize = 64;
+
+/// What quotation marks are written as.
+const QUOTES: [char; 5] = ['\u{201c}', '\u{201d}', '\u{201e}', '\u{ab}', '\u{bb}'];
 
 /// Pairs of terms side by side that are looked for: the first of a query.
 pub const PAIRS_MAX: usize = 64;
@@ -37,15 +43,15 @@ pub enum What {
     Term(Box<str>),
     /// All of these, as if they were one.
     Prefix(Prefix),
-    /// Terms with their places, ascending; two at least.
-    Phrase(Vec<(Box<str>, u32)>),
+    /// Terms one behind the other; two at least.
+    Phrase(Vec<PhraseTerm>),
 }
 
 impl What {
     /// What a row has that has it.
     fn clause(self) -> Clause {
         match self {
-            Self::Term(term) => Clause::Phrase(vec![(term, 0)]),
+            Self::Term(term) => Clause::Phrase(vec![PhraseTerm { at: 0, term, begin: None }]),
             Self::Prefix(prefix) => Clause::Prefix(prefix),
             Self::Phrase(terms) => Clause::Phrase(terms),
         }
@@ -70,6 +76,8 @@ pub struct KeywordQuery {
     pub required: Vec<Clause>,
     /// What it must not have.
     pub excluded: Vec<Clause>,
+    /// The words themselves, without signs and without what is excluded.
+    pub text: String,
     /// Terms that stand side by side, none of them a stop word: a row in which they do so as well is
     /// worth more. Each once, at most [`PAIRS_MAX`].
     pub pairs: Vec<(Box<str>, Box<str>)>,
@@ -77,51 +85,69 @@ pub struct KeywordQuery {
 
 /// Why a text is no query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the query has more than {TERMS_MAX} words; ask for fewer")]
-pub struct QueryError;
+pub enum QueryError {
+    /// There are too many words.
+    #[error("the query has more than {TERMS_MAX} words; ask for fewer")]
+    Words,
+    /// There are too many words in one phrase.
+    #[error("a phrase of the query has more than {PHRASE_TERMS_MAX} words; ask for fewer")]
+    Phrase,
+}
 
 impl KeywordQuery {
     /// Reads a line of text. O(its bytes).
     pub fn read(text: &str, operator: Operator) -> Result<Self, QueryError> {
+        let text = text.replace(QUOTES, "\"");
         let mut reading = Reading::default();
-        let mut rest = text;
-        let mut after_space = true;
-        while let Some(sign) = rest.chars().next() {
-            let start = rest;
-            let wish = match sign {
-                '+' if after_space => Wish::Required,
-                '-' if after_space => Wish::Excluded,
-                _ => Wish::Ranked,
-            };
-            if wish != Wish::Ranked {
-                rest = &rest[1..];
-            }
-            if let Some((phrase, after)) = quoted(rest) {
-                reading.phrase(phrase, wish);
-                rest = after;
-                after_space = true;
+        let (mut rest, mut begins) = (text.as_str(), true);
+        while let Some(first) = rest.chars().next() {
+            let after = &rest[first.len_utf8()..];
+            if first.is_whitespace() {
+                (rest, begins) = (after, true);
                 continue;
             }
-            let end = rest.find(|letter: char| letter.is_whitespace() || letter == '"');
-            let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
-            reading.word(word, wish);
-            let skipped = after.chars().next().map_or(0, char::len_utf8);
-            after_space = true;
-            rest = &after[skipped..];
-            debug_assert!(rest.len() < start.len(), "it comes to an end");
+            let wish = if begins { wish(first, after) } else { Wish::Ranked };
+            if wish != Wish::Ranked {
+                rest = after;
+            }
+            begins = false;
+            if let Some((phrase, after)) = quoted(rest) {
+                reading.note_text(phrase, wish);
+                reading.phrase(phrase, wish)?;
+                rest = after;
+                continue;
+            }
+            let end = |letter: char| letter.is_whitespace() || letter == '"';
+            let word = rest.split(end).next().unwrap_or(rest);
+            reading.note_text(word, wish);
+            reading.word(word, wish)?;
+            // A mark that is not closed is passed over.
+            let passed = if word.is_empty() { first.len_utf8() } else { word.len() };
+            rest = &rest[passed..];
         }
         reading.finish(operator)
     }
 
-    /// Whether no row can be found.
-    pub fn is_empty(&self) -> bool {
-        self.terms.is_empty()
+    /// Whether rows have to have something, or must not.
+    pub fn has_clauses(&self) -> bool {
+        !(self.required.is_empty() && self.excluded.is_empty())
     }
 }
 
 /// What is between quotation marks, if the text begins with one that is closed, and what follows.
 fn quoted(text: &str) -> Option<(&str, &str)> {
     text.strip_prefix('"')?.split_once('"')
+}
+
+/// What a sign in front of a word means: nothing, unless a word or a phrase follows.
+fn wish(sign: char, after: &str) -> Wish {
+    let quote = after.starts_with('"');
+    match sign {
+        '+' if quote || after.starts_with(char::is_alphanumeric) => Wish::Required,
+        // A number may be negative.
+        '-' if quote || after.starts_with(char::is_alphabetic) => Wish::Excluded,
+        _ => Wish::Ranked,
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +170,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn word(&mut self, word: &str, wish: Wish) {
+    fn word(&mut self, word: &str, wish: Wish) -> Result<(), QueryError> {
         let begins = word.strip_suffix('*').filter(|begin| begin.ends_with(char::is_alphanumeric));
         let mut terms = self.terms_of(begins.unwrap_or(word));
         if let (Some(begin), Some(last)) = (begins, terms.last_mut())
@@ -153,17 +179,27 @@ impl Reading {
             last.begin = Some(Analyzer::prefix(&begin[last.start..]).into());
             last.stop = false;
         }
+        if wish != Wish::Ranked {
+            let clause = clause_of(&terms)?;
+            let clauses = match wish {
+                Wish::Ranked | Wish::Required => &mut self.query.required,
+                Wish::Excluded => &mut self.query.excluded,
+            };
+            clauses.extend(clause);
+        }
         for found in terms {
             self.note_pair(&found, wish);
-            let wanted = found.wanted();
-            match wish {
-                Wish::Ranked => {}
-                Wish::Required => self.query.required.push(wanted.clone().clause()),
-                Wish::Excluded => self.query.excluded.push(wanted.clone().clause()),
-            }
             if wish != Wish::Excluded {
-                self.ranked.push((wanted, found.stop));
+                self.ranked.push((found.wanted(), found.stop));
             }
+        }
+        Ok(())
+    }
+
+    fn note_text(&mut self, text: &str, wish: Wish) {
+        if wish != Wish::Excluded && !text.is_empty() {
+            let space = if self.query.text.is_empty() { "" } else { " " };
+            self.query.text.extend([space, text]);
         }
     }
 
@@ -182,29 +218,23 @@ impl Reading {
         }
     }
 
-    fn phrase(&mut self, text: &str, wish: Wish) {
+    fn phrase(&mut self, text: &str, wish: Wish) -> Result<(), QueryError> {
         // It ranks as a whole.
         self.before = None;
         let terms = self.terms_of(text);
-        let phrase = match terms.as_slice() {
-            [] => return,
-            [found] => found.wanted(),
-            [first, ..] => {
-                let place = |found: &Found| (found.term.clone(), found.position - first.position);
-                What::Phrase(terms.iter().map(place).collect())
-            }
-        };
+        let clause = clause_of(&terms)?;
         match wish {
             Wish::Ranked => {}
-            Wish::Required => self.query.required.push(phrase.clone().clause()),
-            Wish::Excluded => self.query.excluded.push(phrase.clone().clause()),
+            Wish::Required => self.query.required.extend(clause.clone()),
+            Wish::Excluded => self.query.excluded.extend(clause.clone()),
         }
         if wish != Wish::Excluded {
             self.ranked.extend(terms.iter().map(|found| (found.wanted(), found.stop)));
-            if terms.len() > 1 {
-                self.ranked.push((phrase, false));
+            if let (Some(Clause::Phrase(terms)), 2..) = (clause, terms.len()) {
+                self.ranked.push((What::Phrase(terms), false));
             }
         }
+        Ok(())
     }
 
     /// The terms that a text is searched by.
@@ -232,7 +262,7 @@ impl Reading {
     fn finish(self, operator: Operator) -> Result<KeywordQuery, QueryError> {
         let Self { mut query, mut ranked, terms, .. } = self;
         if terms > TERMS_MAX {
-            return Err(QueryError);
+            return Err(QueryError::Words);
         }
         // Where there is nothing else, they are what is meant.
         if ranked.iter().any(|(_wanted, stop)| !stop) {
@@ -253,6 +283,23 @@ impl Reading {
         }
         Ok(query)
     }
+}
+
+/// What a row has that has all of these terms, one behind the other.
+fn clause_of(terms: &[Found]) -> Result<Option<Clause>, QueryError> {
+    let Some(first) = terms.first() else { return Ok(None) };
+    if terms.len() > PHRASE_TERMS_MAX {
+        return Err(QueryError::Phrase);
+    }
+    if terms.len() == 1 {
+        return Ok(Some(first.wanted().clause()));
+    }
+    let term = |found: &Found| PhraseTerm {
+        at: found.position - first.position,
+        term: found.term.clone(),
+        begin: found.begin.clone(),
+    };
+    Ok(Some(Clause::Phrase(terms.iter().map(term).collect())))
 }
 
 /// A term of the text.

@@ -142,17 +142,50 @@ fn scripts_without_spaces_are_found_by_words_and_by_characters() {
 }
 
 #[test]
+fn a_sign_or_a_phrase_is_of_all_of_what_follows() {
+    let index = index(&[
+        ("", "Report of 2024\u{5e74}\u{306b}, e-mail servers"),
+        ("", "2024 \u{4eac}\u{90fd}\u{306e}\u{5bfa}, mail of a server"),
+        ("", "git commit amend; at 40 degrees"),
+    ]);
+    for (query, expected) in [
+        ("+\"2024\u{5e74}\"", &[0][..]),
+        ("+2024\u{5e74}", &[0]),
+        ("2024 -\"2024\u{5e74}\"", &[1]),
+        ("\u{5bfa} -\u{6771}\u{4eac}\u{90fd}", &[1]),
+        ("server -e-mail", &[1]),
+        ("+e-mail", &[0]),
+        ("commit --amend", &[2]),
+        ("degrees -40", &[2]),
+        ("\"git commit\"-server", &[0, 1, 2]),
+        ("+\u{201c}git commit\u{201d}", &[2]),
+        ("+\u{ab}mail of\u{bb}", &[1]),
+        ("+git", &[2]),
+    ] {
+        assert_eq!(rows(&index, query), expected, "{query}");
+    }
+    assert_eq!(rows(&index, "com\u{ad}mit"), [2]);
+}
+
+#[test]
+fn every_row_that_has_a_word_is_found_however_little_the_word_is_worth() {
+    let texts = vec![("Manual", ""); 30_100];
+    let index = index(&texts);
+    assert_eq!(found(&index, &read("manual"), 40_000, &AllRows).len(), texts.len());
+}
+
+#[test]
 fn a_query_of_too_many_words_is_refused() {
     let many = |count: usize| (0..count).map(|n| format!("w{n}")).collect::<Vec<_>>();
     assert!(KeywordQuery::read(&many(TERMS_MAX).join(" "), Operator::And).is_ok());
     let too_many = many(TERMS_MAX + 1).join(" ");
-    for query in [
-        too_many.clone(),
-        format!("\"{too_many}\""),
-        format!("-{}", many(TERMS_MAX + 1).join(" -")),
-    ] {
-        assert_eq!(KeywordQuery::read(&query, Operator::Or), Err(QueryError), "{query:.40}");
+    for query in [too_many.clone(), format!("-{}", many(TERMS_MAX + 1).join(" -"))] {
+        assert_eq!(KeywordQuery::read(&query, Operator::Or), Err(QueryError::Words), "{query:.40}");
     }
+    let phrase = |words: usize| format!("+\"{}\"", vec!["a"; words].join(" "));
+    assert!(KeywordQuery::read(&phrase(PHRASE_TERMS_MAX), Operator::Or).is_ok());
+    let refused = KeywordQuery::read(&phrase(PHRASE_TERMS_MAX + 1), Operator::Or);
+    assert_eq!(refused, Err(QueryError::Phrase));
 }
 
 #[test]
@@ -336,7 +369,8 @@ proptest! {
         phrase in prop::collection::vec(prop_oneof![Just(1000_u16), Just(500), 0_u16..60], 2..4),
     ) {
         let postings = index_of(&texts, "title");
-        let terms = (0..).zip(&phrase).map(|(at, word)| (name(*word).into(), at));
+        let term = |(at, word): (u32, &u16)| PhraseTerm { at, term: name(*word).into(), begin: None };
+        let terms = (0..).zip(&phrase).map(term);
         let found: Vec<u32> = matching(&postings, &Clause::Phrase(terms.collect())).iter().collect();
         let has = |text: &Vec<u16>| text.windows(phrase.len()).any(|window| window == phrase);
         let expected: Vec<u32> = (0..).zip(&texts).filter(|(_, text)| has(text)).map(|(row, _)| row).collect();

@@ -122,7 +122,7 @@ pub struct ImportArgs {
 pub enum SearchMode {
     /// By what they mean.
     Vector,
-    /// By the words that they have; "a phrase", +must, -must-not, begin*.
+    /// By the words that they have; "a phrase", +must, begin*, and behind `--` -mustnot.
     Keyword,
     /// By both.
     Hybrid,

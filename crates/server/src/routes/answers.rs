@@ -378,7 +378,8 @@ pub(crate) struct SignalsAnswer {
     vector_rank: Option<usize>,
     /// Its rank by keywords, from 1; null if it has none of them.
     keyword_rank: Option<usize>,
-    /// BM25 of the query's words in its title and text; null if it has none of them.
+    /// BM25 of the query's words in its title and text, with what words side by side add; null if it has
+    /// none of them.
     #[schema(example = 8.61)]
     bm25: Option<f32>,
 }

@@ -101,8 +101,9 @@ fn in_words(app: &App, body: &[u8]) -> Result<(Query, Wishes), Problem> {
 }
 
 /// Searches by the words of the query, ranked by BM25 over titles and texts: as `search` with `mode`
-/// `keyword`. `"a phrase"` and `+words` have to be there, `-words` must not, `begin*` stands for words
-/// that begin so. English words are found in all their forms. Needs no embedding model.
+/// `keyword`. Passages that have `"a phrase"` come before others, `+words` have to be there, `-words`
+/// must not, `begin*` stands for words that begin so. English words are found in all their forms. Needs
+/// no embedding model.
 #[utoipa::path(post, operation_id = "search_keyword", path = "/libraries/{library_id}/search/keyword", tag = "search",
     params(
         ("library_id" = String, Path, format = "uuid", description = "The library"),
@@ -119,7 +120,7 @@ async fn search_keyword(
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let (query, wishes) = in_words(&app, &body)?;
-    answer(&app, principal, &target, (query, wishes.by_keywords())).await
+    answer(&app, principal, &target, (query, wishes.by_keywords()?)).await
 }
 
 /// Searches by text among the passages that pass `metadata_filters`: as `search` with a `filter`.
@@ -223,6 +224,7 @@ async fn answer(
     target: &Target,
     (query, wishes): (Query, Wishes),
 ) -> Result<Response, Problem> {
+    wishes.check()?;
     let at = target.at.with_body(wishes.as_of())?;
     let (answer, query_time_ms) = run(app, principal, target, (query, &wishes), at).await?;
     let headers = seq_header(answer.seq);
@@ -243,6 +245,7 @@ async fn answer(
         ("library_id" = String, Path, format = "uuid", description = "The library"),
         ("query" = Option<String>, Query, description = "What to find"),
         ("k" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "How many passages, 1 to 10000 [10]"),
+        ("mode" = Option<String>, Query, description = "What passages are found by: vector, keyword or hybrid [vector]"),
         ("distance_threshold" = Option<f32>, Query, description = "Only passages this near: 0 to 2 for cosine, any number for dot, not negative for l2"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether hits carry their vectors [false]"),
         ("ef_search" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "How many rows a walk through a graph keeps"),
@@ -267,6 +270,7 @@ async fn search_stream(
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let (query, wishes) = stream_wanted(&app, &target, &body)?;
+    wishes.check()?;
     let in_query = Wishes::of_query(&target.query)?;
     let at = target.at.or_body(wishes.as_of());
     let (answer, query_time_ms) = run(&app, principal, &target, (Query::Text(query), &wishes), at)

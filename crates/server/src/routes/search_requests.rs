@@ -281,8 +281,9 @@ impl ToSchema for FilterShape {
 #[schema(example = json!({"query": "\"vector database\" filter* -graph", "k": 5, "highlight": true}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct KeywordSearchBody {
-    /// 1 to `MAX_QUERY_LENGTH` characters: words that are ranked by, `"a phrase"` and `+words` that
-    /// have to be there, `-words` that must not, `begin*` for words that begin so.
+    /// 1 to `MAX_QUERY_LENGTH` characters: words that are ranked by, `"a phrase"` that comes
+    /// before its words alone, `+words` that have to be there, `-words` that must not, `begin*` for words
+    /// that begin so. A sign may stand in front of a phrase.
     #[schema(min_length = 1, max_length = 1000)]
     query: String,
     /// How many passages.
@@ -386,7 +387,16 @@ impl Wishes {
                 Some(recall.ok_or_else(|| query_fault("recall", NOT_A_RECALL))?)
             }
         };
+        let mode = match pairs.text("mode") {
+            None => None,
+            Some(text) => {
+                let found = MODES.iter().find(|(name, _mode)| *name == text);
+                let detail = "must be one of vector, keyword, hybrid";
+                Some(found.ok_or_else(|| query_fault("mode", detail))?.1)
+            }
+        };
         Ok(Self {
+            mode,
             k: k.and_then(|k| usize::try_from(k).ok()),
             distance_threshold,
             ef_search: ef_search.and_then(|ef| u32::try_from(ef).ok()),
@@ -404,9 +414,33 @@ impl Wishes {
         self.mode.unwrap_or_default()
     }
 
-    /// A search by keywords, whatever else is wished.
-    pub(super) fn by_keywords(self) -> Self {
-        Self { mode: Some(Mode::Keyword), ..self }
+    /// A search by keywords, which no other mode may be asked of.
+    pub(super) fn by_keywords(self) -> Result<Self, Problem> {
+        if self.mode.is_some_and(|mode| mode != Mode::Keyword) {
+            let detail = "is keyword here: leave it out, or use the route without /keyword";
+            return Err(Problem::field("/mode", detail));
+        }
+        Ok(Self { mode: Some(Mode::Keyword), ..self })
+    }
+
+    /// Refuses what has no meaning in the mode that is asked for.
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        let mode = self.mode();
+        let of_words = mode != Mode::Vector;
+        let (hybrid, words) = ("hybrid", "keyword or hybrid");
+        let given = [
+            ("/fusion", self.fusion.is_some(), mode == Mode::Hybrid, hybrid),
+            ("/alpha", self.alpha.is_some(), mode == Mode::Hybrid, hybrid),
+            ("/operator", self.operator.is_some(), of_words, words),
+            ("/highlight", self.highlight.is_some(), of_words, words),
+        ];
+        match given.into_iter().find(|(_field, given, fits, _modes)| *given && !fits) {
+            None => Ok(()),
+            Some((field, _given, _fits, modes)) => {
+                let detail = format!("is for mode {modes}: leave it out, or ask for that mode");
+                Err(Problem::field(field, detail))
+            }
+        }
     }
 
     /// With the words of a hybrid search by a vector.

@@ -171,6 +171,9 @@ async fn a_hybrid_search_fuses_both_rankings() {
     let near =
         server.post(&path, &ask(json!({"query": "tokyo", "distance_threshold": 0.01}))).await;
     assert_eq!(titles(&near.expect(200)), ["Logs"], "the threshold holds for what words find too");
+    let signs = ask(json!({"query": "checkpoints -torn +power"}));
+    let answer = server.post(&path, &signs).await.expect(200);
+    assert_eq!(titles(&answer), ["Checkpoints"], "signs hold for what vectors find too");
     let two = server.post(&path, &ask(json!({"k": 2}))).await.expect(200);
     assert_eq!(titles(&two), ["Logs", "Checkpoints"]);
 }
@@ -183,6 +186,10 @@ async fn streams_and_sockets_search_by_words_too() {
     let body = json!({"query": "power", "mode": "keyword", "k": 1000});
     let answer = server.post(&format!("/v1/libraries/{library}/search/stream"), &body).await;
     assert_eq!(answer.expect(200)["total"], 2);
+    let stream = format!("/v1/libraries/{library}/search/stream?query=power&mode=keyword");
+    assert_eq!(server.post(&stream, &json!({})).await.expect(200)["total"], 2);
+    let wrong = format!("/v1/libraries/{library}/search/stream?query=power&mode=words");
+    server.post(&wrong, &json!({})).await.problem(422, "ValidationError");
     let url = format!("{}/v1/libraries/{library}/ws", server.url.replace("http", "ws"));
     let (mut socket, _response) = tokio_tungstenite::connect_async(url).await.expect("a socket");
     for (action, id) in [("search", "s"), ("watch", "w")] {
@@ -214,6 +221,8 @@ async fn what_has_no_meaning_is_refused_where_it_is() {
         format!("/v1/libraries/{library}/search/keyword"),
         format!("/v1/libraries/{library}/search/embedding"),
     );
+    let blank = server.post(&keyword, &json!({"query": " "})).await;
+    assert_eq!(blank.status, 400, "{}", blank.text());
     for (path, body, pointer) in [
         (&keyword, json!({"query": "a", "distance_threshold": 0.5}), "/distance_threshold"),
         (&keyword, json!({"query": "a", "recall": 0.9}), "/recall"),
@@ -230,6 +239,12 @@ async fn what_has_no_meaning_is_refused_where_it_is() {
         (&keyword, json!({"k": 3}), "/query"),
         (&embedding, json!({"embedding": [1, 0], "mode": "hybrid"}), "/query"),
         (&embedding, json!({"embedding": [1, 0], "mode": "fuzzy"}), "/mode"),
+        (&keyword, json!({"query": "a", "mode": "hybrid"}), "/mode"),
+        (&keyword, json!({"query": "a", "alpha": 0.5}), "/alpha"),
+        (&keyword, json!({"query": format!("\"{}\"", "a ".repeat(65))}), "/query"),
+        (&embedding, json!({"embedding": [1, 0], "fusion": "rrf"}), "/fusion"),
+        (&embedding, json!({"embedding": [1, 0], "highlight": true}), "/highlight"),
+        (&embedding, json!({"embedding": [1, 0], "operator": "and"}), "/operator"),
         (
             &embedding,
             json!({"embedding": [1, 0], "query": "a", "mode": "hybrid", "alpha": 1.5}),

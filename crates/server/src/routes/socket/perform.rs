@@ -69,6 +69,7 @@ impl Place {
         let started = Instant::now();
         let explains = find.wishes.explains();
         let query = find.query();
+        find.wishes.check()?;
         let request = find.wishes.request(query, None);
         let engine = self.app.engine();
         let at = Moment { min_seq: find.min_seq, as_of: find.wishes.as_of() };
