@@ -112,6 +112,10 @@ impl RateLimiter {
             ("POST", "/libraries/{library_id}/search") => Class::Search("search"),
             ("POST", "/libraries/{library_id}/search/embedding") => Class::Search("embedding"),
             ("POST", "/libraries/{library_id}/search/stream") => Class::Search("stream"),
+            ("POST", "/libraries/{library_id}/search/filtered") => Class::Search("filtered"),
+            ("POST", "/libraries/{library_id}/search/keyword") => Class::Search("keyword"),
+            ("POST", "/libraries/{library_id}/search/hybrid") => Class::Search("hybrid"),
+            ("POST", "/libraries/{library_id}/search/rerank") => Class::Search("rerank"),
             ("POST", "/libraries") => Class::Create,
             (
                 "POST",

@@ -402,7 +402,21 @@ impl Wishes {
 
     /// A search by keywords, whatever else is wished.
     pub(super) fn by_keywords(self) -> Self {
-        Self { mode: Some(Mode::Keyword), ..self }
+        self.in_mode(Mode::Keyword)
+    }
+
+    /// A search by this, whatever else is wished.
+    pub(super) fn in_mode(self, mode: Mode) -> Self {
+        Self { mode: Some(mode), ..self }
+    }
+
+    /// How vectors and keywords are fused, and how much vectors weigh, where anything of it is wished.
+    pub(super) fn fused(&self) -> Option<(Fusion, f64)> {
+        let mode = self.mode.unwrap_or_default();
+        let fuses = mode == Mode::Hybrid || self.fusion.is_some() || self.alpha.is_some();
+        let usual = SearchRequest::new(Query::Text(String::new()), 1).alpha;
+        let alpha = self.alpha.unwrap_or(usual);
+        (fuses && mode != Mode::Keyword).then(|| (self.fusion.unwrap_or_default(), alpha))
     }
 
     /// With the words of a hybrid search by a vector.
