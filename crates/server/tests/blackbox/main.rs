@@ -28,6 +28,7 @@ mod openapi;
 mod overload;
 mod past;
 mod recall;
+mod rescoring;
 mod schedules;
 mod search;
 mod standing;
