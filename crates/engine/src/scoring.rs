@@ -126,13 +126,11 @@ impl Rescoring {
 
     /// Refuses what has no meaning.
     pub(crate) fn check(&self, k: usize) -> Result<(), EngineError> {
-        if let Some(candidates) = self.candidates {
-            if !(k..=CANDIDATES_MAX.max(k)).contains(&candidates) {
-                let most = CANDIDATES_MAX.max(k);
-                let detail =
-                    format!("there are {candidates} candidates; let it be k, {k}, to {most}");
-                return invalid("/candidates", detail);
-            }
+        let most = CANDIDATES_MAX.max(k);
+        let wrong = self.candidates.filter(|candidates| !(k..=most).contains(candidates));
+        if let Some(candidates) = wrong {
+            let detail = format!("there are {candidates} candidates; let it be k, {k}, to {most}");
+            return invalid("/candidates", detail);
         }
         match &self.by {
             Scoring::Hybrid(scoring) => scoring.check(),

@@ -2,13 +2,16 @@
 
 use super::{EXPRESSION_DEPTH_MAX, EXPRESSION_NAMES_MAX, Step, holds};
 
+/// What an operator does with the parts on its sides.
+type Two = fn(f64, f64) -> f64;
+
 /// What a function does with its values.
 #[derive(Debug, Clone, Copy)]
 enum Function {
     One(fn(f64) -> f64),
-    Two(fn(f64, f64) -> f64),
+    Two(Two),
     /// Of two or more: the first two, then the result and the next.
-    Fold(fn(f64, f64) -> f64),
+    Fold(Two),
     /// `if(condition, then, else)`.
     Choose,
 }
@@ -32,13 +35,13 @@ const FUNCTIONS: [(&str, Function); 15] = [
 ];
 
 /// Operators between two parts, the longer before those that begin alike, and how tightly they bind.
-const BETWEEN: [(&str, u8, fn(f64, f64) -> f64); 13] = [
+const BETWEEN: [(&str, u8, Two); 13] = [
     ("||", 1, |a, b| truth(holds(a) || holds(b))),
     ("&&", 2, |a, b| truth(holds(a) && holds(b))),
     ("<=", 3, |a, b| truth(a <= b)),
     (">=", 3, |a, b| truth(a >= b)),
-    ("==", 3, |a, b| truth(a <= b && a >= b)),
-    ("!=", 3, |a, b| truth(!(a <= b && a >= b))),
+    ("==", 3, |a, b| truth(equal(a, b))),
+    ("!=", 3, |a, b| truth(!equal(a, b))),
     ("<", 3, |a, b| truth(a < b)),
     (">", 3, |a, b| truth(a > b)),
     ("+", 4, |a, b| a + b),
@@ -49,6 +52,11 @@ const BETWEEN: [(&str, u8, fn(f64, f64) -> f64); 13] = [
 ];
 /// How tightly a sign binds its part: only a power binds more.
 const SIGN: u8 = 6;
+
+/// Whether two numbers are the same; what is no number equals nothing.
+fn equal(a: f64, b: f64) -> bool {
+    a.partial_cmp(&b).is_some_and(std::cmp::Ordering::is_eq)
+}
 
 fn truth(holds: bool) -> f64 {
     f64::from(u8::from(holds))

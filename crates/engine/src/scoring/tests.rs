@@ -105,7 +105,7 @@ fn hybrid_scores_are_weighted_sums_of_what_is_enabled() {
         near(fields["title"], 1.0, "title");
         near(fields["author"], 0.0, "author");
         near(fields["tags"], 0.5, "tags");
-        near(boosted.metadata_score, (1.5 / 4.0 + 0.25) / 2.0, "both");
+        near(boosted.metadata_score, f64::midpoint(1.5 / 4.0, 0.25), "both");
 
         let author = FieldValues::read(&json!(["Ada", "Bob"])).unwrap();
         let wanted_values = [("author".to_owned(), author)].into();

@@ -127,7 +127,7 @@ impl Config {
             "vector_weight" => self.vector_weight = number_within(r, 0.0, 1.0)?,
             "metadata_weight" => self.metadata_weight = number_within(r, 0.0, 1.0)?,
             "recency_boost" | "recency_boost_enabled" => {
-                self.recency = r.switch()?.or(self.recency)
+                self.recency = r.switch()?.or(self.recency);
             }
             "recency_half_life_days" => {
                 self.half_life_days = number_within(r, 1.0, HALF_LIFE_DAYS_MAX)?;

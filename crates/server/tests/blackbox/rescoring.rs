@@ -90,7 +90,14 @@ async fn hybrid_scores_are_what_the_formula_says() {
             "normalize_scores": true,
         })
     );
+}
 
+#[tokio::test]
+async fn hybrid_settings_are_flat_or_nested_and_nested_wins() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = three(&server).await;
+    let hybrid = async |body: Value| ask(&server, &library, "hybrid", &body).await.expect(200);
     // Half and half, by age: 60, 0 and 30 days at a half life of 30. Flat, nested, and nested over flat.
     let by_age = [("Beta learning", 0.9), ("Alpha", 0.5 + 0.125), ("Gamma", 0.25 + 0.25)];
     let flat = json!({"vector_weight": 0.5, "recency_boost": true});
@@ -124,7 +131,14 @@ async fn hybrid_scores_are_what_the_formula_says() {
     let mut fewer = one;
     fewer["candidates"] = json!(1);
     check(&hybrid(fewer).await, &by_age[1..2]);
+}
 
+#[tokio::test]
+async fn boosted_fields_match_by_values_or_by_words() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = three(&server).await;
+    let hybrid = async |body: Value| ask(&server, &library, "hybrid", &body).await.expect(200);
     // Both words of the title are the query's, and a tag is one that is wanted.
     let fields = json!({
         "query": "beta learning, fast", "query_metadata": {"tags": ["ml", "ai"]},
@@ -215,7 +229,7 @@ async fn reranked_scores_are_what_the_functions_say() {
     check(&rerank(json!({"k": 1, "candidates": 1})).await, &recency[1..2]);
     check(&rerank(json!({"distance_threshold": 0.1})).await, &recency[1..2]);
 
-    for (function, params, expected) in [
+    let cases = [
         (
             "recency",
             json!({"half_life_days": 60}),
@@ -236,34 +250,54 @@ async fn reranked_scores_are_what_the_functions_say() {
             json!({"prefer_longer": false}),
             [("Alpha", 0.85 + 0.147), ("Beta learning", 0.68 + 0.147), ("Gamma", 0.5)],
         ),
+    ];
+    for (function, params, expected) in cases {
+        by_function(&server, &library, (function, &params), &expected).await;
+    }
+}
+
+/// Checks what a function ranks, and that its parameters are answered.
+async fn by_function(
+    server: &Server,
+    library: &str,
+    (function, params): (&str, &Value),
+    expected: &[(&str, f64)],
+) {
+    let body = json!({"rerank_function": function, "rerank_params": params});
+    let answer = ask(server, library, "rerank", &body).await.expect(200);
+    check(&answer, expected);
+    assert_eq!(answer["rerank_function"], function);
+    for (name, value) in params.as_object().into_iter().flatten() {
+        assert_eq!(answer["rerank_params"][name], *value);
+    }
+}
+
+#[tokio::test]
+async fn weights_and_expressions_of_the_callers_rank() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = three(&server).await;
+    let rerank = async |body: Value| ask(&server, &library, "rerank", &body).await.expect(200);
+    let cases = [
         (
-            "custom",
             json!({"weights": {"similarity": 0.5, "recency": 0.5, "field": {"stars": 0.1}}}),
             [("Beta learning", 0.4 + 0.5 + 0.5), ("Alpha", 0.5 + 0.125), ("Gamma", 0.6)],
         ),
         (
-            "custom",
             json!({"weights": {"field:stars": 1, "length": 1}, "default": 3, "prefer_longer": false}),
             [("Beta learning", 5.98), ("Alpha", 3.98), ("Gamma", 1.5)],
         ),
         (
-            "custom",
             json!({"expression": "similarity * (1 + {stars} / 10)"}),
             [("Beta learning", 1.2), ("Alpha", 1.0), ("Gamma", 0.55)],
         ),
         (
-            "custom",
             json!({"expression": "if(age_days >= 45, -1, 1) * max(similarity, 0.6) - distance / 10"}),
             [("Beta learning", 0.76), ("Gamma", 0.5), ("Alpha", -1.0)],
         ),
-    ] {
-        let body = json!({"rerank_function": function, "rerank_params": params});
-        let answer = rerank(body).await;
-        check(&answer, &expected);
-        assert_eq!(answer["rerank_function"], function);
-        for (name, value) in params.as_object().into_iter().flatten() {
-            assert_eq!(answer["rerank_params"][name], *value);
-        }
+    ];
+    for (params, expected) in cases {
+        by_function(&server, &library, ("custom", &params), &expected).await;
     }
 
     // No number, and an infinite one: behind what has a score, in the order in which they were found.
@@ -326,14 +360,26 @@ async fn places_in_documents_and_likeness_rank_too() {
     assert_eq!(answer["rerank_params"], json!({"lambda": 0.5}));
 }
 
+/// Checks that bodies are refused, and which fields are named.
+async fn refused(server: &Server, library: &str, route: &str, cases: &[(Value, Vec<&str>)]) {
+    for (body, pointers) in cases {
+        let refused = ask(server, library, route, body).await;
+        refused.problem(422, "ValidationError");
+        let (mut found, mut expected) = (refused.pointers(), pointers.clone());
+        found.sort();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{}", body.to_string().chars().take(200).collect::<String>());
+    }
+}
+
 #[tokio::test]
-async fn what_has_no_meaning_is_refused_where_it_is_wrong() {
+async fn hybrid_settings_without_meaning_are_refused_where_they_are_wrong() {
     let site = Site::new().await;
     let server = site.start().await;
     let library = server.vector_library(2).await;
     let many: serde_json::Map<String, Value> =
         (0..33).map(|n| (format!("f{n}"), json!(1))).collect();
-    for (body, pointers) in [
+    let cases = [
         (json!({"vector_weight": 0.7, "metadata_weight": 0.4}), vec!["/metadata_weight"]),
         (
             json!({"scoring_config": {"vector_weight": 0.2, "metadata_weight": 0.2}}),
@@ -360,18 +406,18 @@ async fn what_has_no_meaning_is_refused_where_it_is_wrong() {
         (json!({"fusion": "rrf"}), vec!["/query"]),
         (
             json!({"vector_weight": 2, "field_boosts": {"a": "b"}}),
-            vec!["/vector_weight", "/field_boosts/a"],
+            vec!["/field_boosts/a", "/vector_weight"],
         ),
-    ] {
-        let refused = ask(&server, &library, "hybrid", &body).await;
-        refused.problem(422, "ValidationError");
-        assert_eq!(refused.pointers(), pointers, "{body}");
-    }
-    let custom = |params: Value| json!({"rerank_function": "custom", "rerank_params": params});
-    let expression = |text: &str| custom(json!({ "expression": text }));
-    let deep = format!("{}1{}", "(".repeat(10_000), ")".repeat(10_000));
-    let nested = format!("{}1{}", "(".repeat(300), ")".repeat(300));
-    for (body, pointers) in [
+    ];
+    refused(&server, &library, "hybrid", &cases).await;
+}
+
+#[tokio::test]
+async fn parameters_without_meaning_are_refused_where_they_are_wrong() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let cases = [
         (json!({"rerank_function": "best"}), vec!["/rerank_function"]),
         (json!({"rerank_params": [1]}), vec!["/rerank_params"]),
         (json!({"rerank_params": {"half_life_days": 0}}), vec!["/rerank_params/half_life_days"]),
@@ -389,6 +435,22 @@ async fn what_has_no_meaning_is_refused_where_it_is_wrong() {
             json!({"rerank_function": "mmr", "rerank_params": {"lambda": 1.1}}),
             vec!["/rerank_params/lambda"],
         ),
+        (json!({"mode": "keyword", "query": "words"}), vec!["/mode"]),
+        (json!({"candidates": 0}), vec!["/candidates"]),
+    ];
+    refused(&server, &library, "rerank", &cases).await;
+}
+
+#[tokio::test]
+async fn weights_and_expressions_are_refused_before_anything_is_searched() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let custom = |params: Value| json!({"rerank_function": "custom", "rerank_params": params});
+    let expression = |text: &str| custom(json!({ "expression": text }));
+    let deep = format!("{}1{}", "(".repeat(10_000), ")".repeat(10_000));
+    let nested = format!("{}1{}", "(".repeat(300), ")".repeat(300));
+    let cases = [
         (custom(json!({})), vec!["/rerank_params/expression"]),
         (custom(json!({"expression": "1", "weights": {}})), vec!["/rerank_params/expression"]),
         (custom(json!({"weights": {"likes": 1}})), vec!["/rerank_params/weights/likes"]),
@@ -403,23 +465,21 @@ async fn what_has_no_meaning_is_refused_where_it_is_wrong() {
         (expression("1e999"), vec!["/rerank_params/expression"]),
         (expression(&deep), vec!["/rerank_params/expression"]),
         (expression(&nested), vec!["/rerank_params/expression"]),
-        (json!({"mode": "keyword", "query": "words"}), vec!["/mode"]),
-        (json!({"candidates": 0}), vec!["/candidates"]),
-    ] {
-        let refused = ask(&server, &library, "rerank", &body).await;
-        refused.problem(422, "ValidationError");
-        let mut found = refused.pointers();
-        found.sort();
-        let mut expected = pointers.clone();
-        expected.sort_unstable();
-        assert_eq!(found, expected, "{}", body.to_string().chars().take(200).collect::<String>());
-    }
-    let refused = ask(&server, &library, "rerank", &expression("similarity similarity")).await;
-    let said = refused.problem(422, "ValidationError")["errors"][0]["detail"].clone();
+    ];
+    refused(&server, &library, "rerank", &cases).await;
+    let answer = ask(&server, &library, "rerank", &expression("similarity similarity")).await;
+    let said = answer.problem(422, "ValidationError")["errors"][0]["detail"].clone();
     assert!(
         said.as_str().expect("a text").contains("an operator is needed, at character 12"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_query_and_a_library_are_needed() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
     for route in ["hybrid", "rerank"] {
         let path = format!("/v1/libraries/{library}/search/{route}");
         assert_eq!(server.post(&path, &json!({})).await.pointers(), ["/query"]);

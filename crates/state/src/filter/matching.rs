@@ -20,7 +20,11 @@ impl FieldValues {
     pub fn read(value: &Value) -> Option<Self> {
         let operands = match value {
             Value::Array(members) => members.iter().map(Operand::of).collect(),
-            scalar => Operand::of(scalar).map(|operand| vec![operand]),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Object(_) => Operand::of(value).map(|operand| vec![operand]),
         };
         operands.map(|operands| Self(Test::OneOf(operands)))
     }
@@ -97,7 +101,7 @@ mod tests {
     use crate::ids::{ChunkId, DocumentId, Timestamp};
     use serde_json::json;
 
-    fn custom(value: Value) -> Custom {
+    fn custom(value: &Value) -> Custom {
         value.as_object().unwrap().clone()
     }
 
@@ -109,7 +113,7 @@ mod tests {
             document_type: "paper".into(),
             source_url: None,
             tags: vec!["machine learning".into(), "search".into()],
-            custom: custom(json!({"year": 2020, "stars": {"mean": 4.5}, "open": true})),
+            custom: custom(&json!({"year": 2020, "stars": {"mean": 4.5}, "open": true})),
             created_at,
         };
         let chunk = Chunk {
@@ -118,7 +122,7 @@ mod tests {
             embedding: Vec::new(),
             created_at,
             page_number: Some(7),
-            custom: custom(json!({"weight": -1.5, "similarity": 3})),
+            custom: custom(&json!({"weight": -1.5, "similarity": 3})),
         };
         let document_id = DocumentId::from_bytes([2; 16]);
         test(&Passage { document_id, document: &document, chunk: &chunk, index: 4 });
