@@ -16,6 +16,8 @@ use crate::json::{Read, Reader};
 const BOOST_MAX: f64 = 1e6;
 /// Greatest half life in days.
 pub(super) const HALF_LIFE_DAYS_MAX: f64 = 1e6;
+/// Values that a field may be wanted to have: each is compared with every candidate.
+const VALUES_MAX: usize = 256;
 /// Half life in days where none is given.
 pub(super) const HALF_LIFE_DAYS: f64 = 30.0;
 
@@ -171,7 +173,13 @@ impl ScoringWishes {
             "query_metadata" => {
                 r.object(|r, field| {
                     let value = r.any()?;
+                    let many = value.as_array().map_or(1, Vec::len);
                     match FieldValues::read(&value) {
+                        _some if many > VALUES_MAX => {
+                            r.fault(format!(
+                                "must have at most {VALUES_MAX} values; it has {many}"
+                            ));
+                        }
                         Some(values) => drop(self.wanted_values.insert(field.to_owned(), values)),
                         None => r.fault(
                             "must be a text, a number, true, false, null or a list of these",

@@ -397,6 +397,7 @@ async fn hybrid_settings_without_meaning_are_refused_where_they_are_wrong() {
         (json!({"field_boosts": {"title": -1}}), vec!["/field_boosts/title"]),
         (json!({"field_boosts": many}), vec!["/field_boosts"]),
         (json!({"query_metadata": {"a~/b": {"c": 1}}}), vec!["/query_metadata/a~0~1b"]),
+        (json!({"query_metadata": {"tags": vec![1; 257]}}), vec!["/query_metadata/tags"]),
         (json!({"fusion": "best"}), vec!["/fusion"]),
         (json!({"alpha": 2}), vec!["/alpha"]),
         (json!({"mode": "keyword", "query": "words"}), vec!["/mode"]),
