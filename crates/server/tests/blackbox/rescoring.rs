@@ -197,7 +197,7 @@ async fn hybrid_searches_take_thresholds_filters_the_past_and_keywords() {
     let third = (1.0 / 63.0 + 1.0 / 61.0) * 30.5;
     let ranks = hybrid(json!({"query": "gamma", "fusion": "rrf"})).await.expect(200);
     check(&ranks, &[("Gamma", 0.7 * third), ("Alpha", 0.35), ("Beta learning", 0.7 * 30.5 / 62.0)]);
-    let raw = json!({"query": "gamma", "mode": "hybrid", "k": 1, "scoring_config": {"normalize_scores": false}});
+    let raw = json!({"query": "gamma", "mode": "hybrid", "fusion": "rrf", "k": 1, "scoring_config": {"normalize_scores": false}});
     check(&hybrid(raw).await.expect(200), &[("Gamma", 0.7 * third / 30.5)]);
 
     // By text alone, in a library with a model.
