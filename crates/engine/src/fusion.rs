@@ -7,7 +7,7 @@ use arrwdb_state::RowPlace;
 /// The constant of reciprocal rank fusion: how little the first ranks stand out. (Cormack, Clarke and
 /// Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods",
 /// 2009.)
-const RANK_CONSTANT: f64 = 60.0;
+pub(crate) const RANK_CONSTANT: f64 = 60.0;
 
 /// Candidates of each list that are fused, at least; more if more are asked for.
 pub(crate) const CANDIDATES_MIN: usize = 100;

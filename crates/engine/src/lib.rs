@@ -28,9 +28,11 @@ mod checkpoint;
 mod closing;
 mod config;
 mod costs;
+mod diversity;
 mod embedding_times;
 mod engine;
 mod error;
+mod expression;
 mod files;
 mod follow;
 mod fusion;
@@ -53,9 +55,11 @@ mod put;
 mod ranking;
 mod records;
 mod request;
+mod rescoring;
 mod residence;
 mod retention;
 mod schedules;
+mod scoring;
 mod scrub;
 mod search;
 mod segment_file;
@@ -66,6 +70,7 @@ mod store;
 mod system;
 mod turns;
 mod unapplied;
+mod weighted_sum;
 mod work;
 mod writer;
 
@@ -80,6 +85,9 @@ pub use costs::{CostFigures, ModelCost};
 pub use embedding_times::{EmbeddingTimes, Histogram};
 pub use engine::{Engine, Health};
 pub use error::EngineError;
+pub use expression::{
+    EXPRESSION_CHARS_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_NAMES_MAX, Expression,
+};
 pub use follow::{BATCH_BYTES_MAX, Change, ChangeEntry, FollowError};
 pub use fusion::Fusion;
 pub use generations::{CarryPair, LibraryEmbeddings, ModelVectors, NewGeneration, OtherVectors};
@@ -91,8 +99,12 @@ pub use records::{RawRecord, Subject, WantedRecords};
 pub use request::{
     Content, Cursor, DeletedByFilter, DocumentPage, Filtered, Highlight, Hit, IndexChange,
     IndexOptimized, IndexRebuilt, KeywordPlan, LibraryOverview, LibraryPatch, Mode, NewLibrary,
-    Operator, Plan, PutChunk, PutDocument, PutReceipt, Query, RecallBasis, RecallPlan,
+    Operator, Plan, PutChunk, PutDocument, PutReceipt, Query, RecallBasis, RecallPlan, Rescored,
     SearchAnswer, SearchRequest, Signals, Written,
+};
+pub use scoring::{
+    Breakdown, CANDIDATES_MAX, Evidence, FIELD_BOOSTS_MAX, HybridScoring, Rescoring, Scorer,
+    Scoring, similarity, weights_sum,
 };
 pub use scrub::ScrubReport;
 pub use selected::Selected;
@@ -101,3 +113,4 @@ pub use standing::{
     NewStandingQuery, StandingQueries, StandingQueryPage, StandingQueryPatch, Watched,
 };
 pub use system::{OsRandom, SystemClock};
+pub use weighted_sum::{Preferences, WeightedSum};

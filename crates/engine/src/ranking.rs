@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use arrwdb_state::{
-    Bm25, Executor, Filter, FoundByKeywords, KeywordEffort, KeywordQuery, Keywords, Nearest,
-    RowPlace, Selection, View, fragments, highlights,
+    Bm25, Executor, Filter, FoundByKeywords, FoundPassage, KeywordEffort, KeywordQuery, Keywords,
+    Nearest, RowPlace, Selection, View, fragments, highlights,
 };
 
 use crate::error::EngineError;
 use crate::fusion::{CANDIDATES_MIN, Candidate, Fusion, candidates, fuse};
-use crate::request::{Filtered, Highlight, Hit, KeywordPlan, Plan, Signals};
+use crate::request::{Filtered, Highlight, Hit, KeywordPlan, Plan, Rescored, Signals};
+use crate::rescoring::{Anew, rescore};
 
 /// What passages are found by.
 #[derive(Debug, Clone)]
@@ -40,14 +41,16 @@ pub(crate) struct Wanted<'a> {
     pub(crate) filter: &'a Filter,
     pub(crate) vectors: bool,
     pub(crate) highlight: Option<&'a Highlight>,
+    /// How what is found is scored anew, where it is.
+    pub(crate) anew: Option<Anew<'a>>,
 }
 
 /// A row with what it is ranked by.
-struct Ranked {
-    place: RowPlace,
-    distance: Option<f32>,
-    score: f32,
-    signals: Signals,
+pub(crate) struct Ranked {
+    pub(crate) place: RowPlace,
+    pub(crate) distance: Option<f32>,
+    pub(crate) score: f32,
+    pub(crate) signals: Signals,
 }
 
 /// The best passages of a view, best first, and how they were found.
@@ -68,7 +71,10 @@ pub(crate) fn find(
     let plan = Plan { segments: view.segments().len(), filtered, ..Plan::default() };
     let (ranked, plan) = rank(view, (wanted, selection.as_ref()), plan, executor)?;
     let finding = started.elapsed();
-    let hits = ranked.iter().map(|row| read(view, row, wanted)).collect::<Result<_, _>>()?;
+    let hits = match wanted.anew {
+        None => ranked.iter().map(|row| read(view, row, wanted)).collect::<Result<_, _>>()?,
+        Some(anew) => rescore(view, ranked, wanted, anew)?,
+    };
     let reading = started.elapsed().saturating_sub(finding);
     Ok((hits, Plan { finding, reading, ..plan }))
 }
@@ -146,20 +152,34 @@ fn by_keywords(
 }
 
 fn read(view: &View, row: &Ranked, wanted: &Wanted<'_>) -> Result<Hit, EngineError> {
-    let read = view.chunk_of(row.place, wanted.vectors)?;
+    Ok(hit((row, None), view.passage_of(row.place, wanted.vectors)?, wanted))
+}
+
+/// A row as it is answered.
+pub(crate) fn hit(
+    (row, rescored): (&Ranked, Option<Rescored>),
+    passage: FoundPassage,
+    wanted: &Wanted<'_>,
+) -> Hit {
     let mut shown = Vec::new();
     if let (Some(style), Some(words)) = (wanted.highlight, wanted.ranking.words()) {
-        let found = highlights(&read.chunk.text, words);
-        shown = fragments(&read.chunk.text, &found, style);
+        let found = highlights(&passage.chunk.text, words);
+        shown = fragments(&passage.chunk.text, &found, style);
     }
-    Ok(Hit {
-        document_id: read.document_id,
-        document_title: read.title,
-        chunk: read.chunk,
-        chunk_index: read.index,
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a score that is answered as it is elsewhere"
+    )]
+    let anew = |rescored: &Rescored| rescored.score.map_or(f32::NAN, |score| score as f32);
+    Hit {
+        document_id: passage.document_id,
+        document_title: passage.document.title,
+        chunk: passage.chunk,
+        chunk_index: passage.index,
         distance: row.distance,
-        score: row.score,
+        score: rescored.as_ref().map_or(row.score, anew),
         signals: row.signals,
         highlights: shown,
-    })
+        rescored,
+    }
 }

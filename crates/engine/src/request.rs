@@ -9,6 +9,7 @@ use arrwdb_state::{
 pub use arrwdb_state::{Cursor, Highlight, Operator};
 
 use crate::fusion::Fusion;
+use crate::scoring::{Breakdown, Rescoring};
 
 /// A library to create.
 #[derive(Debug, Clone)]
@@ -214,6 +215,8 @@ pub struct SearchRequest {
     pub alpha: Option<f64>,
     /// How words that were found are shown, where they shall be.
     pub highlight: Option<Highlight>,
+    /// How what was found is scored anew, where it shall be.
+    pub rescoring: Option<Rescoring>,
 }
 
 impl SearchRequest {
@@ -233,6 +236,7 @@ impl SearchRequest {
             fusion: Fusion::default(),
             alpha: None,
             highlight: None,
+            rescoring: None,
         }
     }
 }
@@ -272,12 +276,23 @@ pub struct Hit {
     /// By the library's metric; unknown to a search by keywords alone.
     pub distance: Option<f32>,
     /// What it is ranked by, the greater the better: `1 - distance` of vectors, BM25 of keywords, the
-    /// fused score of both.
+    /// fused score of both, what it was scored anew (no number where that is none).
     pub score: f32,
     /// What it was found by.
     pub signals: Signals,
     /// Parts of the text with words that were found, where that was asked for.
     pub highlights: Vec<String>,
+    /// What it was scored anew, where that was asked for.
+    pub rescored: Option<Rescored>,
+}
+
+/// What a candidate was scored anew.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rescored {
+    /// Its score; nothing where that is no finite number, which puts it behind all that have one.
+    pub score: Option<f64>,
+    /// How a hybrid score came about.
+    pub breakdown: Option<Box<Breakdown>>,
 }
 
 /// The passages found, best first; of equal ones the one that came first.

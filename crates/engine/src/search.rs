@@ -18,6 +18,8 @@ use crate::error::{EngineError, RETRY_AFTER};
 use crate::moment::Moment;
 use crate::ranking::{Ranking, Wanted, find};
 use crate::request::{Mode, Plan, Query, SearchAnswer, SearchRequest};
+use crate::rescoring::Anew;
+use crate::scoring::Scoring;
 use crate::snapshot::Snapshot;
 
 /// Libraries of fewer bytes of vectors are searched on the calling thread: handing the work over
@@ -48,11 +50,15 @@ impl Inner {
             query = self.vector_of(&spec, asked.clone()).await?;
             snapshot = self.snapshot(tenant, library, at).await?;
         }
-        let recall = request.recall.map(|wanted| self.effort_for(&snapshot, request.k, wanted));
+        let k = request.k;
+        let found = request.rescoring.as_ref().map_or(k, |rescoring| rescoring.pool(k));
+        let recall = request.recall.map(|wanted| self.effort_for(&snapshot, found, wanted));
         let tuning = recall.map_or(request.tuning, |plan| plan.tuning);
         let Snapshot { spec, view, seq, .. } = snapshot;
-        let k = request.k;
-        let plain = request.mode == Mode::Vector && request.filter.is_empty();
+        let now = self.parts.clock.now();
+        let plain = request.mode == Mode::Vector
+            && request.filter.is_empty()
+            && request.rescoring.is_none();
         let bytes = view.rows().saturating_mul(u64::from(view.dimension()) * 4);
         let (index, derived, model) = (spec.index, view.derived_bytes(), spec.model.clone());
         let search = move |view: &View, executor: &dyn Executor| {
@@ -63,13 +69,14 @@ impl Inner {
                     metric: spec.metric,
                     index: spec.index,
                     tuning,
-                    k,
+                    k: found,
                     threshold: request.distance_threshold,
                     among: None,
                 },
                 filter: &request.filter,
                 vectors: request.include_embeddings,
                 highlight: request.highlight.as_ref(),
+                anew: request.rescoring.as_ref().map(|rescoring| Anew { rescoring, k, now }),
             };
             find(view, &wanted, executor)
         };
@@ -248,6 +255,22 @@ fn check_mode(request: &SearchRequest) -> Result<(), EngineError> {
         .map_or(Ok(()), |(field, _given)| invalid(field, format!("the effort {of_vectors}")))
 }
 
+/// Refuses to score anew by vectors what was found without them.
+fn check_rescoring(request: &SearchRequest) -> Result<(), EngineError> {
+    let Some(rescoring) = &request.rescoring else { return Ok(()) };
+    let by_vectors = matches!(rescoring.by, Scoring::Hybrid(_) | Scoring::Diverse { .. });
+    if by_vectors && request.mode == Mode::Keyword {
+        return Err(EngineError::Invalid {
+            field: "/mode".into(),
+            detail:
+                "these scores are of vectors, which a search by keywords does not look at: let the \
+                     mode be vector or hybrid"
+                    .into(),
+        });
+    }
+    rescoring.check(request.k)
+}
+
 fn check(request: &SearchRequest, metric: Metric) -> Result<(), EngineError> {
     if !(1..=K_STREAM_MAX).contains(&request.k) {
         return Err(EngineError::Invalid {
@@ -256,6 +279,7 @@ fn check(request: &SearchRequest, metric: Metric) -> Result<(), EngineError> {
         });
     }
     check_mode(request)?;
+    check_rescoring(request)?;
     check_recall(request)?;
     request.distance_threshold.map_or(Ok(()), |threshold| check_threshold(threshold, metric))
 }

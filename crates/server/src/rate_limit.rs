@@ -114,6 +114,8 @@ impl RateLimiter {
             ("POST", "/libraries/{library_id}/search/stream") => Class::Search("stream"),
             ("POST", "/libraries/{library_id}/search/filtered") => Class::Search("filtered"),
             ("POST", "/libraries/{library_id}/search/keyword") => Class::Search("keyword"),
+            ("POST", "/libraries/{library_id}/search/hybrid") => Class::Search("hybrid"),
+            ("POST", "/libraries/{library_id}/search/rerank") => Class::Search("rerank"),
             ("POST", "/libraries") => Class::Create,
             (
                 "POST",

@@ -10,6 +10,8 @@ mod events;
 mod export;
 mod filtered;
 mod health;
+mod hybrid;
+mod hybrid_requests;
 mod index;
 mod index_settings;
 mod ingest;
@@ -19,6 +21,9 @@ mod keyword_requests;
 mod libraries;
 mod metrics;
 mod requests;
+mod rerank;
+mod rerank_requests;
+mod rescored;
 mod root;
 mod schedule_requests;
 mod schedules;
@@ -97,6 +102,8 @@ fn plain_api() -> OpenApiRouter<App> {
         .merge(documents::routes())
         .merge(filtered::routes())
         .merge(search::routes())
+        .merge(hybrid::routes())
+        .merge(rerank::routes())
         .merge(standing_queries::routes())
         .merge(index::routes())
         .merge(embeddings::routes())

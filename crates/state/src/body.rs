@@ -130,8 +130,9 @@ impl<'a> BodyReader<'a> {
         Ok(Self { bytes, metadata, table: from.offset(), chunks })
     }
 
-    pub(crate) fn title(&self) -> &str {
-        &self.metadata.title
+    /// What belongs to the document as a whole.
+    pub(crate) fn into_metadata(self) -> DocumentMetadata {
+        self.metadata
     }
 
     /// The chunk at `index`, refused where there is none; its embedding is left empty.

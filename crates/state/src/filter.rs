@@ -8,6 +8,7 @@
 //! metadata of both. Objects are looked into by paths (`author.name`), lists by their members. A test
 //! holds where one of the values passes it; what says *not* holds where none does.
 
+mod matching;
 mod passage;
 mod passes;
 mod read;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use matching::{FieldValues, QueryWords};
 pub use passage::Passage;
 pub(crate) use select::{Asked, columns_of};
 

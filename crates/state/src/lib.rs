@@ -61,7 +61,7 @@ pub use entry::{
     CatalogEntry, DeletedDocument, DeletedLibrary, IndexBuilt, IndexWork, LibraryEntry,
     LibraryOutline, OutlineChange, PutOutline, Replaced,
 };
-pub use filter::{Filter, FilterFault, Passage};
+pub use filter::{FieldValues, Filter, FilterFault, Passage, QueryWords};
 pub use generations::{Generations, OtherGeneration, Stage};
 pub use ids::{
     ChunkId, DocumentId, JobId, LibraryId, ParseIdError, QueryId, ScheduleId, Seq, TenantId,
@@ -77,7 +77,7 @@ pub use past::PastError;
 pub use query_set::{Near, Passages, QuerySet};
 pub use record::{DocumentRecord, RecordError};
 pub use recount::Totals;
-pub use search::{Found, FoundChunk, Nearest, RowPlace};
+pub use search::{Found, FoundChunk, FoundPassage, Nearest, RowPlace};
 pub use segment::{
     Damage, FileBytes, FileSegment, IndexFile, IndexFileState, IndexSummary, Merge, Segment,
     SegmentChecksums, SegmentOutline, SegmentSummary, SegmentWriteError,

@@ -6,7 +6,7 @@ use arrwdb_index::{
     TopK, Tuning, VectorScorer, brute_force,
 };
 
-use crate::document::Chunk;
+use crate::document::{Chunk, DocumentMetadata};
 use crate::ids::DocumentId;
 use crate::segment::Damage;
 use crate::selection::Selection;
@@ -83,6 +83,19 @@ pub struct FoundChunk {
     pub index: u32,
 }
 
+/// A chunk found, with all that is known of its document.
+#[derive(Debug, Clone)]
+pub struct FoundPassage {
+    /// Its document.
+    pub document_id: DocumentId,
+    /// What belongs to that as a whole.
+    pub document: DocumentMetadata,
+    /// The chunk.
+    pub chunk: Chunk,
+    /// Its place in the document, from 0.
+    pub index: u32,
+}
+
 /// Rows of one segment.
 #[derive(Debug, Clone, Copy)]
 struct Task {
@@ -144,12 +157,19 @@ impl View {
 
     /// The chunk of a row that a search of this same view found.
     pub fn chunk_of(&self, found: RowPlace, vectors: bool) -> Result<FoundChunk, Damage> {
+        let FoundPassage { document_id, document, chunk, index } =
+            self.passage_of(found, vectors)?;
+        Ok(FoundChunk { document_id, title: document.title, chunk, index })
+    }
+
+    /// The same with all that is known of its document.
+    pub fn passage_of(&self, found: RowPlace, vectors: bool) -> Result<FoundPassage, Damage> {
         let segment = &self.segments[found.segment as usize].segment;
         let (ordinal, head) = segment.at_row(found.row)?;
         let place = Place { segment: found.segment as usize, ordinal, head };
         let index = found.row - head.first_row;
-        let (chunk, title) = self.read_chunk(place, index, vectors)?;
-        Ok(FoundChunk { document_id: head.id, title, chunk, index })
+        let (chunk, document) = self.read_chunk(place, index, vectors)?;
+        Ok(FoundPassage { document_id: head.id, document, chunk, index })
     }
 
     /// All rows: a task for each segment that is walked, the others split evenly

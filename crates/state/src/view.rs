@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrwdb_index::SegmentIndex;
 
 use crate::body::BodyReader;
-use crate::document::{Chunk, Document};
+use crate::document::{Chunk, Document, DocumentMetadata};
 use crate::ids::{DocumentId, Seq};
 use crate::liveness::Tombstones;
 use crate::matched::MatchPosition;
@@ -198,23 +198,23 @@ impl View {
         Ok(document)
     }
 
-    /// One chunk of a document, with its document's title.
+    /// One chunk of a document, with what belongs to its document as a whole.
     pub(crate) fn read_chunk(
         &self,
         place: Place,
         index: u32,
         vectors: bool,
-    ) -> Result<(Chunk, String), Damage> {
+    ) -> Result<(Chunk, DocumentMetadata), Damage> {
         let segment = &*self.segments[place.segment].segment;
         let body = segment.body(place.ordinal)?;
         let read = BodyReader::new(body)
-            .and_then(|body| Ok((body.chunk(index as usize)?, body.title().to_owned())));
-        let (mut chunk, title) = read.map_err(|error| segment.undecodable(&error))?;
+            .and_then(|body| Ok((body.chunk(index as usize)?, body.into_metadata())));
+        let (mut chunk, document) = read.map_err(|error| segment.undecodable(&error))?;
         if vectors {
             let row = place.head.first_row + index;
             chunk.embedding = segment.vectors(row..row + 1)?.to_vec();
         }
-        Ok((chunk, title))
+        Ok((chunk, document))
     }
 
     /// The same library with one of its segments searched by `index`, or scanned; `None` if the segment is no

@@ -15,6 +15,7 @@ mod indexes;
 mod merges;
 mod past;
 mod purge;
+mod rescoring;
 mod residence;
 mod scrub;
 mod subject;

@@ -256,7 +256,7 @@ pub(crate) struct ChunkAnswer {
 }
 
 impl ChunkAnswer {
-    fn of(chunk: Chunk, index: u32, document: DocumentId) -> Self {
+    pub(super) fn of(chunk: Chunk, index: u32, document: DocumentId) -> Self {
         Self {
             id: chunk.id,
             text: chunk.text,
@@ -385,7 +385,7 @@ pub(crate) struct SignalsAnswer {
 }
 
 impl SignalsAnswer {
-    fn of(signals: Signals) -> Self {
+    pub(super) fn of(signals: Signals) -> Self {
         Self {
             vector_rank: signals.vector_rank,
             keyword_rank: signals.keyword.map(|(rank, _score)| rank),

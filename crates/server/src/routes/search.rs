@@ -178,10 +178,10 @@ async fn search_embedding(
 
 /// Where a search goes: what path and query string say.
 #[derive(Debug)]
-struct Target {
-    library: LibraryId,
-    include_embeddings: Option<bool>,
-    at: At,
+pub(super) struct Target {
+    pub(super) library: LibraryId,
+    pub(super) include_embeddings: Option<bool>,
+    pub(super) at: At,
     query: QueryPairs,
     wants_lines: bool,
 }

@@ -443,6 +443,20 @@ impl Wishes {
         }
     }
 
+    /// A search by this, whatever else is wished.
+    pub(super) fn in_mode(self, mode: Mode) -> Self {
+        Self { mode: Some(mode), ..self }
+    }
+
+    /// How vectors and keywords are fused, and how much vectors weigh, where anything of it is wished.
+    pub(super) fn fused(&self) -> Option<(Fusion, f64)> {
+        let mode = self.mode.unwrap_or_default();
+        let fuses = mode == Mode::Hybrid || self.fusion.is_some() || self.alpha.is_some();
+        let fusion = self.fusion.unwrap_or_default();
+        let alpha = self.alpha.unwrap_or_else(|| fusion.usual_alpha());
+        (fuses && mode != Mode::Keyword).then_some((fusion, alpha))
+    }
+
     /// With the words of a hybrid search by a vector.
     pub(super) fn with_words(self, words: Option<String>) -> Self {
         Self { words, ..self }

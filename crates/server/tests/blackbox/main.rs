@@ -29,6 +29,7 @@ mod openapi;
 mod overload;
 mod past;
 mod recall;
+mod rescoring;
 mod schedules;
 mod search;
 mod standing;

@@ -8,7 +8,7 @@ use crate::harness::{Server, Site};
 const NONE: &str = "00000000-0000-4000-8000-000000000000";
 
 /// Every method and path that the contract asks for.
-const PROMISED: [(&str, &str); 39] = [
+const PROMISED: [(&str, &str); 41] = [
     ("get", "/"),
     ("get", "/health"),
     ("get", "/ready"),
@@ -38,6 +38,8 @@ const PROMISED: [(&str, &str); 39] = [
     ("delete", "/v1/documents/batch"),
     ("post", "/v1/libraries/{library_id}/search"),
     ("post", "/v1/libraries/{library_id}/search/embedding"),
+    ("post", "/v1/libraries/{library_id}/search/hybrid"),
+    ("post", "/v1/libraries/{library_id}/search/rerank"),
     ("post", "/v1/libraries/{library_id}/search/stream"),
     ("post", "/v1/libraries/{library_id}/index/rebuild"),
     ("post", "/v1/libraries/{library_id}/index/optimize"),
