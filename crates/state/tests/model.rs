@@ -359,7 +359,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn s1_s3_s4_s5_s6_any_history_equals_the_model(steps in steps()) {
+    fn s1_s3_s4_s5_s6_s8_any_history_equals_the_model(steps in steps()) {
         let mut subject = Subject::new();
         let mut model = Model::default();
         let mut past: Past = vec![(0, Model::default(), 0)];

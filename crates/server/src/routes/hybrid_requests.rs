@@ -67,8 +67,9 @@ pub(super) struct HybridSearchBody {
     /// score then takes the place of `vector_score`.
     #[schema(value_type = Option<FusionName>)]
     fusion: Option<String>,
-    /// Of a fusion: how much vectors weigh; keywords weigh the rest.
-    #[schema(minimum = 0.0, maximum = 1.0, default = 0.5)]
+    /// Of a fusion: how much vectors weigh; keywords weigh the rest. 0.6 for `relative_score`, 0.5 for the
+    /// others.
+    #[schema(minimum = 0.0, maximum = 1.0)]
     alpha: Option<f64>,
     /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
     #[schema(value_type = Option<HighlightShape>)]

@@ -128,10 +128,11 @@ pub(super) struct RerankSearchBody {
     #[schema(value_type = Option<OperatorName>, default = "or")]
     operator: Option<String>,
     /// Of mode `hybrid`: how its two rankings become one.
-    #[schema(value_type = Option<FusionName>, default = "rrf")]
+    #[schema(value_type = Option<FusionName>, default = "relative_score")]
     fusion: Option<String>,
-    /// Of mode `hybrid`: how much vectors weigh; keywords weigh the rest.
-    #[schema(minimum = 0.0, maximum = 1.0, default = 0.5)]
+    /// Of mode `hybrid`: how much vectors weigh; keywords weigh the rest. 0.6 for `relative_score`, 0.5 for
+    /// the others.
+    #[schema(minimum = 0.0, maximum = 1.0)]
     alpha: Option<f64>,
     /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
     #[schema(value_type = Option<HighlightShape>)]

@@ -75,6 +75,7 @@ pub(super) async fn run(
     (query, wishes, rescoring): (Query, &Wishes, Rescoring),
 ) -> Result<(SearchAnswer, f64), Problem> {
     let started = Instant::now();
+    wishes.check()?;
     let at = target.at.with_body(wishes.as_of())?;
     let mut request = wishes.request(query, target.include_embeddings);
     request.rescoring = Some(rescoring);

@@ -83,9 +83,8 @@ fn body(operation: &str, library: &str, document: &str) -> Value {
     let with_vector = json!({ "title": "v", "chunks": [{ "text": "v", "embedding": vector }] });
     let with_text = json!({ "title": "t", "texts": ["some words"] });
     match operation {
-        "search" | "search_filtered" | "search_keyword" | "search_stream" => {
-            json!({ "query": "words" })
-        }
+        "search" | "search_filtered" | "search_hybrid" | "search_keyword" | "search_rerank"
+        | "search_stream" => json!({ "query": "words" }),
         "delete_documents_by_filter" => json!({ "filter": { "title": "nobody" } }),
         "search_by_embedding" => json!({ "embedding": vector }),
         "create_library" | "update_library" => json!({ "name": "named" }),
