@@ -109,12 +109,12 @@ pub(super) struct RerankSearchBody {
     /// What they are ranked by.
     #[schema(value_type = Option<RerankFunctionName>, default = "recency")]
     rerank_function: Option<String>,
-    /// Of `recency`: `half_life_days` [30]. Of `position`: `prefer_early` [true]. Of `length`:
-    /// `prefer_longer` [true]. Of `mmr`: `lambda` [0.5], 0 to 1, how much being near weighs. Of `custom`:
+    /// Of `recency`: `half_life_days` (30). Of `position`: `prefer_early` (true). Of `length`:
+    /// `prefer_longer` (true). Of `mmr`: `lambda` [0.5], 0 to 1, how much being near weighs. Of `custom`:
     /// `weights`, an object of `similarity`, `bm25`, `recency`, `position`, `length` and `field` (an
     /// object of numeric metadata and their weights), or `expression`, arithmetic over `similarity`,
     /// `distance`, `bm25`, `recency`, `position`, `length`, `age_days`, `chunk_index`, `chars` and numeric
-    /// metadata; and `half_life_days`, `prefer_early`, `prefer_longer` and `default` [0], what stands for
+    /// metadata; and `half_life_days`, `prefer_early`, `prefer_longer` and `default` (0), what stands for
     /// a number that a passage does not have.
     #[schema(value_type = Option<Object>, example = json!({"half_life_days": 90}))]
     rerank_params: Option<Value>,
