@@ -266,8 +266,8 @@ async fn a_job_goes_past_what_a_model_refuses_and_waits_for_a_key_that_is_mended
     let made = other.texts();
     other.set_trouble(Trouble::Status(401));
     other.set_stuck(false);
-    // Longer than it takes until a job is tried again.
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    until("its key was refused again and again", async || (other.refused() > 2).then_some(()))
+        .await;
     let job = server.job(&id).await;
     assert_eq!((&job["status"], &job["retries"]), (&json!("running"), &json!(0)), "{job}");
     assert!(job["progress"]["current"].as_u64().is_some_and(|it| it >= 100), "{job}");

@@ -40,6 +40,8 @@ pub(crate) enum Trouble {
 struct Behaviour {
     trouble: watch::Sender<Trouble>,
     texts: AtomicUsize,
+    /// Calls answered with a status that it was told.
+    refused: AtomicUsize,
     /// What a text is billed; nothing stands for one token a call.
     tokens_per_text: AtomicUsize,
     holding: watch::Sender<bool>,
@@ -96,6 +98,11 @@ impl Provider {
         self.state.tokens_per_text.store(tokens, Ordering::SeqCst);
     }
 
+    /// Calls so far that were answered with a status that it was told.
+    pub(crate) fn refused(&self) -> usize {
+        self.state.refused.load(Ordering::SeqCst)
+    }
+
     /// Texts embedded so far.
     pub(crate) fn texts(&self) -> usize {
         self.state.texts.load(Ordering::SeqCst)
@@ -107,6 +114,7 @@ async fn embed(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) 
     match trouble {
         Trouble::None | Trouble::Short => {}
         Trouble::Status(status) => {
+            state.refused.fetch_add(1, Ordering::SeqCst);
             let body = Json(json!({ "message": "told to fail" }));
             return (StatusCode::from_u16(status).expect("a status"), body).into_response();
         }
