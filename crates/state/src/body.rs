@@ -1,10 +1,13 @@
-//! The stored form of a document without its vectors, version 1.
+//! The stored form of a document without its vectors, version 1, and version 2 of its vectors in a
+//! vector field.
 //!
 //! ```text
 //! u8 version = 1 | text title | text? author | text document_type | text? source_url
 //! u32 n, text tag * n | text custom (JSON object, empty when there is none) | i64 created_at
 //! u32 chunks | u32 offset * chunks (of each chunk, from the start of the body)
 //! chunk: id 16 | i64 created_at | u8 has_page, u32 page? | text custom | text text
+//! version 2: u8 version = 2 | text field | as version 1 from the title on; of each chunk, which is a
+//!            vector of the field: behind its text u32 n, n bytes more of its value
 //! ```
 //!
 //! The table of offsets lets a search hydrate one chunk of a thousand without reading the rest.
@@ -17,12 +20,39 @@ use crate::ids::{ChunkId, DocumentId, Timestamp};
 use crate::limits::CHUNKS_PER_DOCUMENT_MAX;
 
 const VERSION: u8 = 1;
+/// Of the vectors that a document has in a vector field.
+const FIELD_VERSION: u8 = 2;
 
 /// Encodes a document without its id and its vectors. O(bytes).
 pub(crate) fn encode(metadata: &DocumentMetadata, chunks: &[Chunk]) -> Bytes {
+    encode_with(None, metadata, chunks)
+}
+
+/// Encodes what a document has in a vector field: a chunk for each vector, with what its value has
+/// besides its row. O(bytes).
+pub(crate) fn encode_field(
+    (field, values): (&str, &[Vec<u8>]),
+    metadata: &DocumentMetadata,
+    chunks: &[Chunk],
+) -> Bytes {
+    assert_eq!(values.len(), chunks.len(), "a value for each vector");
+    encode_with(Some((field, values)), metadata, chunks)
+}
+
+fn encode_with(
+    of_field: Option<(&str, &[Vec<u8>])>,
+    metadata: &DocumentMetadata,
+    chunks: &[Chunk],
+) -> Bytes {
     let text_bytes: usize = chunks.iter().map(|chunk| chunk.text.len()).sum();
     let mut out = Writer::with_capacity(256 + text_bytes + chunks.len() * 64);
-    out.u8(VERSION);
+    match of_field {
+        None => out.u8(VERSION),
+        Some((field, _values)) => {
+            out.u8(FIELD_VERSION);
+            out.text(field);
+        }
+    }
     out.text(&metadata.title);
     out.text_option(metadata.author.as_deref());
     out.text(&metadata.document_type);
@@ -49,6 +79,10 @@ pub(crate) fn encode(metadata: &DocumentMetadata, chunks: &[Chunk]) -> Bytes {
         }
         custom(&mut out, &chunk.custom);
         out.text(&chunk.text);
+        if let Some((_field, values)) = of_field {
+            out.count(values[index].len());
+            out.raw(&values[index]);
+        }
     }
     Bytes::from(out.into_bytes())
 }
@@ -69,12 +103,22 @@ fn read_custom(from: &mut Reader<'_>) -> Result<Custom, DecodeError> {
     serde_json::from_str(text).map_err(|_not_json| from.error("custom metadata as JSON"))
 }
 
+/// Reads up to the title; whether it is what a document has in a vector field.
+fn read_version(from: &mut Reader<'_>) -> Result<bool, DecodeError> {
+    match from.u8("body version")? {
+        VERSION => Ok(false),
+        FIELD_VERSION => {
+            from.text("vector field")?;
+            Ok(true)
+        }
+        _ => Err(from.error("a body of a version this build knows")),
+    }
+}
+
 /// A stored document's title and the ids of its chunks, without reading the rest.
 pub(crate) fn outline(bytes: &[u8]) -> Result<(String, Vec<ChunkId>), DecodeError> {
     let mut from = Reader::new(bytes);
-    if from.u8("body version")? != VERSION {
-        return Err(from.error("a body of a version this build knows"));
-    }
+    read_version(&mut from)?;
     let title = from.text("title")?.to_owned();
     from.text_option("author")?;
     from.text("document type")?;
@@ -103,14 +147,14 @@ pub(crate) struct BodyReader<'a> {
     metadata: DocumentMetadata,
     table: usize,
     chunks: usize,
+    /// Whether chunks are vectors of a field, with more of their values.
+    of_field: bool,
 }
 
 impl<'a> BodyReader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut from = Reader::new(bytes);
-        if from.u8("body version")? != VERSION {
-            return Err(from.error("a body of a version this build knows"));
-        }
+        let of_field = read_version(&mut from)?;
         let title = from.text("title")?.to_owned();
         let author = from.text_option("author")?.map(str::to_owned);
         let document_type = from.text("document type")?.to_owned();
@@ -127,7 +171,7 @@ impl<'a> BodyReader<'a> {
         }
         let metadata =
             DocumentMetadata { title, author, document_type, source_url, tags, custom, created_at };
-        Ok(Self { bytes, metadata, table: from.offset(), chunks })
+        Ok(Self { bytes, metadata, table: from.offset(), chunks, of_field })
     }
 
     /// What belongs to the document as a whole.
@@ -143,20 +187,33 @@ impl<'a> BodyReader<'a> {
         Ok(self.chunk_from(self.chunk_offset(index)?)?.0)
     }
 
+    /// What the value of the vector at `index` has besides its row; nothing of a chunk.
+    pub(crate) fn value(&self, index: usize) -> Result<&'a [u8], DecodeError> {
+        if index >= self.chunks {
+            return Err(DecodeError { what: "a vector for each row", offset: self.table });
+        }
+        Ok(self.chunk_from(self.chunk_offset(index)?)?.1)
+    }
+
     fn chunk_offset(&self, index: usize) -> Result<usize, DecodeError> {
         Ok(Reader::at(self.bytes, self.table + 4 * index).u32("chunk offset")? as usize)
     }
 
-    /// The chunk that begins here, and where it ends.
-    fn chunk_from(&self, offset: usize) -> Result<(Chunk, usize), DecodeError> {
+    /// The chunk that begins here, what its value has besides its row, and where it ends.
+    fn chunk_from(&self, offset: usize) -> Result<(Chunk, &'a [u8], usize), DecodeError> {
         let mut from = Reader::at(self.bytes, offset);
         let id = ChunkId::new(from.uuid("chunk id")?);
         let created_at = Timestamp::from_micros(from.i64("chunk creation time")?);
         let page_number = if from.flag("page")? { Some(from.u32("page number")?) } else { None };
         let custom = read_custom(&mut from)?;
         let text = from.text("chunk text")?.to_owned();
+        let mut value: &[u8] = &[];
+        if self.of_field {
+            let len = from.count(1, "bytes of a vector")?;
+            value = from.raw(len, "a vector")?;
+        }
         let chunk = Chunk { id, text, embedding: Vec::new(), created_at, page_number, custom };
-        Ok((chunk, from.offset()))
+        Ok((chunk, value, from.offset()))
     }
 
     /// The whole document, its embeddings left empty.
@@ -168,7 +225,7 @@ impl<'a> BodyReader<'a> {
             if self.chunk_offset(index)? != next {
                 return Err(DecodeError { what: "a chunk behind the one before it", offset: next });
             }
-            let (chunk, end) = self.chunk_from(next)?;
+            let (chunk, _value, end) = self.chunk_from(next)?;
             chunks.push(chunk);
             next = end;
         }

@@ -24,6 +24,10 @@
 //!                             v2: behind the first n: u32 m
 //!                                 m * (u32 document | u32 k | chunk id 16 * k) of those replaced
 //!                             v3: behind the time: unit
+//!                             v4: before the bodies: u32 f
+//!                                 f * (field | u32 n
+//!                                      n * (u32 document | id 16 | u32 body bytes | u32 rows))
+//!                                 and behind them those of the fields, as the others
 //!         17 DocumentsDeleted v1: i64 at | u32 n | id 16 * n
 //!                             v2: i64 at | u32 n
 //!                                 n * (id 16 | text? title | u32 k | chunk id 16 * k)
@@ -42,6 +46,9 @@
 //!       v2: text provider | text model | u32 dimension | text metric | index
 //!       v3: as v2, then u8 is_companion, id 16 of the library it belongs to?
 //!       v4: of a generation only: as v2, then u8 2, id 16 of the library it belongs to
+//!         21 FieldChanged     v1: i64 at | field
+//! field: text name | text kind | u32 dimension | text metric | index
+//!        u8 has_model, (text provider | text model)?
 //! index: text type | u32 n, n * (text parameter | u64 value)
 //!        text quantisation | u32 n, n * (text parameter | u64 value)
 //! ```
@@ -53,6 +60,7 @@ mod documents;
 mod outline;
 mod spec;
 
+pub(crate) use self::documents::by_field;
 pub use self::documents::{DeletedDocument, Replaced};
 pub use self::outline::{LibraryOutline, OutlineChange, PutOutline};
 use self::spec::spec_version;
@@ -62,6 +70,7 @@ pub(crate) use self::spec::{
 };
 use crate::batch::BatchNote;
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::field::FieldSpec;
 use crate::ids::{LibraryId, Seq, TenantId, Timestamp};
 use crate::library::{LibrarySpec, ModelName};
 use crate::matched::QueriesMatched;
@@ -82,6 +91,7 @@ const DOCUMENTS_DELETED: u8 = 17;
 const BATCH_STARTED: u8 = 18;
 const BATCH_FINISHED: u8 = 19;
 const QUERIES_MATCHED: u8 = 20;
+const FIELD_CHANGED: u8 = 21;
 const VERSION: u8 = 1;
 /// The version of a library's deletion that is written: 1 did not say whose it was.
 const DELETED_VERSION: u8 = 2;
@@ -90,6 +100,8 @@ const DELETED_GENERATIONS_VERSION: u8 = 3;
 /// The version of entries about documents that is written: 1 did not say what was there before, 2
 /// not for which job.
 const DOCUMENTS_VERSION: u8 = 3;
+/// The version of a put of documents with vectors in fields, which 3 did not know.
+const FIELDS_VERSION: u8 = 4;
 
 /// A change of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,6 +252,13 @@ pub enum LibraryEntry {
         at: Timestamp,
         /// Which, and how.
         note: BatchNote,
+    },
+    /// There is this vector field, or it is searched by something else from here on.
+    FieldChanged {
+        /// When.
+        at: Timestamp,
+        /// What it is.
+        field: FieldSpec,
     },
     /// Of a companion: passages of the library it belongs to were matched against its standing
     /// queries, up to a position.
@@ -467,6 +486,7 @@ impl LibraryEntry {
         match self {
             Self::DocumentsPut { at, .. }
             | Self::DocumentsDeleted { at, .. }
+            | Self::FieldChanged { at, .. }
             | Self::Batch { at, .. } => *at,
             Self::QueriesMatched(matched) => matched.at,
         }
@@ -509,6 +529,13 @@ impl LibraryEntry {
                 note.write(&mut out);
                 vec![Bytes::from(out.into_bytes())]
             }
+            Self::FieldChanged { at, field } => {
+                let mut out = Writer::with_capacity(128);
+                out.raw(&[FIELD_CHANGED, VERSION]);
+                out.i64(at.micros());
+                field.write(&mut out);
+                vec![Bytes::from(out.into_bytes())]
+            }
             Self::QueriesMatched(matched) => {
                 let mut out = Writer::with_capacity(64 + matched.matches() * 64);
                 out.raw(&[QUERIES_MATCHED, VERSION]);
@@ -527,7 +554,7 @@ impl LibraryEntry {
         let version = from.u8("entry version")?;
         let at = Timestamp::from_micros(from.i64("time")?);
         let entry = match (kind, version) {
-            (DOCUMENTS_PUT, 1..=DOCUMENTS_VERSION) => {
+            (DOCUMENTS_PUT, 1..=FIELDS_VERSION) => {
                 let heads = documents::read_heads(&mut from, version)?;
                 let documents = documents::read_documents(&mut from, &heads, bytes)?;
                 Self::DocumentsPut { at, unit: heads.unit, documents, replaced: heads.replaced }
@@ -539,6 +566,9 @@ impl LibraryEntry {
             }
             (BATCH_STARTED | BATCH_FINISHED, VERSION) => {
                 Self::Batch { at, note: BatchNote::read(&mut from, kind == BATCH_FINISHED)? }
+            }
+            (FIELD_CHANGED, VERSION) => {
+                Self::FieldChanged { at, field: FieldSpec::read(&mut from)? }
             }
             (QUERIES_MATCHED, VERSION) => {
                 Self::QueriesMatched(QueriesMatched::read(at, &mut from)?)

@@ -49,21 +49,31 @@ impl View {
     /// Segments with rows born at or before `frozen` are left as they are: somebody is writing
     /// them to a file. Documents that died at or before `horizon` are dropped.
     pub fn with_memory_merged(&self, frozen: Seq, horizon: Seq) -> Result<Self, Damage> {
-        let Some(range) = self.choose_memory_merge(frozen)? else {
-            return Ok(self.clone());
-        };
-        let merge = Merge::plan(self.dimension, &self.segments[range], horizon)?;
-        let output = merge.in_memory()?.map(Arc::new);
-        Ok(self.with_merged(merge.map(), output).unwrap_or_else(|| self.clone()))
+        let mut next = self.clone();
+        for part in self.parts() {
+            let Some(range) = part.choose_memory_merge(frozen)? else { continue };
+            let merge = Merge::plan(part.dimension, &part.segments[range], horizon)?;
+            let output = merge.in_memory()?.map(Arc::new);
+            next = next.with_merged(merge.map(), output).unwrap_or(next);
+        }
+        Ok(next)
     }
 
     /// What [`View::with_memory_merged`] would merge, if anything.
     pub fn memory_merge(&self, frozen: Seq) -> Result<Option<MemoryMerge>, Damage> {
-        let Some(range) = self.choose_memory_merge(frozen)? else { return Ok(None) };
-        let newest = self.segments.last().map_or(0, |view| view.segment.memory_bytes());
-        let bytes = self.segments[range].iter().map(|view| view.segment.memory_bytes()).sum();
-        let segments_left = MEMORY_MERGE_BYTES_MAX.saturating_sub(bytes) / newest.max(1);
-        Ok(Some(MemoryMerge { bytes, segments_left }))
+        let mut due: Option<MemoryMerge> = None;
+        for part in self.parts() {
+            let Some(range) = part.choose_memory_merge(frozen)? else { continue };
+            let newest = part.segments.last().map_or(0, |view| view.segment.memory_bytes());
+            let bytes = part.segments[range].iter().map(|view| view.segment.memory_bytes()).sum();
+            let segments_left = MEMORY_MERGE_BYTES_MAX.saturating_sub(bytes) / newest.max(1);
+            let so_far = due.unwrap_or(MemoryMerge { bytes: 0, segments_left });
+            due = Some(MemoryMerge {
+                bytes: so_far.bytes + bytes,
+                segments_left: so_far.segments_left.min(segments_left),
+            });
+        }
+        Ok(due)
     }
 
     fn choose_memory_merge(&self, frozen: Seq) -> Result<Option<Range<usize>>, Damage> {
@@ -83,7 +93,8 @@ impl View {
         Ok((end - start > 1).then_some(start..end))
     }
 
-    /// The segments in memory that a checkpoint has to write: they lie side by side at the end.
+    /// The segments of this part in memory that a checkpoint has to write: they lie side by side at the
+    /// end.
     pub fn memory_segments(&self) -> Range<usize> {
         let end = self.segments.len();
         let in_memory = |view: &&SegmentView| view.segment.file().is_none();
@@ -141,12 +152,12 @@ impl View {
         files.into_iter().find(dead).map(|place| place..place + 1)
     }
 
-    /// Plans the merge of these segments into one file.
+    /// Plans the merge of these segments of this part into one file.
     pub fn plan_merge(&self, segments: Range<usize>, horizon: Seq) -> Result<Merge, Damage> {
         Merge::plan(self.dimension, &self.segments[segments], horizon)
     }
 
-    /// The view with a planned merge done: `output` holds what the merge wrote. Documents that
+    /// The view with a planned merge of one of its parts done: `output` holds what the merge wrote. Documents that
     /// died since the plan stay dead. `None` if the merged segments are not this view's.
     pub fn with_merge(&self, merge: &Merge, output: Option<Arc<Segment>>) -> Option<Self> {
         assert_eq!(

@@ -21,6 +21,7 @@ mod catalog;
 mod codec;
 mod document;
 mod entry;
+mod field;
 mod filter;
 mod generations;
 mod ids;
@@ -61,6 +62,10 @@ pub use entry::{
     CatalogEntry, DeletedDocument, DeletedLibrary, IndexBuilt, IndexWork, LibraryEntry,
     LibraryOutline, OutlineChange, PutOutline, Replaced,
 };
+pub use field::{
+    FieldNameFault, FieldSpec, FieldVector, FieldVectors, SparseValue, TEXT_FIELD, VectorFault, VectorKind,
+    VectorValue, check_field_name,
+};
 pub use filter::{FieldValues, Filter, FilterFault, Passage, QueryWords};
 pub use generations::{Generations, OtherGeneration, Stage};
 pub use ids::{
@@ -86,7 +91,7 @@ pub use selection::Selection;
 pub use standing::StandingQuery;
 pub use transition::{Command, Decision, Fate, Rejection};
 pub use verify::Inconsistency;
-pub use view::{SegmentView, View};
+pub use view::{Field, SegmentView, View};
 pub use work::{
     Budget, BudgetCrossed, BudgetPeriod, BudgetScope, BudgetTerms, Costs, Day, Job, JobChange,
     JobCounts, JobEnd, JobHead, JobInput, JobKind, JobOutcome, JobPriority, JobProgress, JobSpec,

@@ -6,6 +6,17 @@ pub const DIMENSIONS_MAX: u32 = 4096;
 pub const CHUNKS_PER_DOCUMENT_MAX: usize = 1000;
 /// Characters (Unicode scalar values) of one chunk's text.
 pub const CHUNK_CHARS_MAX: usize = 10_000;
+/// Vector fields of one library beside its own vectors: each is a set of segments of its own.
+pub const VECTOR_FIELDS_MAX: usize = 32;
+/// Bytes of a vector field's name.
+pub const VECTOR_FIELD_NAME_BYTES_MAX: usize = 64;
+/// Vectors that one document has in one field; as many as it may have chunks.
+pub const VECTORS_PER_FIELD_MAX: usize = CHUNKS_PER_DOCUMENT_MAX;
+/// Small vectors of one vector of a field for late interaction: those of a text of some thousand
+/// tokens.
+pub const LATE_ROWS_MAX: usize = 4096;
+/// Entries of one sparse vector; learned ones have some hundred.
+pub const SPARSE_ENTRIES_MAX: usize = 16_384;
 /// Bytes of all of a document's metadata (title, author, tags, custom, ...), as JSON.
 pub const METADATA_BYTES_MAX: usize = 64 << 10;
 /// Characters of a title.

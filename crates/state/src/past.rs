@@ -5,11 +5,14 @@
 //! They count as dead in a view of the past, which is a view like any other: searches, listings and
 //! counts of it are those of that time.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::ids::{DocumentId, Seq};
 use crate::liveness::Tombstones;
 use crate::recount::Totals;
 use crate::segment::{Damage, Head};
-use crate::view::{SegmentView, View};
+use crate::view::{Field, SegmentView, View};
 
 /// Why a view cannot be given as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +35,8 @@ impl View {
         if seq >= self.applied {
             return Ok(self.clone());
         }
-        if seq < self.oldest {
-            return Err(PastError::Gone { oldest: self.oldest });
+        if seq < self.oldest() {
+            return Err(PastError::Gone { oldest: self.oldest() });
         }
         let mut totals = self.totals();
         let mut segments = Vec::with_capacity(self.segments.len());
@@ -41,7 +44,12 @@ impl View {
             segments.extend(view.as_of(seq, &mut totals)?);
         }
         let Totals { documents, chunks, digest } = totals;
-        Ok(Self { applied: seq, segments, documents, chunks, digest, ..*self })
+        let mut fields = BTreeMap::new();
+        for (name, Field { spec, view }) in &self.fields {
+            let view = Arc::new(view.as_of(seq)?);
+            fields.insert(name.clone(), Field { spec: spec.clone(), view });
+        }
+        Ok(Self { applied: seq, segments, documents, chunks, digest, fields, ..*self })
     }
 
     /// Whether a document with this id lived at `seq`. O(segments * log documents).
@@ -49,8 +57,8 @@ impl View {
         if seq >= self.applied {
             return Ok(self.contains(id)?);
         }
-        if seq < self.oldest {
-            return Err(PastError::Gone { oldest: self.oldest });
+        if seq < self.oldest() {
+            return Err(PastError::Gone { oldest: self.oldest() });
         }
         for view in &self.segments {
             for ordinal in view.segment.versions(id)? {

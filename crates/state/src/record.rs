@@ -8,9 +8,12 @@ use sha2::{Digest, Sha256};
 
 use crate::body::{self, BodyReader};
 use crate::codec::DecodeError;
-use crate::document::Document;
+use crate::document::{Chunk, Document, DocumentMetadata};
+use crate::field::{FieldSpec, FieldVectors, VectorFault};
 use crate::ids::DocumentId;
-use crate::limits::{CHUNKS_PER_DOCUMENT_MAX, DIMENSIONS_MAX, RECORD_BYTES_MAX};
+use crate::limits::{
+    CHUNKS_PER_DOCUMENT_MAX, DIMENSIONS_MAX, RECORD_BYTES_MAX, VECTORS_PER_FIELD_MAX,
+};
 
 /// Why a document cannot become a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +42,24 @@ pub enum RecordError {
         /// What is wrong with it.
         error: VectorError,
     },
+    /// It has no vector in a field that it names, or too many.
+    #[error("a document has 1 to {max} vectors in a field, not {got}", max = VECTORS_PER_FIELD_MAX)]
+    FieldVectors {
+        /// Which field.
+        field: String,
+        /// How many there are.
+        got: usize,
+    },
+    /// A vector is not one of its field.
+    #[error("{fault}")]
+    FieldVector {
+        /// Which field.
+        field: String,
+        /// Which of the document's vectors there, from 0.
+        vector: usize,
+        /// What is wrong with it.
+        fault: VectorFault,
+    },
     /// The encoded document is larger than a record of the log.
     #[error("the document takes {bytes} bytes; the limit is {max}", max = RECORD_BYTES_MAX)]
     TooLarge {
@@ -58,6 +79,15 @@ pub struct DocumentRecord {
     /// One for each chunk.
     pub(crate) inverse_norms: Arc<Vec<f32>>,
     pub(crate) digest: u128,
+    /// What it has in vector fields, no field twice.
+    pub(crate) fields: Arc<[FieldRecord]>,
+}
+
+/// What a document has in a vector field: a document of its own, without fields.
+#[derive(Debug, Clone)]
+pub(crate) struct FieldRecord {
+    pub(crate) spec: Arc<FieldSpec>,
+    pub(crate) record: DocumentRecord,
 }
 
 impl DocumentRecord {
@@ -76,13 +106,27 @@ impl DocumentRecord {
             vectors.extend_from_slice(&chunk.embedding);
         }
         let body = body::encode(&document.metadata, chunks);
-        let record = Self::from_parts(document.id, body, vectors, dimension)?;
-        let bytes = record.encoded_bytes();
+        Self::from_parts(document.id, body, vectors, dimension)?.checked()
+    }
+
+    /// The same document with these vectors in fields beside its own; no field twice. O(bytes).
+    pub fn with_fields(
+        mut self,
+        metadata: &DocumentMetadata,
+        fields: &[FieldVectors],
+    ) -> Result<Self, RecordError> {
+        let of = |field| FieldRecord::new(self.id, metadata, field);
+        self.fields = fields.iter().map(of).collect::<Result<_, _>>()?;
+        self.checked()
+    }
+
+    fn checked(self) -> Result<Self, RecordError> {
+        let bytes = self.encoded_bytes();
         // What it replaces is named beside it.
         if bytes > RECORD_BYTES_MAX - 1024 - 16 * CHUNKS_PER_DOCUMENT_MAX {
             return Err(RecordError::TooLarge { bytes });
         }
-        Ok(record)
+        Ok(self)
     }
 
     /// A record out of its stored parts; norms and digest follow from them.
@@ -102,7 +146,8 @@ impl DocumentRecord {
             .collect::<Result<Vec<_>, _>>()?;
         let digest = digest(id, &body, &vectors);
         let inverse_norms = Arc::new(inverse_norms);
-        Ok(Self { id, body, vectors: Arc::new(vectors), inverse_norms, digest })
+        let fields = Arc::default();
+        Ok(Self { id, body, vectors: Arc::new(vectors), inverse_norms, digest, fields })
     }
 
     /// The document's id.
@@ -132,7 +177,48 @@ impl DocumentRecord {
 
     /// Bytes it takes in a record.
     pub fn encoded_bytes(&self) -> usize {
-        24 + self.body.len() + 4 * self.vectors.len()
+        let fields = self.fields.iter().map(|field| 512 + field.record.encoded_bytes());
+        24 + self.body.len() + 4 * self.vectors.len() + fields.sum::<usize>()
+    }
+
+    /// Rows of it and of its vectors in fields.
+    pub(crate) fn rows(&self) -> usize {
+        let fields = self.fields.iter().map(|field| field.record.chunks());
+        self.chunks() + fields.sum::<usize>()
+    }
+}
+
+impl FieldRecord {
+    fn new(
+        id: DocumentId,
+        metadata: &DocumentMetadata,
+        field: &FieldVectors,
+    ) -> Result<Self, RecordError> {
+        let FieldVectors { spec, vectors } = field;
+        let name = &spec.name;
+        if !(1..=VECTORS_PER_FIELD_MAX).contains(&vectors.len()) {
+            let got = vectors.len();
+            return Err(RecordError::FieldVectors { field: name.clone(), got });
+        }
+        let (mut chunks, mut rows, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for (vector, of) in vectors.iter().enumerate() {
+            let (row, value) = spec.row_of(&of.value).map_err(|fault| {
+                RecordError::FieldVector { field: name.clone(), vector, fault }
+            })?;
+            rows.extend(row);
+            values.push(value);
+            chunks.push(Chunk {
+                id: of.id,
+                text: of.text.clone(),
+                embedding: Vec::new(),
+                created_at: of.created_at,
+                page_number: None,
+                custom: of.custom.clone(),
+            });
+        }
+        let body = body::encode_field((name, &values), metadata, &chunks);
+        let record = DocumentRecord::from_parts(id, body, rows, spec.dimension)?;
+        Ok(Self { spec: Arc::new(spec.clone()), record })
     }
 }
 

@@ -16,12 +16,12 @@ pub struct Totals {
 }
 
 impl View {
-    /// The totals as they are kept up with every entry. O(1).
+    /// The totals of this part as they are kept up with every entry. O(1).
     pub fn totals(&self) -> Totals {
         Totals { documents: self.documents, chunks: self.chunks, digest: self.digest }
     }
 
-    /// The totals as every live document's bytes give them: all of it is read and hashed.
+    /// The totals of this part as every live document's bytes give them: all of it is read and hashed.
     pub fn recount(&self) -> Result<Totals, Damage> {
         let mut totals = Totals::default();
         for view in &self.segments {

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use crate::batch::BatchNote;
 use crate::body;
-use crate::entry::{DeletedDocument, LibraryEntry, Replaced};
+use crate::entry::{DeletedDocument, LibraryEntry, Replaced, by_field};
+use crate::field::FieldSpec;
 use crate::ids::{ChunkId, DocumentId, QueryId, Seq, Timestamp};
-use crate::limits::SEGMENT_ROWS_MAX;
+use crate::limits::{SEGMENT_ROWS_MAX, VECTOR_FIELDS_MAX};
 use crate::matched::QueriesMatched;
-use crate::record::DocumentRecord;
+use crate::record::{DocumentRecord, FieldRecord};
 use crate::segment::{Damage, MemorySegment, Segment, count};
-use crate::view::{Place, SegmentView, View};
+use crate::view::{Field, Place, SegmentView, View};
 use crate::work::JobUnit;
 
 /// A wish: everything about it has been made (ids, times, vectors) but nothing decided.
@@ -30,6 +32,8 @@ pub enum Command {
     /// Of a companion: note what passages were matched by its queries, up to a position. Nothing
     /// is noted that was noted before, and nothing of a query that is not there any more.
     Match(QueriesMatched),
+    /// Declare a vector field, or have one searched by something else.
+    PutField(FieldSpec),
     /// Note that a batch begins or ends.
     Note(BatchNote),
 }
@@ -68,6 +72,17 @@ pub enum Rejection {
         /// The command's.
         got: usize,
     },
+    /// A vector field holds something else than what is put there.
+    #[error("{}", other_field(.has, .put))]
+    Field {
+        /// What the library has.
+        has: Box<FieldSpec>,
+        /// What the command has.
+        put: Box<FieldSpec>,
+    },
+    /// The library has as many vector fields as it may.
+    #[error("the library has {VECTOR_FIELDS_MAX} vector fields, which is the limit")]
+    Fields,
     /// The library holds as many rows as it may.
     #[error("the library is full: it holds {SEGMENT_ROWS_MAX} rows")]
     Full,
@@ -104,6 +119,7 @@ impl View {
                 self.decide_put((vec![document], None), at, documents_max)
             }
             Command::Match(matched) => self.decide_match(matched, at),
+            Command::PutField(field) => self.decide_field(field, at),
             Command::Note(note) => {
                 let entry = Some(LibraryEntry::Batch { at, note });
                 Ok(Decision { entry, fates: Vec::new() })
@@ -123,8 +139,9 @@ impl View {
             if got != self.dimension as usize {
                 return Err(Rejection::Dimension { expected: self.dimension, got });
             }
-            rows += document.chunks() as u64;
+            rows += document.rows() as u64;
         }
+        self.check_fields(&documents)?;
         if rows > u64::from(SEGMENT_ROWS_MAX) {
             return Err(Rejection::Full);
         }
@@ -161,6 +178,34 @@ impl View {
         let entry =
             put.then_some(LibraryEntry::DocumentsPut { at, unit, documents: kept, replaced });
         Ok(Decision { entry, fates })
+    }
+
+    /// Refuses vectors that are not what their fields hold, in the library or in the same command.
+    fn check_fields(&self, documents: &[DocumentRecord]) -> Result<(), Rejection> {
+        let mut declared: BTreeMap<&str, &Arc<FieldSpec>> = BTreeMap::new();
+        for FieldRecord { spec, .. } in documents.iter().flat_map(|document| &*document.fields) {
+            let there = self.fields.get(&spec.name).map(Field::spec);
+            let has = there.unwrap_or_else(|| declared.entry(&spec.name).or_insert(spec));
+            check_same(has, spec)?;
+        }
+        if self.fields.len() + declared.len() > VECTOR_FIELDS_MAX {
+            return Err(Rejection::Fields);
+        }
+        Ok(())
+    }
+
+    fn decide_field(&self, field: FieldSpec, at: Timestamp) -> Result<Decision, Rejection> {
+        let unchanged = Decision { entry: None, fates: Vec::new() };
+        match self.fields.get(&field.name).map(Field::spec) {
+            Some(has) => check_same(has, &field)?,
+            None if self.fields.len() >= VECTOR_FIELDS_MAX => return Err(Rejection::Fields),
+            None => {}
+        }
+        if self.fields.get(&field.name).is_some_and(|has| *has.spec == field) {
+            return Ok(unchanged);
+        }
+        let entry = Some(LibraryEntry::FieldChanged { at, field });
+        Ok(Decision { entry, ..unchanged })
     }
 
     /// A document's title and chunks as its followers are told them; nothing where its file is
@@ -232,9 +277,27 @@ impl View {
                     next.digest = next.digest.wrapping_add(document.digest);
                 }
                 if !documents.is_empty() {
-                    let segment = MemorySegment::of_records(self.dimension, seq, documents);
-                    next.segments.push(SegmentView::new(Segment::Memory(segment)));
+                    next.push_records(seq, documents.iter());
                 }
+                for (name, (spec, records)) in by_field(documents) {
+                    let declare = || Field::empty(spec.clone());
+                    let field = next.fields.entry(name.to_owned()).or_insert_with(declare);
+                    let view = Arc::make_mut(&mut field.view);
+                    let records = records.iter().map(|(_place, record)| *record);
+                    view.applied = seq;
+                    for record in records.clone() {
+                        view.documents += 1;
+                        view.chunks += record.chunks() as u64;
+                        view.digest = view.digest.wrapping_add(record.digest);
+                    }
+                    view.push_records(seq, records);
+                }
+            }
+            LibraryEntry::FieldChanged { at: _, field: spec } => {
+                let spec = Arc::new(spec.clone());
+                let declare = || Field::empty(spec.clone());
+                let field = next.fields.entry(spec.name.clone()).or_insert_with(declare);
+                field.spec.clone_from(&spec);
             }
             LibraryEntry::DocumentsDeleted { at: _, unit: _, documents } => {
                 for document in documents {
@@ -249,8 +312,25 @@ impl View {
         Ok(next)
     }
 
-    /// Marks a document dead, if it lives.
+    /// The segment of these, which are at least one.
+    fn push_records<'a>(
+        &mut self,
+        seq: Seq,
+        records: impl ExactSizeIterator<Item = &'a DocumentRecord> + Clone,
+    ) {
+        let segment = MemorySegment::of_records(self.dimension, seq, records);
+        self.segments.push(SegmentView::new(Segment::Memory(segment)));
+    }
+
+    /// Marks a document dead, if it lives, with what it has in vector fields.
     fn kill(&mut self, id: DocumentId, seq: Seq) -> Result<(), Damage> {
+        for field in self.fields.values_mut() {
+            if field.view.contains(id)? {
+                let view = Arc::make_mut(&mut field.view);
+                view.applied = seq;
+                view.kill(id, seq)?;
+            }
+        }
         if let Some(place) = self.locate(id)? {
             let segment = &mut self.segments[place.segment];
             segment.tombstones.mark(place.head.row_range(), seq);
@@ -265,4 +345,22 @@ impl View {
 
 fn fate_of(place: Option<Place>) -> Fate {
     place.map_or(Fate::Absent, |place| Fate::Existed { chunks: place.head.rows })
+}
+
+/// Refuses a field that is not what there is of its name; another index is no other field.
+fn check_same(has: &FieldSpec, put: &FieldSpec) -> Result<(), Rejection> {
+    if has.holds_the_same(put) {
+        return Ok(());
+    }
+    Err(Rejection::Field { has: Box::new(has.clone()), put: Box::new(put.clone()) })
+}
+
+/// How two fields of one name differ, in words.
+fn other_field(has: &FieldSpec, put: &FieldSpec) -> String {
+    let words = |field: &FieldSpec| {
+        let model = field.model.as_ref().map_or("none", |model| &model.model).to_owned();
+        let FieldSpec { kind, dimension, metric, .. } = field;
+        format!("{kind} vectors of {dimension} dimensions by {}, model {model}", metric.name())
+    };
+    format!("the vector field `{}` holds {}, not {}", has.name, words(has), words(put))
 }

@@ -33,6 +33,9 @@ pub enum Inconsistency {
     /// A document is half dead.
     #[error("document {0} has dead rows and live ones")]
     HalfDead(DocumentId),
+    /// A document that does not live has vectors in a field.
+    #[error("document {0} has vectors in a field, and does not live")]
+    FieldAlone(DocumentId),
     /// Two live documents have one id.
     #[error("document {0} lives twice")]
     Twice(DocumentId),
@@ -60,6 +63,14 @@ impl View {
         if count.digest != self.digest {
             let (counted, claimed) = (count.digest, self.digest);
             return Err(Inconsistency::Digest { counted, claimed });
+        }
+        for field in self.fields.values() {
+            field.view.verify()?;
+            let absent = |id: &&DocumentId| !count.ids.contains(*id);
+            let ids = field.view.ids_after(None, usize::MAX)?.documents;
+            if let Some(id) = ids.iter().map(|(id, _vectors)| id).find(absent) {
+                return Err(Inconsistency::FieldAlone(*id));
+            }
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! A library at one sequence number: its segments, what has died in them, and its counts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrwdb_index::SegmentIndex;
 
 use crate::body::BodyReader;
 use crate::document::{Chunk, Document, DocumentMetadata};
+use crate::field::{FieldSpec, FieldVectors};
 use crate::ids::{DocumentId, Seq};
 use crate::liveness::Tombstones;
 use crate::matched::MatchPosition;
@@ -26,6 +28,32 @@ pub struct View {
     pub(crate) digest: u128,
     /// Of a companion: how far passages were matched against its queries.
     pub(crate) matched: MatchPosition,
+    /// What its documents have in vector fields, each a view of its own without fields.
+    pub(crate) fields: BTreeMap<String, Field>,
+}
+
+/// A vector field of a view.
+#[derive(Debug, Clone)]
+pub struct Field {
+    pub(crate) spec: Arc<FieldSpec>,
+    pub(crate) view: Arc<View>,
+}
+
+impl Field {
+    pub(crate) fn empty(spec: Arc<FieldSpec>) -> Self {
+        let view = Arc::new(View::empty(spec.dimension));
+        Self { spec, view }
+    }
+
+    /// What it is.
+    pub fn spec(&self) -> &Arc<FieldSpec> {
+        &self.spec
+    }
+
+    /// The documents that have vectors in it, each with a chunk for a vector.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
 }
 
 /// A segment and what has died in it.
@@ -89,7 +117,48 @@ impl View {
             chunks: 0,
             digest: 0,
             matched: MatchPosition::START,
+            fields: BTreeMap::new(),
         }
+    }
+
+    /// Its vector fields, by name.
+    pub fn fields(&self) -> &BTreeMap<String, Field> {
+        &self.fields
+    }
+
+    /// The library's own documents, and those of each vector field: each part has segments of its own.
+    pub fn parts(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.fields.values().map(|field| &*field.view))
+    }
+
+    /// The segments of all parts.
+    pub fn all_segments(&self) -> impl Iterator<Item = &SegmentView> {
+        self.parts().flat_map(|part| &part.segments)
+    }
+
+    /// The vector field that a segment is of; `None` for one of the library's own.
+    pub fn field_of(&self, segment: &Arc<Segment>) -> Option<&Arc<FieldSpec>> {
+        let has = |field: &&Field| field.view.place_of(segment).is_some();
+        self.fields.values().find(has).map(|field| &field.spec)
+    }
+
+    pub(crate) fn place_of(&self, segment: &Arc<Segment>) -> Option<usize> {
+        self.segments.iter().position(|view| Arc::ptr_eq(&view.segment, segment))
+    }
+
+    /// The same view with the field that has this segment changed; `None` if none has it, or the
+    /// change does not fit.
+    fn with_field_of(
+        &self,
+        segment: &Arc<Segment>,
+        change: impl FnOnce(&Self) -> Option<Self>,
+    ) -> Option<Self> {
+        let has = |(_name, field): &(&String, &Field)| field.view.place_of(segment).is_some();
+        let (name, field) = self.fields.iter().find(has)?;
+        let view = Arc::new(change(&field.view)?);
+        let mut next = self.clone();
+        next.fields.insert(name.clone(), Field { spec: field.spec.clone(), view });
+        Some(next)
     }
 
     /// Dimension of the library's vectors.
@@ -104,7 +173,7 @@ impl View {
 
     /// The first number of which [`View::as_of`] can tell.
     pub fn oldest(&self) -> Seq {
-        self.oldest
+        self.parts().map(|part| part.oldest).max().unwrap_or(self.oldest)
     }
 
     /// Live documents.
@@ -118,9 +187,9 @@ impl View {
     }
 
     /// A commutative digest of everything alive: equal logical states have equal digests,
-    /// whatever their layout.
+    /// whatever their layout. What documents have in vector fields counts.
     pub fn digest(&self) -> u128 {
-        self.digest
+        self.parts().fold(0, |sum, part| sum.wrapping_add(part.digest))
     }
 
     /// Of a companion: how far passages of the library that it belongs to were matched.
@@ -133,31 +202,31 @@ impl View {
         Ok(self.locate(id)?.map(|place| place.head.born))
     }
 
-    /// The segments, oldest rows first.
+    /// The segments of the library's own documents, oldest rows first.
     pub fn segments(&self) -> &[SegmentView] {
         &self.segments
     }
 
-    /// Rows, dead ones included.
+    /// Rows of all parts, dead ones included.
     pub fn rows(&self) -> u64 {
-        self.segments.iter().map(|segment| u64::from(segment.segment.rows())).sum()
+        self.all_segments().map(|segment| u64::from(segment.segment.rows())).sum()
     }
 
     /// Bytes of segments held in memory.
     pub fn memory_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.segment.memory_bytes()).sum()
+        self.all_segments().map(|segment| segment.segment.memory_bytes()).sum()
     }
 
     /// Bytes of search structures held in memory.
     pub fn index_bytes(&self) -> u64 {
-        let indexes = self.segments.iter().filter_map(|segment| segment.index.as_ref());
+        let indexes = self.all_segments().filter_map(|segment| segment.index.as_ref());
         indexes.map(|index| index.bytes() as u64).sum()
     }
 
     /// Bytes of columns and postings held in memory: what filters and keyword searches are answered
     /// from, as far as somebody has asked.
     pub fn derived_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.segment.derived_bytes()).sum()
+        self.all_segments().map(|segment| segment.segment.derived_bytes()).sum()
     }
 
     /// Whether a live document has this id. O(segments * log documents).
@@ -198,6 +267,21 @@ impl View {
         Ok(document)
     }
 
+    /// What a live document has in vector fields, by field. O(fields * segments * log documents + bytes).
+    pub fn field_vectors(&self, id: DocumentId) -> Result<Vec<FieldVectors>, Damage> {
+        let mut all = Vec::new();
+        for Field { spec, view } in self.fields.values() {
+            let Some(place) = view.locate(id)? else { continue };
+            let segment = &*view.segments[place.segment].segment;
+            let rows = segment.vectors(place.head.row_range())?;
+            let rows = rows.chunks_exact(spec.dimension as usize);
+            let read = |body: &[u8]| FieldVectors::read(spec, body, place.head.id, rows.clone());
+            let vectors = read(segment.body(place.ordinal)?);
+            all.push(vectors.map_err(|error| segment.undecodable(&error))?);
+        }
+        Ok(all)
+    }
+
     /// One chunk of a document, with what belongs to its document as a whole.
     pub(crate) fn read_chunk(
         &self,
@@ -225,7 +309,9 @@ impl View {
         segment: &Arc<Segment>,
         index: Option<Arc<SegmentIndex>>,
     ) -> Option<Self> {
-        let at = self.segments.iter().position(|view| Arc::ptr_eq(&view.segment, segment))?;
+        let Some(at) = self.place_of(segment) else {
+            return self.with_field_of(segment, |field| field.with_index(segment, index));
+        };
         let mut next = self.clone();
         next.segments[at].index = index;
         Some(next)
@@ -238,7 +324,9 @@ impl View {
     pub(crate) fn with_merged(&self, map: &RowMap, output: Option<Arc<Segment>>) -> Option<Self> {
         let count = map.inputs().len();
         let first = map.inputs().next()?;
-        let at = self.segments.iter().position(|view| Arc::ptr_eq(&view.segment, first))?;
+        let Some(at) = self.place_of(first) else {
+            return self.with_field_of(first, |field| field.with_merged(map, output));
+        };
         let current = self.segments.get(at..at + count)?;
         let mut same = current.iter().zip(map.inputs());
         if !same.all(|(view, input)| Arc::ptr_eq(&view.segment, input)) {

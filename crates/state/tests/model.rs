@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use arrwdb_state::{
     Bm25, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord,
-    Fate, FileBytes, FileSegment, FoundByKeywords, KeywordQuery, Keywords, LibraryEntry, LibraryId,
-    Manifest, Merge, Nearest, Operator, PastError, Segment, Seq, Sequential, Timestamp, View,
+    Fate, FieldSpec, FieldVector, FieldVectors, FileBytes, FileSegment, FoundByKeywords, IndexSpec,
+    KeywordQuery, Keywords, LibraryEntry, LibraryId, Manifest, Merge, Metric, Nearest, Operator,
+    PastError, Segment, Seq, Sequential, SparseValue, Timestamp, VectorKind, VectorValue, View,
     normalized,
 };
 use proptest::prelude::*;
@@ -118,6 +119,48 @@ fn document(n: u8, chunks: u8, seed: u64) -> Document {
     Document { id: id(n), metadata, chunks }
 }
 
+/// What a document has in vector fields: of each field nothing or some vectors, by its first text.
+fn fields_of(document: &Document) -> Vec<FieldVectors> {
+    let seed: u32 = document.chunks[0].text.bytes().map(u32::from).sum();
+    let number = |of: u32| ((seed + of) % 4) as f32 + 0.5;
+    let field = |name: &str, kind, dimension, values: Vec<VectorValue>| FieldVectors {
+        spec: FieldSpec {
+            name: name.into(),
+            kind,
+            dimension,
+            metric: if kind == VectorKind::Sparse { Metric::Dot } else { Metric::Cosine },
+            index: IndexSpec::default(),
+            model: None,
+        },
+        vectors: (0..)
+            .zip(values)
+            .map(|(n, value)| FieldVector {
+                id: ChunkId::from_bytes([n; 16]),
+                text: format!("{name} {n} of {seed}"),
+                value,
+                created_at: Timestamp::from_micros(8),
+                custom: Custom::new(),
+            })
+            .collect(),
+    };
+    let images = (0..seed % 3).map(|n| VectorValue::Dense(vec![number(n), -number(n + 1)]));
+    let tokens = (0..6).map(number).collect();
+    let words = SparseValue { indices: vec![seed % 5, 9], values: vec![number(1), -number(2)] };
+    let mut fields = vec![
+        field("image", VectorKind::Dense, 2, images.collect()),
+        field("tokens", VectorKind::Late, 3, vec![VectorValue::Late(tokens)]),
+        field("words", VectorKind::Sparse, 1, vec![VectorValue::Sparse(words)]),
+    ];
+    fields.retain(|field| !field.vectors.is_empty() && !(seed + field.spec.dimension).is_multiple_of(4));
+    fields
+}
+
+/// A document as it is put, with what it has in vector fields.
+fn record(document: &Document) -> DocumentRecord {
+    let record = DocumentRecord::new(document, DIMENSION).unwrap();
+    record.with_fields(&document.metadata, &fields_of(document)).unwrap()
+}
+
 /// The library as it has to be: documents by order of arrival.
 #[derive(Default, Clone)]
 struct Model {
@@ -220,11 +263,13 @@ impl Subject {
     }
 
     fn checkpoint(&mut self, percent: u64) {
-        let memory = self.view.memory_segments();
-        if !memory.is_empty() {
-            let horizon = self.forget(percent);
-            let merge = self.view.plan_merge(memory, horizon).unwrap();
-            self.merge(&merge);
+        for part in self.view.clone().parts() {
+            let memory = part.memory_segments();
+            if !memory.is_empty() {
+                let horizon = self.forget(percent);
+                let merge = part.plan_merge(memory, horizon).unwrap();
+                self.merge(&merge);
+            }
         }
         let library = LibraryId::from_bytes([1; 16]);
         let manifest = Manifest::of(&self.view, library, self.next_file).unwrap();
@@ -238,8 +283,7 @@ impl Subject {
             Some(bytes) => {
                 let manifest = Manifest::read(bytes).unwrap();
                 let files = manifest
-                    .segments
-                    .iter()
+                    .all_segments()
                     .map(|s| FileSegment::open(s.number, self.files[&s.number].clone()).unwrap())
                     .collect();
                 manifest.open(files).unwrap()
@@ -288,7 +332,7 @@ fn check_past(subject: &Subject, past: &Past) -> Result<(), TestCaseError> {
 
 fn check(subject: &Subject, model: &Model) -> Result<(), TestCaseError> {
     let view = &subject.view;
-    for file in view.segments().iter().filter_map(|segment| segment.segment().file()) {
+    for file in view.all_segments().filter_map(|segment| segment.segment().file()) {
         prop_assert_eq!(file.verify(9), []);
     }
     check_view(view, model)
@@ -303,6 +347,8 @@ fn check_view(view: &View, model: &Model) -> Result<(), TestCaseError> {
         let expected = model.arrived.values().find(|document| document.id == id(n));
         let found = view.document(id(n), true).unwrap();
         prop_assert_eq!(found.as_ref(), expected);
+        let vectors = expected.map(fields_of).unwrap_or_default();
+        prop_assert_eq!(view.field_vectors(id(n)).unwrap(), vectors);
     }
     let mut listed = Vec::new();
     let mut cursor = None;
@@ -334,7 +380,7 @@ fn check_view(view: &View, model: &Model) -> Result<(), TestCaseError> {
     // S8: as in a library in which nothing was ever replaced, deleted or merged.
     let mut fresh = Subject::new();
     if !model.arrived.is_empty() {
-        let records = model.arrived.values().map(|it| DocumentRecord::new(it, DIMENSION).unwrap());
+        let records = model.arrived.values().map(record);
         fresh.run(Command::Put(records.collect(), None));
     }
     for query in QUERIES {
@@ -370,10 +416,7 @@ proptest! {
                 Step::Put(batch) => {
                     let documents: Vec<_> =
                         batch.iter().map(|(n, chunks, seed)| document(*n, *chunks, *seed)).collect();
-                    let records = documents
-                        .iter()
-                        .map(|document| DocumentRecord::new(document, DIMENSION).unwrap())
-                        .collect();
+                    let records = documents.iter().map(record).collect();
                     let fates = subject.run(Command::Put(records, None));
                     // The last of equal ids counts, at the place of the first.
                     let mut kept: Vec<Document> = Vec::new();
@@ -416,11 +459,13 @@ proptest! {
                 }
                 Step::Checkpoint(percent) => subject.checkpoint(percent),
                 Step::MergeFiles(percent) => {
-                    let files = 0..subject.view.memory_segments().start;
-                    if !files.is_empty() {
-                        let horizon = subject.forget(percent);
-                        let merge = subject.view.plan_merge(files, horizon).unwrap();
-                        subject.merge(&merge);
+                    for part in subject.view.clone().parts() {
+                        let files = 0..part.memory_segments().start;
+                        if !files.is_empty() {
+                            let horizon = subject.forget(percent);
+                            let merge = part.plan_merge(files, horizon).unwrap();
+                            subject.merge(&merge);
+                        }
                     }
                 }
                 Step::Restart => {
@@ -451,28 +496,36 @@ proptest! {
         for batch in &batches {
             let records = batch
                 .iter()
-                .map(|(n, chunks, seed)| {
-                    DocumentRecord::new(&document(*n, *chunks, *seed), DIMENSION).unwrap()
-                })
+                .map(|(n, chunks, seed)| record(&document(*n, *chunks, *seed)))
                 .collect();
             subject.run(Command::Put(records, None));
         }
-        let all = 0..subject.view.segments().len();
-        let merge = subject.view.plan_merge(all, subject.view.applied()).unwrap();
+        let view = subject.view.clone();
+        let merges = view.parts().filter(|part| !part.segments().is_empty()).map(|part| {
+            part.plan_merge(0..part.segments().len(), view.applied()).unwrap()
+        });
+        let merges: Vec<Merge> = merges.collect();
         subject.run(Command::Delete(dead.iter().map(|n| id(*n)).collect(), None));
         let expected = (subject.view.digest(), subject.view.documents(), results(&subject.view));
-        subject.merge(&merge);
+        merges.iter().for_each(|merge| subject.merge(merge));
         let after = (subject.view.digest(), subject.view.documents(), results(&subject.view));
         prop_assert_eq!(after, expected);
         for n in dead {
             prop_assert!(!subject.view.contains(id(n)).unwrap());
+            prop_assert_eq!(subject.view.field_vectors(id(n)).unwrap(), []);
         }
+        prop_assert_eq!(subject.view.verify(), Ok(()));
     }
 }
 
-/// Every result of a search with its order, ties included.
+/// Every result of a search of each part with its order, ties included.
 fn results(view: &View) -> Vec<(u32, String)> {
-    let (query, _) = normalized(&[0.5, 0.5, -0.5, 1.0, 0.25]).unwrap();
+    view.parts().flat_map(results_of).collect()
+}
+
+fn results_of(view: &View) -> Vec<(u32, String)> {
+    let query = &[0.5, 0.5, -0.5, 1.0, 0.25][..view.dimension() as usize];
+    let (query, _) = normalized(query).unwrap();
     let wanted = Nearest { threshold: Some(1.2), ..Nearest::new(&query, 1000) };
     let (found, _effort) = view.nearest(wanted, &Sequential).unwrap();
     found
@@ -487,7 +540,7 @@ fn results(view: &View) -> Vec<(u32, String)> {
 fn a_flipped_bit_anywhere_in_a_segment_file_is_refused_or_met() {
     let mut subject = Subject::new();
     let records = (0..20)
-        .map(|n| DocumentRecord::new(&document(n, 3, u64::from(n) + 1), DIMENSION).unwrap())
+        .map(|n| record(&document(n, 3, u64::from(n) + 1)))
         .collect();
     subject.run(Command::Put(records, None));
     subject.checkpoint(100);

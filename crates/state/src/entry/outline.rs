@@ -4,10 +4,11 @@
 use bytes::Bytes;
 
 use super::documents::{self, DeletedDocument};
-use super::{DOCUMENTS_PUT, DOCUMENTS_VERSION, LibraryEntry};
+use super::{DOCUMENTS_PUT, FIELDS_VERSION, LibraryEntry};
 use crate::batch::BatchNote;
 use crate::body;
 use crate::codec::{DecodeError, Reader};
+use crate::field::FieldSpec;
 use crate::ids::{ChunkId, DocumentId, Timestamp};
 use crate::matched::QueriesMatched;
 
@@ -29,6 +30,8 @@ pub enum OutlineChange {
     Deleted(Vec<DeletedDocument>),
     /// A batch began or ended.
     Batch(BatchNote),
+    /// There is a vector field, or another index of one.
+    Field(FieldSpec),
     /// Of a companion: standing queries matched passages of the library it belongs to.
     Matched(QueriesMatched),
 }
@@ -54,7 +57,7 @@ impl LibraryOutline {
         let first = parts.first().ok_or(none)?;
         let mut from = Reader::new(first);
         let (kind, version) = (from.u8("entry kind")?, from.u8("entry version")?);
-        if kind == DOCUMENTS_PUT && (1..=DOCUMENTS_VERSION).contains(&version) {
+        if kind == DOCUMENTS_PUT && (1..=FIELDS_VERSION).contains(&version) {
             let at = Timestamp::from_micros(from.i64("time")?);
             let heads = documents::read_heads(&mut from, version)?;
             let mut rest = Parts { parts, offset: from.offset() };
@@ -66,6 +69,9 @@ impl LibraryOutline {
                 Ok(Self { at, change: OutlineChange::Deleted(documents) })
             }
             LibraryEntry::Batch { at, note } => Ok(Self { at, change: OutlineChange::Batch(note) }),
+            LibraryEntry::FieldChanged { at, field } => {
+                Ok(Self { at, change: OutlineChange::Field(field) })
+            }
             LibraryEntry::QueriesMatched(matched) => {
                 Ok(Self { at: matched.at, change: OutlineChange::Matched(matched) })
             }

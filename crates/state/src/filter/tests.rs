@@ -55,7 +55,7 @@ fn document(n: u8, metadata: &Value, chunks: &[(&str, Value)]) -> Document {
 fn segment(documents: &[Document]) -> Segment {
     let record = |document: &Document| DocumentRecord::new(document, 1).unwrap();
     let records: Vec<DocumentRecord> = documents.iter().map(record).collect();
-    Segment::Memory(MemorySegment::of_records(1, Seq::new(1), &records))
+    Segment::Memory(MemorySegment::of_records(1, Seq::new(1), records.iter()))
 }
 
 /// The rows that pass, asked of one passage after the other, and asked of columns.

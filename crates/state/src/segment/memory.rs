@@ -27,8 +27,12 @@ pub struct MemorySegment {
 
 impl MemorySegment {
     /// The segment of one record. There is at least one document.
-    pub(crate) fn of_records(dimension: u32, born: Seq, documents: &[DocumentRecord]) -> Self {
-        let rows = documents.iter().map(DocumentRecord::chunks).sum();
+    pub(crate) fn of_records<'a>(
+        dimension: u32,
+        born: Seq,
+        documents: impl ExactSizeIterator<Item = &'a DocumentRecord> + Clone,
+    ) -> Self {
+        let rows = documents.clone().map(DocumentRecord::chunks).sum();
         let mut builder = Builder::with_capacity(dimension, rows, documents.len());
         for document in documents {
             builder.push(
