@@ -18,7 +18,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrwdb_state::{IndexFile, LibraryId, LibrarySpec, Segment, SegmentIndex, Seq, View};
+use arrwdb_state::{
+    FieldSpec, IndexFile, IndexSpec, LibraryId, LibrarySpec, Metric, Segment, SegmentIndex,
+    SegmentView, Seq, View,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Inner;
@@ -256,38 +259,92 @@ fn open_view(handle: &Handle) -> Option<Arc<View>> {
     handle.residence().ok().map(|open| open.view())
 }
 
-/// Whether a segment of so many rows is to have a structure.
-fn is_large(engine: &Inner, spec: &LibrarySpec, rows: u32) -> bool {
-    let bytes = u64::from(rows) * u64::from(spec.dimension) * size_of::<f32>() as u64;
-    let large = rows >= engine.config.index_rows_min || bytes >= INDEX_BYTES_MIN;
-    large && !spec.index.is_plain()
+/// What a part of a library is searched by: its own documents, or what they have in a vector field.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartSpec {
+    dimension: u32,
+    metric: Metric,
+    index: IndexSpec,
+}
+
+impl PartSpec {
+    fn of_library(spec: &LibrarySpec) -> Self {
+        let LibrarySpec { dimension, metric, index, .. } = *spec;
+        Self { dimension, metric, index }
+    }
+
+    fn of_field(spec: &FieldSpec) -> Self {
+        let FieldSpec { dimension, metric, index, .. } = *spec;
+        Self { dimension, metric, index }
+    }
+
+    /// Of each part of a view, in the order of [`View::parts`].
+    pub(crate) fn all(spec: &LibrarySpec, view: &View) -> Vec<Self> {
+        let fields = view.fields().values().map(|field| Self::of_field(field.spec()));
+        std::iter::once(Self::of_library(spec)).chain(fields).collect()
+    }
+
+    pub(crate) fn is_plain(self) -> bool {
+        self.index.is_plain()
+    }
+
+    /// Whether a segment of so many rows is to have a structure.
+    fn is_large(self, engine: &Inner, rows: u32) -> bool {
+        let bytes = u64::from(rows) * u64::from(self.dimension) * size_of::<f32>() as u64;
+        let large = rows >= engine.config.index_rows_min || bytes >= INDEX_BYTES_MIN;
+        large && !self.index.is_plain()
+    }
+
+    /// About how much memory the structure of so many rows takes; none, if they shall have none.
+    fn structure_bytes(self, engine: &Inner, rows: u32) -> u64 {
+        let large = self.is_large(engine, rows);
+        if large { self.index.build_bytes(self.dimension as usize, rows) } else { 0 }
+    }
+}
+
+/// What the part of an open library is searched by that has this segment.
+fn part_of(
+    engine: &Inner,
+    handle: &Handle,
+    (view, segment): (&View, &Arc<Segment>),
+) -> Result<PartSpec, EngineError> {
+    let spec = engine.catalog.load().get(handle.id).cloned();
+    let spec = spec.ok_or(EngineError::LibraryNotFound(handle.id))?;
+    let of_library = || PartSpec::of_library(&spec);
+    Ok(view.field_of(segment).map_or_else(of_library, |field| PartSpec::of_field(field)))
 }
 
 /// The files whose structure is not as the library asks for it.
 fn lacking(engine: &Inner, handle: &Handle, view: &View) -> Vec<Arc<Segment>> {
     let Some(spec) = engine.catalog.load().get(handle.id).cloned() else { return Vec::new() };
-    let wanting = view.segments().iter().filter(|view| {
-        let large = is_large(engine, &spec, view.segment().rows());
-        view.segment().file().is_some()
-            && match view.index() {
-                Some(index) => !large || !index.spec().builds_as(spec.index),
-                None => large,
-            }
-    });
-    wanting.map(|view| view.segment().clone()).collect()
+    let mut lacking = Vec::new();
+    for (part, spec) in view.parts().zip(PartSpec::all(&spec, view)) {
+        let wanting = part.segments().iter().filter(|view| {
+            let large = spec.is_large(engine, view.segment().rows());
+            view.segment().file().is_some()
+                && match view.index() {
+                    Some(index) => !large || !index.spec().builds_as(spec.index),
+                    None => large,
+                }
+        });
+        lacking.extend(wanting.map(|view| view.segment().clone()));
+    }
+    lacking
 }
 
 /// The next job of a lane: merges first, since what they read need not be built.
 fn choose(engine: &Inner, handle: &Arc<Handle>, lane: Lane) -> Option<Job> {
-    let plain = engine.catalog.load().get(handle.id)?.index.is_plain();
+    let spec = engine.catalog.load().get(handle.id)?.clone();
     let view = open_view(handle)?;
     let mut files = handle.files.lock();
-    if !plain {
-        let horizon = engine.upkeep.horizon();
+    let horizon = engine.upkeep.horizon();
+    for (part, _spec) in
+        view.parts().zip(PartSpec::all(&spec, &view)).filter(|(_part, spec)| !spec.is_plain())
+    {
         let free = |segment: &Segment| files.is_free(Work::Merge, segment);
-        let range = view.choose_file_merge(horizon, true, &free);
-        if let Some(range) = range.and_then(|range| part_of_lane(&view, range, lane)) {
-            return Some(merge_job(handle, &mut files, &view, range, horizon));
+        let range = part.choose_file_merge(horizon, true, &free);
+        if let Some(range) = range.and_then(|range| of_lane(part, range, lane)) {
+            return Some(merge_job(handle, &mut files, part, range, horizon));
         }
     }
     let next = lacking(engine, handle, &view).into_iter().find(|segment| {
@@ -298,7 +355,7 @@ fn choose(engine: &Inner, handle: &Arc<Handle>, lane: Lane) -> Option<Job> {
 
 /// What a lane does of a merge: all of it, or nothing. But where so many files wait for the lane of
 /// large jobs that it is behind with other libraries, the other one merges the newest.
-fn part_of_lane(view: &View, range: Range<usize>, lane: Lane) -> Option<Range<usize>> {
+fn of_lane(view: &View, range: Range<usize>, lane: Lane) -> Option<Range<usize>> {
     let rows = |range: Range<usize>| {
         let segments = view.segments()[range].iter();
         segments.map(|view| view.segment().rows()).fold(0, u32::saturating_add)
@@ -313,7 +370,7 @@ fn part_of_lane(view: &View, range: Range<usize>, lane: Lane) -> Option<Range<us
     part.into_iter().find(|part| Lane::of(rows(part.clone())) == lane)
 }
 
-/// The merge of all of a library's files, once nobody works on any.
+/// The merge of all files of a part of a library, once nobody works on any.
 fn look_for_all_files(handle: &Arc<Handle>) -> Look {
     let Some(view) = open_view(handle) else { return Look::Nothing };
     let mut files = handle.files.lock();
@@ -321,8 +378,9 @@ fn look_for_all_files(handle: &Arc<Handle>) -> Look {
         return Look::Later;
     }
     let horizon = view.applied();
-    let Some(range) = view.all_files(horizon) else { return Look::Nothing };
-    Look::Found(merge_job(handle, &mut files, &view, range, horizon))
+    let mut parts = view.parts().filter_map(|part| Some((part, part.all_files(horizon)?)));
+    let Some((part, range)) = parts.next() else { return Look::Nothing };
+    Look::Found(merge_job(handle, &mut files, part, range, horizon))
 }
 
 /// The structure of one of these segments, as long as the library has them.
@@ -342,11 +400,11 @@ fn look_for_one_of(engine: &Inner, handle: &Arc<Handle>, awaited: &[Arc<Segment>
 fn merge_job(
     handle: &Arc<Handle>,
     files: &mut Files,
-    view: &View,
+    part: &View,
     range: Range<usize>,
     horizon: Seq,
 ) -> Job {
-    let inputs = view.segments()[range].iter().map(|view| view.segment().clone());
+    let inputs = part.segments()[range].iter().map(|view| view.segment().clone());
     let inputs: Vec<Arc<Segment>> = inputs.collect();
     let claim = Claim::new(handle, files, Work::Merge, inputs.iter().map(Arc::as_ref));
     Job { claim, what: What::Merge(inputs, horizon) }
@@ -400,14 +458,16 @@ fn holds(handle: &Handle, segments: &[Arc<Segment>]) -> bool {
     handle.check().is_ok() && open_view(handle).is_some_and(|view| place(&view, segments).is_some())
 }
 
-/// Where these segments are in a view, side by side.
-fn place(view: &View, segments: &[Arc<Segment>]) -> Option<Range<usize>> {
+/// Where these segments are in a part of a view, side by side.
+fn place<'a>(view: &'a View, segments: &[Arc<Segment>]) -> Option<(&'a View, Range<usize>)> {
     let first = segments.first()?;
-    let at = view.segments().iter().position(|view| Arc::ptr_eq(view.segment(), first))?;
-    let found = view.segments().get(at..at + segments.len())?;
+    let is_first = |view: &SegmentView| Arc::ptr_eq(view.segment(), first);
+    let at = |part: &'a View| Some((part, part.segments().iter().position(is_first)?));
+    let (part, at) = view.parts().find_map(at)?;
+    let found = part.segments().get(at..at + segments.len())?;
     let mut same = found.iter().zip(segments);
     same.all(|(view, segment)| Arc::ptr_eq(view.segment(), segment))
-        .then_some(at..at + segments.len())
+        .then_some((part, at..at + segments.len()))
 }
 
 /// A merge that was written, or failed.
@@ -478,12 +538,13 @@ fn write_merge(
 ) -> Result<Option<Layout>, EngineError> {
     handle.check()?;
     let Some(view) = open_view(handle) else { return Ok(None) };
-    let Some(range) = place(&view, inputs) else { return Ok(None) };
-    let indexes = view.segments()[range.clone()].iter().filter_map(|view| view.index());
+    let Some((part, range)) = place(&view, inputs) else { return Ok(None) };
+    let indexes = part.segments()[range.clone()].iter().filter_map(|view| view.index());
     let freed: usize = indexes.map(|index| index.bytes()).sum();
-    let merge = view.plan_merge(range, horizon)?;
+    let spec = part_of(engine, handle, (&view, part.segments()[range.start].segment()))?;
+    let merge = part.plan_merge(range, horizon)?;
     // Before anything is written: what has no room now has none when it is written.
-    let bytes = structure_bytes(engine, handle, merge.rows())?;
+    let bytes = spec.structure_bytes(engine, merge.rows());
     check_memory_room(engine, bytes.saturating_sub(freed as u64))?;
     check_disk_room(engine, merge.file_bytes() + bytes)?;
     let manifest = engine.store.read_manifest(handle.id)?;
@@ -499,18 +560,10 @@ fn write_merge(
         None => return Err(EngineError::Closed),
     };
     let index = match &output {
-        Some(segment) => build_structure(engine, handle, segment)?,
+        Some(segment) => build_structure(engine, handle, spec, segment)?,
         None => None,
     };
     Ok(Some(Layout { merge, output, index }))
-}
-
-/// About how much memory the structure of so many rows takes; none, if they shall have none.
-fn structure_bytes(engine: &Inner, handle: &Handle, rows: u32) -> Result<u64, EngineError> {
-    let spec = engine.catalog.load().get(handle.id).cloned();
-    let spec = spec.ok_or(EngineError::LibraryNotFound(handle.id))?;
-    let large = is_large(engine, &spec, rows);
-    Ok(if large { spec.index.build_bytes(spec.dimension as usize, rows) } else { 0 })
 }
 
 /// Gives a file of a library the structure that it shall have; `None` if it shall have none.
@@ -521,25 +574,26 @@ fn write_structure(
 ) -> Result<Option<Arc<SegmentIndex>>, EngineError> {
     handle.check()?;
     // Purged while this waited: what was removed is not to be written again.
-    if !holds(handle, std::slice::from_ref(segment)) {
+    let Some(view) = open_view(handle).filter(|_open| holds(handle, std::slice::from_ref(segment)))
+    else {
         return Ok(None);
-    }
-    let bytes = structure_bytes(engine, handle, segment.rows())?;
+    };
+    let spec = part_of(engine, handle, (&view, segment))?;
+    let bytes = spec.structure_bytes(engine, segment.rows());
     check_memory_room(engine, bytes)?;
     check_disk_room(engine, bytes)?;
-    build_structure(engine, handle, segment)
+    build_structure(engine, handle, spec, segment)
 }
 
 /// Builds a file's structure and writes it beside it; `None` if it shall have none.
 fn build_structure(
     engine: &Inner,
     handle: &Handle,
+    spec: PartSpec,
     segment: &Arc<Segment>,
 ) -> Result<Option<Arc<SegmentIndex>>, EngineError> {
-    let spec = engine.catalog.load().get(handle.id).cloned();
-    let spec = spec.ok_or(EngineError::LibraryNotFound(handle.id))?;
     let Some(file) = segment.file() else { return Ok(None) };
-    if !is_large(engine, &spec, segment.rows()) {
+    if !spec.is_large(engine, segment.rows()) {
         engine.store.remove_index(handle.id, file.number())?;
         return Ok(None);
     }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use arrwdb_embed::{EmbedError, InputType};
 use arrwdb_state::{
-    ChunkId, Command, Cursor, Document, DocumentId, DocumentRecord, LibraryId, LibrarySpec, Metric,
-    Nearest, Sequential, Tuning, View, normalized,
+    ChunkId, Command, Cursor, Document, DocumentId, DocumentRecord, Field, FieldSpec, FieldVectors,
+    LibraryId, LibrarySpec, Metric, Nearest, Sequential, Tuning, View, normalized,
 };
 use tokio::sync::SemaphorePermit;
 
@@ -44,12 +44,12 @@ pub struct Carried {
 }
 
 impl Carried {
-    fn add(&mut self, documents: &[Document]) {
-        self.documents += documents.len() as u64;
-        let chunks = documents.iter().flat_map(|document| &document.chunks);
-        for chunk in chunks {
-            self.chunks += 1;
-            self.characters += chunk.text.chars().count() as u64;
+    fn add<'a>(&mut self, documents: impl Iterator<Item = &'a Document>) {
+        for document in documents {
+            self.documents += 1;
+            self.chunks += document.chunks.len() as u64;
+            let chars = document.chunks.iter().map(|chunk| chunk.text.chars().count() as u64);
+            self.characters += chars.sum::<u64>();
         }
     }
 }
@@ -128,7 +128,7 @@ impl Engine {
             for (id, chunks) in page.documents {
                 seen = (seen.0 + 1, seen.1 + u64::from(chunks));
                 match to.document(id, false)? {
-                    Some(document) => there.add(&[document]),
+                    Some(document) => there.add(std::iter::once(&document)),
                     None => missing.push(id),
                 }
             }
@@ -240,7 +240,7 @@ impl Inner {
             let read = blocking(move || read_some(&view, &some)).await?;
             let (documents, looked_at) = (read.documents, read.looked_at);
             let mut sum = load.carried;
-            sum.add(&documents);
+            sum.add(documents.iter().map(|(document, _fields)| document));
             let made = tokio::select! {
                 biased;
                 made = self.embedded_documents(&turn.spec, documents) => made,
@@ -308,6 +308,23 @@ impl Inner {
         Ok(())
     }
 
+    /// Has the other generation have the active one's vector fields, those too in which there is nothing.
+    pub(crate) async fn carry_fields(
+        self: &Arc<Self>,
+        pair: &CarryPair,
+    ) -> Result<(), EngineError> {
+        let (from, to) = (self.handle(pair.from)?, self.handle(pair.to)?);
+        let there = self.opened(&to).await?.view();
+        for (name, field) in self.opened(&from).await?.view().fields() {
+            let has = there.fields().get(name).map(Field::spec);
+            if has != Some(field.spec()) {
+                let command = Command::PutField(FieldSpec::clone(field.spec()));
+                self.carry_one(&to, command, None).await?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) async fn carry_one(
         self: &Arc<Self>,
         to: &Arc<Handle>,
@@ -322,15 +339,19 @@ impl Inner {
     async fn embedded_documents(
         self: &Arc<Self>,
         spec: &LibrarySpec,
-        mut documents: Vec<Document>,
+        documents: Vec<(Document, Vec<FieldVectors>)>,
     ) -> Result<Option<(Command, Room)>, EngineError> {
         if documents.is_empty() {
             return Ok(None);
         }
+        let (mut documents, fields): (Vec<_>, Vec<_>) = documents.into_iter().unzip();
         self.embed_anew(spec, documents.iter_mut()).await?;
         let dimension = spec.dimension;
         let make = move || {
-            let records = documents.iter().map(|document| DocumentRecord::new(document, dimension));
+            // What they have in vector fields is not of the library's model, and stays as it is.
+            let records = documents.iter().zip(&fields).map(|(document, fields)| {
+                DocumentRecord::new(document, dimension)?.with_fields(&document.metadata, fields)
+            });
             records.collect::<Result<Vec<_>, _>>()
         };
         let records = self.pool.run(make).await?.map_err(|error| {
@@ -410,7 +431,7 @@ fn check_model(
 
 /// Some documents as they are now.
 struct ReadSome {
-    documents: Vec<Document>,
+    documents: Vec<(Document, Vec<FieldVectors>)>,
     /// Those that there are not.
     gone: Vec<DocumentId>,
     /// How many ids were looked for.
@@ -432,7 +453,9 @@ fn read_some(view: &View, ids: &[DocumentId]) -> Result<ReadSome, EngineError> {
         };
         chunks += document.chunks.len();
         bytes += document.chunks.iter().map(|chunk| chunk.text.len()).sum::<usize>();
-        read.documents.push(document);
+        let fields = view.field_vectors(*id)?;
+        bytes += fields.iter().map(FieldVectors::bytes).sum::<usize>();
+        read.documents.push((document, fields));
     }
     Ok(read)
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use arrwdb_state::{FileSegment, LibraryId, Manifest, Segment, Seq, View};
 
+use crate::building::PartSpec;
 use crate::engine::Inner;
 use crate::error::EngineError;
 use crate::files::{Claim, Work};
@@ -112,17 +113,19 @@ fn write_checkpoint(
     let (mut layouts, mut claims) = (Vec::new(), Vec::new());
     let of_manifest = store.read_manifest(id)?.map_or(1, |manifest| manifest.next_segment);
     loop {
-        let memory = view.memory_segments();
-        let in_memory = !memory.is_empty();
-        let (range, claim) = match depth {
-            _ if in_memory => (Some(memory), None),
-            Depth::Usual => choose_merge(engine, handle, &view, &layouts, horizon).unzip(),
-            Depth::Purge if engine.upkeep.is_closing() => (None, None),
-            Depth::Purge => (view.file_with_dead_rows(), None),
+        let (of, claim) = match (in_memory(&view), depth) {
+            (Some(of), _) => (Some(of), None),
+            (None, Depth::Usual) => choose_merge(engine, handle, &view, &layouts, horizon).unzip(),
+            (None, Depth::Purge) if engine.upkeep.is_closing() => (None, None),
+            (None, Depth::Purge) => {
+                let dead = |part: &View| part.file_with_dead_rows();
+                (first_part(&view, dead), None)
+            }
         };
-        let Some(range) = range else { break };
+        let Some((part, range)) = of else { break };
         let number = handle.files.lock().take_number(of_manifest);
-        let layout = view.plan_merge(range, horizon).map_err(EngineError::from).and_then(|merge| {
+        let planned = part.plan_merge(range, horizon);
+        let layout = planned.map_err(EngineError::from).and_then(|merge| {
             let output = store.write_segment(id, number, &merge, &|| false)?;
             Ok(Layout { merge, output, index: None })
         });
@@ -156,6 +159,20 @@ fn write_checkpoint(
     Ok(Checkpointed { applied: view.applied(), layouts, claims, manifest, rewritten })
 }
 
+/// The first part of a view of which there is something, with that.
+fn first_part(
+    view: &View,
+    of: impl Fn(&View) -> Option<Range<usize>>,
+) -> Option<(View, Range<usize>)> {
+    view.parts().find_map(|part| Some((part.clone(), of(part)?)))
+}
+
+/// What of a view is in memory, part after part.
+fn in_memory(view: &View) -> Option<(View, Range<usize>)> {
+    let memory = |part: &View| Some(part.memory_segments()).filter(|range| !range.is_empty());
+    first_part(view, memory)
+}
+
 /// Removes what a checkpoint wrote before it failed: no manifest names that.
 fn remove_unnamed(store: &Store, id: LibraryId, layouts: &[Layout]) {
     for output in layouts.iter().filter_map(|layout| layout.output.as_ref()?.file()) {
@@ -165,31 +182,35 @@ fn remove_unnamed(store: &Store, id: LibraryId, layouts: &[Layout]) {
     }
 }
 
-/// Files worth merging, claimed; none of a library with structures, whose merges are the builder's.
+/// Files worth merging, claimed; none of a part with structures, whose merges are the builder's.
 fn choose_merge(
     engine: &Inner,
     handle: &Arc<Handle>,
     view: &View,
     layouts: &[Layout],
     horizon: Seq,
-) -> Option<(Range<usize>, Claim)> {
-    if handle.indexed.load(Ordering::Relaxed) || engine.upkeep.is_closing() {
+) -> Option<((View, Range<usize>), Claim)> {
+    if engine.upkeep.is_closing() {
         return None;
     }
+    let specs = PartSpec::all(&*engine.catalog.load().get(handle.id)?.clone(), view);
     let mut files = handle.files.lock();
     // Of what the builder merged since the freeze, the inputs are not claimed any more.
     let live = handle.residence().ok()?.view();
     let is = |of: &Arc<Segment>, segment: &Segment| std::ptr::eq(Arc::as_ptr(of), segment);
     let free = |segment: &Segment| {
-        let is_live = live.segments().iter().any(|view| is(view.segment(), segment));
+        let is_live = live.all_segments().any(|view| is(view.segment(), segment));
         let own = layouts.iter().filter_map(|layout| layout.output.as_ref());
         let is_own = own.into_iter().any(|output| is(output, segment));
         files.is_free(Work::Merge, segment) && (is_live || is_own)
     };
-    let range = view.choose_file_merge(horizon, false, &free)?;
-    let inputs = view.segments()[range.clone()].iter().map(|view| &**view.segment());
+    let plain = view.parts().zip(specs).filter(|(_part, spec)| spec.is_plain());
+    let mut worth = plain
+        .filter_map(|(part, _spec)| Some((part, part.choose_file_merge(horizon, false, &free)?)));
+    let (part, range) = worth.next()?;
+    let inputs = part.segments()[range.clone()].iter().map(|view| &**view.segment());
     let claim = Claim::new(handle, &mut files, Work::Merge, inputs);
-    Some((range, claim))
+    Some(((part.clone(), range), claim))
 }
 
 /// Files that are written, or in use and not named by a manifest yet.
@@ -198,7 +219,7 @@ fn in_use(handle: &Handle) -> BTreeSet<u64> {
     let mut numbers = handle.files.lock().written().clone();
     if let Ok(open) = handle.residence() {
         let view = open.view();
-        let files = view.segments().iter().filter_map(|view| view.segment().file());
+        let files = view.all_segments().filter_map(|view| view.segment().file());
         numbers.extend(files.map(FileSegment::number));
     }
     numbers

@@ -9,8 +9,8 @@ use arrwdb_embed::{EmbedStatus, Embedder, ModelRequest};
 use arrwdb_log::{DirLock, Log, LogStats};
 use arrwdb_state::limits::{DIMENSIONS_MAX, LIBRARY_DESCRIPTION_CHARS_MAX};
 use arrwdb_state::{
-    BatchId, BatchNote, BudgetScope, Catalog, CatalogCommand, DocumentId, Generations, LibraryId,
-    LibrarySpec, ModelName, Seq, TenantId, WorkCommand, check_library_name,
+    BatchId, BatchNote, BudgetScope, Catalog, CatalogCommand, ChunkId, DocumentId, FieldSpec,
+    Generations, LibraryId, LibrarySpec, ModelName, Seq, TenantId, WorkCommand, check_library_name,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -22,6 +22,7 @@ use crate::config::{EngineConfig, EngineParts};
 use crate::costs::Ledger;
 use crate::embedding_times::EmbeddingTimes;
 use crate::error::EngineError;
+use crate::fields::NewVector;
 use crate::generations::Carrying;
 use crate::handle::{Counts, Handle, Handles};
 use crate::held::Held;
@@ -33,7 +34,7 @@ use crate::pool::{BuildPool, Pool};
 use crate::purge::PurgeReceipt;
 use crate::put::Outcomes;
 use crate::request::{
-    IndexChange, IndexOptimized, IndexRebuilt, LibraryOverview, LibraryPatch, NewLibrary,
+    IndexChange, IndexOptimized, IndexRebuilt, LibraryOverview, LibraryPatch, NewField, NewLibrary,
     PutDocument, SearchAnswer, SearchRequest, Written,
 };
 use crate::scrub::ScrubReport;
@@ -409,6 +410,34 @@ impl Engine {
     /// How long turning texts into vectors took.
     pub fn embedding_times(&self) -> &EmbeddingTimes {
         &self.0.embedding_times
+    }
+
+    /// Changes one vector of a document; the document is a new version of itself.
+    ///
+    /// # Errors
+    /// [`EngineError::VectorNotFound`] where the document has no such vector.
+    pub async fn put_vector(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        of: (DocumentId, ChunkId),
+        new: NewVector,
+    ) -> Result<Written<()>, EngineError> {
+        self.0.put_vector((tenant, library), of, new).await
+    }
+
+    /// Declares a vector field, or has one searched by another index: returns when that is on disk;
+    /// structures are built in the background.
+    ///
+    /// # Errors
+    /// [`EngineError::VectorField`] where there is one of that name that holds something else.
+    pub async fn put_field(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        field: NewField,
+    ) -> Result<Written<FieldSpec>, EngineError> {
+        self.0.put_field((tenant, library), field).await
     }
 
     /// Deletes documents; the chunks that died with each, `None` where there was no document.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use arrwdb_embed::EmbedError;
 use arrwdb_log::LogError;
 use arrwdb_state::{
-    Damage, DocumentId, JobId, LibraryId, QueryId, ScheduleId, Seq, WebhookId, WorkRejection,
+    ChunkId, Damage, DocumentId, JobId, LibraryId, QueryId, ScheduleId, Seq, WebhookId,
+    WorkRejection,
 };
 
 use crate::budgets::BudgetRefusal;
@@ -86,6 +87,17 @@ pub enum EngineError {
         /// JSON Pointer of the field.
         field: String,
         /// What is wrong.
+        detail: String,
+    },
+    /// The document has no such vector.
+    #[error("Vector {0} not found")]
+    VectorNotFound(ChunkId),
+    /// A vector field holds something else than what is put there or looked for.
+    #[error("{detail}")]
+    VectorField {
+        /// The field's name.
+        field: String,
+        /// What it holds.
         detail: String,
     },
     /// The embedding provider refused or failed.

@@ -780,6 +780,7 @@ impl Inner {
         // Nothing is being carried any more.
         let turn = tokio::time::timeout(SWITCH_WAIT_MAX, carry.turn(Haste::Great)).await;
         let _turn = turn.map_err(|_late| switching())??;
+        self.carry_fields(&pair).await?;
         let written = self.change_catalog(command).await;
         drop(sealed);
         written

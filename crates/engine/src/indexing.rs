@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use arrwdb_state::{
-    CatalogCommand, IndexBuilt, IndexSpec, IndexWork, LibraryId, Seq, TenantId, View,
+    CatalogCommand, Field, IndexBuilt, IndexSpec, IndexWork, LibraryId, Seq, TenantId, View,
 };
 
 use crate::building::{Target, check_memory_room};
@@ -117,12 +117,13 @@ impl Inner {
     pub(crate) fn with_indexes(&self, id: LibraryId, view: View) -> View {
         let Some(spec) = self.catalog.load().get(id).cloned() else { return view };
         let mut indexed = view.clone();
-        for segment in view.segments() {
+        for segment in view.all_segments() {
             let Some(file) = segment.segment().file() else { continue };
+            let metric = view.field_of(segment.segment()).map_or(spec.metric, |field| field.metric);
             let read = self.store.index_file_bytes(id, file.number());
             let read = read
                 .and_then(|bytes| check_memory_room(self, bytes + indexed.index_bytes()))
-                .and_then(|()| self.store.read_index(id, file, spec.metric));
+                .and_then(|()| self.store.read_index(id, file, metric));
             match read {
                 Ok(Some(index)) => {
                     let with = indexed.with_index(segment.segment(), Some(Arc::new(index)));
@@ -139,11 +140,15 @@ impl Inner {
 
     /// Tells a library whether it asks for structures, and asks for those that it lacks.
     pub(crate) fn want_indexes(&self, handle: &Arc<Handle>) {
-        let plain = self.catalog.load().get(handle.id).is_none_or(|spec| spec.index.is_plain());
+        let view = handle.residence().ok().map(|open| open.view());
+        let plain = self.catalog.load().get(handle.id).is_none_or(|spec| {
+            let fields = view.iter().flat_map(|view| view.fields().values());
+            spec.index.is_plain() && fields.map(Field::spec).all(|field| field.index.is_plain())
+        });
         handle.indexed.store(!plain, Ordering::Relaxed);
         let leftover = || {
-            let open = handle.residence();
-            open.is_ok_and(|open| open.view().segments().iter().any(|view| view.index().is_some()))
+            let mut views = view.iter().flat_map(|view| view.all_segments());
+            views.any(|view| view.index().is_some())
         };
         if !plain || leftover() {
             self.builder.want(handle);

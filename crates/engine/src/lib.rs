@@ -33,6 +33,7 @@ mod embedding_times;
 mod engine;
 mod error;
 mod expression;
+mod fields;
 mod files;
 mod follow;
 mod fusion;
@@ -47,6 +48,7 @@ mod maintenance;
 mod map;
 mod memory;
 mod moment;
+mod multi_vector;
 mod open;
 mod owed;
 mod pool;
@@ -88,19 +90,24 @@ pub use error::EngineError;
 pub use expression::{
     EXPRESSION_CHARS_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_NAMES_MAX, Expression,
 };
+pub use fields::{NewVector, WELL_KNOWN_FIELDS};
 pub use follow::{BATCH_BYTES_MAX, Change, ChangeEntry, FollowError};
 pub use fusion::Fusion;
 pub use generations::{CarryPair, LibraryEmbeddings, ModelVectors, NewGeneration, OtherVectors};
 pub use jobs::{JobFilter, NewJob};
 pub use moment::Moment;
+pub use multi_vector::{
+    DocumentHit, FIELD_QUERIES_MAX, FieldFusion, FieldPlan, FieldValue, FieldWanted, MatchedVector,
+    MultiVectorAnswer, MultiVectorPlan, MultiVectorRequest,
+};
 pub use owed::Owing;
 pub use purge::PurgeReceipt;
 pub use records::{RawRecord, Subject, WantedRecords};
 pub use request::{
-    Content, Cursor, DeletedByFilter, DocumentPage, Filtered, Highlight, Hit, IndexChange,
-    IndexOptimized, IndexRebuilt, KeywordPlan, LibraryOverview, LibraryPatch, Mode, NewLibrary,
-    Operator, Plan, PutChunk, PutDocument, PutReceipt, Query, RecallBasis, RecallPlan, Rescored,
-    SearchAnswer, SearchRequest, Signals, Written,
+    Content, Cursor, DeletedByFilter, DocumentPage, FieldModel, Filtered, Highlight, Hit,
+    IndexChange, IndexOptimized, IndexRebuilt, KeywordPlan, LibraryOverview, LibraryPatch, Mode,
+    NewField, NewLibrary, Operator, Plan, PutChunk, PutDocument, PutReceipt, PutVector, Query,
+    RecallBasis, RecallPlan, Rescored, SearchAnswer, SearchRequest, Signals, Written,
 };
 pub use scoring::{
     Breakdown, CANDIDATES_MAX, Evidence, FIELD_BOOSTS_MAX, HybridScoring, Rescoring, Scorer,

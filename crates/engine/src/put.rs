@@ -8,8 +8,9 @@ use arrwdb_state::limits::{
     TITLE_CHARS_MAX,
 };
 use arrwdb_state::{
-    BatchNote, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata,
-    DocumentRecord, Fate, JobUnit, LibraryId, LibrarySpec, RecordError, Seq, TenantId, Timestamp,
+    BatchNote, Chunk, ChunkId, Command, Custom, DecodeError, Document, DocumentId,
+    DocumentMetadata, DocumentRecord, Fate, JobUnit, LibraryId, LibrarySpec, RecordError, Seq,
+    TenantId, Timestamp,
 };
 use serde_json::Value;
 
@@ -17,6 +18,7 @@ use crate::carry::may_be_of_a_text;
 use crate::config::EngineConfig;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
+use crate::fields::FieldDrafts;
 use crate::generations::is_switching;
 use crate::handle::{Handle, Room, WriteDone};
 use crate::request::{Content, PutChunk, PutDocument, PutReceipt, Written};
@@ -54,8 +56,7 @@ impl Inner {
             documents.iter_mut().for_each(without_vectors);
         }
         let at = self.parts.clock.now();
-        let mut drafts: Vec<Result<Draft, EngineError>> =
-            documents.into_iter().map(|document| Draft::new(self, document, at)).collect();
+        let mut drafts = self.drafts((&spec, &handle), documents, at).await?;
         self.embed(&spec, &mut drafts).await?;
         let mut records = self.recorded(drafts, spec.dimension).await?;
         turn.await;
@@ -115,14 +116,16 @@ impl Inner {
         let undecodable = |error| EngineError::Storage { detail: format!("a record: {error}") };
         let mut drafts: Vec<Result<Draft, EngineError>> = records
             .map(|made| match made {
-                Ok((record, _title)) => record.document().map(Draft).map_err(undecodable),
+                Ok((record, _title)) => Draft::of(record).map_err(undecodable),
                 Err(error) => Err(error.clone()),
             })
             .collect();
-        let all = drafts.iter_mut().flatten().map(|draft| &mut draft.0);
+        let all = drafts.iter_mut().flatten().map(|draft| &mut draft.document);
         let mut failed = self.embed_anew(spec, all).await.err();
         for draft in &mut drafts {
-            let (Some(error), Ok(Draft(document))) = (&failed, &mut *draft) else { continue };
+            let (Some(error), Ok(Draft { document, .. })) = (&failed, &mut *draft) else {
+                continue;
+            };
             if !may_be_of_a_text(error) {
                 *draft = Err(error.clone());
                 continue;
@@ -136,6 +139,42 @@ impl Inner {
         let count = drafts.len();
         let recorded = self.recorded(drafts, spec.dimension).await;
         recorded.unwrap_or_else(|error| vec![Err(error); count])
+    }
+
+    /// What is logged of a document that has all its vectors.
+    pub(crate) async fn record_of(
+        &self,
+        document: Document,
+        fields: FieldDrafts,
+        dimension: u32,
+    ) -> Result<DocumentRecord, EngineError> {
+        let made = self.recorded(vec![Ok(Draft { document, fields })], dimension).await?.pop();
+        made.unwrap_or(Err(EngineError::Closed)).map(|(record, _title)| record)
+    }
+
+    /// Checks documents, some of whose vectors are still missing.
+    async fn drafts(
+        self: &Arc<Self>,
+        (spec, handle): (&LibrarySpec, &Arc<Handle>),
+        mut documents: Vec<PutDocument>,
+        at: Timestamp,
+    ) -> Result<Vec<Result<Draft, EngineError>>, EngineError> {
+        let of_document = |document: &mut PutDocument| {
+            (std::mem::take(&mut document.vectors), document.created_at.unwrap_or(at))
+        };
+        let vectors: Vec<_> = documents.iter_mut().map(of_document).collect();
+        let mut fields = Vec::new();
+        if vectors.iter().any(|(vectors, _at)| !vectors.is_empty()) {
+            let view = self.opened(handle).await?.view();
+            fields = self.field_drafts((spec, &view), vectors);
+        }
+        let mut fields = fields.into_iter();
+        let drafts = documents.into_iter().map(|document| {
+            let mut draft = Draft::new(self, document, at)?;
+            draft.fields = fields.next().transpose()?.unwrap_or_default();
+            Ok(draft)
+        });
+        Ok(drafts.collect())
     }
 
     /// What is logged of documents that have all their vectors.
@@ -159,16 +198,20 @@ impl Inner {
         let texts: Vec<String> = drafts
             .iter()
             .flatten()
-            .flat_map(|draft| draft.0.chunks.iter().filter(missing()))
+            .flat_map(|draft| draft.document.chunks.iter().filter(missing()))
             .map(|chunk| chunk.text.clone())
             .collect();
+        let of_fields = drafts.iter_mut().flatten().map(|draft| &mut draft.fields);
+        let mut of_fields: Vec<_> = of_fields.filter(|fields| !fields.is_empty()).collect();
+        self.embed_fields(spec, &mut of_fields).await?;
         if texts.is_empty() {
             return Ok(());
         }
         let vectors = self.embed_texts(spec, "", (InputType::Document, texts)).await?;
         let mut vectors = vectors.chunks_exact(spec.dimension as usize);
         for draft in drafts.iter_mut().flatten() {
-            for chunk in draft.0.chunks.iter_mut().filter(|chunk| chunk.embedding.is_empty()) {
+            for chunk in draft.document.chunks.iter_mut().filter(|chunk| chunk.embedding.is_empty())
+            {
                 chunk.embedding = vectors.next().unwrap_or_default().to_vec();
             }
         }
@@ -323,7 +366,10 @@ fn without_vectors(document: &mut PutDocument) {
 }
 
 /// A document on its way: checked, some vectors still missing (empty).
-struct Draft(Document);
+struct Draft {
+    document: Document,
+    fields: FieldDrafts,
+}
 
 impl Draft {
     /// Checks everything that can be checked without the library, and gives ids and times to what
@@ -355,7 +401,14 @@ impl Draft {
             })
             .collect();
         let id = put.id.unwrap_or_else(|| DocumentId::new(new()));
-        Ok(Self(Document { id, metadata, chunks }))
+        let document = Document { id, metadata, chunks };
+        Ok(Self { document, fields: FieldDrafts::default() })
+    }
+
+    /// A document as it was recorded, without the vectors of its passages.
+    fn of(record: &DocumentRecord) -> Result<Self, DecodeError> {
+        let fields = FieldDrafts::of(record.field_vectors()?);
+        Ok(Self { document: record.document()?, fields })
     }
 
     /// About how many bytes its record takes.
@@ -364,31 +417,41 @@ impl Draft {
         let of_chunk = |chunk: &Chunk| {
             chunk.text.len() + size_of_val(chunk.embedding.as_slice()) + of_custom(&chunk.custom)
         };
-        let chunks = &self.0.chunks;
+        let Document { metadata, chunks, .. } = &self.document;
         let fixed = size_of::<Document>() + size_of_val(chunks.as_slice());
-        let metadata = of_custom(&self.0.metadata.custom) + self.0.metadata.tags.len() * 32;
-        fixed + metadata + chunks.iter().map(of_chunk).sum::<usize>()
+        let metadata = of_custom(&metadata.custom) + metadata.tags.len() * 32;
+        fixed + metadata + self.fields.bytes() + chunks.iter().map(of_chunk).sum::<usize>()
     }
 
     fn record(self, dimension: u32) -> Result<(DocumentRecord, String), EngineError> {
-        let document = self.0;
-        let record = DocumentRecord::new(&document, dimension).map_err(|error| {
-            let (field, detail) = match &error {
-                RecordError::Dimension { chunk, .. } | RecordError::Vector { chunk, .. } => {
-                    let id = document.chunks[*chunk].id;
-                    let detail = format!("Chunk {id} embedding invalid: {error}");
-                    (format!("/chunks/{chunk}/embedding"), detail)
-                }
-                RecordError::Chunks { .. } | RecordError::TooLarge { .. } => {
-                    return EngineError::Invalid {
-                        field: String::new(),
-                        detail: error.to_string(),
-                    };
-                }
-            };
-            EngineError::Vector { field, detail }
-        })?;
+        let Self { document, fields } = self;
+        let refused = |error: RecordError| refused(&document, &fields, &error);
+        let mut record = DocumentRecord::new(&document, dimension).map_err(refused)?;
+        if !fields.is_empty() {
+            let vectors = fields.clone().finish();
+            record = record.with_fields(&document.metadata, &vectors).map_err(refused)?;
+        }
         Ok((record, document.metadata.title))
+    }
+}
+
+/// Why a document is not recorded, with a pointer to what of it is wrong.
+fn refused(document: &Document, fields: &FieldDrafts, error: &RecordError) -> EngineError {
+    match error {
+        RecordError::Dimension { chunk, .. } | RecordError::Vector { chunk, .. } => {
+            let id = document.chunks[*chunk].id;
+            let detail = format!("Chunk {id} embedding invalid: {error}");
+            EngineError::Vector { field: format!("/chunks/{chunk}/embedding"), detail }
+        }
+        RecordError::FieldVector { field, vector, .. } => {
+            let pointer = fields.pointer(field, *vector).unwrap_or("/vectors");
+            let detail = format!("Vector of the field `{field}` invalid: {error}");
+            EngineError::Vector { field: format!("{pointer}/embedding"), detail }
+        }
+        RecordError::FieldVectors { .. } => invalid("/vectors", error.to_string()),
+        RecordError::Chunks { .. } | RecordError::TooLarge { .. } => {
+            invalid(String::new(), error.to_string())
+        }
     }
 }
 
@@ -469,7 +532,7 @@ fn check_title(title: &str) -> Result<(), EngineError> {
 }
 
 /// Refuses metadata that would cost stack to read back.
-fn check_custom(custom: &Custom, field: &str) -> Result<(), EngineError> {
+pub(crate) fn check_custom(custom: &Custom, field: &str) -> Result<(), EngineError> {
     fn depth(value: &Value) -> usize {
         match value {
             Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use arrwdb_state::{
-    Chunk, ChunkId, Custom, Document, DocumentId, Effort, Filter, IndexSpec, LibrarySpec, Metric,
-    ModelName, Quantization, Seq, Structure, Timestamp, Tuning,
+    Chunk, ChunkId, Custom, Document, DocumentId, Effort, FieldVector, FieldVectors, Filter,
+    IndexSpec, LibrarySpec, Metric, ModelName, Quantization, Seq, Structure, Timestamp, Tuning,
+    VectorKind, VectorValue,
 };
 pub use arrwdb_state::{Cursor, Highlight, Operator};
 
@@ -136,6 +137,76 @@ pub struct PutDocument {
     pub created_at: Option<Timestamp>,
     /// Its text.
     pub content: Content,
+    /// What it has in vector fields beside its passages.
+    pub vectors: Vec<PutVector>,
+}
+
+/// A vector of a vector field as the caller supplies it.
+#[derive(Debug, Clone)]
+pub struct PutVector {
+    /// Its id; made by the engine when absent.
+    pub id: Option<ChunkId>,
+    /// Which field. One of the names of [`crate::WELL_KNOWN_FIELDS`] is declared on first use.
+    pub field: String,
+    /// What it is made from; empty where only the vector is given.
+    pub text: String,
+    /// Its value; made of the text by the field's model when absent.
+    pub value: Option<VectorValue>,
+    /// When it was added, for imports; now when absent.
+    pub created_at: Option<Timestamp>,
+    /// Custom metadata of it.
+    pub custom: Custom,
+    /// What it is to the caller, a JSON Pointer relative to the document: `/vectors/3`.
+    pub pointer: String,
+}
+
+impl PutVector {
+    /// Those that a document has, as they are.
+    pub fn again(fields: Vec<FieldVectors>) -> Vec<Self> {
+        let vectors = fields.into_iter().flat_map(|field| {
+            let name = field.spec.name;
+            field.vectors.into_iter().map(move |vector| (name.clone(), vector))
+        });
+        let again = |(place, (field, vector)): (usize, (String, FieldVector))| {
+            let FieldVector { id, text, value, created_at, custom } = vector;
+            let (id, value, created_at) = (Some(id), Some(value), Some(created_at));
+            let pointer = format!("/vectors/{place}");
+            Self { id, field, text, value, created_at, custom, pointer }
+        };
+        vectors.enumerate().map(again).collect()
+    }
+}
+
+/// A vector field to declare.
+#[derive(Debug, Clone)]
+pub struct NewField {
+    /// Its name: see [`arrwdb_state::check_field_name`].
+    pub name: String,
+    /// What its vectors are.
+    pub kind: VectorKind,
+    /// Their dimension; that of the model when absent. Not of sparse ones.
+    pub dimension: Option<u32>,
+    /// How distances are measured; cosine when absent.
+    pub metric: Option<Metric>,
+    /// What it is searched by; scanned when absent.
+    pub index: Option<IndexSpec>,
+    /// What makes vectors of texts: a provider and its model, the library's when `None` within; nothing
+    /// does when absent.
+    pub model: Option<FieldModel>,
+}
+
+/// What makes the vectors of a field from texts.
+#[derive(Debug, Clone)]
+pub enum FieldModel {
+    /// What makes those of the library.
+    Library,
+    /// A provider, or the configured default, and its model, or the default one.
+    Named {
+        /// `local`, `cohere` or `openai`.
+        provider: Option<String>,
+        /// The provider's name of the model.
+        model: Option<String>,
+    },
 }
 
 /// One document that is durable and visible.

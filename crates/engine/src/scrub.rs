@@ -163,7 +163,7 @@ impl Inner {
             return Err(self.store.no_manifest(id, least));
         }
         let Some(manifest) = manifest else { return Ok(Checked::default()) };
-        let listed = manifest.segments.iter().map(Listed::of);
+        let listed = manifest.all_segments().map(Listed::of);
         let more = listed.map(|listed| Item::Segment(id, listed)).collect();
         Ok(Checked { bytes: manifest.write().len() as u64, more, finding: None })
     }
@@ -212,7 +212,7 @@ impl Inner {
         match item {
             Item::Library(id) => self.deleted(*id),
             Item::Segment(id, listed) => {
-                let merged = |m: Manifest| m.segments.iter().all(|s| s.number != listed.number);
+                let merged = |m: Manifest| m.all_segments().all(|s| s.number != listed.number);
                 self.deleted(*id)
                     || self.store.read_manifest(*id).is_ok_and(|found| found.is_some_and(merged))
             }

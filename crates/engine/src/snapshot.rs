@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrwdb_state::{
-    Calibrated, Calibration, Cursor, Document, DocumentId, Figure, LibrarySpec, SegmentIndex, Seq,
-    Standing, View,
+    Calibrated, Calibration, Cursor, Document, DocumentId, Field, FieldVectors, Figure,
+    LibrarySpec, SegmentIndex, Seq, Standing, View,
 };
 
 use crate::error::EngineError;
@@ -85,6 +85,16 @@ impl Snapshot {
         &self.spec
     }
 
+    /// Its vector fields, by name.
+    pub fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.view.fields().values()
+    }
+
+    /// What a document has in vector fields. O(fields * segments * log documents + bytes).
+    pub fn field_vectors(&self, id: DocumentId) -> Result<Vec<FieldVectors>, EngineError> {
+        Ok(self.view.field_vectors(id)?)
+    }
+
     /// The sequence number this view is true at: no record up to it is missing here. It grows with
     /// the log, whosever records those are.
     pub fn seq(&self) -> Seq {
@@ -93,15 +103,15 @@ impl Snapshot {
 
     /// Figures of its storage. O(segments).
     pub fn stats(&self) -> StorageStats {
-        let files = self.view.segments().iter().filter_map(|view| view.segment().file());
+        let files = || self.view.all_segments().filter_map(|view| view.segment().file());
         StorageStats {
             documents: self.view.documents(),
             chunks: self.view.chunks(),
             rows: self.view.rows(),
-            segments: self.view.segments().len(),
-            segments_mapped: files.clone().count(),
+            segments: self.view.all_segments().count(),
+            segments_mapped: files().count(),
             memory_bytes: self.view.memory_bytes(),
-            file_bytes: files.map(arrwdb_state::FileSegment::file_bytes).sum(),
+            file_bytes: files().map(arrwdb_state::FileSegment::file_bytes).sum(),
             digest: self.view.digest(),
             index: self.index_stats(),
         }

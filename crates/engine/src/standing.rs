@@ -509,6 +509,7 @@ impl Inner {
             Command::Delete(..)
             | Command::DeleteVersions(_)
             | Command::Match(_)
+            | Command::PutField(_)
             | Command::Note(_) => None,
         };
         let done = self.write(handle, vec![command], room).await;
@@ -538,7 +539,10 @@ fn record(spec: &LibrarySpec, query: &StandingQuery) -> Result<DocumentRecord, E
         RecordError::Dimension { .. } | RecordError::Vector { .. } => {
             EngineError::Vector { field: "/embedding".into(), detail: error.to_string() }
         }
-        RecordError::Chunks { .. } | RecordError::TooLarge { .. } => {
+        RecordError::Chunks { .. }
+        | RecordError::FieldVectors { .. }
+        | RecordError::FieldVector { .. }
+        | RecordError::TooLarge { .. } => {
             EngineError::Invalid { field: String::new(), detail: error.to_string() }
         }
     })

@@ -341,8 +341,7 @@ impl Store {
     pub(crate) fn open_manifest(&self, manifest: Manifest) -> Result<View, EngineError> {
         let id = manifest.library;
         let files = manifest
-            .segments
-            .iter()
+            .all_segments()
             .map(|segment| self.open_segment(id, segment.number))
             .collect::<Result<Vec<_>, _>>()?;
         manifest.open(files).map_err(|error| EngineError::Damaged { detail: error.to_string() })
@@ -397,7 +396,7 @@ impl Store {
             let named = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
             let named = named.and_then(|number| number.parse::<u64>().ok());
             let begun = name.split_once('.').and_then(|(number, _)| number.parse::<u64>().ok());
-            if !manifest.segments.iter().any(|segment| Some(segment.number) == named)
+            if !manifest.all_segments().any(|segment| Some(segment.number) == named)
                 && !begun.is_some_and(|number| kept.contains(&number))
             {
                 superseded.push(segments.join(name));

@@ -32,6 +32,7 @@ impl Adds {
             Command::Delete(..)
             | Command::DeleteVersions(_)
             | Command::Note(_)
+            | Command::PutField(_)
             | Command::Match(_) => Self::Nothing,
         }
     }

@@ -268,7 +268,11 @@ impl Writer {
     fn room(&self, view: &View, command: &Command) -> Result<(), &'static str> {
         if matches!(
             command,
-            Command::Delete(..) | Command::DeleteVersions(_) | Command::Note(_) | Command::Match(_)
+            Command::Delete(..)
+                | Command::DeleteVersions(_)
+                | Command::Note(_)
+                | Command::PutField(_)
+                | Command::Match(_)
         ) {
             return Ok(());
         }
@@ -434,7 +438,10 @@ fn refused(rejection: Rejection) -> EngineError {
     let detail = rejection.to_string();
     match rejection {
         Rejection::Dimension { .. } => EngineError::Vector { field: String::new(), detail },
-        Rejection::Full => EngineError::Invalid { field: String::new(), detail },
+        Rejection::Field { has, .. } => EngineError::VectorField { field: has.name, detail },
+        Rejection::Full | Rejection::Fields => {
+            EngineError::Invalid { field: String::new(), detail }
+        }
         Rejection::Damaged(damage) => damage.into(),
     }
 }

@@ -38,7 +38,12 @@ pub(crate) fn of_catalog(
         }
         CatalogEntry::LibraryUpdated { id, at: _, name, description } => {
             let described = Some((name.as_str().into(), description.as_deref().map(Into::into)));
-            let data = EventData::LibraryUpdated { described, index_type: None, embedding: None };
+            let data = EventData::LibraryUpdated {
+                described,
+                index_type: None,
+                embedding: None,
+                vector_field: None,
+            };
             (*id, None, data)
         }
         CatalogEntry::LibraryDeleted { id, at: _, was } => {
@@ -48,13 +53,24 @@ pub(crate) fn of_catalog(
         }
         CatalogEntry::IndexChanged { id, at: _, index } => {
             let index_type = Some(index.structure.type_name());
-            let data = EventData::LibraryUpdated { described: None, index_type, embedding: None };
+            let data = EventData::LibraryUpdated {
+                described: None,
+                index_type,
+                embedding: None,
+                vector_field: None,
+            };
             (*id, None, data)
         }
         CatalogEntry::IndexBuilt { id, at: _, built } => (*id, None, of_built(built)),
         CatalogEntry::GenerationActivated { id, at: _, generation: _, model, dimension } => {
             let embedding = Some((model.model.as_str().into(), *dimension));
-            (*id, None, EventData::LibraryUpdated { described: None, index_type: None, embedding })
+            let data = EventData::LibraryUpdated {
+                described: None,
+                index_type: None,
+                embedding,
+                vector_field: None,
+            };
+            (*id, None, data)
         }
         CatalogEntry::GenerationPrepared { .. }
         | CatalogEntry::GenerationDiscarded { .. }
@@ -90,9 +106,10 @@ pub(crate) fn of_library(
         OutlineChange::Matched(matched) => told_as(matched.library),
         // Standing queries that come and go: their document is no one's.
         _ if generation.is_companion() => None,
-        OutlineChange::Put(_) | OutlineChange::Deleted(_) | OutlineChange::Batch(_) => {
-            told_as(generation)
-        }
+        OutlineChange::Put(_)
+        | OutlineChange::Deleted(_)
+        | OutlineChange::Field(_)
+        | OutlineChange::Batch(_) => told_as(generation),
     }?;
     match outline.change {
         OutlineChange::Matched(matched) => {
@@ -112,6 +129,14 @@ pub(crate) fn of_library(
             for document in documents {
                 deleted(document, &mut data);
             }
+        }
+        OutlineChange::Field(field) => {
+            data.push(EventData::LibraryUpdated {
+                described: None,
+                index_type: None,
+                embedding: None,
+                vector_field: Some(field.name.into()),
+            });
         }
         OutlineChange::Batch(note) => data.push(EventData::Batch(note)),
     }

@@ -212,6 +212,8 @@ pub enum EventData {
         index_type: Option<&'static str>,
         /// The model of its vectors, and their dimension.
         embedding: Option<(Box<str>, u32)>,
+        /// Which vector field was declared, or is searched by something else.
+        vector_field: Option<Box<str>>,
     },
     /// A library was deleted.
     LibraryDeleted {
@@ -337,10 +339,12 @@ impl EventData {
         let option = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         match self {
             Self::LibraryCreated { name, .. } => name.len(),
-            Self::LibraryUpdated { described, index_type: _, embedding } => {
+            Self::LibraryUpdated { described, index_type: _, embedding, vector_field } => {
                 let model = embedding.as_ref().map_or(0, |(model, _dimension)| model.len());
                 let described = described.as_ref();
-                described.map_or(0, |(name, description)| name.len() + option(description)) + model
+                let described =
+                    described.map_or(0, |(name, description)| name.len() + option(description));
+                described + model + option(vector_field)
             }
             Self::LibraryDeleted { name } => option(name),
             Self::DocumentAdded(document) | Self::DocumentUpdated(document) => document.title.len(),
@@ -367,7 +371,7 @@ impl EventData {
                 see("index_type", Value::Text(index_type));
                 see("embedding_dimension", Value::Number(u64::from(*embedding_dimension)));
             }
-            Self::LibraryUpdated { described, index_type, embedding } => {
+            Self::LibraryUpdated { described, index_type, embedding, vector_field } => {
                 if let Some((name, description)) = described {
                     see("name", Value::Text(name));
                     see("description", Value::text(description.as_deref()));
@@ -378,6 +382,9 @@ impl EventData {
                 if let Some((model, dimension)) = embedding {
                     see("embedding_model", Value::Text(model));
                     see("embedding_dimension", Value::Number(u64::from(*dimension)));
+                }
+                if let Some(field) = vector_field {
+                    see("vector_field", Value::Text(field));
                 }
             }
             Self::LibraryDeleted { name } => see("name", Value::text(name.as_deref())),

@@ -452,6 +452,6 @@ fn touched(change: OutlineChange, ids: &mut BTreeSet<DocumentId>) {
         OutlineChange::Deleted(documents) => {
             ids.extend(documents.iter().map(|document| document.id));
         }
-        OutlineChange::Batch(_) | OutlineChange::Matched(_) => {}
+        OutlineChange::Batch(_) | OutlineChange::Field(_) | OutlineChange::Matched(_) => {}
     }
 }

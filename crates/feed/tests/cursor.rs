@@ -57,6 +57,7 @@ async fn put(engine: &Engine, library: LibraryId, text: &str) -> Seq {
             custom: arrwdb_engine::state::Custom::new(),
             created_at: None,
             content: Content::Text(text.into()),
+            vectors: Vec::new(),
         };
         match engine.put_documents(TENANT, library, vec![document]).await {
             Ok(written) => return written.seq,

@@ -116,6 +116,7 @@ fn document(id: DocumentId, kind: u64, vectors: &[Vec<f32>]) -> PutDocument {
         custom: Custom::from_iter([("kind".to_owned(), json!(kind))]),
         created_at: None,
         content: Content::Chunks(vectors.iter().map(chunk).collect()),
+        vectors: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrwdb_engine::state::{DocumentId, LibraryId, ParseIdError, QueryId};
+use arrwdb_engine::state::{ChunkId, DocumentId, LibraryId, ParseIdError, QueryId};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use bytes::{Bytes, BytesMut};
@@ -57,6 +57,38 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryInLibrary {
     }
 }
 
+/// The vector of the path within the document of the path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VectorInDocument {
+    pub(crate) library: LibraryId,
+    pub(crate) document: DocumentId,
+    pub(crate) vector: ChunkId,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for VectorInDocument {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let library = path_id(parts, state, "library_id").await?;
+        let document = path_id(parts, state, "document_id").await?;
+        Ok(Self { library, document, vector: path_id(parts, state, "vector_id").await? })
+    }
+}
+
+/// The `name` of the path.
+#[derive(Debug, Clone)]
+pub(crate) struct PathName(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathName {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = path_params(parts, state).await?;
+        let name = params.iter().find(|(key, _)| *key == "name").map(|(_, value)| value);
+        Ok(Self(name.unwrap_or_default().to_owned()))
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for LibraryPath {
     type Rejection = Problem;
 
@@ -96,14 +128,20 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for TextPat
     }
 }
 
+async fn path_params<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+) -> Result<RawPathParams, Problem> {
+    let params = RawPathParams::from_request_parts(parts, state).await;
+    params.map_err(|error| Problem::new(&problem::INVALID_REQUEST, error.body_text()))
+}
+
 async fn path_id<S, T>(parts: &mut Parts, state: &S, name: &str) -> Result<T, Problem>
 where
     S: Send + Sync,
     T: FromStr<Err = ParseIdError>,
 {
-    let params = RawPathParams::from_request_parts(parts, state)
-        .await
-        .map_err(|error| Problem::new(&problem::INVALID_REQUEST, error.body_text()))?;
+    let params = path_params(parts, state).await?;
     let text = params.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value);
     text.parse().map_err(|error: ParseIdError| {
         let mut pointer = "/path".to_owned();

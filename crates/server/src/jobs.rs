@@ -148,6 +148,8 @@ impl From<EngineError> for Unable {
             // Nothing more is written, nor is this: it goes on after the next start.
             EngineError::Closed | EngineError::LogFailed { .. } => Self::Halted(Halt::Stopping),
             EngineError::LibraryNotFound(_)
+            | EngineError::VectorNotFound(_)
+            | EngineError::VectorField { .. }
             | EngineError::DocumentNotFound(_)
             | EngineError::TooManyLibraries(_)
             | EngineError::TooManyDocuments(_)

@@ -279,6 +279,7 @@ fn describe_seq(item: &mut PathItem) {
 fn tags() -> Vec<utoipa::openapi::Tag> {
     let about = [
         ("libraries", "Collections of documents that are searched together."),
+        ("vector fields", "What documents have besides the vectors of their passages."),
         ("documents", "Texts, or vectors with their texts, in and out."),
         ("search", "The nearest passages."),
         ("standing queries", "Queries that every new passage is matched against."),

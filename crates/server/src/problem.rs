@@ -58,6 +58,8 @@ kinds! {
         "A text is blank where one is needed, or the request cannot be made sense of.";
     INVALID_VECTOR = "invalid-vector", 400, "Dimension mismatch", "DimensionMismatchError",
         "A vector has the wrong number of elements, an element that is not finite, or no direction. Send vectors of the library's embedding_dimension.";
+    VECTOR_FIELD = "vector-field", 400, "Vector field mismatch", "VectorFieldError",
+        "The vector field holds vectors of another kind, dimension, metric or model, or there is no such field; GET /v1/libraries/{id}/vector-fields lists what there is.";
     INVALID_HOST = "invalid-host", 400, "Invalid host", "InvalidHostError",
         "The request is addressed to a host name that is not in ALLOWED_HOSTS.";
     JOB_STATE = "job-state", 400, "Job state", "JobStateError",
@@ -72,6 +74,8 @@ kinds! {
         "There is no library of this id, or it belongs to somebody else.";
     DOCUMENT_NOT_FOUND = "document-not-found", 404, "Document not found", "DocumentNotFoundError",
         "There is no document of this id.";
+    VECTOR_NOT_FOUND = "vector-not-found", 404, "Vector not found", "VectorNotFoundError",
+        "The document has no vector of this id.";
     STANDING_QUERY_NOT_FOUND = "standing-query-not-found", 404, "Standing query not found", "StandingQueryNotFoundError",
         "The library has no standing query of this id.";
     JOB_NOT_FOUND = "job-not-found", 404, "Job not found", "JobNotFoundError",
@@ -325,6 +329,8 @@ impl From<EngineError> for Problem {
             EngineError::Generation(_) => Self::new(&EMBEDDING_STATE, text),
             EngineError::TooManyLibraries(_) => Self::new(&TOO_MANY_LIBRARIES, text),
             EngineError::TooManyDocuments(_) => Self::new(&TOO_MANY_DOCUMENTS, text),
+            EngineError::VectorNotFound(_) => Self::new(&VECTOR_NOT_FOUND, text),
+            EngineError::VectorField { .. } => Self::new(&VECTOR_FIELD, text),
             EngineError::StandingQueryNotFound(_) => Self::new(&STANDING_QUERY_NOT_FOUND, text),
             EngineError::TooManyStandingQueries(_) => Self::new(&TOO_MANY_STANDING_QUERIES, text),
             EngineError::JobNotFound(_) => Self::new(&JOB_NOT_FOUND, text),

@@ -114,6 +114,9 @@ impl RateLimiter {
             ("POST", "/libraries/{library_id}/search/stream") => Class::Search("stream"),
             ("POST", "/libraries/{library_id}/search/filtered") => Class::Search("filtered"),
             ("POST", "/libraries/{library_id}/search/keyword") => Class::Search("keyword"),
+            ("POST", "/libraries/{library_id}/search/multi-vector") => {
+                Class::Search("multi-vector")
+            }
             ("POST", "/libraries/{library_id}/search/hybrid") => Class::Search("hybrid"),
             ("POST", "/libraries/{library_id}/search/rerank") => Class::Search("rerank"),
             ("POST", "/libraries") => Class::Create,
@@ -121,9 +124,14 @@ impl RateLimiter {
                 "POST",
                 "/libraries/{library_id}/documents"
                 | "/libraries/{library_id}/documents/with-embeddings"
+                | "/libraries/{library_id}/documents/multi-vector"
                 | "/libraries/{library_id}/documents/stream",
             )
-            | ("PUT", "/libraries/{library_id}/documents/{document_id}") => Class::Write,
+            | (
+                "PUT",
+                "/libraries/{library_id}/documents/{document_id}"
+                | "/libraries/{library_id}/documents/{document_id}/vectors/{vector_id}",
+            ) => Class::Write,
             (
                 "POST",
                 "/libraries/{library_id}/documents/batch"

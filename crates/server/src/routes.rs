@@ -8,6 +8,7 @@ mod documents;
 mod embeddings;
 mod events;
 mod export;
+mod field_search;
 mod filtered;
 mod health;
 mod hybrid;
@@ -20,6 +21,7 @@ mod jobs;
 mod keyword_requests;
 mod libraries;
 mod metrics;
+mod multi_vector;
 mod requests;
 mod rerank;
 mod rerank_requests;
@@ -31,6 +33,7 @@ mod search;
 mod search_requests;
 mod socket;
 mod standing_queries;
+mod vector_requests;
 mod webhook_answers;
 mod webhook_requests;
 mod webhooks;
@@ -101,7 +104,9 @@ fn plain_api() -> OpenApiRouter<App> {
     libraries::routes()
         .merge(documents::routes())
         .merge(filtered::routes())
+        .merge(multi_vector::routes())
         .merge(search::routes())
+        .merge(field_search::routes())
         .merge(hybrid::routes())
         .merge(rerank::routes())
         .merge(standing_queries::routes())

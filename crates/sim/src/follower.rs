@@ -127,7 +127,9 @@ impl Follower {
                         documents.retain(|id, _chunks| gone.iter().all(|gone| gone.id != *id));
                     }
                     // There are no standing queries in these worlds.
-                    LibraryEntry::Batch { .. } | LibraryEntry::QueriesMatched(_) => {}
+                    LibraryEntry::Batch { .. }
+                    | LibraryEntry::FieldChanged { .. }
+                    | LibraryEntry::QueriesMatched(_) => {}
                 }
             }
         }

@@ -159,5 +159,6 @@ pub(crate) fn document(slot: u64, n: u64, version: u64) -> PutDocument {
         custom: metadata.custom,
         created_at: Some(metadata.created_at),
         content: Content::Chunks(chunks.into_iter().map(chunk).collect()),
+        vectors: Vec::new(),
     }
 }

@@ -92,7 +92,8 @@ pub fn check_field_name(name: &str) -> Result<(), FieldNameFault> {
     if !(1..=VECTOR_FIELD_NAME_BYTES_MAX).contains(&name.len()) {
         return Err(FieldNameFault::Length { bytes: name.chars().count() });
     }
-    let part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    let part =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     if !name.bytes().all(part) || !name.as_bytes()[0].is_ascii_lowercase() {
         return Err(FieldNameFault::Character);
     }
@@ -113,8 +114,8 @@ pub struct SparseValue {
 pub enum VectorValue {
     /// The field's dimension of numbers.
     Dense(Vec<f32>),
-    /// Row-major: a number of rows of the field's dimension.
-    Late(Vec<f32>),
+    /// A number of vectors of the field's dimension.
+    Late(Vec<Vec<f32>>),
     /// Few of very many dimensions.
     Sparse(SparseValue),
 }
@@ -155,6 +156,16 @@ pub struct FieldVectors {
 }
 
 impl FieldVectors {
+    /// About how many bytes they take.
+    pub fn bytes(&self) -> usize {
+        let numbers = |vector: &FieldVector| match &vector.value {
+            VectorValue::Dense(numbers) => numbers.len(),
+            VectorValue::Late(rows) => rows.iter().map(Vec::len).sum(),
+            VectorValue::Sparse(sparse) => 2 * sparse.indices.len(),
+        };
+        self.vectors.iter().map(|vector| vector.text.len() + 4 * numbers(vector)).sum()
+    }
+
     /// What a body says of a document's vectors, with the rows that they are found by.
     pub(crate) fn read<'a>(
         spec: &FieldSpec,
@@ -210,7 +221,9 @@ pub enum VectorFault {
         error: VectorError,
     },
     /// It has no entries, or too many, or another number of values.
-    #[error("a sparse vector has 1 to {SPARSE_ENTRIES_MAX} indices and as many values, not {indices} and {values}")]
+    #[error(
+        "a sparse vector has 1 to {SPARSE_ENTRIES_MAX} indices and as many values, not {indices} and {values}"
+    )]
     Entries {
         /// How many indices.
         indices: usize,
@@ -255,7 +268,7 @@ impl FieldSpec {
             }
             VectorValue::Late(rows) => {
                 let row = self.mean_of(rows)?;
-                Ok((row, bytemuck::cast_slice::<f32, u8>(rows).to_vec()))
+                Ok((row, bytemuck::cast_slice::<f32, u8>(&rows.concat()).to_vec()))
             }
             VectorValue::Sparse(sparse) => {
                 let length = sparse.check()?;
@@ -269,24 +282,24 @@ impl FieldSpec {
     }
 
     /// The mean of unit vectors, or the first of them where they cancel out.
-    fn mean_of(&self, rows: &[f32]) -> Result<Vec<f32>, VectorFault> {
+    fn mean_of(&self, rows: &[Vec<f32>]) -> Result<Vec<f32>, VectorFault> {
         let dimension = self.dimension as usize;
-        let count = rows.len() / dimension;
-        if !rows.len().is_multiple_of(dimension) {
-            let got = rows.len() % dimension;
-            return Err(VectorFault::Dimension { expected: self.dimension, got });
-        }
+        let count = rows.len();
         if !(1..=LATE_ROWS_MAX).contains(&count) {
             return Err(VectorFault::Rows(count));
         }
         let mut mean = vec![0.0_f32; dimension];
-        for (row, vector) in rows.chunks_exact(dimension).enumerate() {
+        for (row, vector) in rows.iter().enumerate() {
+            if vector.len() != dimension {
+                let (expected, got) = (self.dimension, vector.len());
+                return Err(VectorFault::Dimension { expected, got });
+            }
             let norm = inverse_norm(vector).map_err(|error| VectorFault::Row { row, error })?;
             for (sum, number) in mean.iter_mut().zip(vector) {
                 *sum += number * norm / count as f32;
             }
         }
-        Ok(if inverse_norm(&mean).is_ok() { mean } else { rows[..dimension].to_vec() })
+        Ok(if inverse_norm(&mean).is_ok() { mean } else { rows[0].clone() })
     }
 
     /// The value of a vector from its row and what it has besides.
@@ -296,8 +309,10 @@ impl FieldSpec {
             VectorKind::Dense => Ok(VectorValue::Dense(row.to_vec())),
             VectorKind::Late => {
                 let floats = floats_of(more).ok_or_else(|| refused.clone())?;
-                let whole = !floats.is_empty() && floats.len().is_multiple_of(row.len().max(1));
-                if whole { Ok(VectorValue::Late(floats)) } else { Err(refused) }
+                let rows = floats.chunks_exact(row.len().max(1));
+                let whole = !floats.is_empty() && rows.remainder().is_empty();
+                let rows = rows.map(<[f32]>::to_vec).collect();
+                if whole { Ok(VectorValue::Late(rows)) } else { Err(refused) }
             }
             VectorKind::Sparse => SparseValue::read(more).map(VectorValue::Sparse),
         }
@@ -344,8 +359,9 @@ pub(crate) fn floats_of(bytes: &[u8]) -> Option<Vec<f32>> {
 }
 
 impl SparseValue {
-    /// Checks it; its length.
-    pub(crate) fn check(&self) -> Result<f32, VectorFault> {
+    /// Checks it: 1 to [`SPARSE_ENTRIES_MAX`] indices that ascend, each with a finite value other than
+    /// zero. Its length.
+    pub fn check(&self) -> Result<f32, VectorFault> {
         let (indices, values) = (self.indices.len(), self.values.len());
         if indices != values || !(1..=SPARSE_ENTRIES_MAX).contains(&indices) {
             return Err(VectorFault::Entries { indices, values });
@@ -379,4 +395,5 @@ impl SparseValue {
     }
 }
 
-const _: () = assert!(LATE_ROWS_MAX * DIMENSIONS_MAX as usize * 4 <= crate::limits::RECORD_BYTES_MAX);
+const _: () =
+    assert!(LATE_ROWS_MAX * DIMENSIONS_MAX as usize * 4 <= crate::limits::RECORD_BYTES_MAX);

@@ -22,6 +22,7 @@ mod codec;
 mod document;
 mod entry;
 mod field;
+mod field_search;
 mod filter;
 mod generations;
 mod ids;
@@ -63,9 +64,10 @@ pub use entry::{
     LibraryOutline, OutlineChange, PutOutline, Replaced,
 };
 pub use field::{
-    FieldNameFault, FieldSpec, FieldVector, FieldVectors, SparseValue, TEXT_FIELD, VectorFault, VectorKind,
-    VectorValue, check_field_name,
+    FieldNameFault, FieldSpec, FieldVector, FieldVectors, SparseValue, TEXT_FIELD, VectorFault,
+    VectorKind, VectorValue, check_field_name,
 };
+pub use field_search::{FieldQuery, NearestInField};
 pub use filter::{FieldValues, Filter, FilterFault, Passage, QueryWords};
 pub use generations::{Generations, OtherGeneration, Stage};
 pub use ids::{

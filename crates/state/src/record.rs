@@ -165,6 +165,16 @@ impl DocumentRecord {
         BodyReader::new(&self.body)?.document(self.id)
     }
 
+    /// What it has in vector fields. O(bytes).
+    pub fn field_vectors(&self) -> Result<Vec<FieldVectors>, DecodeError> {
+        let read = |field: &FieldRecord| {
+            let FieldRecord { spec, record } = field;
+            let rows = record.vectors.chunks_exact(spec.dimension as usize);
+            FieldVectors::read(spec, &record.body, record.id, rows)
+        };
+        self.fields.iter().map(read).collect()
+    }
+
     /// The document with its embeddings. O(bytes).
     pub fn document_with_vectors(&self) -> Result<Document, DecodeError> {
         let mut document = self.document()?;
@@ -202,9 +212,9 @@ impl FieldRecord {
         }
         let (mut chunks, mut rows, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for (vector, of) in vectors.iter().enumerate() {
-            let (row, value) = spec.row_of(&of.value).map_err(|fault| {
-                RecordError::FieldVector { field: name.clone(), vector, fault }
-            })?;
+            let (row, value) = spec
+                .row_of(&of.value)
+                .map_err(|fault| RecordError::FieldVector { field: name.clone(), vector, fault })?;
             rows.extend(row);
             values.push(value);
             chunks.push(Chunk {

@@ -2,10 +2,11 @@
 
 use std::sync::OnceLock;
 
-use arrwdb_index::{Executor, RowSet};
+use arrwdb_index::{Allowed, Executor, RowId, RowSet};
 
 use crate::filter::{Asked, Filter};
 use crate::ids::{DocumentId, Seq};
+use crate::search::RowPlace;
 use crate::segment::Damage;
 use crate::view::View;
 
@@ -57,6 +58,11 @@ impl Selection {
             }
         }
         Ok(documents)
+    }
+
+    /// Whether a row of the view is one of them.
+    pub fn contains(&self, place: RowPlace) -> bool {
+        self.segments[place.segment as usize].allows(RowId(place.row))
     }
 
     /// The rows of the view's segment at `place`.

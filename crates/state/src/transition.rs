@@ -282,6 +282,10 @@ impl View {
                 for (name, (spec, records)) in by_field(documents) {
                     let declare = || Field::empty(spec.clone());
                     let field = next.fields.entry(name.to_owned()).or_insert_with(declare);
+                    // Never decided.
+                    if field.spec.dimension != spec.dimension {
+                        continue;
+                    }
                     let view = Arc::make_mut(&mut field.view);
                     let records = records.iter().map(|(_place, record)| *record);
                     view.applied = seq;

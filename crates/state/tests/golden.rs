@@ -11,12 +11,13 @@ use arrwdb_state::{
     BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome, BudgetCrossed, BudgetPeriod,
     BudgetScope, BudgetTerms, Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Day,
     DeletedDocument, DeletedLibrary, Document, DocumentId, DocumentMetadata, DocumentRecord,
-    FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork, JobChange, JobEnd, JobHead, JobId,
-    JobInput, JobKind, JobOutcome, JobPriority, JobProgress, JobSpec, JobUnit, LibraryEntry,
-    LibraryId, LibrarySpec, Manifest, MatchPosition, MatchedPassage, MatchedQuery, Metric,
-    ModelName, Money, Quantization, QueriesMatched, QueryId, Replaced, Schedule, ScheduleId,
-    SealedSecret, Segment, Seq, Snapshot, Structure, TenantId, Timestamp, UsageKey, UsageRow, Used,
-    View, Webhook, WebhookId, WebhookStatus, Work, WorkEntry,
+    FieldSpec, FieldVector, FieldVectors, FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork,
+    JobChange, JobEnd, JobHead, JobId, JobInput, JobKind, JobOutcome, JobPriority, JobProgress,
+    JobSpec, JobUnit, LibraryEntry, LibraryId, LibrarySpec, Manifest, MatchPosition,
+    MatchedPassage, MatchedQuery, Metric, ModelName, Money, Quantization, QueriesMatched, QueryId,
+    Replaced, Schedule, ScheduleId, SealedSecret, Segment, Seq, Snapshot, SparseValue, Structure,
+    TenantId, Timestamp, UsageKey, UsageRow, Used, VectorKind, VectorValue, View, Webhook,
+    WebhookId, WebhookStatus, Work, WorkEntry,
 };
 
 fn check(name: &str, bytes: &[u8]) {
@@ -69,6 +70,39 @@ fn record() -> DocumentRecord {
         chunks: vec![chunk(5), chunk(6)],
     };
     DocumentRecord::new(&document, 3).unwrap()
+}
+
+fn metadata() -> DocumentMetadata {
+    record().document().unwrap().metadata
+}
+
+/// A vector of every kind.
+fn fields() -> Vec<FieldVectors> {
+    let field = |name: &str, kind, dimension, metric, value| FieldVectors {
+        spec: FieldSpec {
+            name: name.into(),
+            kind,
+            dimension,
+            metric,
+            index: IndexSpec::default(),
+            model: (kind == VectorKind::Dense).then(|| spec().model),
+        },
+        vectors: vec![FieldVector {
+            id: ChunkId::from_bytes([7; 16]),
+            text: format!("what {name} is of"),
+            value,
+            created_at: Timestamp::from_micros(4),
+            custom: metadata().custom,
+        }],
+    };
+    let sparse = SparseValue { indices: vec![3, 70_000], values: vec![0.5, -1.25] };
+    let late = VectorValue::Late(vec![vec![0.5, 0.0], vec![-1.0, 2.0]]);
+    let dense = VectorValue::Dense(vec![1.0, -0.5, 0.25, 0.125]);
+    vec![
+        field("title", VectorKind::Dense, 4, Metric::L2, dense),
+        field("tokens", VectorKind::Late, 2, Metric::Cosine, late),
+        field("words", VectorKind::Sparse, 1, Metric::Dot, VectorValue::Sparse(sparse)),
+    ]
 }
 
 fn matched(at: Timestamp) -> QueriesMatched {
@@ -455,6 +489,13 @@ fn golden_library_entries_and_segment() {
     let end = BatchEnd { successful: 7, failed: 1, outcome: BatchOutcome::Failed };
     let end = BatchNote { total: Some(8), end: Some(end), ..start };
     check("batch-finished-1.bin", &LibraryEntry::Batch { at, note: end }.encode().concat());
+    let fields = fields();
+    let field = LibraryEntry::FieldChanged { at, field: fields[2].spec.clone() };
+    check("field-changed-1.bin", &field.encode().concat());
+    let with_fields = record().with_fields(&metadata(), &fields).unwrap();
+    let documents = vec![record(), with_fields];
+    let put_fields = LibraryEntry::DocumentsPut { at, unit: None, documents, replaced: Vec::new() };
+    check("documents-put-4.bin", &put_fields.encode().concat());
     let matched = LibraryEntry::QueriesMatched(matched(at));
     check("queries-matched-1.bin", &matched.encode().concat());
     let none = View::empty(3).apply(Seq::new(11), &matched).unwrap();
@@ -480,6 +521,21 @@ fn golden_library_entries_and_segment() {
     let view = view.with_merge(&merge, Some(Arc::new(Segment::File(file)))).unwrap();
     let manifest = Manifest::of(&view, LibraryId::from_bytes([1; 16]), 5).unwrap();
     check("manifest-2.bin", &manifest.write());
+    let mut view = View::empty(3).apply(Seq::new(11), &put_fields).unwrap();
+    for (number, part) in (6..).zip(view.clone().parts()) {
+        let merge = part.plan_merge(part.memory_segments(), Seq::START).unwrap();
+        let mut bytes = Vec::new();
+        let summary = merge.write(&mut bytes).unwrap();
+        bytes[..summary.header.len()].copy_from_slice(&summary.header);
+        if number > 6 {
+            check(&format!("segment-1-field-{}.seg", number - 6), &bytes);
+        }
+        let file = FileSegment::open(number, Arc::new(Held(bytes))).unwrap();
+        view = view.with_merge(&merge, Some(Arc::new(Segment::File(file)))).unwrap();
+    }
+    let manifest = Manifest::of(&view, LibraryId::from_bytes([1; 16]), 10).unwrap();
+    check("manifest-3.bin", &manifest.write());
+    assert_eq!(Manifest::read(&manifest.write()).unwrap(), manifest);
 }
 
 /// The bytes of a file whose vectors nobody reads, so that they need not be aligned.

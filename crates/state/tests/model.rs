@@ -144,14 +144,16 @@ fn fields_of(document: &Document) -> Vec<FieldVectors> {
             .collect(),
     };
     let images = (0..seed % 3).map(|n| VectorValue::Dense(vec![number(n), -number(n + 1)]));
-    let tokens = (0..6).map(number).collect();
+    let tokens = vec![(0..3).map(number).collect(), (3..6).map(number).collect()];
     let words = SparseValue { indices: vec![seed % 5, 9], values: vec![number(1), -number(2)] };
     let mut fields = vec![
         field("image", VectorKind::Dense, 2, images.collect()),
         field("tokens", VectorKind::Late, 3, vec![VectorValue::Late(tokens)]),
         field("words", VectorKind::Sparse, 1, vec![VectorValue::Sparse(words)]),
     ];
-    fields.retain(|field| !field.vectors.is_empty() && !(seed + field.spec.dimension).is_multiple_of(4));
+    fields.retain(|field| {
+        !field.vectors.is_empty() && !(seed + field.spec.dimension).is_multiple_of(4)
+    });
     fields
 }
 
@@ -539,9 +541,7 @@ fn results_of(view: &View) -> Vec<(u32, String)> {
 #[test]
 fn a_flipped_bit_anywhere_in_a_segment_file_is_refused_or_met() {
     let mut subject = Subject::new();
-    let records = (0..20)
-        .map(|n| record(&document(n, 3, u64::from(n) + 1)))
-        .collect();
+    let records = (0..20).map(|n| record(&document(n, 3, u64::from(n) + 1))).collect();
     subject.run(Command::Put(records, None));
     subject.checkpoint(100);
     let (_, held) = subject.files.first_key_value().unwrap();

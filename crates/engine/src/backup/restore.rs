@@ -113,7 +113,7 @@ impl Work<'_> {
         let path = dir.join(format!("manifest-{:020}", part.applied));
         let bytes = self.get(&part.manifest)?;
         let manifest = Manifest::read(&bytes).map_err(|_error| wrong())?;
-        let listed = manifest.segments.iter().map(|it| (it.number, it.file_bytes));
+        let listed = manifest.all_segments().map(|it| (it.number, it.file_bytes));
         let kept = part.segments.iter().map(|it| (it.number, it.object.bytes));
         if manifest.library != id || manifest.applied.get() != part.applied || !listed.eq(kept) {
             return Err(wrong());

@@ -224,7 +224,7 @@ impl Run<'_> {
         let Some((path, bytes)) = self.source.manifest(id)? else { return Ok(()) };
         let manifest = Manifest::read(&bytes).map_err(|error| damaged(&path, &error))?;
         let prefix = |number: u64| format!("libraries/{id}/{number:010}-");
-        for segment in &manifest.segments {
+        for segment in manifest.all_segments() {
             let prefix = prefix(segment.number);
             let present = self.present.lock();
             let is_there = present.range(prefix.clone()..).next().is_some_and(|(key, bytes)| {
@@ -274,8 +274,8 @@ impl Run<'_> {
     ) -> Result<Option<LibraryPart>, BackupError> {
         let id = manifest.library;
         // All are opened first: an open file stays whole, whatever becomes of its name.
-        let mut files = Vec::with_capacity(manifest.segments.len());
-        for segment in &manifest.segments {
+        let mut files = Vec::with_capacity(manifest.all_segments().count());
+        for segment in manifest.all_segments() {
             let path = self.source.segment_path(id, segment.number);
             match self.source.disk.open(&path, Access::Read) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -283,7 +283,7 @@ impl Run<'_> {
             }
         }
         let mut segments = Vec::with_capacity(files.len());
-        for ((file, path), listed) in files.into_iter().zip(&manifest.segments) {
+        for ((file, path), listed) in files.into_iter().zip(manifest.all_segments()) {
             let opened = SegmentSource::open(file, path, listed);
             match opened.and_then(|source| self.keep_segment(id, listed.number, source)) {
                 Ok(object) => segments.push(SegmentPart { number: listed.number, object }),

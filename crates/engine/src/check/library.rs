@@ -140,7 +140,7 @@ fn segment_names(
             continue;
         };
         match manifest {
-            Some(manifest) if manifest.segments.iter().any(|named| named.number == number) => {}
+            Some(manifest) if manifest.all_segments().any(|named| named.number == number) => {}
             Some(_) => check.findings().of(Remedy::Remove, &path, "no manifest names it"),
             // Derived: without its segment it is of no use.
             None if name.ends_with(INDEX) => {
@@ -230,8 +230,7 @@ fn fold(
         seq: view.applied(),
         documents: view.documents(),
         chunks: view.chunks(),
-        segments: view.segments().iter().filter(|part| part.segment().file().is_some()).count()
-            as u64,
+        segments: view.all_segments().filter(|part| part.segment().file().is_some()).count() as u64,
         replayed,
         digest: view.digest(),
     });
@@ -244,9 +243,9 @@ fn open(
     manifest: Manifest,
     path: &Path,
 ) -> Result<Option<View>, EngineError> {
-    let mut files = Vec::with_capacity(manifest.segments.len());
-    let wanted = manifest.segments.len();
-    for segment in &manifest.segments {
+    let wanted = manifest.all_segments().count();
+    let mut files = Vec::with_capacity(wanted);
+    for segment in manifest.all_segments() {
         files.extend(open_segment(check, manifest.library, segment.number)?);
     }
     if files.len() < wanted {

@@ -244,7 +244,9 @@ async fn folded(engine: &Engine, library: LibraryId, up_to: u64) -> Vec<Option<u
                         versions[usize::from(document.id.to_bytes()[0])] = None;
                     }
                 }
-                LibraryEntry::Batch { .. } | LibraryEntry::QueriesMatched(_) => {}
+                LibraryEntry::Batch { .. }
+                | LibraryEntry::FieldChanged { .. }
+                | LibraryEntry::QueriesMatched(_) => {}
             }
         }
     }

@@ -118,6 +118,7 @@ pub(crate) fn of_text(text: &str) -> PutDocument {
         custom: serde_json::Map::new(),
         created_at: None,
         content: Content::Text(text.into()),
+        vectors: Vec::new(),
     }
 }
 

@@ -119,6 +119,6 @@ fn note(done: &mut DoneUnits, (seq, unit): (Seq, u64), change: OutlineChange) {
             let documents = documents.iter().map(|it| (it.id, count(it.chunks.len())));
             done.note(seq, unit, documents);
         }
-        OutlineChange::Batch(_) | OutlineChange::Matched(_) => {}
+        OutlineChange::Batch(_) | OutlineChange::Field(_) | OutlineChange::Matched(_) => {}
     }
 }

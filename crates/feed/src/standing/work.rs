@@ -270,7 +270,9 @@ impl Work {
                     set.remove(document.id.into());
                 }
             }
-            LibraryEntry::Batch { .. } | LibraryEntry::QueriesMatched(_) => {}
+            LibraryEntry::Batch { .. }
+            | LibraryEntry::FieldChanged { .. }
+            | LibraryEntry::QueriesMatched(_) => {}
         }
         Ok(())
     }

@@ -75,6 +75,7 @@ pub(crate) fn document(n: u8, chunks: usize) -> PutDocument {
         custom: Custom::new(),
         created_at: None,
         content: Content::Chunks((0..chunks).map(chunk).collect()),
+        vectors: Vec::new(),
     }
 }
 

@@ -105,6 +105,7 @@ fn document(n: u64, text: &str) -> PutDocument {
         custom: Custom::new(),
         created_at: None,
         content: Content::Texts(vec![text.into(), format!("and more of {text}")]),
+        vectors: Vec::new(),
     }
 }
 

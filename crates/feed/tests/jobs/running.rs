@@ -142,6 +142,7 @@ fn document(id: DocumentId) -> PutDocument {
         custom: Custom::new(),
         created_at: None,
         content: Content::Chunks(vec![chunk]),
+        vectors: Vec::new(),
     }
 }
 

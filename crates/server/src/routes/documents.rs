@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use arrwdb_engine::state::{BatchOperation, Document, DocumentId, LibraryId, Seq};
+use arrwdb_engine::state::{BatchOperation, Document, DocumentId, FieldVectors, LibraryId, Seq};
 use arrwdb_engine::{Embeddings, EngineError, PutDocument, Snapshot};
 use axum::Json;
 use axum::extract::State;
@@ -190,6 +190,22 @@ async fn put_one(
     // Somebody else may have deleted it in between: then it is gone, as it would be for any read.
     let document = read_document_of(snapshot, receipt.id, Embeddings::Included).await?;
     Ok(Stored { seq: written.seq, replaced: receipt.replaced, document })
+}
+
+/// Reads a document with all its vectors on a thread that may wait for the disk.
+pub(super) async fn read_whole(
+    snapshot: Snapshot,
+    id: DocumentId,
+) -> Result<(Document, Vec<FieldVectors>), Problem> {
+    let read = move || {
+        let document = snapshot.document(id, Embeddings::Included)?;
+        Ok::<_, EngineError>((document, snapshot.field_vectors(id)?))
+    };
+    let read = tokio::task::spawn_blocking(read).await.map_err(|error| {
+        Problem::hidden(&crate::problem::INTERNAL, format!("reading a document failed: {error}"))
+    })?;
+    let (document, fields) = read?;
+    Ok((document.ok_or(EngineError::DocumentNotFound(id))?, fields))
 }
 
 /// Reads a document on a thread that may wait for the disk.

@@ -394,6 +394,8 @@ fn is_final(error: &EngineError) -> bool {
         | EngineError::BudgetExceeded(_)
         | EngineError::Closed => true,
         EngineError::DocumentNotFound(_)
+        | EngineError::VectorNotFound(_)
+        | EngineError::VectorField { .. }
         | EngineError::LibraryExists(_)
         | EngineError::Generation(_)
         | EngineError::TooManyLibraries(_)

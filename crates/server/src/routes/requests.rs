@@ -2,10 +2,11 @@
 //!
 //! Each reader notes every field that breaks a rule; limits come from the settings.
 
-use arrwdb_engine::state::{Custom, DocumentId, Timestamp, limits};
+use arrwdb_engine::state::{Custom, DocumentId, TEXT_FIELD, Timestamp, limits};
 use arrwdb_engine::{Content, PutChunk, PutDocument};
 use utoipa::ToSchema;
 
+use super::vector_requests::{AddVector, read_vectors};
 use crate::config::RequestLimits;
 use crate::extract::read_json;
 use crate::json::{Read, Reader};
@@ -61,6 +62,9 @@ pub(crate) struct AddDocument {
     /// When the document was added, for imports; now when absent.
     #[schema(value_type = Option<String>, format = "date-time")]
     created_at: Option<Timestamp>,
+    /// What the document has in vector fields beside its passages.
+    #[schema(value_type = Option<Vec<AddVector>>)]
+    vectors: Vec<AddVector>,
 }
 
 /// A passage with its vector.
@@ -107,6 +111,55 @@ pub(crate) fn read_document(
         custom: document.metadata,
         created_at: document.created_at,
         content: content.unwrap_or(Content::Text(String::new())),
+        vectors: (0..).zip(document.vectors).map(|(at, vector)| vector.into_put(at)).collect(),
+    })
+}
+
+/// Reads a document that is given by its vectors: those of the type `text` are its passages; where there
+/// are none, its title is its only one.
+pub(super) fn read_multi_vector(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<PutDocument> {
+    let mut document = AddDocument::default();
+    let mut seen = false;
+    r.object(|r, key| {
+        seen |= key == "vectors";
+        match key {
+            "text" | "texts" | "chunks" => {
+                r.any()?;
+                r.fault("a document of several vectors has its texts in vectors of the type text");
+                Ok(())
+            }
+            key => document_field(&mut document, r, key, (Form::Request, limits)),
+        }
+    })?;
+    r.require("title", document.title.is_some() || r.has_fault_at("title"));
+    if document.vectors.is_empty() && !r.has_fault_at("vectors") {
+        let detail = if seen { "must have at least 1 element" } else { "is required" };
+        r.fault_at("vectors", detail);
+    }
+    let title = document.title.unwrap_or_default();
+    let (mut chunks, mut vectors) = (Vec::new(), Vec::new());
+    for (place, vector) in document.vectors.into_iter().enumerate() {
+        if vector.field() != TEXT_FIELD {
+            vectors.push(vector.into_put(place));
+        } else if chunks.len() <= limits.chunks_per_document_max {
+            chunks.push(vector.into_chunk(&title));
+        }
+    }
+    count_within(r, "vectors", chunks.len().max(1), limits.chunks_per_document_max);
+    if chunks.is_empty() {
+        chunks.push(PutChunk { text: title.clone(), ..PutChunk::default() });
+    }
+    Ok(PutDocument {
+        id: document.id,
+        title,
+        author: document.author,
+        document_type: document.document_type,
+        source_url: document.source_url,
+        tags: document.tags,
+        custom: document.metadata,
+        created_at: document.created_at,
+        content: Content::Chunks(chunks),
+        vectors,
     })
 }
 
@@ -196,6 +249,7 @@ fn document_field(
                 }
             })?;
         }
+        "vectors" => document.vectors = read_vectors(r, limits)?,
         "metadata" => document.metadata.extend(r.any_object()?.unwrap_or_default()),
         "created_at" => document.created_at = read_time(r)?,
         custom if form == Form::Line => {
@@ -362,7 +416,7 @@ pub(crate) fn read_vector(r: &mut Reader<'_>) -> Read<Option<Vec<f32>>> {
 }
 
 /// RFC 3339; a time without zone is taken for UTC, as older servers wrote it.
-pub(super) fn read_time(r: &mut Reader<'_>) -> Read<Option<Timestamp>> {
+pub(crate) fn read_time(r: &mut Reader<'_>) -> Read<Option<Timestamp>> {
     let Some(text) = r.string()? else { return Ok(None) };
     let time = text.parse::<jiff::Timestamp>().ok().or_else(|| {
         let civil = text.parse::<jiff::civil::DateTime>().ok()?;

@@ -538,7 +538,7 @@ fn read_recall(r: &mut Reader<'_>) -> Read<Option<f64>> {
     Ok(Some(recall))
 }
 
-fn read_k(r: &mut Reader<'_>, max: usize) -> Read<Option<usize>> {
+pub(super) fn read_k(r: &mut Reader<'_>, max: usize) -> Read<Option<usize>> {
     let Some(k) = r.whole()? else { return Ok(None) };
     let k = usize::try_from(k).ok().filter(|k| (1..=max).contains(k));
     if k.is_none() {
@@ -547,7 +547,7 @@ fn read_k(r: &mut Reader<'_>, max: usize) -> Read<Option<usize>> {
     Ok(k)
 }
 
-fn read_up_to(r: &mut Reader<'_>, max: u32) -> Read<Option<u32>> {
+pub(super) fn read_up_to(r: &mut Reader<'_>, max: u32) -> Read<Option<u32>> {
     let Some(number) = r.whole()? else { return Ok(None) };
     let number = u32::try_from(number).ok().filter(|number| (1..=max).contains(number));
     if number.is_none() {

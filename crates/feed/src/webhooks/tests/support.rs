@@ -126,6 +126,7 @@ impl Site {
             custom: Custom::new(),
             created_at: None,
             content: Content::Chunks(vec![chunk]),
+            vectors: Vec::new(),
         };
         self.engine.put_documents(TENANT, library, vec![document]).await.unwrap().seq
     }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use arrwdb_engine::state::{Document, DocumentId, LibraryId};
 use arrwdb_engine::{
-    Content, Embeddings, EngineError, Mode, Moment, PutChunk, PutDocument, PutReceipt, Query,
-    Written,
+    Content, Embeddings, EngineError, Mode, Moment, PutChunk, PutDocument, PutReceipt, PutVector,
+    Query, Written,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -18,7 +18,7 @@ use crate::metrics::Added;
 use crate::principal::Principal;
 use crate::problem::{self, Problem};
 use crate::routes::answers::{DocumentAnswer, Explain, Passage, milliseconds};
-use crate::routes::documents::read_document_of;
+use crate::routes::documents::{read_document_of, read_whole};
 use crate::routes::requests::DocumentPatch;
 
 /// Who asks, and of which library.
@@ -154,8 +154,10 @@ impl Place {
         let (engine, tenant) = (self.app.engine(), self.principal.tenant);
         let snapshot = engine.library(tenant, self.library, None).await?;
         let spec = snapshot.spec().clone();
-        let document = read_document_of(snapshot, id, Embeddings::Included).await?;
-        let put = engine.put_document_again(tenant, &spec, patched(document, patch));
+        let (document, fields) = read_whole(snapshot, id).await?;
+        let vectors = PutVector::again(fields);
+        let put = PutDocument { vectors, ..patched(document, patch) };
+        let put = engine.put_document_again(tenant, &spec, put);
         self.put(spec.index.name(), put.await?)
     }
 
@@ -212,5 +214,6 @@ fn patched(document: Document, patch: DocumentPatch) -> PutDocument {
         custom,
         created_at: Some(metadata.created_at),
         content: patch.content.unwrap_or_else(kept),
+        vectors: Vec::new(),
     }
 }

@@ -145,6 +145,7 @@ fn document(n: u64, place: u64) -> PutDocument {
         custom: Custom::new(),
         created_at: None,
         content: Content::Chunks(vec![chunk(place), chunk(place + 1)]),
+        vectors: Vec::new(),
     }
 }
 
