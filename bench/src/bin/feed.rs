@@ -99,6 +99,7 @@ fn document(n: usize) -> PutDocument {
         custom: Custom::new(),
         created_at: None,
         content: Content::Chunks(vec![chunk]),
+        vectors: Vec::new(),
     }
 }
 

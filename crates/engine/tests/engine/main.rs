@@ -9,6 +9,7 @@ mod costs;
 mod crash;
 mod directory;
 mod faults;
+mod fields;
 mod flips;
 mod generations;
 mod indexes;

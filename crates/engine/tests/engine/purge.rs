@@ -104,7 +104,11 @@ async fn writes_go_on_while_a_purge_runs_and_none_is_lost() {
     let creator = tokio::spawn({
         let (engine, done) = (engine.clone(), done.clone());
         async move {
-            while !done.load(Ordering::SeqCst) {
+            // Not more and more for as long as it takes: a purge looks at each of them.
+            for _library in 0..200 {
+                if done.load(Ordering::SeqCst) {
+                    break;
+                }
                 let made = crate::subject::library(&engine).await;
                 put(&engine, made, 1, 1).await;
             }

@@ -8,10 +8,12 @@ use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 use arrwdb_engine::log::memory::MemoryDisk;
-use arrwdb_engine::state::{DocumentId, IndexSpec, LibraryId, Metric, TenantId};
+use arrwdb_engine::state::{
+    DocumentId, IndexSpec, LibraryId, Metric, SparseValue, TenantId, VectorValue,
+};
 use arrwdb_engine::{
     Clock, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, NewLibrary,
-    OsRandom, PutChunk, PutDocument, Query, SearchRequest, SystemClock,
+    OsRandom, PutChunk, PutDocument, PutVector, Query, SearchRequest, SystemClock,
 };
 
 pub(crate) const TENANT: TenantId = TenantId::DEFAULT;
@@ -88,8 +90,27 @@ pub(crate) fn document(n: u8, version: u64) -> PutDocument {
     PutDocument {
         id: Some(id(n)),
         content: Content::Chunks((0..=version % 3).map(chunk).collect()),
+        vectors: vectors(n, version),
         ..of_text("")
     }
+}
+
+/// What a version of a document has in vector fields: some nothing, some several vectors.
+pub(crate) fn vectors(n: u8, version: u64) -> Vec<PutVector> {
+    let vector = |(place, (field, value)): (usize, (&str, VectorValue))| PutVector {
+        id: None,
+        field: field.into(),
+        text: text(n, version, 9),
+        value: Some(value),
+        created_at: None,
+        custom: serde_json::Map::new(),
+        pointer: format!("/vectors/{place}"),
+    };
+    let image = VectorValue::Dense(self::vector(n, version, 7)[..3].to_vec());
+    let indices = vec![u32::from(n), 100 + (version % 5) as u32];
+    let words = VectorValue::Sparse(SparseValue { indices, values: vec![0.5, 2.0] });
+    let all = [("image", image.clone()), ("image", image), ("custom", words)];
+    all.into_iter().enumerate().map(vector).take((version % 4) as usize).collect()
 }
 
 pub(crate) fn text(n: u8, version: u64, part: u64) -> String {
@@ -136,6 +157,15 @@ pub(crate) async fn versions(engine: &Engine, library: LibraryId) -> Vec<Option<
                 assert_eq!(chunk.text, text(n, version, part));
                 assert_eq!(chunk.embedding, vector(n, version, part), "bit for bit");
             }
+            let fields = snapshot.field_vectors(id(n)).unwrap();
+            let found = fields.iter().flat_map(|field| {
+                field.vectors.iter().map(|it| (&*field.spec.name, &it.value, &*it.text))
+            });
+            let put = vectors(n, version);
+            let mut put: Vec<_> =
+                put.iter().map(|it| (&*it.field, it.value.as_ref().unwrap(), &*it.text)).collect();
+            put.sort_by_key(|(field, ..)| *field);
+            assert_eq!(found.collect::<Vec<_>>(), put, "with what it has in fields");
             version
         }));
     }

@@ -47,9 +47,9 @@ pub(crate) struct AddVector {
 #[derive(Debug, Default, Clone, ToSchema)]
 #[schema(example = json!({"indices": [3, 1041, 20517], "values": [0.5, 1.25, 0.125]}))]
 pub(crate) struct SparseVector {
-    #[schema(min_items = 1, max_items = 16384)]
+    #[schema(min_items = 1, max_items = 4096)]
     indices: Vec<u32>,
-    #[schema(min_items = 1, max_items = 16384)]
+    #[schema(min_items = 1, max_items = 4096)]
     values: Vec<f32>,
 }
 
@@ -259,7 +259,7 @@ impl AddVector {
 
 /// What to change of a vector.
 #[derive(Debug, ToSchema)]
-#[schema(example = json!({"text": "On the stability of heaps, second edition"}))]
+#[schema(example = json!({"embedding": [0.5, 0.5, 0.1]}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct ChangeVector {
     /// What it is made from: without a value the field's model makes it anew.

@@ -300,6 +300,8 @@ fn wrong_bodies(body: &Body) -> Vec<(Vec<u8>, Expected)> {
 struct Target {
     libraries: BTreeMap<&'static str, String>,
     document: String,
+    /// A vector, and the document that has it.
+    vector: (String, String),
     query: String,
     job: String,
     schedule: String,
@@ -317,7 +319,11 @@ impl Target {
     /// A path with what is there in the places that are left.
     fn fill(&self, path: &str, library: &str) -> String {
         let path = path.replace("{library_id}", &self.libraries[library]);
-        let path = path.replace("{document_id}", &self.document);
+        // Documents that are replaced by an example have other vectors then.
+        let (of_vector, vector) = &self.vector;
+        let document = if path.contains("{vector_id}") { of_vector } else { &self.document };
+        let path = path.replace("{document_id}", document).replace("{vector_id}", vector);
+        let path = path.replace("{name}", "custom");
         let path = path.replace("{query_id}", &self.query).replace("{job_id}", &self.job);
         let path = path.replace("{schedule_id}", &self.schedule);
         path.replace("{webhook_id}", &self.webhook).replace("{letter_id}", NONE)
@@ -482,6 +488,9 @@ async fn fixture(server: &Server) -> Target {
     let vectors = server.vector_library(DIMENSION).await;
     let document = server.add_vectors(&vectors, "kept", &[vec![1.0, 0.0, 0.0]]).await;
     let document = document["id"].as_str().expect("id").to_owned();
+    let of_vector = server.add_vectors(&vectors, "of a vector", &[vec![0.0, 1.0, 0.0]]).await;
+    let id = |value: &Value| value["id"].as_str().expect("id").to_owned();
+    let vector = (id(&of_vector), id(&of_vector["chunks"][0]));
     let texts = server.library().await;
     let query = json!({ "name": "kept", "embedding": [1.0, 0.0, 0.0], "distance_threshold": 0.1 });
     let query = server.post(&format!("/v1/libraries/{vectors}/standing-queries"), &query).await;
@@ -498,7 +507,7 @@ async fn fixture(server: &Server) -> Target {
     let webhook = server.post("/v1/webhooks", &webhook).await;
     let webhook = webhook.expect(201)["id"].as_str().expect("id").to_owned();
     let libraries = BTreeMap::from([("vectors", vectors), ("texts", texts)]);
-    Target { libraries, document, query, job, schedule, webhook }
+    Target { libraries, document, vector, query, job, schedule, webhook }
 }
 
 /// A library that no case touches, and what is in it.

@@ -25,6 +25,7 @@ mod jobs_trouble;
 mod keywords;
 mod lifecycle;
 mod local_model;
+mod multi_vector;
 mod openapi;
 mod overload;
 mod past;
