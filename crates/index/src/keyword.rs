@@ -7,7 +7,7 @@
 //! added up.
 //!
 //! - `query`: what is asked for, read from a line of text
-//! - `postings`, `dictionary`, `list`: the structure, and how it is laid out
+//! - `postings`: the structure, an `inverted` index
 //! - `build`: how it is made
 //! - `matching`: the rows that have all of a clause's terms, in order where it is a phrase
 //! - `bm25`, `search`: the best rows
@@ -15,9 +15,7 @@
 
 mod bm25;
 mod build;
-mod dictionary;
 mod highlight;
-mod list;
 mod matching;
 mod postings;
 mod query;
@@ -28,10 +26,11 @@ mod tests;
 pub use bm25::{Bm25, Collection, SCORE_UNIT, Scorer};
 pub use build::PostingsBuilder;
 pub use highlight::{Highlight, fragments, highlights};
-pub use list::{List, OwnedList};
 pub use matching::{Clause, PhraseTerm, Prefix, matching, phrase_list, side_by_side};
 pub use postings::Postings;
 pub use query::{
     KeywordQuery, Operator, PAIRS_MAX, PHRASE_TERMS_MAX, QueryError, TERMS_MAX, Term, What,
 };
-pub use search::{BestRows, Scored, Visited, Wanted, search};
+pub use search::{BestRows, Scored, Wanted, search};
+
+pub use crate::inverted::{List, OwnedList, Visited};

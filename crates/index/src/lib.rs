@@ -8,12 +8,13 @@
 //! - I1: a search never returns a row outside `allowed`.
 //! - I2: results are in the total order (distance, key), so ties never depend on the path taken.
 //! - I3: [`brute_force`] and [`kd_tree`] are exact, but for a scan by codes that only estimate
-//!   distances; the others have a recall floor in their tests, and never give fewer than k rows where
-//!   there are k.
+//!   distances, and so are [`keyword`], [`sparse`] and [`LateItems`]; the others have a recall floor in
+//!   their tests, and never give fewer than k rows where there are k.
 //! - I4: a build is deterministic in (inputs, spec, seed), whatever the number of threads.
 //! - I5: reading what was written gives the same structure, and reading anything else an error.
 //! - I6: a row's distance is a function of the query and the row alone: the same bits from
-//!   [`Scorer::score_range`] in any split and from [`Scorer::score`].
+//!   [`Scorer::score_range`] in any split and from [`Scorer::score`]. So is a score of [`sparse`] and of
+//!   [`LateItems`].
 
 mod allowed;
 pub mod analysis;
@@ -28,9 +29,11 @@ mod estimate;
 mod executor;
 mod full_space;
 pub mod hnsw;
+mod inverted;
 pub mod ivf;
 pub mod kd_tree;
 pub mod keyword;
+mod late_interaction;
 pub mod lsh;
 mod metric;
 mod norm;
@@ -43,6 +46,7 @@ mod row_set;
 mod scorer;
 mod sections;
 mod sketch;
+pub mod sparse;
 mod spec;
 mod top_k;
 mod vectors;
@@ -56,6 +60,7 @@ pub use calibration::{
 };
 pub use columns::{Column, Columns, ColumnsBuilder, Field, FieldValue, Number};
 pub use executor::{Executor, Sequential};
+pub use late_interaction::{LateItems, LateQuery, LateScope, Similarity};
 pub use metric::Metric;
 pub use norm::{VectorError, inverse_norm, normalized};
 pub use queries::{Queries, QueryMatch};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use arrwdb_kernel::{Kernels, kernels, prefetch};
 
+use crate::norm::round;
 use crate::{Metric, RowId, Vectors};
 
 /// Scores rows of one segment against one query; smaller is nearer.
@@ -182,6 +183,13 @@ pub(crate) fn dot_distance(dot: f32) -> f32 {
 #[inline]
 pub(crate) fn l2_distance(squared: f32) -> f32 {
     squared.min(f32::INFINITY)
+}
+
+/// The score that a sum is: rounded, and what is beyond f32 is the last that is not.
+#[inline]
+pub(crate) fn score_of_sum(sum: f64) -> f32 {
+    // Adding zero turns -0 into 0.
+    round(sum).clamp(f32::MIN, f32::MAX) + 0.0
 }
 
 #[cfg(test)]

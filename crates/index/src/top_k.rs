@@ -67,6 +67,29 @@ impl<T: Ord + Copy> TopK<T> {
         }
     }
 
+    /// As [`TopK::within`], of candidates by scores, of which more is better: keeps the `k` highest
+    /// with `score >= threshold`.
+    pub fn reaching(k: usize, threshold: f32) -> Self {
+        Self::within(k, -threshold)
+    }
+
+    /// Offers a candidate by its score, whose negative is its distance.
+    pub fn push_score(&mut self, score: f32, key: T) {
+        self.push(-score, key);
+    }
+
+    /// As [`TopK::bound`]: a candidate can be kept only if `score >= score_to_reach()`.
+    pub fn score_to_reach(&self) -> f32 {
+        -self.bound
+    }
+
+    /// What was kept of candidates by scores, highest first, ties by key.
+    pub fn into_scores(self) -> Vec<(f32, T)> {
+        let sorted = self.into_sorted().into_iter();
+        // From zero, so that none is -0.
+        sorted.map(|(distance, key)| (0.0 - distance, key)).collect()
+    }
+
     /// Offers everything `other` kept. Both were made with the same `k` and threshold.
     pub fn merge(&mut self, other: Self) {
         for candidate in other.farthest_first {
@@ -199,6 +222,18 @@ mod tests {
         top.push(0.0, 1);
         top.push(-0.0, 2);
         assert_eq!(top.into_sorted(), [(0.0, 1)]);
+    }
+
+    #[test]
+    fn i2_scores_are_kept_from_the_highest_on() {
+        let mut top = TopK::reaching(2, -1.0);
+        assert_eq!(top.score_to_reach().to_bits(), (-1.0_f32).to_bits());
+        for (score, key) in [(-1.5, 1), (-1.0, 2), (0.0, 4), (-0.0, 3), (f32::NAN, 0)] {
+            top.push_score(score, key);
+        }
+        assert_eq!(top.score_to_reach().abs().to_bits(), 0);
+        let found = top.into_scores().into_iter().map(|(score, key)| (score.to_bits(), key));
+        assert_eq!(found.collect::<Vec<_>>(), [(0, 3), (0, 4)]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use std::fmt;
 
+use arrwdb_index::sparse::{SparseError, SparseVector};
 use arrwdb_index::{IndexSpec, Metric, VectorError, inverse_norm};
 
 use crate::body::BodyReader;
@@ -220,22 +221,12 @@ pub enum VectorFault {
         /// What is wrong with it.
         error: VectorError,
     },
-    /// It has no entries, or too many, or another number of values.
-    #[error(
-        "a sparse vector has 1 to {SPARSE_ENTRIES_MAX} indices and as many values, not {indices} and {values}"
-    )]
-    Entries {
-        /// How many indices.
-        indices: usize,
-        /// How many values.
-        values: usize,
-    },
-    /// Its indices do not ascend.
-    #[error("index {0} is there twice, or not after the ones below it")]
-    Indices(u32),
-    /// One of its values is no number, or zero.
-    #[error("the value of index {0} is not a finite number other than zero")]
-    Value(u32),
+    /// It has no entry.
+    #[error("a sparse vector has 1 to {SPARSE_ENTRIES_MAX} entries")]
+    NoEntries,
+    /// One of its entries is not as it has to be.
+    #[error("{0}")]
+    Sparse(#[from] SparseError),
 }
 
 impl fmt::Display for VectorKind {
@@ -362,17 +353,8 @@ impl SparseValue {
     /// Checks it: 1 to [`SPARSE_ENTRIES_MAX`] indices that ascend, each with a finite value other than
     /// zero. Its length.
     pub fn check(&self) -> Result<f32, VectorFault> {
-        let (indices, values) = (self.indices.len(), self.values.len());
-        if indices != values || !(1..=SPARSE_ENTRIES_MAX).contains(&indices) {
-            return Err(VectorFault::Entries { indices, values });
-        }
-        if let Some(pair) = self.indices.windows(2).find(|pair| pair[0] >= pair[1]) {
-            return Err(VectorFault::Indices(pair[1]));
-        }
-        let is_number = |value: f32| value.is_finite() && value != 0.0;
-        let bad = self.indices.iter().zip(&self.values).find(|(_index, value)| !is_number(**value));
-        if let Some((index, _value)) = bad {
-            return Err(VectorFault::Value(*index));
+        if self.vector()?.is_empty() {
+            return Err(VectorFault::NoEntries);
         }
         let length = inverse_norm(&self.values).map_err(VectorFault::Vector)?.recip();
         if length.is_finite() && inverse_norm(&[length]).is_ok() {
@@ -380,6 +362,11 @@ impl SparseValue {
         } else {
             Err(VectorFault::Vector(VectorError::Zero))
         }
+    }
+
+    /// It as what is searched for and found.
+    pub(crate) fn vector(&self) -> Result<SparseVector<'_>, SparseError> {
+        SparseVector::new(&self.indices, &self.values)
     }
 
     /// Reads `u32 n | u32 * n | f32 * n`.

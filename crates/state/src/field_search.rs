@@ -3,9 +3,10 @@
 
 use std::sync::OnceLock;
 
+use arrwdb_index::sparse::{SparseBuilder, SparseIndex, SparseQuery};
 use arrwdb_index::{
-    AllRows, Allowed, Effort, Executor, IndexSpec, Metric, RowBlock, RowId, TopK, Tuning,
-    VectorScorer, brute_force, inverse_norm,
+    AllRows, Allowed, Effort, Executor, IndexSpec, LateItems, LateQuery, Metric, RowBlock, RowId,
+    Similarity, TopK, Tuning, inverse_norm,
 };
 
 use crate::body::BodyReader;
@@ -14,7 +15,7 @@ use crate::document::DocumentMetadata;
 use crate::field::{SparseValue, floats_of};
 use crate::ids::DocumentId;
 use crate::search::{Found, FoundPassage, Nearest, RowPlace};
-use crate::segment::Damage;
+use crate::segment::{Damage, Segment};
 use crate::selection::Selection;
 use crate::view::View;
 
@@ -64,7 +65,7 @@ impl View {
     ///
     /// Exact but for dense vectors that are searched by an index that is not, and for late interaction
     /// in a field that has an index: there the nearest of those whose means are nearest are found.
-    /// Without one, O(numbers of all vectors).
+    /// Without one, O(numbers of all vectors). Makes the inverted index of segments that have none yet.
     pub fn nearest_in_field(
         &self,
         wanted: NearestInField<'_>,
@@ -83,7 +84,8 @@ impl View {
                 let places: Vec<_> = candidates.iter().map(|found| found.place).collect();
                 Ok((self.nearest_of(&places, wanted)?, effort))
             }
-            FieldQuery::Late(_) | FieldQuery::Sparse(_) => self.scan_values(wanted, executor),
+            FieldQuery::Late(_) => self.scan_values(wanted, executor),
+            FieldQuery::Sparse(query) => self.nearest_sparse(query, wanted, executor),
         }
     }
 
@@ -140,6 +142,48 @@ impl View {
             }
         }
         Ok(found_in(top))
+    }
+
+    /// The sparse vectors of the greatest products, by the inverted index of each segment.
+    fn nearest_sparse(
+        &self,
+        query: &SparseValue,
+        wanted: NearestInField<'_>,
+        executor: &dyn Executor,
+    ) -> Result<(Vec<Found>, Effort), Damage> {
+        // Checked by who asks.
+        let query = SparseQuery::new(query.vector().unwrap_or_default());
+        let outcomes: Vec<_> = self.segments.iter().map(|_segment| OnceLock::new()).collect();
+        executor.run(self.segments.len(), &|place| {
+            let view = &self.segments[place];
+            let allowed: &dyn Allowed = match wanted.among {
+                Some(among) => among.segment(place),
+                None => &view.tombstones,
+            };
+            let at = u32::try_from(place).unwrap_or(u32::MAX);
+            let mut top = TopK::new(wanted.k);
+            let search = |index: &SparseIndex| {
+                let visited = index.search(&query, allowed, &mut top, |row| (at, row.0));
+                visited.rows
+            };
+            let outcome = view.segment.sparse().map(search).map(|rows| (top, rows));
+            // Every task runs once, so the place is free.
+            let _already_set = outcomes[place].set(outcome);
+        });
+        let (mut top, mut effort) = (TopK::new(wanted.k), Effort::default());
+        effort.walked = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
+        for outcome in outcomes {
+            let Some(outcome) = outcome.into_inner() else { continue };
+            let (part, rows) = outcome?;
+            top.merge(part);
+            effort.vectors += rows;
+        }
+        let found = top.into_scores().into_iter().map(|(score, (segment, row))| Found {
+            distance: 1.0 - score,
+            place: RowPlace { segment, row },
+        });
+        let near = |found: &Found| wanted.threshold.is_none_or(|most| found.distance <= most);
+        Ok((found.filter(near).collect(), effort))
     }
 
     /// Looks at every value.
@@ -219,10 +263,30 @@ impl View {
                 similarity.map(|similarity| Some(1.0 - similarity)).ok_or(refused)
             }
             FieldQuery::Sparse(query) => {
-                Ok(query.dot(&SparseValue::read(value)?).map(|dot| 1.0 - dot))
+                let value = SparseValue::read(value)?;
+                let refused = |_fault| DecodeError { what: "a sparse vector", offset: 0 };
+                let query = SparseQuery::new(query.vector().map_err(refused)?);
+                Ok(query.score(value.vector().map_err(refused)?).map(|score| 1.0 - score))
             }
         }
     }
+}
+
+/// The sparse vectors of all rows of a segment. O(bytes).
+pub(crate) fn sparse_of(segment: &Segment) -> Result<SparseIndex, Damage> {
+    let mut builder = SparseBuilder::default();
+    for ordinal in 0..segment.documents() {
+        let head = segment.head(ordinal)?;
+        let body = BodyReader::new(segment.body(ordinal)?);
+        let body = body.map_err(|error| segment.undecodable(&error))?;
+        for row in 0..head.rows as usize {
+            let value = body.value(row).and_then(SparseValue::read);
+            let value = value.map_err(|error| segment.undecodable(&error))?;
+            // A damaged one is found by nothing.
+            builder.push(value.vector().unwrap_or_default());
+        }
+    }
+    Ok(builder.finish())
 }
 
 fn found_in(top: TopK<(u32, u32)>) -> Vec<Found> {
@@ -235,21 +299,12 @@ fn found_in(top: TopK<(u32, u32)>) -> Vec<Found> {
 /// that can be compared.
 fn max_sim(query: &[f32], rows: &[f32], dimension: usize) -> Option<f32> {
     let norms = rows.chunks_exact(dimension).map(inverse_norm).collect::<Result<Vec<_>, _>>();
-    let norms = norms.ok().filter(|norms| !norms.is_empty())?;
+    let norms = norms.ok()?;
     let block = RowBlock::new(dimension, &rows[..norms.len() * dimension], &norms);
-    let count = u32::try_from(norms.len()).ok()?;
-    let (mut sum, mut vectors) = (0.0_f64, 0_u32);
-    for vector in query.chunks_exact(dimension) {
-        let mut nearest = TopK::new(1);
-        let scorer = VectorScorer::new(Metric::Cosine, vector, &block);
-        brute_force::search(&scorer, 0..count, &AllRows, &mut nearest, |row: RowId| row);
-        let nearest = nearest.into_neighbors().first().map(|neighbor| neighbor.distance)?;
-        sum += 1.0 - f64::from(nearest);
-        vectors += 1;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "a mean of similarities, from -1 to 1")]
-    let mean = (sum / f64::from(vectors.max(1))) as f32;
-    Some(mean)
+    let starts = [0, u32::try_from(norms.len()).ok()?];
+    let query = LateQuery::new(Similarity::Cosine, dimension, query);
+    let sum = LateItems::new(&block, &starts)?.score(query, 0, &AllRows)?;
+    Some(sum / query.len().max(1) as f32)
 }
 
 /// The direction of the mean of unit vectors; the first of them where they cancel out.
@@ -260,23 +315,4 @@ fn mean_of(rows: &[f32], dimension: usize) -> Vec<f32> {
     }
     arrwdb_index::normalized(&mean)
         .map_or_else(|_none| rows[..dimension].to_vec(), |(unit, _)| unit)
-}
-
-impl SparseValue {
-    /// The dot product, in the order of the indices; none if no index is in both. O(entries).
-    fn dot(&self, other: &Self) -> Option<f32> {
-        let (mut mine, mut others) = (0, 0);
-        let mut sum: Option<f64> = None;
-        while let (Some(one), Some(another)) = (self.indices.get(mine), other.indices.get(others)) {
-            if one == another {
-                let product = f64::from(self.values[mine]) * f64::from(other.values[others]);
-                sum = Some(sum.unwrap_or(0.0) + product);
-            }
-            (mine, others) =
-                (mine + usize::from(one <= another), others + usize::from(another <= one));
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "it is searched as an f32")]
-        let sum = sum.map(|sum| sum as f32);
-        sum
-    }
 }

@@ -16,7 +16,7 @@ pub const VECTORS_PER_FIELD_MAX: usize = CHUNKS_PER_DOCUMENT_MAX;
 /// tokens.
 pub const LATE_ROWS_MAX: usize = 4096;
 /// Entries of one sparse vector; learned ones have some hundred.
-pub const SPARSE_ENTRIES_MAX: usize = 16_384;
+pub const SPARSE_ENTRIES_MAX: usize = arrwdb_index::sparse::ENTRIES_MAX;
 /// Bytes of all of a document's metadata (title, author, tags, custom, ...), as JSON.
 pub const METADATA_BYTES_MAX: usize = 64 << 10;
 /// Characters of a title.

@@ -7,7 +7,7 @@
 //! `score = sum of weight * tf / (tf + k1 * (1 - b + b * length / mean length))`,
 //! `weight = ln(1 + (rows - df + 0.5) / (df + 0.5))`
 
-use super::list::Impact;
+use crate::inverted::{BLOCK, Bounds};
 
 /// A score of 1 as it is counted.
 pub const SCORE_UNIT: u32 = 1 << 16;
@@ -66,6 +66,7 @@ impl Scorer {
 
     /// What a term of this weight adds to a row of this length that has it so often, in units of
     /// [`SCORE_UNIT`]; 1 at least.
+    #[inline]
     pub fn score(self, weight: f32, frequency: u32, length: u16) -> u32 {
         let frequency = frequency as f32;
         let saturated = frequency / (frequency + self.base + self.slope * f32::from(length));
@@ -92,5 +93,42 @@ impl Scorer {
         // Of the unit, and of the multiplications.
         let most = once.max(often);
         most.saturating_add(2 + most / (1 << 20))
+    }
+}
+
+/// No row has the term just once.
+const NONE_ONCE: u16 = u16::MAX;
+
+/// What bounds the scores of a block's rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Impact {
+    /// The length of the shortest row that has the term once.
+    once: Option<u16>,
+    /// The greatest frequency, and the length of the shortest row that has it more than once.
+    often: Option<(u16, u16)>,
+}
+
+impl Impact {
+    /// As it is kept of a block of (row, frequency), of rows that have these lengths.
+    pub(super) fn bounds(block: &[(u32, u32); BLOCK], length: impl Fn(u32) -> u16) -> Bounds {
+        let (mut once, mut often) = (NONE_ONCE, (0, u16::MAX));
+        for (row, frequency) in block {
+            let length = length(*row).min(NONE_ONCE - 1);
+            if *frequency == 1 {
+                once = once.min(length);
+            } else {
+                let many = u16::try_from(*frequency).unwrap_or(u16::MAX);
+                often = (often.0.max(many), often.1.min(length));
+            }
+        }
+        [once, often.0, often.1]
+    }
+
+    /// What was kept.
+    pub(super) fn of_bounds([once, most, shortest]: Bounds) -> Self {
+        Self {
+            once: (once != NONE_ONCE).then_some(once),
+            often: (most > 0).then_some((most, shortest)),
+        }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::dictionary::DictionaryWriter;
-use super::list::{Bytes, encode, varint};
-use super::postings::{Parts, Postings};
+use super::bm25::Impact;
+use super::postings::Postings;
 use crate::analysis::Analyzer;
+use crate::inverted::{Growing, Lists};
 
 /// The longest that a row counts as.
 const LENGTH_MAX: u16 = u16::MAX - 1;
@@ -20,16 +20,6 @@ pub struct PostingsBuilder {
     tokens: u64,
     /// (term, position) of the row at hand.
     row: Vec<(u32, u32)>,
-}
-
-/// The list of a term, as it grows: in bytes, since most terms have a row or two.
-#[derive(Debug, Default)]
-struct Growing {
-    rows: u32,
-    next_row: u32,
-    /// Varints of each row's difference and frequency.
-    list: Vec<u8>,
-    positions: Vec<u8>,
 }
 
 impl PostingsBuilder {
@@ -58,16 +48,8 @@ impl PostingsBuilder {
         // Rows of a segment are counted in 32 bits.
         let at = u32::try_from(self.lengths.len()).unwrap_or(u32::MAX);
         for same in row.chunk_by(|a, b| a.0 == b.0) {
-            let growing = &mut terms[same[0].0 as usize];
-            growing.rows += 1;
-            varint(u64::from(at - growing.next_row), &mut growing.list);
-            varint(same.len() as u64, &mut growing.list);
-            growing.next_row = at + 1;
-            let mut before = 0;
-            for (_term, position) in same {
-                varint(u64::from(position - before), &mut growing.positions);
-                before = *position;
-            }
+            terms[same[0].0 as usize]
+                .push_positions(at, same.iter().map(|(_term, position)| *position));
         }
         row.clear();
         let length = u16::try_from(length).unwrap_or(LENGTH_MAX).min(LENGTH_MAX);
@@ -80,39 +62,12 @@ impl PostingsBuilder {
         let Self { places, terms, lengths, tokens, .. } = self;
         let mut in_order: Vec<(Box<str>, u32)> = places.into_iter().collect();
         in_order.sort_unstable();
-        let mut dictionary = DictionaryWriter::default();
-        let (mut lists, mut positions) = (Vec::new(), Vec::new());
-        let (mut rows, mut positions_at) = (Vec::new(), Vec::new());
+        let mut lists = Lists::default();
+        let length = |row: u32| lengths.get(row as usize).copied().unwrap_or(0);
         for (term, place) in in_order {
             let growing = &terms[place as usize];
-            rows.clear();
-            positions_at.clear();
-            let mut list = Bytes { bytes: &growing.list, at: 0 };
-            let mut of_row = Bytes { bytes: &growing.positions, at: 0 };
-            let mut row = 0;
-            for _ in 0..growing.rows {
-                row += list.small();
-                let frequency = list.small();
-                rows.push((row, frequency));
-                row += 1;
-                positions_at.push(u32::try_from(of_row.at).unwrap_or(u32::MAX));
-                for _ in 0..frequency {
-                    of_row.varint();
-                }
-            }
-            let start = lists.len();
-            let length = |row: u32| lengths.get(row as usize).copied().unwrap_or(0);
-            encode(&rows, Some(&positions_at), length, &mut lists);
-            positions.extend(&growing.positions);
-            dictionary.push(&term, growing.rows, lists.len() - start, growing.positions.len());
+            lists.push(term.as_bytes(), growing, |block| Impact::bounds(block, length));
         }
-        Postings::of(&Parts {
-            lengths: &lengths,
-            tokens,
-            places: &dictionary.places,
-            blocks: &dictionary.blocks,
-            lists: &lists,
-            positions: &positions,
-        })
+        Postings::of(&lengths, tokens, &lists)
     }
 }

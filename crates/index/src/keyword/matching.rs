@@ -1,8 +1,9 @@
 //! The rows that have all terms of a clause.
 
-use super::list::{Cursor, List, OwnedList};
+use super::bm25::Impact;
 use super::postings::Postings;
 use crate::RowSet;
+use crate::inverted::{Cursor, List, OwnedList};
 
 /// Something that a row has, or has not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +39,7 @@ pub struct Prefix {
 pub fn phrase_list(postings: &Postings, terms: &[PhraseTerm]) -> OwnedList {
     let mut rows = Vec::new();
     each_phrase(postings, terms, |row, frequency| rows.push((row, frequency)));
-    OwnedList::of(&rows, |row| postings.length(row))
+    OwnedList::of(&rows, |block| Impact::bounds(block, |row| postings.length(row)))
 }
 
 /// Gives those of `rows`, which ascend, in which the second term stands right behind the first, by

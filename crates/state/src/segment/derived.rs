@@ -1,12 +1,14 @@
 //! What is made of a segment's documents when it is first asked for: columns for filters, postings
-//! for keywords.
+//! for keywords, an inverted index of sparse vectors.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use arrwdb_index::Columns;
 use arrwdb_index::keyword::Postings;
+use arrwdb_index::sparse::SparseIndex;
 
 use super::{Damage, Segment};
+use crate::field_search::sparse_of;
 use crate::filter::columns_of;
 use crate::keyword::postings_of;
 
@@ -15,6 +17,7 @@ use crate::keyword::postings_of;
 pub(super) struct Derived {
     columns: Lazy<Columns>,
     postings: Lazy<Postings>,
+    sparse: Lazy<SparseIndex>,
 }
 
 /// Something that one makes and others wait for.
@@ -57,16 +60,25 @@ impl Segment {
         self.derived().postings.get_or_make(|| postings_of(self))
     }
 
+    /// The sparse vectors of its rows, of a field that holds such. Made as [`Segment::columns`] are.
+    pub(crate) fn sparse(&self) -> Result<&SparseIndex, Damage> {
+        self.derived().sparse.get_or_make(|| sparse_of(self))
+    }
+
     /// Bytes that all this takes in memory, as far as it is made.
     pub(crate) fn derived_bytes(&self) -> u64 {
-        let Derived { columns, postings } = self.derived();
+        let Derived { columns, postings, sparse } = self.derived();
         let postings = postings.made.get().map_or(0, |postings| postings.as_bytes().len() as u64);
-        columns.made.get().map_or(0, Columns::bytes) + postings
+        let sparse = sparse.made.get().map_or(0, |sparse| sparse.as_bytes().len() as u64);
+        columns.made.get().map_or(0, Columns::bytes) + postings + sparse
     }
 
     /// Makes what `input` has: who searched there will search here, and shall not wait for it.
     pub(super) fn derive_as(&self, input: &Self) -> Result<(), Damage> {
-        let Derived { columns, postings } = input.derived();
+        let Derived { columns, postings, sparse } = input.derived();
+        if sparse.made.get().is_some() {
+            self.sparse()?;
+        }
         if columns.made.get().is_some() {
             self.columns()?;
         }

@@ -1,30 +1,32 @@
-//! The rows that have a term: how often each, and at which positions.
+//! The rows that have a term, each with a number from 1, and where it has it if that is kept.
 //!
-//! Rows come in blocks of 128, each a run of bit-packed differences and frequencies, after the idea
+//! Rows come in blocks of 128, each a run of bit-packed differences and numbers, after the idea
 //! of Lucene's block postings; what is left over at the end is in bytes. In front is an entry for
-//! each block: its last row, where its parts begin, and the frequencies and lengths that bound what
-//! one of its rows can score, so that blocks are passed over unread.
+//! each block: its last row, where its parts begin, and what bounds the score of its rows, so that
+//! blocks are passed over unread.
 //!
 //! ```text
 //! list:   entry of each full block | blocks | rest
-//! entry:  u32 last row | u32 offset of the block | u32 offset of its positions
-//!         | u16 least length of rows that have the term once | u16 greatest frequency
-//!         | u16 least length of rows that have it more than once
-//! block:  u8 bits of a difference | u8 bits of a frequency | 128 differences, less 1
-//!         | 128 frequencies, less 1
-//! rest:   of each row: varint of (difference * 2 + whether the frequency is 1) | else varint of it
+//! entry:  u32 last row | u32 offset of the block | u32 offset of its positions | 3 * u16 bounds
+//! block:  u8 bits of a difference | u8 bits of a number | 128 differences, less 1
+//!         | 128 numbers, less 1
+//! rest:   of each row: varint of (difference * 2 + whether the number is 1) | else varint of it
 //! positions: of each row: varints of differences
 //! ```
 //!
-//! Differences are to the row before (to -1 for the first). Nothing here panics on bytes that are not
-//! such a list: what lies past the end is read as zeros.
+//! Differences are to the row before (to -1 for the first). What a number says and what bounds it is
+//! for who writes the list; a row that has positions has as many as its number says. Nothing here
+//! panics on bytes that are not such a list: what lies past the end is read as zeros.
 
 /// Rows of a block.
-pub(super) const BLOCK: usize = 128;
+pub(crate) const BLOCK: usize = 128;
 /// Bytes of a block's entry.
 const ENTRY_BYTES: usize = 18;
-/// No row has the term just once.
-const NONE_ONCE: u16 = u16::MAX;
+/// Numbers of more bits are written in 32, which are read as they lie.
+const PACKED_BITS_MAX: u32 = 24;
+
+/// Three numbers by which what a block's rows score is bounded.
+pub(crate) type Bounds = [u16; 3];
 
 /// The rows that have a term.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +50,11 @@ impl OwnedList {
         List::new(self.rows, &self.data, &self.positions)
     }
 
-    /// A list of (row, position), ascending, of rows that have these lengths.
-    pub fn of_positions(at: &[(u32, u32)], length: impl Fn(u32) -> u16) -> Self {
+    /// A list of (row, position), ascending; `bounds` of a full block's (row, count).
+    pub(crate) fn of_positions(
+        at: &[(u32, u32)],
+        bounds: impl Fn(&[(u32, u32); BLOCK]) -> Bounds,
+    ) -> Self {
         let (mut rows, mut starts, mut positions) = (Vec::new(), Vec::new(), Vec::new());
         for same in at.chunk_by(|a, b| a.0 == b.0) {
             rows.push((same[0].0, u32::try_from(same.len()).unwrap_or(u32::MAX)));
@@ -61,38 +66,29 @@ impl OwnedList {
             }
         }
         let mut data = Vec::new();
-        encode(&rows, Some(&starts), length, &mut data);
+        encode(&rows, Some(&starts), bounds, &mut data);
         Self { rows: u32::try_from(rows.len()).unwrap_or(u32::MAX), data, positions }
     }
 
-    /// A list of (row, frequency) without positions, rows ascending, of rows that have these lengths.
-    pub fn of(rows: &[(u32, u32)], length: impl Fn(u32) -> u16) -> Self {
+    /// A list of (row, number) without positions, rows ascending; `bounds` of those of a full block.
+    pub(crate) fn of(rows: &[(u32, u32)], bounds: impl Fn(&[(u32, u32); BLOCK]) -> Bounds) -> Self {
         let mut data = Vec::new();
-        encode(rows, None, length, &mut data);
+        encode(rows, None, bounds, &mut data);
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         Self { rows: count, data, positions: Vec::new() }
     }
-}
-
-/// What bounds the scores of a block's rows.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Impact {
-    /// The length of the shortest row that has the term once.
-    pub(super) once: Option<u16>,
-    /// The greatest frequency, and the length of the shortest row that has it more than once.
-    pub(super) often: Option<(u16, u16)>,
 }
 
 /// A block's entry.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     pub(super) last_row: u32,
-    pub(super) impact: Impact,
+    pub(super) bounds: Bounds,
 }
 
 impl<'a> List<'a> {
     /// A list of so many rows.
-    pub(super) fn new(rows: u32, data: &'a [u8], positions: &'a [u8]) -> Self {
+    pub(crate) fn new(rows: u32, data: &'a [u8], positions: &'a [u8]) -> Self {
         Self { rows, data, positions }
     }
 
@@ -107,21 +103,15 @@ impl<'a> List<'a> {
     }
 
     /// The entry of a full block.
+    #[inline]
     pub(super) fn entry(&self, block: usize) -> Entry {
         let at = block * ENTRY_BYTES;
-        let once = short(self.data, at + 12);
-        let often = (short(self.data, at + 14), short(self.data, at + 16));
-        Entry {
-            last_row: word(self.data, at),
-            impact: Impact {
-                once: (once != NONE_ONCE).then_some(once),
-                often: (often.0 > 0).then_some(often),
-            },
-        }
+        let bounds = [12, 14, 16].map(|place| short(self.data, at + place));
+        Entry { last_row: word(self.data, at), bounds }
     }
 
     /// Gives every row with every position that the term has there. O(positions).
-    pub(super) fn for_each_position(&self, mut each: impl FnMut(u32, u32)) {
+    pub(crate) fn for_each_position(&self, mut each: impl FnMut(u32, u32)) {
         let mut cursor = Cursor::new(*self);
         let mut positions = Vec::new();
         while cursor.load() {
@@ -133,12 +123,12 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Gives every row with its frequency. O(rows).
+    /// Gives every row with its number. O(rows).
     pub fn for_each(&self, mut each: impl FnMut(u32, u32)) {
         let mut cursor = Cursor::new(*self);
         while cursor.load() {
             for place in 0..cursor.len {
-                each(cursor.rows[place], cursor.frequencies[place]);
+                each(cursor.rows[place], cursor.numbers[place]);
             }
             cursor.at = cursor.len;
         }
@@ -147,16 +137,16 @@ impl<'a> List<'a> {
 
 /// A place in a list, which only moves on. It holds the block that it is in.
 #[derive(Debug, Clone)]
-pub(super) struct Cursor<'a> {
-    pub(super) list: List<'a>,
+pub(crate) struct Cursor<'a> {
+    pub(crate) list: List<'a>,
     /// The block to be read next.
     next: usize,
-    pub(super) rows: [u32; BLOCK],
-    pub(super) frequencies: [u32; BLOCK],
+    pub(crate) rows: [u32; BLOCK],
+    pub(crate) numbers: [u32; BLOCK],
     /// Rows of the block that was read.
-    pub(super) len: usize,
+    pub(crate) len: usize,
     /// The row in it.
-    pub(super) at: usize,
+    pub(crate) at: usize,
     /// The last row of the blocks before the next.
     before: Option<u32>,
     /// Where the positions of the row `positions_of` of this block begin.
@@ -165,12 +155,12 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(list: List<'a>) -> Self {
+    pub(crate) fn new(list: List<'a>) -> Self {
         Self {
             list,
             next: 0,
             rows: [0; BLOCK],
-            frequencies: [0; BLOCK],
+            numbers: [0; BLOCK],
             len: 0,
             at: 0,
             before: None,
@@ -180,7 +170,8 @@ impl<'a> Cursor<'a> {
     }
 
     /// Makes sure that there is a row here, by reading the next block if need be; false at the end.
-    pub(super) fn load(&mut self) -> bool {
+    #[inline]
+    pub(crate) fn load(&mut self) -> bool {
         if self.at < self.len {
             return true;
         }
@@ -201,13 +192,14 @@ impl<'a> Cursor<'a> {
     }
 
     /// The row here; a block has been read.
-    pub(super) fn row(&self) -> u32 {
+    #[inline]
+    pub(crate) fn row(&self) -> u32 {
         self.rows[self.at]
     }
 
     /// Moves to the first row from `row` on, at which it stands or which comes after; false if there
     /// is none.
-    pub(super) fn seek(&mut self, row: u32) -> bool {
+    pub(crate) fn seek(&mut self, row: u32) -> bool {
         if self.at >= self.len || self.rows[self.len - 1] < row {
             let blocks = self.list.blocks();
             let mut block = self.next;
@@ -228,9 +220,9 @@ impl<'a> Cursor<'a> {
     }
 
     /// The positions of the row here, ascending.
-    pub(super) fn positions(&mut self, out: &mut Vec<u32>) {
+    pub(crate) fn positions(&mut self, out: &mut Vec<u32>) {
         let mut bytes = Bytes { bytes: self.list.positions, at: self.positions_at };
-        let passed = &self.frequencies[self.positions_of..self.at];
+        let passed = &self.numbers[self.positions_of..self.at];
         for _ in 0..passed.iter().map(|many| u64::from(*many)).sum::<u64>() {
             if bytes.at >= bytes.bytes.len() {
                 break;
@@ -240,7 +232,7 @@ impl<'a> Cursor<'a> {
         (self.positions_at, self.positions_of) = (bytes.at, self.at);
         out.clear();
         let mut position = 0_u32;
-        for _ in 0..self.frequencies[self.at] {
+        for _ in 0..self.numbers[self.at] {
             if bytes.at >= bytes.bytes.len() {
                 break;
             }
@@ -254,16 +246,16 @@ impl<'a> Cursor<'a> {
         let entry = self.next * ENTRY_BYTES;
         let at = word(data, entry + 4) as usize;
         let bits = |place: usize| u32::from(data.get(place).copied().unwrap_or(0)).min(u32::BITS);
-        let (row_bits, frequency_bits) = (bits(at), bits(at + 1));
+        let (row_bits, number_bits) = (bits(at), bits(at + 1));
         unpack(data, at + 2, row_bits, &mut self.rows);
-        unpack(data, at + 2 + BLOCK / 8 * row_bits as usize, frequency_bits, &mut self.frequencies);
+        unpack(data, at + 2 + BLOCK / 8 * row_bits as usize, number_bits, &mut self.numbers);
         let mut row = self.before.unwrap_or(u32::MAX);
         for difference in &mut self.rows {
             row = row.wrapping_add(*difference).wrapping_add(1);
             *difference = row;
         }
-        for frequency in &mut self.frequencies {
-            *frequency = frequency.wrapping_add(1);
+        for number in &mut self.numbers {
+            *number = number.wrapping_add(1);
         }
         self.len = BLOCK;
         (self.positions_at, self.positions_of) = (word(data, entry + 8) as usize, 0);
@@ -288,19 +280,19 @@ impl<'a> Cursor<'a> {
             let packed = bytes.varint();
             row = row.wrapping_add(u32::try_from(packed >> 1).unwrap_or(u32::MAX));
             self.rows[place] = row;
-            self.frequencies[place] = if packed & 1 == 1 { 1 } else { bytes.small() };
+            self.numbers[place] = if packed & 1 == 1 { 1 } else { bytes.small() };
         }
         self.len = rest;
         (self.positions_at, self.positions_of) = (positions, 0);
     }
 }
 
-/// Appends the list of (row, frequency), rows ascending. `positions_at` gives where the positions of
-/// the row at a place begin, where there are any.
+/// Appends the list of (row, number), rows ascending. `positions_at` gives where the positions of
+/// the row at a place begin, where there are any; `bounds` of a full block's rows.
 pub(super) fn encode(
     rows: &[(u32, u32)],
     positions_at: Option<&[u32]>,
-    length: impl Fn(u32) -> u16,
+    bounds: impl Fn(&[(u32, u32); BLOCK]) -> Bounds,
     out: &mut Vec<u8>,
 ) {
     let start = out.len();
@@ -311,45 +303,39 @@ pub(super) fn encode(
     let mut before = u32::MAX;
     for (place, block) in blocks.iter().enumerate() {
         let offset = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
-        let (mut differences, mut frequencies) = ([0; BLOCK], [0; BLOCK]);
-        let (mut once, mut often) = (NONE_ONCE, (0, u16::MAX));
-        for (at, (row, frequency)) in block.iter().enumerate() {
+        let (mut differences, mut numbers) = ([0; BLOCK], [0; BLOCK]);
+        for (at, (row, number)) in block.iter().enumerate() {
             differences[at] = row.wrapping_sub(before).wrapping_sub(1);
-            frequencies[at] = frequency - 1;
+            numbers[at] = number - 1;
             before = *row;
-            let length = length(*row).min(NONE_ONCE - 1);
-            if *frequency == 1 {
-                once = once.min(length);
-            } else {
-                let many = u16::try_from(*frequency).unwrap_or(u16::MAX);
-                often = (often.0.max(many), often.1.min(length));
-            }
         }
         let bits = |values: &[u32; BLOCK]| {
             let all = values.iter().fold(0, |all, value| all | value);
             u32::BITS - all.leading_zeros()
         };
-        let (row_bits, frequency_bits) = (bits(&differences), bits(&frequencies));
+        let (row_bits, number_bits) = (bits(&differences), bits(&numbers));
+        let number_bits = if number_bits > PACKED_BITS_MAX { u32::BITS } else { number_bits };
         // At most 32.
-        out.extend([row_bits, frequency_bits].map(|bits| bits.to_le_bytes()[0]));
+        out.extend([row_bits, number_bits].map(|bits| bits.to_le_bytes()[0]));
         pack(&differences, row_bits, out);
-        pack(&frequencies, frequency_bits, out);
+        pack(&numbers, number_bits, out);
         let entry = &mut out[start + place * ENTRY_BYTES..][..ENTRY_BYTES];
         entry[..4].copy_from_slice(&before.to_le_bytes());
         entry[4..8].copy_from_slice(&offset.to_le_bytes());
         entry[8..12].copy_from_slice(&at_place(place * BLOCK).to_le_bytes());
-        entry[12..14].copy_from_slice(&once.to_le_bytes());
-        entry[14..16].copy_from_slice(&often.0.to_le_bytes());
-        entry[16..18].copy_from_slice(&often.1.to_le_bytes());
+        let (bounds_at, _) = entry[12..].as_chunks_mut::<2>();
+        for (at, bound) in bounds_at.iter_mut().zip(bounds(block)) {
+            *at = bound.to_le_bytes();
+        }
     }
     if !blocks.is_empty() && !rest.is_empty() {
         out.extend(at_place(blocks.len() * BLOCK).to_le_bytes());
     }
-    for (row, frequency) in rest {
-        let once = *frequency == 1;
+    for (row, number) in rest {
+        let once = *number == 1;
         varint(u64::from(row.wrapping_sub(before)) * 2 + u64::from(once), out);
         if !once {
-            varint(u64::from(*frequency), out);
+            varint(u64::from(*number), out);
         }
         before = *row;
     }
@@ -372,6 +358,14 @@ fn pack(values: &[u32; BLOCK], bits: u32, out: &mut Vec<u8>) {
 /// Reads 128 values of so many bits each, at most 32.
 fn unpack(data: &[u8], at: usize, bits: u32, out: &mut [u32; BLOCK]) {
     let bytes = BLOCK / 8 * bits as usize;
+    if bits == u32::BITS
+        && let Some(whole) = data.get(at..at + bytes)
+    {
+        for (value, four) in out.iter_mut().zip(whole.as_chunks().0) {
+            *value = u32::from_le_bytes(*four);
+        }
+        return;
+    }
     let mask = (1_u64 << bits) - 1;
     // Eight bytes are read at a time, also at the end.
     let mut padded = [0; BLOCK * 4 + 8];
@@ -437,12 +431,14 @@ pub(super) fn varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value.to_le_bytes()[0]);
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+/// The number in four bytes; 0 past the end.
+pub(crate) fn word(bytes: &[u8], at: usize) -> u32 {
     let four = bytes.get(at..).and_then(|rest| rest.first_chunk()).copied();
     u32::from_le_bytes(four.unwrap_or([0; 4]))
 }
 
-pub(super) fn short(bytes: &[u8], at: usize) -> u16 {
+/// The number in two bytes; 0 past the end.
+pub(crate) fn short(bytes: &[u8], at: usize) -> u16 {
     let two = bytes.get(at..).and_then(|rest| rest.first_chunk()).copied();
     u16::from_le_bytes(two.unwrap_or([0; 2]))
 }

@@ -1,4 +1,4 @@
-//! The terms of a segment in order, each with where its list is.
+//! Terms in order, each with where its list is: bytes, compared as such.
 //!
 //! Terms come in blocks of 16. Within one, a term is written as how many bytes it shares with the one
 //! before it and the rest; the first is whole. A term is found by a binary search for its block and a
@@ -36,10 +36,10 @@ pub(super) struct Dictionary<'a> {
 
 impl<'a> Dictionary<'a> {
     /// Where the list of a term is. O(log terms).
-    pub(super) fn find(&self, term: &str) -> Option<Place> {
-        let mut walk = self.walk_to(term.as_bytes());
+    pub(super) fn find(&self, term: &[u8]) -> Option<Place> {
+        let mut walk = self.walk_to(term);
         while let Some((found, place)) = walk.next() {
-            match found.cmp(term.as_bytes()) {
+            match found.cmp(term) {
                 std::cmp::Ordering::Less => {}
                 std::cmp::Ordering::Equal => return Some(place),
                 std::cmp::Ordering::Greater => return None,
@@ -49,8 +49,7 @@ impl<'a> Dictionary<'a> {
     }
 
     /// Gives the places of all terms that begin so. O(log terms + those).
-    pub(super) fn find_prefix(&self, prefix: &str, mut each: impl FnMut(Place)) {
-        let prefix = prefix.as_bytes();
+    pub(super) fn find_prefix(&self, prefix: &[u8], mut each: impl FnMut(Place)) {
         let mut walk = self.walk_to(prefix);
         while let Some((found, place)) = walk.next() {
             if found.starts_with(prefix) {
@@ -140,7 +139,7 @@ pub(super) struct DictionaryWriter {
 
 impl DictionaryWriter {
     /// Adds a term, whose list and positions lie behind those of the term before.
-    pub(super) fn push(&mut self, term: &str, rows: u32, list: usize, positions: usize) {
+    pub(super) fn push(&mut self, term: &[u8], rows: u32, list: usize, positions: usize) {
         let first = (self.terms as usize).is_multiple_of(BLOCK);
         if first {
             // A segment has some gigabytes of terms at most.
@@ -150,7 +149,6 @@ impl DictionaryWriter {
             self.places.extend(self.positions.to_le_bytes());
             self.last.clear();
         }
-        let term = term.as_bytes();
         let shared = term.iter().zip(&self.last).take_while(|(a, b)| a == b).count();
         varint(shared as u64, &mut self.blocks);
         varint((term.len() - shared) as u64, &mut self.blocks);
