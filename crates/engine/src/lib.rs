@@ -51,6 +51,7 @@ mod moment;
 mod multi_vector;
 mod open;
 mod owed;
+mod patch;
 mod pool;
 mod purge;
 mod put;
@@ -101,6 +102,7 @@ pub use multi_vector::{
     MultiVectorAnswer, MultiVectorPlan, MultiVectorRequest,
 };
 pub use owed::Owing;
+pub use patch::DocumentPatch;
 pub use purge::PurgeReceipt;
 pub use records::{RawRecord, Subject, WantedRecords};
 pub use request::{

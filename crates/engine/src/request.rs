@@ -116,6 +116,9 @@ pub struct PutChunk {
     pub custom: Custom,
 }
 
+/// The kind of a document of which nothing else is said.
+pub(crate) const DOCUMENT_TYPE_USUAL: &str = "text";
+
 /// A document to add, or to replace where its id exists.
 #[derive(Debug, Clone)]
 pub struct PutDocument {

@@ -10,6 +10,7 @@ mod bad_input;
 mod check;
 mod commands;
 mod costs;
+mod document_patch;
 mod documents;
 mod embeddings;
 mod errors;
