@@ -335,7 +335,7 @@ impl Inner {
             Command::Put(records, _) => self.room(records.iter()).map(Some),
             Command::Replace(record, _version) => self.room(std::iter::once(record)).map(Some),
             Command::Delete(..)
-            | Command::DeleteVersions(_)
+            | Command::DeleteVersions(..)
             | Command::Match(_)
             | Command::PutField(_)
             | Command::Note(_) => Ok(None),

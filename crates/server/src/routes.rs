@@ -4,6 +4,7 @@ mod admin;
 mod answers;
 mod batches;
 mod costs;
+mod document_list;
 mod document_patch;
 mod documents;
 mod embeddings;
@@ -104,6 +105,7 @@ pub(crate) fn streams() -> Router<App> {
 fn plain_api() -> OpenApiRouter<App> {
     libraries::routes()
         .merge(documents::routes())
+        .merge(document_list::routes())
         .merge(document_patch::routes())
         .merge(filtered::routes())
         .merge(multi_vector::routes())

@@ -88,6 +88,16 @@ impl Pages {
         Self { source, place, remaining: limit, embeddings, page_documents: 1 }
     }
 
+    /// The first `limit` documents after `cursor`.
+    pub(super) fn after(
+        snapshot: Snapshot,
+        cursor: Cursor,
+        (limit, embeddings): (u64, Embeddings),
+    ) -> Self {
+        let (source, place) = (Source::All(snapshot), Place::After(cursor));
+        Self { source, place, remaining: limit, embeddings, page_documents: 1 }
+    }
+
     /// The first `limit` documents after `cursor` that pass a filter.
     pub(super) fn among(
         selected: Selected,

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use arrwdb_engine::state::{BatchOperation, Filter, Seq};
-use arrwdb_engine::{Cursor, Embeddings, EngineError, Selected};
+use arrwdb_engine::state::{BatchOperation, Filter};
+use arrwdb_engine::{Cursor, Embeddings};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 
 use super::answers::{DocumentAnswer, milliseconds};
 use super::batches::Batch;
+use super::document_list::{NO_CURSOR, cursor_text, off_runtime, parse_cursor};
 use super::export::{Pages, json_documents};
 use super::search_requests::{FilterShape, read_filter};
 use super::seq_header;
@@ -130,13 +131,11 @@ fn read_limit(r: &mut Reader<'_>) -> Read<Option<u64>> {
 
 fn read_cursor(r: &mut Reader<'_>) -> Read<Option<Cursor>> {
     let Some(text) = r.string()? else { return Ok(None) };
-    let parts = text.split_once('.').and_then(|(born, id)| {
-        Some(Cursor { born: Seq::new(born.parse().ok()?), id: id.parse().ok()? })
-    });
-    if parts.is_none() {
-        r.fault("must be the next_cursor of a page of this list");
+    let cursor = parse_cursor(&text);
+    if cursor.is_none() {
+        r.fault(NO_CURSOR);
     }
-    Ok(parts)
+    Ok(cursor)
 }
 
 /// A page of the documents that pass a filter, in the order in which they were added. A page begins
@@ -161,28 +160,15 @@ async fn query(
     let filter = (wanted.filter.unwrap_or_default(), at);
     let selected = app.engine().select(principal.tenant, library, filter).await?;
     let limit = wanted.limit.unwrap_or(LIST_PAGE_DEFAULT);
-    let (selected, next) = next_cursor(selected, (wanted.cursor, limit)).await?;
-    let next = next.map(|next| format!("{}.{}", next.born, next.id));
-    let head = json!({"total": selected.documents(), "next_cursor": next});
+    let (look, cursor) = (selected.clone(), wanted.cursor);
+    let size = usize::try_from(limit).unwrap_or(usize::MAX);
+    let next = off_runtime(move || look.next_after(cursor, size)).await?;
+    let head = json!({"total": selected.documents(), "next_cursor": next.map(cursor_text)});
     let embeddings =
         if wanted.include_embeddings { Embeddings::Included } else { Embeddings::Omitted };
     let seq = seq_header(selected.snapshot().seq());
     let pages = Pages::among(selected, wanted.cursor, (limit, embeddings));
     Ok((seq, json_documents(&head, pages)).into_response())
-}
-
-/// Where the next page begins, found on a thread that may wait for the disk.
-async fn next_cursor(
-    selected: Selected,
-    (cursor, limit): (Option<Cursor>, u64),
-) -> Result<(Selected, Option<Cursor>), Problem> {
-    let find = move || {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let next = selected.next_after(cursor, limit)?;
-        Ok::<_, EngineError>((selected, next))
-    };
-    let found = tokio::task::spawn_blocking(find).await;
-    Ok(found.map_err(|error| Problem::hidden(&crate::problem::INTERNAL, error.to_string()))??)
 }
 
 /// Counts the documents and passages that pass a filter.

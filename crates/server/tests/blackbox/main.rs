@@ -25,6 +25,7 @@ mod jobs_import;
 mod jobs_trouble;
 mod keywords;
 mod lifecycle;
+mod lists;
 mod local_model;
 mod openapi;
 mod overload;
