@@ -33,6 +33,7 @@ mod embedding_times;
 mod engine;
 mod error;
 mod expression;
+mod facets;
 mod fields;
 mod files;
 mod follow;
@@ -91,6 +92,7 @@ pub use error::EngineError;
 pub use expression::{
     EXPRESSION_CHARS_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_NAMES_MAX, Expression,
 };
+pub use facets::Faceted;
 pub use fields::{NewVector, WELL_KNOWN_FIELDS};
 pub use follow::{BATCH_BYTES_MAX, Change, ChangeEntry, FollowError};
 pub use fusion::Fusion;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use arrwdb_state::{
-    Chunk, ChunkId, Custom, Document, DocumentId, Effort, FieldVector, FieldVectors, Filter,
-    IndexSpec, LibrarySpec, Metric, ModelName, Quantization, Seq, Structure, Timestamp, Tuning,
-    VectorKind, VectorValue,
+    Chunk, ChunkId, Custom, Document, DocumentId, Effort, Facet, FacetCounts, FieldVector,
+    FieldVectors, Filter, IndexSpec, LibrarySpec, Metric, ModelName, Quantization, Seq, Structure,
+    Timestamp, Tuning, VectorKind, VectorValue,
 };
 pub use arrwdb_state::{Cursor, Highlight, Operator};
 
@@ -291,6 +291,8 @@ pub struct SearchRequest {
     pub highlight: Option<Highlight>,
     /// How what was found is scored anew, where it shall be.
     pub rescoring: Option<Rescoring>,
+    /// Fields whose values are counted over everything that passes the filter.
+    pub facets: Vec<Facet>,
 }
 
 impl SearchRequest {
@@ -311,6 +313,7 @@ impl SearchRequest {
             alpha: None,
             highlight: None,
             rescoring: None,
+            facets: Vec::new(),
         }
     }
 }
@@ -403,6 +406,8 @@ pub struct Plan {
     pub finding: Duration,
     /// How long reading the passages took.
     pub reading: Duration,
+    /// The values of the fields that were asked for.
+    pub facets: Vec<FacetCounts>,
 }
 
 /// What searching by keywords took.

@@ -40,6 +40,11 @@ impl Selected {
         self.selection.rows()
     }
 
+    /// The passages.
+    pub(crate) fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
     /// The place behind the document at `index`, of those that pass; `None` if there is none.
     pub fn cursor_at(&self, index: u64) -> Option<Cursor> {
         let (id, born) = *self.versions.get(usize::try_from(index).ok()?)?;

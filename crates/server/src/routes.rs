@@ -10,6 +10,7 @@ mod documents;
 mod embeddings;
 mod events;
 mod export;
+mod facets;
 mod field_search;
 mod filtered;
 mod health;
@@ -108,6 +109,7 @@ fn plain_api() -> OpenApiRouter<App> {
         .merge(document_list::routes())
         .merge(document_patch::routes())
         .merge(filtered::routes())
+        .merge(facets::routes())
         .merge(multi_vector::routes())
         .merge(search::routes())
         .merge(field_search::routes())

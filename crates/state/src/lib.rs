@@ -21,6 +21,7 @@ mod catalog;
 mod codec;
 mod document;
 mod entry;
+mod facets;
 mod field;
 mod field_search;
 mod filter;
@@ -63,6 +64,7 @@ pub use entry::{
     CatalogEntry, DeletedDocument, DeletedLibrary, IndexBuilt, IndexWork, LibraryEntry,
     LibraryOutline, OutlineChange, PutOutline, Replaced,
 };
+pub use facets::{Facet, FacetCounts, FacetFault, FacetValue};
 pub use field::{
     FieldNameFault, FieldSpec, FieldVector, FieldVectors, SparseValue, TEXT_FIELD, VectorFault,
     VectorKind, VectorValue, check_field_name,

@@ -68,11 +68,16 @@ fn field(wanted: &mut Wanted, r: &mut Reader<'_>, key: &str, limits: &RequestLim
         "id" => wanted.id = read_id(r)?,
         "title" if r.null()? => r.fault("cannot be removed: every document has a title"),
         "title" => patch.title = text_within(r, 1, limits.title_chars_max)?,
-        "author" => patch.author = removable(r, |r| text_up_to(r, limits.author_chars_max))?,
-        "document_type" => patch.document_type = removable(r, Reader::string)?,
-        "source_url" => patch.source_url = removable(r, Reader::string)?,
+        // What null removes.
+        "author" if r.null()? => patch.author = Some(None),
+        "document_type" if r.null()? => patch.document_type = Some(None),
+        "source_url" if r.null()? => patch.source_url = Some(None),
+        "metadata" if r.null()? => patch.metadata = Some(None),
+        "author" => patch.author = text_up_to(r, limits.author_chars_max)?.map(Some),
+        "document_type" => patch.document_type = r.string()?.map(Some),
+        "source_url" => patch.source_url = r.string()?.map(Some),
+        "metadata" => patch.metadata = r.any_object()?.map(Some),
         "tags" => patch.tags = Some(read_tags(r, limits)?),
-        "metadata" => patch.metadata = removable(r, Reader::any_object)?,
         "text" | "texts" | "chunks" | "created_at" => {
             r.any()?;
             r.fault("stays as it is when a document is patched: PUT the document to replace it");
@@ -80,17 +85,6 @@ fn field(wanted: &mut Wanted, r: &mut Reader<'_>, key: &str, limits: &RequestLim
         _ignored => {}
     }
     Ok(())
-}
-
-/// A value that null removes.
-fn removable<'a, T>(
-    r: &mut Reader<'a>,
-    read: impl FnOnce(&mut Reader<'a>) -> Read<Option<T>>,
-) -> Read<Option<Option<T>>> {
-    if r.null()? {
-        return Ok(Some(None));
-    }
-    Ok(read(r)?.map(Some))
 }
 
 /// What is wrong with a body as a patch; for who tests the reader with bodies that nobody wrote.

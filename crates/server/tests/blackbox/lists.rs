@@ -1,7 +1,10 @@
-//! Documents in pages and by filters.
+//! Documents in pages, by filters, and how many have which values.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use crate::harness::vectors::Seeded;
 use crate::harness::{Answer, Server, Site, until};
 
 /// A library of 30 documents: the title is the number, its metadata what the number is.
@@ -15,10 +18,10 @@ async fn numbers(server: &Server) -> String {
 }
 
 fn number(n: u32) -> Value {
-    let parity = if n % 2 == 0 { "even" } else { "odd" };
+    let parity = if n.is_multiple_of(2) { "even" } else { "odd" };
     json!({
         "title": n.to_string(), "tags": [parity, if n < 10 { "digit" } else { "number" }],
-        "metadata": {"n": n, "of": {"three": n % 3 == 0}, "ends": n % 10},
+        "metadata": {"n": n, "of": {"three": n.is_multiple_of(3)}, "ends": n % 10},
         "chunks": [
             {"text": format!("The number {n} is {parity}."), "embedding": [1.0, f64::from(n) / 10.0]},
         ],
@@ -27,7 +30,8 @@ fn number(n: u32) -> Value {
 
 /// A page of documents, with a query string whose values are escaped here.
 async fn list(server: &Server, library: &str, query: &[(&str, &str)]) -> Answer {
-    let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let escaped =
+        |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
     let pairs: Vec<String> =
         query.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
     server.get(&format!("/v1/libraries/{library}/documents?{}", pairs.join("&"))).await
@@ -184,4 +188,158 @@ async fn a_deletion_by_filter_goes_on_after_a_crash() {
     assert_eq!(job["result"], result);
     let counted = server.post(&count, &json!({})).await.expect(200);
     assert_eq!(counted["documents"], 10);
+}
+
+fn values(facet: &Value) -> Vec<(Value, u64, u64)> {
+    let values = facet["values"].as_array().expect("values").iter();
+    let count = |it: &Value, name: &str| it[name].as_u64().expect("a count");
+    values.map(|it| (it["value"].clone(), count(it, "documents"), count(it, "chunks"))).collect()
+}
+
+#[tokio::test]
+async fn values_are_counted_over_what_passes() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = numbers(&server).await;
+    let path = format!("/v1/libraries/{library}/facets");
+    let body = json!({
+        "fields": ["tags", {"field": "ends", "limit": 3}, "of.three", "custom.of.three", "absent"],
+    });
+    let all = server.post(&path, &body).await;
+    assert!(all.seq() > 0);
+    let all = all.expect(200);
+    assert_eq!((&all["documents"], &all["chunks"]), (&json!(30), &json!(30)));
+    assert!(all["query_time_ms"].is_number());
+    let facets = all["facets"].as_array().expect("facets");
+    let fields: Vec<&Value> = facets.iter().map(|facet| &facet["field"]).collect();
+    assert_eq!(fields, ["tags", "ends", "of.three", "custom.of.three", "absent"]);
+    assert!(facets.iter().all(|facet| facet["relation"] == "exact"));
+    let tags = [("number", 20), ("even", 15), ("odd", 15), ("digit", 10)];
+    assert_eq!(values(&facets[0]), tags.map(|(tag, count)| (json!(tag), count, count)));
+    assert_eq!(values(&facets[1]), [0, 1, 2].map(|end| (json!(end), 3, 3)));
+    assert_eq!(facets[1]["other_values"], 7);
+    let three = [(json!(false), 20, 20), (json!(true), 10, 10)];
+    assert_eq!((values(&facets[2]), values(&facets[3])), (three.to_vec(), three.to_vec()));
+    assert_eq!((values(&facets[4]), &facets[4]["other_values"]), (vec![], &json!(0)));
+
+    // A document of several passages counts once; what is deleted, or was not there then, not at all.
+    let before = server.get(&format!("/v1/libraries/{library}")).await.seq();
+    let several = json!({
+        "title": "several", "tags": ["odd"],
+        "chunks": [
+            {"text": "a", "embedding": [1, 0], "metadata": {"part": "x"}},
+            {"text": "b", "embedding": [1, 0], "metadata": {"part": "y"}},
+            {"text": "c", "embedding": [1, 0], "metadata": {"part": "x"}},
+        ],
+    });
+    let documents = format!("/v1/libraries/{library}/documents");
+    server.post(&format!("{documents}/with-embeddings"), &several).await.expect(201);
+    let even = json!({"filter": {"tags": "even"}});
+    server.post(&format!("{documents}/delete"), &even).await.expect(200);
+    let body = json!({"fields": ["part", "tags"], "filter": {"tags": "odd"}});
+    let now = server.post(&path, &body).await.expect(200);
+    assert_eq!((&now["documents"], &now["chunks"]), (&json!(16), &json!(18)));
+    assert_eq!(values(&now["facets"][0]), [(json!("x"), 1, 2), (json!("y"), 1, 1)]);
+    let tags = [("odd", 16, 18), ("number", 10, 10), ("digit", 5, 5)];
+    assert_eq!(values(&now["facets"][1]), tags.map(|(tag, a, b)| (json!(tag), a, b)));
+    let then = server.post(&format!("{path}?as_of={before}"), &body).await.expect(200);
+    assert_eq!(values(&then["facets"][1])[0], (json!("odd"), 15, 15));
+}
+
+#[tokio::test]
+async fn searches_answer_with_facets_of_all_that_passes() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = numbers(&server).await;
+    let filter = json!({"n": {"$gte": 10}});
+    let facets = json!(["tags", {"field": "ends", "limit": 1}]);
+    let expected = {
+        let path = format!("/v1/libraries/{library}/facets");
+        let body = json!({"fields": facets, "filter": filter});
+        server.post(&path, &body).await.expect(200)["facets"].clone()
+    };
+    assert_eq!(expected[0]["values"][0], json!({"value": "number", "documents": 20, "chunks": 20}));
+    for (route, body) in [
+        ("embedding", json!({"embedding": [1, 0]})),
+        ("embedding", json!({"embedding": [1, 0], "query": "number", "mode": "hybrid"})),
+        ("keyword", json!({"query": "even"})),
+        ("filtered", json!({"query": "even", "mode": "keyword"})),
+    ] {
+        let mut body = body;
+        body["k"] = json!(2);
+        body["facets"] = facets.clone();
+        body["filter"] = filter.clone();
+        let path = format!("/v1/libraries/{library}/search/{route}");
+        let answer = server.post(&path, &body).await.expect(200);
+        assert_eq!(answer["total_results"], 2, "{route}");
+        assert_eq!(answer["facets"], expected, "{route}");
+    }
+    let path = format!("/v1/libraries/{library}/search/keyword");
+    let without = server.post(&path, &json!({"query": "even"})).await.expect(200);
+    assert_eq!(without.get("facets"), None);
+    let all = server.post(&path, &json!({"query": "even", "facets": ["tags"]})).await.expect(200);
+    assert_eq!(all["facets"][0]["values"][0]["documents"], 20, "of the whole library");
+    for (facets, pointer) in [
+        (json!([]), "/facets"),
+        (json!("tags"), "/facets"),
+        (json!([1]), "/facets/0"),
+        (json!([{"limit": 1}]), "/facets/0/field"),
+        (json!([{"field": "a", "limit": 0}]), "/facets/0/limit"),
+        (json!(["a", {"field": "a", "limit": 1001}]), "/facets/1/limit"),
+        (json!(["text"]), "/facets/0"),
+        (json!([{"field": "chunk_id"}]), "/facets/0/field"),
+        (json!(vec!["a"; 21]), "/facets"),
+    ] {
+        let refused = server.post(&path, &json!({"query": "even", "facets": facets})).await;
+        refused.problem(422, "ValidationError");
+        assert_eq!(refused.pointers(), [pointer], "{facets}");
+    }
+    let path = format!("/v1/libraries/{library}/facets");
+    assert_eq!(server.post(&path, &json!({})).await.pointers(), ["/fields"]);
+}
+
+/// While documents come and go, counts are of one state: the numbers of a document's values agree.
+#[tokio::test]
+async fn facets_are_of_one_state() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let (client, of) = (server.client.clone(), library.clone());
+    let writing = tokio::spawn(async move {
+        let mut random = Seeded::new(5);
+        let path = format!("/v1/libraries/{of}/documents/with-embeddings");
+        let mut ids = Vec::new();
+        for n in 0..150_u32 {
+            let value = random.bits() % 5;
+            let mut body = number(n);
+            body["metadata"] = json!({"one": value, "same": [value, value]});
+            let added = client.post(&path, &body).await.expect(201);
+            ids.push(added["id"].as_str().expect("an id").to_owned());
+            if n % 3 == 0 {
+                let gone =
+                    ids.swap_remove(usize::try_from(random.bits() % 7).expect("small") % ids.len());
+                client.delete(&format!("/v1/documents/{gone}")).await.expect_status(204);
+            }
+        }
+    });
+    let path = format!("/v1/libraries/{library}/facets");
+    let mut seen = BTreeSet::new();
+    while !writing.is_finished() {
+        let body = json!({"fields": ["one", "same", "tags"]});
+        let answer = server.post(&path, &body).await;
+        seen.insert(answer.seq());
+        let answer = answer.expect(200);
+        let (one, same) = (values(&answer["facets"][0]), values(&answer["facets"][1]));
+        assert_eq!(one, same);
+        let sum: u64 = one.iter().map(|(_value, documents, _chunks)| documents).sum();
+        assert_eq!(json!(sum), answer["documents"]);
+        let tags: BTreeMap<String, u64> = values(&answer["facets"][2])
+            .into_iter()
+            .map(|(value, documents, _chunks)| (value.to_string(), documents))
+            .collect();
+        let tag = |name: &str| tags.get(&format!("\"{name}\"")).copied().unwrap_or(0);
+        assert_eq!(tag("odd") + tag("even"), sum);
+    }
+    writing.await.expect("written");
+    assert!(seen.len() > 1, "several states were looked at");
 }
