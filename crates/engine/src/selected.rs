@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrwdb_state::{
-    Command, Cursor, DocumentId, Fate, Filter, JobUnit, LibraryId, Selection, Seq, TenantId,
+    Command, Cursor, DocumentId, Fate, Filter, JobUnit, LibraryId, OrderBy, OrderedCursor,
+    OrderedPage, Selection, Seq, TenantId,
 };
 
 use crate::engine::Engine;
@@ -81,6 +82,23 @@ impl Selected {
 }
 
 impl Engine {
+    /// At most `limit` of the documents that pass, in the order of a field's values, after `cursor`
+    /// (from the first, without one).
+    pub async fn ordered(
+        &self,
+        selected: &Selected,
+        order: OrderBy,
+        (cursor, limit): (Option<OrderedCursor>, usize),
+    ) -> Result<OrderedPage, EngineError> {
+        let _permit = self.0.search_permit()?;
+        let (selected, pool) = (selected.clone(), self.0.pool.clone());
+        let find = move || {
+            let among = (&order, &*selected.selection);
+            selected.snapshot.view.documents_by(among, cursor.as_ref(), limit, &pool)
+        };
+        Ok(self.0.pool.run(find).await??)
+    }
+
     /// What of a library passes a filter.
     pub async fn select(
         &self,

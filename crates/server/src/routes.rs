@@ -25,6 +25,8 @@ mod keyword_requests;
 mod libraries;
 mod metrics;
 mod multi_vector;
+mod opaque;
+mod order;
 mod requests;
 mod rerank;
 mod rerank_requests;

@@ -1,6 +1,6 @@
 //! A library's documents in pages.
 
-use arrwdb_engine::state::{Filter, Seq};
+use arrwdb_engine::state::{DocumentId, Filter, OrderBy, OrderedCursor, Seq};
 use arrwdb_engine::{Cursor, Embeddings, EngineError, Selected, Snapshot};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 
 use super::answers::DocumentAnswer;
 use super::export::{Pages, ask_embeddings, json_documents};
+use super::order::{parse_order, parse_place, place_text};
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{LibraryPath, QueryPairs, query_fault};
@@ -38,6 +39,10 @@ struct DocumentList {
     next_cursor: Option<String>,
 }
 
+/// Documents of an ordered list that can be reached by the number of a page: all before a page are
+/// gone through.
+const ORDERED_PAGES_ROWS_MAX: u64 = 10_000;
+
 /// Which page.
 #[derive(Debug, Clone, Copy)]
 enum Start {
@@ -50,6 +55,7 @@ enum Start {
 #[derive(Debug)]
 struct Wanted {
     start: Start,
+    order: Option<(OrderBy, Option<OrderedCursor>)>,
     page_size: u64,
     filter: Option<Filter>,
     embeddings: Embeddings,
@@ -64,19 +70,35 @@ impl Wanted {
                     "is given together with a cursor; give one of them",
                 ));
             }
-            (_, Some(text)) => {
+            // A place in another order is read with that.
+            (_, Some(text)) if query.text("order_by").is_none() => {
                 let cursor = parse_cursor(text);
                 Start::After(cursor.ok_or_else(|| query_fault("cursor", NO_CURSOR))?)
             }
-            (_, None) => Start::Page(query.whole("page", 1, 1..=u64::MAX)?),
+            (_, _) => Start::Page(query.whole("page", 1, 1..=u64::MAX)?),
         };
         Ok(Self {
             start,
+            order: order_of(query)?,
             page_size: query.whole("page_size", LIST_PAGE_DEFAULT, 1..=LIST_PAGE_MAX)?,
             filter: filter_of(query)?,
             embeddings: ask_embeddings(query, false)?,
         })
     }
+}
+
+/// `?order_by=`, and the cursor that goes with it.
+fn order_of(query: &QueryPairs) -> Result<Option<(OrderBy, Option<OrderedCursor>)>, Problem> {
+    let Some(text) = query.text("order_by") else { return Ok(None) };
+    let order = parse_order(text).map_err(|detail| query_fault("order_by", &detail))?;
+    let cursor = match query.text("cursor") {
+        None => None,
+        Some(text) => {
+            let place = parse_place(&order, text);
+            Some(place.ok_or_else(|| query_fault("cursor", NO_CURSOR))?)
+        }
+    };
+    Ok(Some((order, cursor)))
 }
 
 /// `?filter=`, a filter as JSON.
@@ -106,8 +128,8 @@ pub(super) fn parse_cursor(text: &str) -> Option<Cursor> {
     Some(Cursor { born: Seq::new(born.parse().ok()?), id: id.parse().ok()? })
 }
 
-/// Pages through the documents in the order in which they were added, or through those that pass a
-/// filter. Pages by `cursor` leave out no document that stays as it is, and have none twice, whatever is
+/// Pages through the documents in the order in which they were added or of a field's values, all or
+/// those that pass a filter. Pages by `cursor` leave out no document that stays as it is, and have none twice, whatever is
 /// written meanwhile.
 #[utoipa::path(get, operation_id = "list_documents", path = "/libraries/{library_id}/documents", tag = "documents",
     params(
@@ -116,6 +138,7 @@ pub(super) fn parse_cursor(text: &str) -> Option<Cursor> {
         ("page_size" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "1 to 1000 [50]"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, in place of `page`"),
         ("filter" = Option<String>, Query, description = "Only documents that have a passage that passes this filter, which is JSON as in bodies: `{\"year\":{\"$gte\":2020}}`, percent-encoded; see `docs/filters.md`"),
+        ("order_by" = Option<String>, Query, description = "A field that documents are ordered by, as filters name it, `year` or `year:asc`; the greatest first with `year:desc`; those without a value come last"),
         ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [false]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
         ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
@@ -129,6 +152,11 @@ async fn list(
     query: QueryPairs,
 ) -> Result<Response, Problem> {
     let mut wanted = Wanted::of(&query)?;
+    if let Some(order) = wanted.order.take() {
+        let filter = (wanted.filter.take().unwrap_or_default(), at);
+        let selected = app.engine().select(principal.tenant, library, filter).await?;
+        return ordered(&app, selected, order, &wanted).await;
+    }
     match wanted.filter.take() {
         None => {
             let snapshot = app.engine().library(principal.tenant, library, at).await?;
@@ -174,6 +202,40 @@ async fn among(selected: Selected, wanted: &Wanted) -> Result<Response, Problem>
     let next = off_runtime(move || look.next_after(cursor, size(limit))).await?;
     let pages = Pages::among(selected, cursor, (limit, wanted.embeddings));
     Ok(answer(&head, wanted, next, pages))
+}
+
+/// A page in the order of a field's values.
+async fn ordered(
+    app: &App,
+    selected: Selected,
+    (order, cursor): (OrderBy, Option<OrderedCursor>),
+    wanted: &Wanted,
+) -> Result<Response, Problem> {
+    let limit = wanted.page_size;
+    let (skip, page) = match (&cursor, wanted.start) {
+        (None, Start::Page(page)) => (offset(page, limit), Some(page)),
+        (Some(_), _) | (None, Start::After(_)) => (0, None),
+    };
+    if skip.saturating_add(limit) > ORDERED_PAGES_ROWS_MAX {
+        let detail = format!(
+            "pages by number end with document {ORDERED_PAGES_ROWS_MAX} of an order: go on by cursors"
+        );
+        return Err(query_fault("page", &detail));
+    }
+    let (head, size) = ((selected.documents(), selected.snapshot().seq()), size(limit));
+    let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+    let found = app.engine().ordered(&selected, order.clone(), (cursor, skip + size)).await?;
+    let next = found.documents.last().filter(|_last| found.more);
+    let fields = json!({
+        "total": head.0,
+        "page": page,
+        "page_size": limit,
+        "next_cursor": next.map(|last| place_text(&order, last)),
+    });
+    let documents = found.documents.iter().skip(skip).map(|document| document.id);
+    let ids: Vec<DocumentId> = documents.collect();
+    let pages = Pages::these(selected.snapshot().clone(), ids.into_iter(), wanted.embeddings);
+    Ok((seq_header(head.1), json_documents(&fields, pages)).into_response())
 }
 
 struct Head {

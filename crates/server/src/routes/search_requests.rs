@@ -372,6 +372,13 @@ impl Wishes {
             "operator" => self.operator = read_name(r, &OPERATORS)?.or(self.operator),
             "fusion" => self.fusion = read_name(r, &FUSIONS)?.or(self.fusion),
             "alpha" => self.alpha = read_alpha(r)?.or(self.alpha),
+            "order_by" => {
+                r.any()?;
+                r.fault(
+                    "is for lists (documents, documents/query): what a search finds is in the order \
+                     of its scores",
+                );
+            }
             "facets" => self.facets = read_facets(r)?.or(self.facets.take()),
             "highlight" => self.highlight = read_highlight(r)?.or(self.highlight.take()),
             _ignored => {}

@@ -343,3 +343,127 @@ async fn facets_are_of_one_state() {
     writing.await.expect("written");
     assert!(seen.len() > 1, "several states were looked at");
 }
+
+#[tokio::test]
+async fn lists_are_in_the_order_of_a_field_page_by_page() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = numbers(&server).await;
+    let documents = format!("/v1/libraries/{library}/documents");
+    server.add_vectors(&library, "without", &[vec![1.0, 0.5]]).await;
+    // By the last digit, the greatest first; of one digit as they came, but for those of one record.
+    let ends = |descending: bool| {
+        let digits: Vec<u32> = if descending { (0..10).rev().collect() } else { (0..10).collect() };
+        digits.into_iter().map(|digit| names([digit, digit + 10, digit + 20]))
+    };
+    let sorted = |mut titles: Vec<String>| {
+        titles.sort_by_key(|title| title.parse::<u32>().expect("a number"));
+        titles
+    };
+    for (order, descending) in [("ends", false), ("ends:asc", false), ("custom.ends:desc", true)] {
+        let all = list(&server, &library, &[("order_by", order)]).await.expect(200);
+        assert_eq!((&all["total"], &all["next_cursor"]), (&json!(31), &Value::Null));
+        let titles = titles(&all);
+        for (group, expected) in titles.chunks(3).zip(ends(descending)) {
+            assert_eq!(sorted(group.to_vec()), expected, "{order}");
+        }
+        assert_eq!(titles.last().map(String::as_str), Some("without"), "{order}");
+        // Page by page: by numbers, by cursors, and in a body.
+        let (mut by_number, mut by_cursor, mut in_body) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cursor, mut place) = (String::new(), Value::Null);
+        for page in 1..=5 {
+            let number = page.to_string();
+            let numbered = [("order_by", order), ("page_size", "7"), ("page", &number)];
+            let numbered = list(&server, &library, &numbered).await.expect(200);
+            assert_eq!(numbered["page"], page);
+            by_number.extend(self::titles(&numbered));
+            let next = [("order_by", order), ("page_size", "7"), ("cursor", &cursor)];
+            let next = list(&server, &library, &next).await.expect(200);
+            by_cursor.extend(self::titles(&next));
+            assert_eq!(next["next_cursor"], numbered["next_cursor"]);
+            next["next_cursor"].as_str().unwrap_or_default().clone_into(&mut cursor);
+            let body = json!({"order_by": order, "limit": 7, "cursor": place});
+            let answer = server.post(&format!("{documents}/query"), &body).await.expect(200);
+            in_body.extend(self::titles(&answer));
+            place = answer["next_cursor"].clone();
+        }
+        assert_eq!((cursor.as_str(), &place), ("", &Value::Null));
+        assert_eq!((&by_number, &by_cursor, &in_body), (&titles, &titles, &titles));
+    }
+}
+
+#[tokio::test]
+async fn an_ordered_list_is_of_what_passes_and_goes_on_whatever_is_deleted() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = numbers(&server).await;
+    let documents = format!("/v1/libraries/{library}/documents");
+    let filter = r#"{"tags": "even"}"#;
+    let few = [("order_by", "n:desc"), ("filter", filter), ("page_size", "2")];
+    let few = list(&server, &library, &few).await.expect(200);
+    assert_eq!((titles(&few), &few["total"]), (names([28, 26]), &json!(15)));
+    let body = json!({
+        "order_by": {"field": "n", "direction": "desc"}, "limit": 2, "include_embeddings": true,
+        "cursor": few["next_cursor"], "filter": {"tags": "even"},
+    });
+    let next = server.post(&format!("{documents}/query"), &body).await.expect(200);
+    assert_eq!(titles(&next), names([24, 22]));
+    assert_eq!(next["documents"][0]["chunks"][0]["embedding"], json!([1.0, 2.4]));
+
+    // A document that goes, or changes its value, takes no other one with it.
+    let mut seen = titles(&few);
+    let mut cursor = few["next_cursor"].as_str().expect("a cursor").to_owned();
+    let delete = format!("{documents}/delete");
+    for gone in ["26", "0", "20"] {
+        server.post(&delete, &json!({"filter": {"title": gone}})).await.expect(200);
+        let query =
+            [("order_by", "n:desc"), ("filter", filter), ("page_size", "4"), ("cursor", &cursor)];
+        let page = list(&server, &library, &query).await.expect(200);
+        seen.extend(titles(&page));
+        page["next_cursor"].as_str().unwrap_or_default().clone_into(&mut cursor);
+    }
+    let expected = (1..15).rev().map(|half| half * 2).filter(|n| *n != 20);
+    let seen: Vec<String> = seen.into_iter().filter(|title| title != "20").collect();
+    assert_eq!(seen, names(expected));
+}
+
+#[tokio::test]
+async fn an_order_that_is_none_is_refused() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = numbers(&server).await;
+    let first = [("order_by", "n"), ("page_size", "2")];
+    let first = list(&server, &library, &first).await.expect(200);
+    let cursor = first["next_cursor"].as_str().expect("a cursor").to_owned();
+    let plain = list(&server, &library, &[("page_size", "2")]).await.expect(200);
+    let plain = plain["next_cursor"].as_str().expect("a cursor").to_owned();
+    for (query, pointer) in [
+        (vec![("order_by", "text")], "/query/order_by"),
+        (vec![("order_by", "chunk_id:desc")], "/query/order_by"),
+        (vec![("order_by", ":desc")], "/query/order_by"),
+        (vec![("order_by", "n"), ("cursor", "0000")], "/query/cursor"),
+        (vec![("order_by", "n"), ("cursor", &plain)], "/query/cursor"),
+        (vec![("order_by", "n:desc"), ("cursor", &cursor)], "/query/cursor"),
+        (vec![("cursor", &cursor)], "/query/cursor"),
+        (vec![("order_by", "n"), ("cursor", &cursor), ("page", "2")], "/query/page"),
+        (vec![("order_by", "n"), ("page", "11"), ("page_size", "1000")], "/query/page"),
+    ] {
+        let refused = list(&server, &library, &query).await;
+        refused.problem(422, "ValidationError");
+        assert_eq!(refused.pointers(), [pointer], "{query:?}");
+    }
+    let path = format!("/v1/libraries/{library}/documents/query");
+    for (body, pointer) in [
+        (json!({"order_by": 1}), "/order_by"),
+        (json!({"order_by": "text"}), "/order_by"),
+        (json!({"order_by": {"direction": "asc"}}), "/order_by/field"),
+        (json!({"order_by": {"field": "n", "direction": "down"}}), "/order_by/direction"),
+        (json!({"order_by": "n:desc", "cursor": cursor}), "/cursor"),
+        (json!({"cursor": cursor}), "/cursor"),
+    ] {
+        assert_eq!(server.post(&path, &body).await.pointers(), [pointer], "{body}");
+    }
+    let search = json!({"embedding": [1, 0], "order_by": "n"});
+    let refused = server.find(&library, &search).await;
+    assert_eq!(refused.pointers(), ["/order_by"]);
+}

@@ -60,6 +60,11 @@ pub(super) fn number(number: &serde_json::Number) -> Option<Number> {
     number.as_i64().map(Number::of_i64).or_else(whole).or_else(|| Number::of_f64(number.as_f64()?))
 }
 
+/// Whether a text names a time.
+pub(crate) fn names_a_time(text: &str) -> bool {
+    time(text).is_some()
+}
+
 /// The time that a text names, in microseconds since 1970 began: a date, or a date and a time of RFC
 /// 3339; what has no zone is of UTC.
 pub(super) fn time(text: &str) -> Option<i64> {
