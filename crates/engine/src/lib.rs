@@ -33,6 +33,7 @@ mod embedding_times;
 mod engine;
 mod error;
 mod expression;
+mod facets;
 mod fields;
 mod files;
 mod follow;
@@ -51,6 +52,7 @@ mod moment;
 mod multi_vector;
 mod open;
 mod owed;
+mod patch;
 mod pool;
 mod purge;
 mod put;
@@ -90,6 +92,7 @@ pub use error::EngineError;
 pub use expression::{
     EXPRESSION_CHARS_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_NAMES_MAX, Expression,
 };
+pub use facets::Faceted;
 pub use fields::{NewVector, WELL_KNOWN_FIELDS};
 pub use follow::{BATCH_BYTES_MAX, Change, ChangeEntry, FollowError};
 pub use fusion::Fusion;
@@ -101,6 +104,7 @@ pub use multi_vector::{
     MultiVectorAnswer, MultiVectorPlan, MultiVectorRequest,
 };
 pub use owed::Owing;
+pub use patch::DocumentPatch;
 pub use purge::PurgeReceipt;
 pub use records::{RawRecord, Subject, WantedRecords};
 pub use request::{

@@ -21,7 +21,7 @@ use crate::error::{EngineError, RETRY_AFTER};
 use crate::fields::FieldDrafts;
 use crate::generations::is_switching;
 use crate::handle::{Handle, Room, WriteDone};
-use crate::request::{Content, PutChunk, PutDocument, PutReceipt, Written};
+use crate::request::{Content, DOCUMENT_TYPE_USUAL, PutChunk, PutDocument, PutReceipt, Written};
 use crate::standing::of_library;
 use crate::system::new_uuid;
 
@@ -301,9 +301,10 @@ impl Inner {
         (tenant, library): (TenantId, LibraryId),
         command: &Command,
     ) -> Result<WriteDone, EngineError> {
+        let room = self.room_of(command)?;
         loop {
             let (_spec, handle, _since) = self.placed(tenant, library, None).await?;
-            let mut done = self.write(&handle, vec![command.clone()], None).await;
+            let mut done = self.write(&handle, vec![command.clone()], room.clone()).await;
             let done = done.pop().unwrap_or(Err(EngineError::Closed));
             let moved = match &done {
                 Err(EngineError::LibraryNotFound(_)) => self.is_moved(library, &handle),
@@ -326,6 +327,19 @@ impl Inner {
         let full = EngineError::Busy { what: "the memory for writes", retry_after: RETRY_AFTER };
         let permit = self.write_room.clone().try_acquire_many_owned(kib).map_err(|_full| full)?;
         Ok(Arc::new(permit))
+    }
+
+    /// The memory that a command takes until it is durable, if it has documents.
+    pub(crate) fn room_of(&self, command: &Command) -> Result<Option<Room>, EngineError> {
+        match command {
+            Command::Put(records, _) => self.room(records.iter()).map(Some),
+            Command::Replace(record, _version) => self.room(std::iter::once(record)).map(Some),
+            Command::Delete(..)
+            | Command::DeleteVersions(..)
+            | Command::Match(_)
+            | Command::PutField(_)
+            | Command::Note(_) => Ok(None),
+        }
     }
 
     pub(crate) async fn note_batch(
@@ -381,7 +395,7 @@ impl Draft {
         let metadata = DocumentMetadata {
             title: put.title,
             author: put.author,
-            document_type: put.document_type.unwrap_or_else(|| "text".into()),
+            document_type: put.document_type.unwrap_or_else(|| DOCUMENT_TYPE_USUAL.into()),
             source_url: put.source_url,
             tags: put.tags,
             custom: put.custom,
@@ -520,7 +534,7 @@ fn split(config: &EngineConfig, content: Content) -> Result<Vec<PutChunk>, Engin
     Ok(chunks)
 }
 
-fn check_title(title: &str) -> Result<(), EngineError> {
+pub(crate) fn check_title(title: &str) -> Result<(), EngineError> {
     let chars = title.chars().count();
     if (1..=TITLE_CHARS_MAX).contains(&chars) {
         return Ok(());
@@ -549,7 +563,7 @@ pub(crate) fn check_custom(custom: &Custom, field: &str) -> Result<(), EngineErr
     Ok(())
 }
 
-fn check_metadata_size(metadata: &DocumentMetadata) -> Result<(), EngineError> {
+pub(crate) fn check_metadata_size(metadata: &DocumentMetadata) -> Result<(), EngineError> {
     let option = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let tags: usize = metadata.tags.iter().map(|tag| tag.len() + 3).sum();
     let custom = if metadata.custom.is_empty() {

@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use arrwdb_state::{
-    Bm25, Executor, Filter, FoundByKeywords, FoundPassage, KeywordEffort, KeywordQuery, Keywords,
-    Nearest, RowPlace, Selection, View, fragments, highlights,
+    Bm25, Executor, Facet, Filter, FoundByKeywords, FoundPassage, KeywordEffort, KeywordQuery,
+    Keywords, Nearest, RowPlace, Selection, View, fragments, highlights,
 };
 
 use crate::error::EngineError;
+use crate::facets::facets_of;
 use crate::fusion::{CANDIDATES_MIN, Candidate, Fusion, candidates, fuse};
 use crate::request::{Filtered, Highlight, Hit, KeywordPlan, Plan, Rescored, Signals};
 use crate::rescoring::{Anew, rescore};
@@ -43,6 +44,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) highlight: Option<&'a Highlight>,
     /// How what is found is scored anew, where it is.
     pub(crate) anew: Option<Anew<'a>>,
+    /// Whose values are counted.
+    pub(crate) facets: &'a [Facet],
 }
 
 /// A row with what it is ranked by.
@@ -67,8 +70,9 @@ pub(crate) fn find(
         estimated_rows: selection.estimated_rows(),
         took: started.elapsed(),
     });
+    let facets = facets_of(view, selection.as_ref(), wanted.facets, executor)?;
     let started = Instant::now();
-    let plan = Plan { segments: view.segments().len(), filtered, ..Plan::default() };
+    let plan = Plan { segments: view.segments().len(), filtered, facets, ..Plan::default() };
     let (ranked, plan) = rank(view, (wanted, selection.as_ref()), plan, executor)?;
     let finding = started.elapsed();
     let hits = match wanted.anew {

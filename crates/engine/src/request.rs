@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use arrwdb_state::{
-    Chunk, ChunkId, Custom, Document, DocumentId, Effort, FieldVector, FieldVectors, Filter,
-    IndexSpec, LibrarySpec, Metric, ModelName, Quantization, Seq, Structure, Timestamp, Tuning,
-    VectorKind, VectorValue,
+    Chunk, ChunkId, Custom, Document, DocumentId, Effort, Facet, FacetCounts, FieldVector,
+    FieldVectors, Filter, IndexSpec, LibrarySpec, Metric, ModelName, Quantization, Seq, Structure,
+    Timestamp, Tuning, VectorKind, VectorValue,
 };
 pub use arrwdb_state::{Cursor, Highlight, Operator};
 
@@ -115,6 +115,9 @@ pub struct PutChunk {
     /// Custom metadata of this chunk.
     pub custom: Custom,
 }
+
+/// The kind of a document of which nothing else is said.
+pub(crate) const DOCUMENT_TYPE_USUAL: &str = "text";
 
 /// A document to add, or to replace where its id exists.
 #[derive(Debug, Clone)]
@@ -288,6 +291,8 @@ pub struct SearchRequest {
     pub highlight: Option<Highlight>,
     /// How what was found is scored anew, where it shall be.
     pub rescoring: Option<Rescoring>,
+    /// Fields whose values are counted over everything that passes the filter.
+    pub facets: Vec<Facet>,
 }
 
 impl SearchRequest {
@@ -308,6 +313,7 @@ impl SearchRequest {
             alpha: None,
             highlight: None,
             rescoring: None,
+            facets: Vec::new(),
         }
     }
 }
@@ -400,6 +406,8 @@ pub struct Plan {
     pub finding: Duration,
     /// How long reading the passages took.
     pub reading: Duration,
+    /// The values of the fields that were asked for.
+    pub facets: Vec<FacetCounts>,
 }
 
 /// What searching by keywords took.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrwdb_embed::{InputType, ModelSpec};
-use arrwdb_state::limits::K_STREAM_MAX;
+use arrwdb_state::limits::{K_MAX, K_STREAM_MAX};
 use arrwdb_state::normalized;
 use arrwdb_state::{
     Executor, KeywordQuery, LibraryId, LibrarySpec, Metric, Nearest, Sequential, TenantId, View,
@@ -56,10 +56,7 @@ impl Inner {
         let tuning = recall.map_or(request.tuning, |plan| plan.tuning);
         let Snapshot { spec, view, seq, .. } = snapshot;
         let now = self.parts.clock.now();
-        let plain = request.mode == Mode::Vector
-            && request.filter.is_empty()
-            && request.rescoring.is_none();
-        let bytes = view.rows().saturating_mul(u64::from(view.dimension()) * 4);
+        let inline = is_quick(&request, &view);
         let (index, derived, model) = (spec.index, view.derived_bytes(), spec.model.clone());
         let search = move |view: &View, executor: &dyn Executor| {
             let wanted = Wanted {
@@ -77,12 +74,10 @@ impl Inner {
                 vectors: request.include_embeddings,
                 highlight: request.highlight.as_ref(),
                 anew: request.rescoring.as_ref().map(|rescoring| Anew { rescoring, k, now }),
+                facets: &request.facets,
             };
             find(view, &wanted, executor)
         };
-        let few = bytes <= INLINE_BYTES_MAX && k <= arrwdb_state::limits::K_MAX;
-        // The first filter or keyword reads what may be many documents.
-        let inline = few && plain;
         let (hits, plan) = if inline {
             search(&view, &Sequential)?
         } else {
@@ -179,6 +174,17 @@ pub(crate) fn model_of(spec: &LibrarySpec, field: &str) -> Result<ModelSpec, Eng
         ),
     })?;
     Ok(ModelSpec { provider, model: spec.model.model.clone(), dimension: spec.dimension })
+}
+
+/// Whether a search takes less time than handing it over would.
+fn is_quick(request: &SearchRequest, view: &View) -> bool {
+    let bytes = view.rows().saturating_mul(u64::from(view.dimension()) * 4);
+    // The first filter, facet or keyword reads what may be many documents.
+    let plain = request.mode == Mode::Vector
+        && request.filter.is_empty()
+        && request.facets.is_empty()
+        && request.rescoring.is_none();
+    plain && bytes <= INLINE_BYTES_MAX && request.k <= K_MAX
 }
 
 /// What passages are found by.

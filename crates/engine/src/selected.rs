@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrwdb_state::{
-    Command, Cursor, DocumentId, Fate, Filter, LibraryId, Selection, Seq, TenantId,
+    Command, Cursor, DocumentId, Fate, Filter, JobUnit, LibraryId, OrderBy, OrderedCursor,
+    OrderedPage, Selection, Seq, TenantId,
 };
 
 use crate::engine::Engine;
@@ -40,6 +41,22 @@ impl Selected {
         self.selection.rows()
     }
 
+    /// The passages.
+    pub(crate) fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// The place behind the document at `index`, of those that pass; `None` if there is none.
+    pub fn cursor_at(&self, index: u64) -> Option<Cursor> {
+        let (id, born) = *self.versions.get(usize::try_from(index).ok()?)?;
+        Some(Cursor { born, id })
+    }
+
+    /// The documents that pass, with the records that added them.
+    pub fn versions(&self) -> &[(DocumentId, Seq)] {
+        &self.versions
+    }
+
     /// Where the page after that of [`Selected::documents_after`] begins; `None` at the end. Reads no
     /// document.
     pub fn next_after(
@@ -65,6 +82,23 @@ impl Selected {
 }
 
 impl Engine {
+    /// At most `limit` of the documents that pass, in the order of a field's values, after `cursor`
+    /// (from the first, without one).
+    pub async fn ordered(
+        &self,
+        selected: &Selected,
+        order: OrderBy,
+        (cursor, limit): (Option<OrderedCursor>, usize),
+    ) -> Result<OrderedPage, EngineError> {
+        let _permit = self.0.search_permit()?;
+        let (selected, pool) = (selected.clone(), self.0.pool.clone());
+        let find = move || {
+            let among = (&order, &*selected.selection);
+            selected.snapshot.view.documents_by(among, cursor.as_ref(), limit, &pool)
+        };
+        Ok(self.0.pool.run(find).await??)
+    }
+
     /// What of a library passes a filter.
     pub async fn select(
         &self,
@@ -104,19 +138,37 @@ impl Engine {
         let mut seq = selected.snapshot.seq;
         let mut deleted = DeletedByFilter::default();
         for versions in selected.versions.chunks(DELETED_PER_RECORD_MAX) {
-            let command = Command::DeleteVersions(versions.to_vec());
-            // Where another embedding model takes over in between, these versions are not there
-            // any more: they count as changed.
-            let done = inner.write_one((tenant, library), &command).await?;
-            seq = seq.max(done.seq);
-            for fate in &done.fates {
-                if let Fate::Existed { chunks } = fate {
-                    deleted.documents += 1;
-                    deleted.chunks += u64::from(*chunks);
-                }
-            }
-            deleted.changed += (versions.len() - done.fates.len()) as u64;
+            let written = self.delete_versions((tenant, library), versions.to_vec(), None).await?;
+            seq = seq.max(written.seq);
+            deleted.documents += written.value.documents;
+            deleted.chunks += written.value.chunks;
+            deleted.changed += written.value.changed;
         }
         Ok(Written { seq, value: deleted })
+    }
+
+    /// Deletes documents, of which each is still the version that its record added, by one record; for
+    /// a unit of a job, or for a caller.
+    pub async fn delete_versions(
+        &self,
+        (tenant, library): (TenantId, LibraryId),
+        versions: Vec<(DocumentId, Seq)>,
+        unit: Option<JobUnit>,
+    ) -> Result<Written<DeletedByFilter>, EngineError> {
+        let count = versions.len();
+        self.0.check_disk()?;
+        // Where another embedding model takes over in between, these versions are not there any more:
+        // they count as changed.
+        let command = Command::DeleteVersions(versions, unit);
+        let done = self.0.write_one((tenant, library), &command).await?;
+        let mut deleted = DeletedByFilter::default();
+        for fate in &done.fates {
+            if let Fate::Existed { chunks } = fate {
+                deleted.documents += 1;
+                deleted.chunks += u64::from(*chunks);
+            }
+        }
+        deleted.changed = (count - done.fates.len()) as u64;
+        Ok(Written { seq: done.seq, value: deleted })
     }
 }

@@ -214,6 +214,22 @@ impl Snapshot {
         Ok(self.page(page))
     }
 
+    /// Where the page after that of [`Snapshot::documents_after`] begins; `None` at the end. Reads no
+    /// document.
+    pub fn next_after(
+        &self,
+        cursor: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Option<Cursor>, EngineError> {
+        Ok(self.view.next_after(cursor, limit)?)
+    }
+
+    /// Where the page after that of [`Snapshot::documents_at`] begins; `None` at the end. Reads no
+    /// document.
+    pub fn next_at(&self, offset: u64, limit: usize) -> Result<Option<Cursor>, EngineError> {
+        Ok(self.view.next_at(offset, limit)?)
+    }
+
     fn page(&self, page: arrwdb_state::Page) -> DocumentPage {
         let total = self.view.documents();
         DocumentPage { documents: page.documents, next: page.next, total }

@@ -503,15 +503,7 @@ impl Inner {
         library: LibraryId,
         command: Command,
     ) -> Result<(Seq, Fate), EngineError> {
-        let room = match &command {
-            Command::Put(records, _) => Some(self.room(records.iter())?),
-            Command::Replace(record, _version) => Some(self.room(std::iter::once(record))?),
-            Command::Delete(..)
-            | Command::DeleteVersions(_)
-            | Command::Match(_)
-            | Command::PutField(_)
-            | Command::Note(_) => None,
-        };
+        let room = self.room_of(&command)?;
         let done = self.write(handle, vec![command], room).await;
         let done = done.into_iter().next().unwrap_or(Err(EngineError::Closed));
         let done = done.map_err(|error| of_library(library, error))?;

@@ -30,7 +30,7 @@ impl Adds {
         match command {
             Command::Put(..) | Command::Replace(..) => Self::Documents,
             Command::Delete(..)
-            | Command::DeleteVersions(_)
+            | Command::DeleteVersions(..)
             | Command::Note(_)
             | Command::PutField(_)
             | Command::Match(_) => Self::Nothing,

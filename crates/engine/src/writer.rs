@@ -269,7 +269,7 @@ impl Writer {
         if matches!(
             command,
             Command::Delete(..)
-                | Command::DeleteVersions(_)
+                | Command::DeleteVersions(..)
                 | Command::Note(_)
                 | Command::PutField(_)
                 | Command::Match(_)

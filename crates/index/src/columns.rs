@@ -115,6 +115,22 @@ impl Column {
         &self.values[places]
     }
 
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether no row has a value.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The rows that have the value at this place, ascending, those of neighbours together.
+    pub fn runs(&self, place: usize) -> impl Iterator<Item = Range<u32>> + Clone {
+        let start = |place: usize| self.starts.get(place).map_or(0, |start| *start as usize);
+        self.runs[start(place)..start(place + 1)].iter().map(|run| run.first..run.first + run.rows)
+    }
+
     /// At most how many rows have one of the values at these places. O(1).
     pub fn rows_at_most(&self, places: Range<usize>) -> u64 {
         let before = |place: usize| self.rows_before.get(place).copied().unwrap_or(0);

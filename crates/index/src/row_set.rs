@@ -59,6 +59,23 @@ impl RowSet {
         false
     }
 
+    /// How many of these rows are in the set.
+    pub fn count_within(&self, rows: Range<u32>) -> u32 {
+        let end = rows.end.min(self.rows);
+        if rows.start >= end {
+            return 0;
+        }
+        let (first, last) = ((rows.start / u64::BITS) as usize, ((end - 1) / u64::BITS) as usize);
+        let from = u64::MAX << (rows.start % u64::BITS);
+        let to = u64::MAX >> (u64::BITS - 1 - (end - 1) % u64::BITS);
+        if first == last {
+            return (self.words[first] & from & to).count_ones();
+        }
+        let within = self.words[first + 1..last].iter().map(|word| word.count_ones());
+        let ends = (self.words[first] & from).count_ones() + (self.words[last] & to).count_ones();
+        ends + within.sum::<u32>()
+    }
+
     /// Adds rows; those past the last are left out.
     pub fn insert(&mut self, rows: Range<u32>) {
         let end = rows.end.min(self.rows);
@@ -200,6 +217,8 @@ mod tests {
             for (first, len) in &b {
                 let within = model.range(*first..first + len).next().is_some();
                 prop_assert_eq!(set.intersects(*first..first + len), within);
+                let count = model.range(*first..first + len).count();
+                prop_assert_eq!(set.count_within(*first..first + len) as usize, count);
             }
             prop_assert!(same(&RowSet::full(rows), &(0..rows).collect()));
         }

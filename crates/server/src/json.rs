@@ -330,6 +330,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether a `null` follows, which is read.
+    pub(crate) fn null(&mut self) -> Read<bool> {
+        self.skip_space();
+        let null = self.byte() == Some(b'n');
+        if null {
+            self.raw()?;
+        }
+        Ok(null)
+    }
+
     /// Any value, `null` too; `null` in the place of one that cannot be held, which is noted.
     pub(crate) fn any(&mut self) -> Read<Value> {
         Ok(self.value()?.unwrap_or(Value::Null))

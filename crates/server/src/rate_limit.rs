@@ -131,6 +131,10 @@ impl RateLimiter {
                 "PUT",
                 "/libraries/{library_id}/documents/{document_id}"
                 | "/libraries/{library_id}/documents/{document_id}/vectors/{vector_id}",
+            )
+            | (
+                "PATCH",
+                "/libraries/{library_id}/documents/{document_id}" | "/documents/{document_id}",
             ) => Class::Write,
             (
                 "POST",

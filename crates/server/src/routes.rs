@@ -4,10 +4,13 @@ mod admin;
 mod answers;
 mod batches;
 mod costs;
+mod document_list;
+mod document_patch;
 mod documents;
 mod embeddings;
 mod events;
 mod export;
+mod facets;
 mod field_search;
 mod filtered;
 mod health;
@@ -22,6 +25,8 @@ mod keyword_requests;
 mod libraries;
 mod metrics;
 mod multi_vector;
+mod opaque;
+mod order;
 mod requests;
 mod rerank;
 mod rerank_requests;
@@ -103,7 +108,10 @@ pub(crate) fn streams() -> Router<App> {
 fn plain_api() -> OpenApiRouter<App> {
     libraries::routes()
         .merge(documents::routes())
+        .merge(document_list::routes())
+        .merge(document_patch::routes())
         .merge(filtered::routes())
+        .merge(facets::routes())
         .merge(multi_vector::routes())
         .merge(search::routes())
         .merge(field_search::routes())

@@ -23,7 +23,8 @@ use serde_json::Value;
 
 pub use matching::{FieldValues, QueryWords};
 pub use passage::Passage;
-pub(crate) use select::{Asked, columns_of};
+pub(crate) use select::{Asked, check_column_name, columns_named, columns_of};
+pub(crate) use value::{json_of, names_a_time};
 
 use crate::limits::{STANDING_FILTER_BYTES_MAX, STANDING_FILTER_CONDITIONS_MAX};
 use value::Operand;

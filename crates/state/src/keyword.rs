@@ -296,7 +296,7 @@ fn live_rows(view: &SegmentView, list: List<'_>) -> u64 {
 }
 
 /// What `make` gives for each place, side by side.
-fn each<T: Send + Sync>(
+pub(crate) fn each<T: Send + Sync>(
     count: usize,
     executor: &dyn Executor,
     make: impl Fn(usize) -> Result<T, Damage> + Sync,

@@ -21,6 +21,7 @@ mod catalog;
 mod codec;
 mod document;
 mod entry;
+mod facets;
 mod field;
 mod field_search;
 mod filter;
@@ -34,6 +35,7 @@ mod listing;
 mod liveness;
 mod manifest;
 mod matched;
+mod ordering;
 mod past;
 mod query_set;
 mod record;
@@ -51,8 +53,9 @@ pub use arrwdb_index::keyword::{
     Bm25, Highlight, KeywordQuery, Operator, QueryError, fragments, highlights,
 };
 pub use arrwdb_index::{
-    Calibration, Choice, Curve, Effort, Executor, Figure, IndexSpec, Metric, ParameterError, Point,
-    Quantization, SegmentIndex, Sequential, Structure, Tuning, VectorError, normalized,
+    Calibration, Choice, Curve, Effort, Executor, FieldValue, Figure, IndexSpec, Metric, Number,
+    ParameterError, Point, Quantization, SegmentIndex, Sequential, Structure, Tuning, VectorError,
+    normalized,
 };
 pub use batch::{BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome};
 pub use calibrating::{Calibrated, Standing};
@@ -63,6 +66,7 @@ pub use entry::{
     CatalogEntry, DeletedDocument, DeletedLibrary, IndexBuilt, IndexWork, LibraryEntry,
     LibraryOutline, OutlineChange, PutOutline, Replaced,
 };
+pub use facets::{Facet, FacetCounts, FacetFault, FacetValue};
 pub use field::{
     FieldNameFault, FieldSpec, FieldVector, FieldVectors, SparseValue, TEXT_FIELD, VectorFault,
     VectorKind, VectorValue, check_field_name,
@@ -80,6 +84,7 @@ pub use library::{LibrarySpec, ModelName, NameFault, check_library_name};
 pub use listing::{Cursor, IdPage, Page};
 pub use manifest::{Manifest, ManifestError, ManifestSegment};
 pub use matched::{MatchPosition, MatchedPassage, MatchedQuery, QueriesMatched};
+pub use ordering::{OrderBy, OrderedCursor, OrderedPage};
 pub use past::PastError;
 pub use query_set::{Near, Passages, QuerySet};
 pub use record::{DocumentRecord, RecordError};

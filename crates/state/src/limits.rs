@@ -53,6 +53,10 @@ pub const FILTER_VALUES_MAX: usize = 10_000;
 pub const FILTER_KEY_CHARS_MAX: usize = 255;
 /// Characters of a value in a filter.
 pub const FILTER_VALUE_CHARS_MAX: usize = 1000;
+/// Fields whose values are counted at a time: each is gone through by itself.
+pub const FACETS_MAX: usize = 20;
+/// Values of a field that are answered with their counts.
+pub const FACET_VALUES_MAX: usize = 1000;
 /// Standing queries of one library, unless the settings say otherwise: each costs five bytes of
 /// memory for each dimension while passages are matched.
 pub const STANDING_QUERIES_MAX: u64 = 100_000;

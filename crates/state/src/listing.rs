@@ -67,6 +67,27 @@ impl View {
     /// At most `limit` documents from the `offset`-th live one on. O(segments + documents of one
     /// segment + limit).
     pub fn documents_at(&self, offset: u64, limit: usize, vectors: bool) -> Result<Page, Damage> {
+        self.page(self.at(offset)?, (limit, vectors), None)
+    }
+
+    /// Where the page after the one that [`View::documents_at`] gives begins; `None` at the end. Reads
+    /// no document.
+    pub fn next_at(&self, offset: u64, limit: usize) -> Result<Option<Cursor>, Damage> {
+        self.visit(self.at(offset)?, (limit, None), &mut |_place| Ok(()))
+    }
+
+    /// Where the page after the one that [`View::documents_after`] gives begins; `None` at the end.
+    /// Reads no document.
+    pub fn next_after(
+        &self,
+        cursor: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Option<Cursor>, Damage> {
+        self.visit(self.from(cursor)?, (limit, None), &mut |_place| Ok(()))
+    }
+
+    /// The place of the `offset`-th live document.
+    fn at(&self, offset: u64) -> Result<At, Damage> {
         let mut skip = offset;
         for (segment, view) in self.segments.iter().enumerate() {
             if skip >= u64::from(view.live_documents()) {
@@ -76,13 +97,13 @@ impl View {
             for ordinal in 0..view.segment.documents() {
                 if view.lives(&view.segment.head(ordinal)?) {
                     if skip == 0 {
-                        return self.page(At { segment, ordinal }, (limit, vectors), None);
+                        return Ok(At { segment, ordinal });
                     }
                     skip -= 1;
                 }
             }
         }
-        Ok(Page { documents: Vec::new(), next: None })
+        Ok(At { segment: self.segments.len(), ordinal: 0 })
     }
 
     /// The ids of at most `limit` documents after `cursor`, with their numbers of chunks, and where to

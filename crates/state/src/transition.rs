@@ -24,8 +24,9 @@ pub enum Command {
     /// Delete documents; for a unit of a job, or for a caller.
     Delete(Vec<DocumentId>, Option<JobUnit>),
     /// Delete documents whose versions are still the ones that these records added. Fates are those
-    /// of the documents that are deleted; of the others there is none.
-    DeleteVersions(Vec<(DocumentId, Seq)>),
+    /// of the documents that are deleted; of the others there is none. For a unit of a job, or for a
+    /// caller.
+    DeleteVersions(Vec<(DocumentId, Seq)>, Option<JobUnit>),
     /// Replace a document, if its version is still the one that this record added; its fate is
     /// [`Fate::Absent`] if it is not.
     Replace(DocumentRecord, Seq),
@@ -103,14 +104,14 @@ impl View {
         match command {
             Command::Put(documents, unit) => self.decide_put((documents, unit), at, documents_max),
             Command::Delete(ids, unit) => self.decide_delete((&ids, unit), at),
-            Command::DeleteVersions(versions) => {
+            Command::DeleteVersions(versions, unit) => {
                 let mut ids = Vec::with_capacity(versions.len());
                 for (id, version) in versions {
                     if self.born(id)? == Some(version) {
                         ids.push(id);
                     }
                 }
-                self.decide_delete((&ids, None), at)
+                self.decide_delete((&ids, unit), at)
             }
             Command::Replace(document, version) => {
                 if self.born(document.id())? != Some(version) {

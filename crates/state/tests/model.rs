@@ -365,7 +365,20 @@ fn check_view(view: &View, model: &Model) -> Result<(), TestCaseError> {
     let expected: Vec<_> = model.arrived.values().cloned().collect();
     prop_assert_eq!(&listed, &expected);
     let paged = view.documents_at(2, 4, true).unwrap().documents;
-    prop_assert_eq!(paged, expected.into_iter().skip(2).take(4).collect::<Vec<_>>());
+    prop_assert_eq!(paged, expected.iter().skip(2).take(4).cloned().collect::<Vec<_>>());
+    // Where a page ends is known without reading it.
+    for limit in 1..4 {
+        let page = view.documents_after(None, limit, false).unwrap();
+        prop_assert_eq!(view.next_after(None, limit).unwrap(), page.next);
+        prop_assert_eq!(
+            view.next_after(page.next, 2).unwrap(),
+            view.documents_after(page.next, 2, false).unwrap().next
+        );
+        prop_assert_eq!(
+            view.next_at(3, limit).unwrap(),
+            view.documents_at(3, limit, false).unwrap().next
+        );
+    }
     let (query, _) = normalized(&[1.0, -0.5, 0.25, 0.0, 2.0]).unwrap();
     let (found, _effort) = view.nearest(Nearest::new(&query, 1000), &Sequential).unwrap();
     let expected = model.nearest(&query);

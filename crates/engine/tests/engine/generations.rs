@@ -11,9 +11,10 @@ use arrwdb_engine::embed::{
     ModelSpec, Provider, ProviderAnswer, ProviderLimits, TokioTimer,
 };
 use arrwdb_engine::log::memory::MemoryDisk;
-use arrwdb_engine::state::{LibraryId, Seq};
+use arrwdb_engine::state::{Custom, LibraryId, Seq};
 use arrwdb_engine::{
-    Content, Engine, EngineError, EngineParts, Load, NewGeneration, PutChunk, PutDocument, Subject,
+    Content, DocumentPatch, Embeddings, Engine, EngineError, EngineParts, Load, NewGeneration,
+    PutChunk, PutDocument, Subject,
 };
 use tokio::sync::Notify;
 
@@ -97,6 +98,65 @@ async fn n5_what_is_acknowledged_is_in_the_active_generation_after_every_switch(
         assert_eq!(snapshot.spec().dimension, DIMENSION);
     }
     crashed.close().await.unwrap();
+    engine.close().await.unwrap();
+}
+
+/// Changes every document in turn until it is told to stop; how often it did.
+async fn patch(engine: Engine, library: LibraryId, stop: Arc<AtomicBool>) -> Vec<u64> {
+    let mut counts = vec![0; usize::from(DOCUMENTS)];
+    for turn in 0_u64.. {
+        // Each at least once, however soon the switches are through.
+        if turn >= u64::from(DOCUMENTS) && stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let at = usize::try_from(turn % u64::from(DOCUMENTS)).unwrap();
+        let mut custom = Custom::new();
+        custom.insert(format!("change {}", counts[at]), true.into());
+        let patch = DocumentPatch { metadata: Some(Some(custom)), ..DocumentPatch::default() };
+        let n = u8::try_from(at).unwrap();
+        match engine.patch_document(TENANT, library, (id(n), patch)).await {
+            Ok(_written) => counts[at] += 1,
+            // Until the upkeep has made room.
+            Err(EngineError::Busy { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n5_a_change_of_metadata_is_in_the_active_generation_after_every_switch() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let library = library(&engine).await;
+    for n in 0..DOCUMENTS {
+        let mut put = of_text(&text(n, 0, 0));
+        put.id = Some(id(n));
+        engine.put_documents(TENANT, library, vec![put]).await.unwrap();
+    }
+    let new = NewGeneration { embedding_dimension: Some(16), ..NewGeneration::default() };
+    let pair = engine.begin_generation(TENANT, library, &new).await.unwrap().value;
+    let stop = Arc::new(AtomicBool::new(false));
+    let carrying = tokio::spawn(carry(engine.clone(), library, stop.clone()));
+    engine.caught_up(&pair).await.unwrap();
+    engine.prepare_generation(TENANT, &pair).await.unwrap();
+    let patching = tokio::spawn(patch(engine.clone(), library, stop.clone()));
+    for turn in 0..4 {
+        if turn % 2 == 0 {
+            engine.activate_generation(TENANT, library).await.unwrap();
+        } else {
+            engine.roll_back_generation(TENANT, library).await.unwrap();
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    let counts = patching.await.unwrap();
+    carrying.await.unwrap();
+    let snapshot = engine.library(TENANT, library, None).await.unwrap();
+    for (n, count) in (0..DOCUMENTS).zip(counts) {
+        let found = snapshot.document(id(n), Embeddings::Omitted).unwrap().unwrap();
+        assert_eq!(found.metadata.custom.len() as u64, count, "{n}");
+        assert_eq!(found.chunks[0].text, text(n, 0, 0));
+    }
     engine.close().await.unwrap();
 }
 

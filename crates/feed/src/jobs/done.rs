@@ -32,6 +32,12 @@ impl DoneUnits {
         self.units.get(&unit)?.get(&document).copied()
     }
 
+    /// The documents of all units, and their chunks.
+    pub fn totals(&self) -> (u64, u64) {
+        let all = self.units.values().flat_map(HashMap::values);
+        all.fold((0, 0), |(documents, sum), chunks| (documents + 1, sum + u64::from(*chunks)))
+    }
+
     /// The last unit of which something is here.
     pub fn last_unit(&self) -> Option<u64> {
         self.units.keys().copied().max()

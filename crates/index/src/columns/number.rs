@@ -38,6 +38,17 @@ impl Number {
         Self { near, rest: i16::try_from(rest).unwrap_or(0) }
     }
 
+    /// The number, if it is a whole one of 64 bits, with a sign or without.
+    pub fn as_whole(self) -> Option<i128> {
+        const BEYOND: f64 = 18_446_744_073_709_551_616.0;
+        if self.near.fract() != 0.0 || !(-BEYOND / 2.0..=BEYOND).contains(&self.near) {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "it is a whole number of 65 bits")]
+        let whole = self.near as i128 + i128::from(self.rest);
+        (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&whole).then_some(whole)
+    }
+
     /// The nearest f64.
     pub fn as_f64(self) -> f64 {
         self.near

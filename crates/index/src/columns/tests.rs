@@ -36,6 +36,21 @@ fn numbers_are_compared_exactly_however_they_are_written() {
     assert_eq!(Number::of_f64(f64::NAN).or(Number::of_f64(f64::INFINITY)), None);
 }
 
+#[test]
+fn whole_numbers_of_64_bits_come_back_as_they_were() {
+    for whole in [i64::MIN, -1, 0, 7, (1 << 53) + 1, i64::MAX] {
+        assert_eq!(Number::of_i64(whole).as_whole(), Some(whole.into()));
+    }
+    for whole in [u64::MAX, u64::MAX - 1, 1 << 63] {
+        assert_eq!(Number::of_u64(whole).as_whole(), Some(whole.into()));
+    }
+    let of = |number: f64| Number::of_f64(number).unwrap().as_whole();
+    assert_eq!((of(3.0), of(-0.0)), (Some(3), Some(0)));
+    for other in [0.5, 1e300, -1e300, 18_446_744_073_709_551_616.0, -9.3e18] {
+        assert_eq!(of(other), None, "{other}");
+    }
+}
+
 proptest! {
     #[test]
     fn whole_numbers_keep_their_order(a: i64, b: i64, c: u64) {

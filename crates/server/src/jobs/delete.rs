@@ -1,19 +1,22 @@
-//! `batch_delete`: documents are deleted, wherever they are, a thousand at a time.
+//! `batch_delete`: documents are deleted, wherever they are or by a filter, a thousand at a time.
 
 use std::collections::BTreeMap;
 
-use arrwdb_engine::EngineError;
 use arrwdb_engine::state::limits::BATCH_DOCUMENTS_MAX;
-use arrwdb_engine::state::{DocumentId, LibraryId};
+use arrwdb_engine::state::{DocumentId, Filter, LibraryId};
+use arrwdb_engine::{EngineError, Moment};
 use arrwdb_feed::{DoneUnits, Halt, JobRun, Performed};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ERRORS_SHOWN, Performer, Unable, with_errors};
 
 /// What a job was asked to delete.
 #[derive(serde::Deserialize)]
 struct Parameters {
+    #[serde(default)]
     document_ids: Vec<String>,
+    /// In place of ids.
+    filter: Option<Value>,
 }
 
 impl Performer {
@@ -21,6 +24,9 @@ impl Performer {
         let parameters: Parameters = serde_json::from_str(&run.job().spec.parameters)
             .map_err(|error| Unable::Failed(format!("its parameters do not read: {error}")))?;
         let done = if run.is_resumed() { run.done_units().await? } else { DoneUnits::default() };
+        if let Some(filter) = parameters.filter {
+            return self.delete_passing(run, filter, &done).await;
+        }
         let mut progress = run.progress();
         let ids = parameters.document_ids;
         progress.total = Some(ids.len() as u64);
@@ -51,6 +57,59 @@ impl Performer {
             "failed": progress.failed,
         });
         let result = with_errors(result, &errors);
+        match halted {
+            None => Ok(Performed::Completed(result)),
+            Some(Halt::Cancelled) => Ok(Performed::Cancelled(Some(result))),
+            Some(Halt::Stopping) => Ok(Performed::Stopped),
+        }
+    }
+
+    /// Deletes what passes when this begins, or goes on: what was deleted before passes no more.
+    async fn delete_passing(
+        &self,
+        run: &JobRun,
+        filter: Value,
+        done: &DoneUnits,
+    ) -> Result<Performed, Unable> {
+        let filter = Filter::read(filter)
+            .map_err(|fault| Unable::Failed(format!("its filter does not read: {fault}")))?;
+        let Some(library) = run.head().library else {
+            return Err(Unable::Failed("it says no library".to_owned()));
+        };
+        let place = (run.head().tenant, library);
+        let mut progress = run.progress();
+        // What was done before the restart and is not counted yet.
+        let (documents, chunks) = done.totals();
+        progress.current += documents;
+        progress.chunks += chunks;
+        progress.through = progress.through.max(done.through());
+        let all = (filter, Moment::default());
+        let selected = run.engine().select(place.0, library, all).await?;
+        progress.total = Some(progress.current + selected.documents());
+        let first = done.last_unit().map_or(progress.current, |last| last + 1);
+        let mut halted = None;
+        for (number, versions) in (first..).zip(selected.versions().chunks(BATCH_DOCUMENTS_MAX)) {
+            if let Err(halt) = run.check() {
+                halted = Some(halt);
+                break;
+            }
+            let unit = Some(run.unit(number));
+            let written = run.engine().delete_versions(place, versions.to_vec(), unit).await?;
+            let count = usize::try_from(written.value.documents).unwrap_or(usize::MAX);
+            self.metrics.deleted(library, count, written.value.chunks);
+            progress.through = progress.through.max(written.seq);
+            progress.current += versions.len() as u64;
+            progress.failed += written.value.changed;
+            progress.chunks += written.value.chunks;
+            run.advance(progress).await;
+        }
+        let result = json!({
+            "deleted": progress.current - progress.failed,
+            "chunks_deleted": progress.chunks,
+            // Replaced or deleted by somebody else before it was their turn.
+            "documents_changed": progress.failed,
+        })
+        .to_string();
         match halted {
             None => Ok(Performed::Completed(result)),
             Some(Halt::Cancelled) => Ok(Performed::Cancelled(Some(result))),

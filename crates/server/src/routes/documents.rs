@@ -9,21 +9,19 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answers::{DocumentAnswer, milliseconds};
 use super::batches::Batch;
-use super::export::{Pages, ask_embeddings, json_documents};
+use super::export::ask_embeddings;
 use super::requests::{AddDocument, Form, read_batch, read_document, read_ids};
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{
     DocumentInLibrary, DocumentPath, LibraryPath, QueryPairs, WholeBody, read_json,
 };
-use crate::limits::{LIST_PAGE_DEFAULT, LIST_PAGE_MAX};
 use crate::metrics::Added;
 use crate::moment::At;
 use crate::openapi::{EmbeddingErrors, ReadErrors, WriteErrors};
@@ -32,7 +30,7 @@ use crate::problem::Problem;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(add, list))
+        .routes(routes!(add))
         .routes(routes!(add_with_embeddings))
         .routes(routes!(add_batch))
         .routes(routes!(add_batch_with_embeddings))
@@ -79,18 +77,6 @@ struct BatchAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     total_chunks_added: Option<usize>,
     processing_time_ms: f64,
-}
-
-/// A page of documents.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "describes the answer; it is written as it is read")]
-struct DocumentList {
-    documents: Vec<DocumentAnswer>,
-    /// Documents of the library.
-    total: u64,
-    /// From 1.
-    page: u64,
-    page_size: u64,
 }
 
 /// Adds a document; one of the same id is replaced.
@@ -325,36 +311,6 @@ fn batch_answer(
         total_chunks_added,
         processing_time_ms: milliseconds(started.elapsed()),
     }
-}
-
-/// Pages through the documents in the order in which they were added.
-#[utoipa::path(get, operation_id = "list_documents", path = "/libraries/{library_id}/documents", tag = "documents",
-    params(
-        ("library_id" = String, Path, format = "uuid", description = "The library"),
-        ("page" = Option<u64>, Query, minimum = 1, description = "From 1 [1]"),
-        ("page_size" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "1 to 1000 [50]"),
-        ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [false]"),
-        ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
-        ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
-    ),
-    responses((status = 200, description = "A page", body = DocumentList), ReadErrors))]
-async fn list(
-    principal: Principal,
-    State(app): State<App>,
-    LibraryPath(library): LibraryPath,
-    At(at): At,
-    query: QueryPairs,
-) -> Result<Response, Problem> {
-    let page = query.whole("page", 1, 1..=u64::MAX)?;
-    let page_size = query.whole("page_size", LIST_PAGE_DEFAULT, 1..=LIST_PAGE_MAX)?;
-    let embeddings = ask_embeddings(&query, false)?;
-    let snapshot = app.engine().library(principal.tenant, library, at).await?;
-    let total = snapshot.stats().documents;
-    let head = json!({"total": total, "page": page, "page_size": page_size});
-    let offset = (page - 1).saturating_mul(page_size);
-    let seq = seq_header(snapshot.seq());
-    let pages = Pages::from(snapshot, offset, page_size, embeddings);
-    Ok((seq, json_documents(&head, pages)).into_response())
 }
 
 /// One document.

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use arrwdb_engine::state::Document;
+use arrwdb_engine::state::{Document, DocumentId};
 use arrwdb_engine::{Cursor, DocumentPage, Embeddings, EngineError, Selected, Snapshot};
 use axum::body::Body;
 use axum::extract::State;
@@ -52,6 +52,8 @@ pub(super) struct Pages {
 enum Source {
     All(Snapshot),
     Among(Selected),
+    /// These documents, the next one last.
+    These(Snapshot, Vec<DocumentId>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +90,16 @@ impl Pages {
         Self { source, place, remaining: limit, embeddings, page_documents: 1 }
     }
 
+    /// The first `limit` documents after `cursor`.
+    pub(super) fn after(
+        snapshot: Snapshot,
+        cursor: Cursor,
+        (limit, embeddings): (u64, Embeddings),
+    ) -> Self {
+        let (source, place) = (Source::All(snapshot), Place::After(cursor));
+        Self { source, place, remaining: limit, embeddings, page_documents: 1 }
+    }
+
     /// The first `limit` documents after `cursor` that pass a filter.
     pub(super) fn among(
         selected: Selected,
@@ -97,6 +109,18 @@ impl Pages {
         let place = cursor.map_or(Place::Offset(0), Place::After);
         let source = Source::Among(selected);
         Self { source, place, remaining: limit, embeddings, page_documents: 1 }
+    }
+
+    /// These documents of a snapshot.
+    pub(super) fn these(
+        snapshot: Snapshot,
+        documents: impl DoubleEndedIterator<Item = DocumentId>,
+        embeddings: Embeddings,
+    ) -> Self {
+        let documents: Vec<DocumentId> = documents.rev().collect();
+        let remaining = documents.len() as u64;
+        let source = Source::These(snapshot, documents);
+        Self { source, place: Place::Offset(0), remaining, embeddings, page_documents: 1 }
     }
 
     /// Reads and renders the next documents on a thread that may wait for the disk; `None` at the
@@ -118,7 +142,15 @@ impl Pages {
     fn read(&mut self) -> Result<DocumentPage, EngineError> {
         let limit = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(self.page_documents);
         let embeddings = self.embeddings;
-        let page = match (self.place, &self.source) {
+        let page = match (self.place, &mut self.source) {
+            (_, Source::These(snapshot, documents)) => {
+                let next = documents.split_off(documents.len().saturating_sub(limit));
+                let read = next.into_iter().rev().map(|id| snapshot.document(id, embeddings));
+                let read: Vec<Option<Document>> = read.collect::<Result<_, _>>()?;
+                let documents = read.into_iter().flatten().collect();
+                // What is left says where it goes on.
+                return Ok(DocumentPage { documents, next: None, total: 0 });
+            }
             (Place::Offset(offset), Source::All(all)) => {
                 all.documents_at(offset, limit, embeddings)?
             }

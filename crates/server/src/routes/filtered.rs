@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use arrwdb_engine::state::{BatchOperation, Filter, Seq};
-use arrwdb_engine::{Cursor, Embeddings, EngineError, Selected};
+use arrwdb_engine::state::{BatchOperation, Filter, OrderBy};
+use arrwdb_engine::{Embeddings, Selected};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,9 @@ use utoipa_axum::routes;
 
 use super::answers::{DocumentAnswer, milliseconds};
 use super::batches::Batch;
+use super::document_list::{NO_CURSOR, cursor_text, off_runtime, parse_cursor};
 use super::export::{Pages, json_documents};
+use super::order::{OrderShape, parse_place, place_text, read_order};
 use super::search_requests::{FilterShape, read_filter};
 use super::seq_header;
 use crate::app::App;
@@ -41,6 +43,9 @@ struct DocumentQuery {
     filter: Option<Value>,
     #[schema(minimum = 1, maximum = 1000, default = 50)]
     limit: Option<u64>,
+    /// What they are ordered by; as they were added without.
+    #[schema(value_type = Option<OrderShape>)]
+    order_by: Option<Value>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
     /// Whether chunks carry their vectors.
@@ -48,7 +53,7 @@ struct DocumentQuery {
     include_embeddings: Option<bool>,
 }
 
-/// A page of documents in the order in which they were added.
+/// A page of documents.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "describes the answer; it is written as it is read")]
 struct SelectedDocuments {
@@ -96,7 +101,8 @@ struct DeleteAnswer {
 struct Wanted {
     filter: Option<Filter>,
     limit: Option<u64>,
-    cursor: Option<Cursor>,
+    order: Option<OrderBy>,
+    cursor: Option<String>,
     include_embeddings: bool,
 }
 
@@ -107,7 +113,8 @@ fn read_wanted(body: &[u8]) -> Result<Wanted, Problem> {
             match key {
                 "filter" => wanted.filter = read_filter(r)?,
                 "limit" => wanted.limit = read_limit(r)?,
-                "cursor" => wanted.cursor = read_cursor(r)?,
+                "order_by" => wanted.order = read_order(r)?,
+                "cursor" => wanted.cursor = r.string()?,
                 "include_embeddings" => {
                     wanted.include_embeddings = r.switch()?.unwrap_or_default();
                 }
@@ -128,18 +135,8 @@ fn read_limit(r: &mut Reader<'_>) -> Read<Option<u64>> {
     Ok(Some(limit))
 }
 
-fn read_cursor(r: &mut Reader<'_>) -> Read<Option<Cursor>> {
-    let Some(text) = r.string()? else { return Ok(None) };
-    let parts = text.split_once('.').and_then(|(born, id)| {
-        Some(Cursor { born: Seq::new(born.parse().ok()?), id: id.parse().ok()? })
-    });
-    if parts.is_none() {
-        r.fault("must be the next_cursor of a page of this list");
-    }
-    Ok(parts)
-}
-
-/// A page of the documents that pass a filter, in the order in which they were added. A page begins
+/// A page of the documents that pass a filter, in the order in which they were added or of a field's
+/// values. A page begins
 /// after its cursor, whatever is written meanwhile: no document that stays as it is comes twice or
 /// is left out.
 #[utoipa::path(post, operation_id = "query_documents", path = "/libraries/{library_id}/documents/query", tag = "documents",
@@ -161,28 +158,44 @@ async fn query(
     let filter = (wanted.filter.unwrap_or_default(), at);
     let selected = app.engine().select(principal.tenant, library, filter).await?;
     let limit = wanted.limit.unwrap_or(LIST_PAGE_DEFAULT);
-    let (selected, next) = next_cursor(selected, (wanted.cursor, limit)).await?;
-    let next = next.map(|next| format!("{}.{}", next.born, next.id));
-    let head = json!({"total": selected.documents(), "next_cursor": next});
     let embeddings =
         if wanted.include_embeddings { Embeddings::Included } else { Embeddings::Omitted };
+    if let Some(order) = wanted.order {
+        return ordered(&app, selected, (order, wanted.cursor), (limit, embeddings)).await;
+    }
+    let cursor = wanted.cursor.map(|text| parse_cursor(&text).ok_or_else(no_cursor)).transpose()?;
+    let look = selected.clone();
+    let size = usize::try_from(limit).unwrap_or(usize::MAX);
+    let next = off_runtime(move || look.next_after(cursor, size)).await?;
+    let head = json!({"total": selected.documents(), "next_cursor": next.map(cursor_text)});
     let seq = seq_header(selected.snapshot().seq());
-    let pages = Pages::among(selected, wanted.cursor, (limit, embeddings));
+    let pages = Pages::among(selected, cursor, (limit, embeddings));
     Ok((seq, json_documents(&head, pages)).into_response())
 }
 
-/// Where the next page begins, found on a thread that may wait for the disk.
-async fn next_cursor(
+fn no_cursor() -> Problem {
+    Problem::field("/cursor", NO_CURSOR)
+}
+
+/// A page in the order of a field's values.
+async fn ordered(
+    app: &App,
     selected: Selected,
-    (cursor, limit): (Option<Cursor>, u64),
-) -> Result<(Selected, Option<Cursor>), Problem> {
-    let find = move || {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let next = selected.next_after(cursor, limit)?;
-        Ok::<_, EngineError>((selected, next))
-    };
-    let found = tokio::task::spawn_blocking(find).await;
-    Ok(found.map_err(|error| Problem::hidden(&crate::problem::INTERNAL, error.to_string()))??)
+    (order, cursor): (OrderBy, Option<String>),
+    (limit, embeddings): (u64, Embeddings),
+) -> Result<Response, Problem> {
+    let place = |text: String| parse_place(&order, &text).ok_or_else(no_cursor);
+    let cursor = cursor.map(place).transpose()?;
+    let size = usize::try_from(limit).unwrap_or(usize::MAX);
+    let found = app.engine().ordered(&selected, order.clone(), (cursor, size)).await?;
+    let next = found.documents.last().filter(|_last| found.more);
+    let next = next.map(|last| place_text(&order, last));
+    let head = json!({"total": selected.documents(), "next_cursor": next});
+    let documents: Vec<_> = found.documents.iter().map(|document| document.id).collect();
+    let snapshot = selected.snapshot().clone();
+    let seq = seq_header(snapshot.seq());
+    let pages = Pages::these(snapshot, documents.into_iter(), embeddings);
+    Ok((seq, json_documents(&head, pages)).into_response())
 }
 
 /// Counts the documents and passages that pass a filter.

@@ -2,7 +2,7 @@
 
 use arrwdb_engine::state::limits::{JOB_PARAMETERS_BYTES_MAX, QUERY_CHARS_MAX};
 use arrwdb_engine::state::{
-    DocumentId, IndexSpec, JobId, JobInput, JobPriority, LibraryId, Timestamp,
+    DocumentId, Filter, IndexSpec, JobId, JobInput, JobPriority, LibraryId, Timestamp,
 };
 use arrwdb_engine::{IndexChange, NewGeneration};
 use axum::body::Body;
@@ -14,6 +14,7 @@ use super::index_settings::IndexSettings;
 use super::ingest::is_end_of_export;
 use super::libraries::{read_dimension, read_provider};
 use super::requests::{read_time, text_within};
+use super::search_requests::{FilterShape, read_filter};
 use crate::app::App;
 use crate::extract::{Pace, QueryPairs, next_data, query_fault};
 use crate::jobs::{Format, Unsubmitted};
@@ -105,10 +106,15 @@ pub(super) struct BatchExport {
 #[schema(example = json!({"document_ids": ["0191f4a2-7c3e-7abc-8def-0123456789ab"]}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct BatchDelete {
-    /// Ids of documents; about 1,600 fit into one job. What is no id fails alone.
+    /// Ids of documents; about 1,600 fit into one job. What is no id fails alone. Give these or a
+    /// `filter`.
     #[schema(min_items = 1)]
-    document_ids: Vec<String>,
-    /// Look in this library only.
+    document_ids: Option<Vec<String>>,
+    /// Every document of the library that has a passage that passes when the job begins; not empty.
+    /// See `docs/filters.md`.
+    #[schema(value_type = Option<FilterShape>)]
+    filter: Option<Value>,
+    /// Look in this library only; needed with a `filter`.
     #[schema(format = "uuid")]
     library_id: Option<String>,
     #[schema(default = "normal")]
@@ -340,42 +346,67 @@ pub(super) fn regenerate_embeddings(r: &mut Reader<'_>) -> Read<(Asked, NewGener
 }
 
 pub(super) fn batch_delete(r: &mut Reader<'_>) -> Read<Asked> {
-    let mut ids: Option<Vec<String>> = None;
+    let (mut ids, mut filter): (Option<Vec<String>>, Option<Filter>) = (None, None);
     let mut asked = read(r, false, |r, key| {
-        if key != "document_ids" {
-            return Ok(());
+        match key {
+            "document_ids" => ids = read_many_ids(r)?,
+            "filter" => filter = read_filter(r)?,
+            _ignored => {}
         }
-        let mut given = Vec::new();
-        let mut bytes = 0;
-        let read = r.array(|r, _index| {
-            let Some(text) = r.string()? else { return Ok(()) };
-            // What is no id fails when its turn comes, alone; it need not be kept whole.
-            let parsed = text.parse::<DocumentId>();
-            let text = parsed.map_or_else(
-                |_not_an_id| text.chars().take(64).collect::<String>(),
-                |id| id.to_string(),
-            );
-            bytes += text.len() + 3;
-            if bytes <= JOB_PARAMETERS_BYTES_MAX - 64 {
-                given.push(text);
-            }
-            Ok(())
-        })?;
-        if bytes > JOB_PARAMETERS_BYTES_MAX - 64 {
-            r.fault(format!(
-                "must be at most {} ids: submit more than one job",
-                (JOB_PARAMETERS_BYTES_MAX - 64) / 39
-            ));
-        }
-        if read.is_some() && given.is_empty() && bytes == 0 {
-            r.fault("must have at least 1 element");
-        }
-        ids = read.map(|()| given);
         Ok(())
     })?;
-    r.require("document_ids", ids.is_some() || r.has_fault_at("document_ids"));
-    asked.parameters = json!({"document_ids": ids.unwrap_or_default()}).to_string();
+    let faulty = r.has_fault_at("document_ids") || r.has_fault_at("filter");
+    match (&ids, &filter) {
+        (None, None) if !faulty => r.fault_at("document_ids", "is required, or a filter"),
+        (Some(_), Some(_)) => r.fault_at("filter", "is given together with ids; give one of them"),
+        (None, Some(filter)) if filter.is_empty() => {
+            let detail = "may not be empty, or everything would go: delete the library, or say so by \
+                          {\"document_id\": {\"$exists\": true}}";
+            r.fault_at("filter", detail);
+        }
+        (None, Some(_)) if asked.library.is_none() => {
+            r.require("library_id", r.has_fault_at("library_id"));
+        }
+        _ => {}
+    }
+    asked.parameters = match filter {
+        Some(filter) => json!({"filter": filter.source()}).to_string(),
+        None => json!({"document_ids": ids.unwrap_or_default()}).to_string(),
+    };
+    if asked.parameters.len() > JOB_PARAMETERS_BYTES_MAX {
+        r.fault_at("filter", format!("takes more than {JOB_PARAMETERS_BYTES_MAX} bytes"));
+    }
     Ok(asked)
+}
+
+/// Ids of as many documents as fit into a job's parameters.
+fn read_many_ids(r: &mut Reader<'_>) -> Read<Option<Vec<String>>> {
+    let mut given = Vec::new();
+    let mut bytes = 0;
+    let read = r.array(|r, _index| {
+        let Some(text) = r.string()? else { return Ok(()) };
+        // What is no id fails when its turn comes, alone; it need not be kept whole.
+        let parsed = text.parse::<DocumentId>();
+        let text = parsed.map_or_else(
+            |_not_an_id| text.chars().take(64).collect::<String>(),
+            |id| id.to_string(),
+        );
+        bytes += text.len() + 3;
+        if bytes <= JOB_PARAMETERS_BYTES_MAX - 64 {
+            given.push(text);
+        }
+        Ok(())
+    })?;
+    if bytes > JOB_PARAMETERS_BYTES_MAX - 64 {
+        r.fault(format!(
+            "must be at most {} ids: submit more than one job",
+            (JOB_PARAMETERS_BYTES_MAX - 64) / 39
+        ));
+    }
+    if read.is_some() && given.is_empty() && bytes == 0 {
+        r.fault("must have at least 1 element");
+    }
+    Ok(read.map(|()| given))
 }
 
 /// The job, and the texts of its documents as they came.

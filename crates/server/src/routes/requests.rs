@@ -6,6 +6,7 @@ use arrwdb_engine::state::{Custom, DocumentId, TEXT_FIELD, Timestamp, limits};
 use arrwdb_engine::{Content, PutChunk, PutDocument};
 use utoipa::ToSchema;
 
+use super::document_patch::patch_problem;
 use super::vector_requests::{AddVector, read_vectors};
 use crate::config::RequestLimits;
 use crate::extract::read_json;
@@ -314,7 +315,7 @@ fn read_texts(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<Option<Vec<Str
     Ok(seen.map(|()| texts))
 }
 
-fn read_tags(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<Vec<String>> {
+pub(super) fn read_tags(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<Vec<String>> {
     let mut tags = Vec::new();
     r.array(|r, _| {
         tags.extend(text_up_to(r, limits.tag_chars_max)?);
@@ -440,7 +441,7 @@ pub(crate) fn text_within(r: &mut Reader<'_>, min: usize, max: usize) -> Read<Op
     Ok(None)
 }
 
-fn text_up_to(r: &mut Reader<'_>, max: Option<usize>) -> Read<Option<String>> {
+pub(super) fn text_up_to(r: &mut Reader<'_>, max: Option<usize>) -> Read<Option<String>> {
     text_within(r, 0, max.unwrap_or(usize::MAX))
 }
 
@@ -508,7 +509,7 @@ pub(crate) fn read_ids(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<Vec<D
 }
 
 /// What refuses a body that is read as documents, as documents with vectors, as a line of NDJSON, as
-/// batches of them and as a list of ids: the problem of each that it is not. For who tests the
+/// batches of them, as a list of ids and as patches: the problem of each that it is not. For who tests the
 /// reader with bodies that nobody wrote.
 pub fn document_problems(body: &[u8], limits: &RequestLimits) -> Vec<Problem> {
     let forms = [Form::Request, Form::WithEmbeddings, Form::Line, Form::Message];
@@ -516,5 +517,6 @@ pub fn document_problems(body: &[u8], limits: &RequestLimits) -> Vec<Problem> {
     let batches = forms.map(|form| read_json(body, |r| read_batch(r, form, limits)).err());
     let ids = read_json(body, |r| read_ids(r, limits)).err();
     let patch = read_json(body, |r| read_patch(r, limits)).err();
-    documents.into_iter().chain(batches).chain([ids, patch]).flatten().collect()
+    let patches = [patch, patch_problem(body, limits)];
+    documents.into_iter().chain(batches).chain([ids]).chain(patches).flatten().collect()
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use arrwdb_engine::state::{LibraryId, limits};
-use arrwdb_engine::{EngineError, Moment, Query, SearchAnswer};
+use arrwdb_engine::{EngineError, Moment, Query, SearchAnswer, SearchRequest};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 use super::answers::{
     Explain, SearchResult, StreamedEnd, StreamedLine, StreamedResult, milliseconds,
 };
+use super::facets::FacetAnswer;
 use super::requests::read_vector;
 use super::search_requests::{
     EmbeddingSearchBody, FilteredSearchBody, KeywordSearchBody, SearchBody, StreamSearchBody,
@@ -47,6 +48,10 @@ struct SearchResponse {
     #[schema(example = 3.21)]
     query_time_ms: f64,
     total_results: usize,
+    /// The values of fields over everything that passes the filter, where these were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    facets: Vec<FacetAnswer>,
     /// How they were found, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<Explain>,
@@ -207,11 +212,10 @@ async fn run(
     app: &App,
     principal: Principal,
     target: &Target,
-    (query, wishes): (Query, &Wishes),
+    request: SearchRequest,
     at: Moment,
 ) -> Result<(SearchAnswer, f64), EngineError> {
     let started = Instant::now();
-    let request = wishes.request(query, target.include_embeddings);
     let answer = app.engine().search(principal.tenant, target.library, request, at).await?;
     let taken = started.elapsed();
     app.metrics().searched(target.library, answer.index.name(), taken, answer.hits.len());
@@ -226,14 +230,17 @@ async fn answer(
 ) -> Result<Response, Problem> {
     wishes.check()?;
     let at = target.at.with_body(wishes.as_of())?;
-    let (answer, query_time_ms) = run(app, principal, target, (query, &wishes), at).await?;
+    let request = wishes.request(query, target.include_embeddings);
+    let request = SearchRequest { facets: wishes.facets().to_vec(), ..request };
+    let (mut answer, query_time_ms) = run(app, principal, target, request, at).await?;
     let headers = seq_header(answer.seq);
+    let facets = FacetAnswer::all(wishes.facets(), std::mem::take(&mut answer.plan.facets));
     let explain = wishes.explains().then(|| Explain::of(&answer));
     let shown = (wishes.highlights(), wishes.explains());
     let results = answer.hits.into_iter().map(|hit| SearchResult::of(hit, shown));
     let results: Vec<SearchResult> = results.collect();
     let total_results = results.len();
-    let answer = SearchResponse { results, query_time_ms, total_results, explain };
+    let answer = SearchResponse { results, query_time_ms, total_results, facets, explain };
     Ok((headers, Json(answer)).into_response())
 }
 
@@ -273,7 +280,8 @@ async fn search_stream(
     wishes.check()?;
     let in_query = Wishes::of_query(&target.query)?;
     let at = target.at.or_body(wishes.as_of());
-    let (answer, query_time_ms) = run(&app, principal, &target, (Query::Text(query), &wishes), at)
+    let request = wishes.request(Query::Text(query), target.include_embeddings);
+    let (answer, query_time_ms) = run(&app, principal, &target, request, at)
         .await
         .map_err(|error| in_query_string(error, &in_query, &wishes))?;
     let seq = seq_header(answer.seq);

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
-use arrwdb_engine::state::{Filter, Seq, Tuning, limits};
+use arrwdb_engine::state::{Facet, Filter, Seq, Tuning, limits};
 use arrwdb_engine::{Fusion, Highlight, Mode, Operator, Query, SearchRequest};
 use serde_json::{Value, json};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::facets::{FacetShape, read_facets};
 use super::keyword_requests::{
     FUSIONS, FusionName, HighlightShape, MODES, ModeName, OPERATORS, OperatorName, read_alpha,
     read_highlight, read_name,
@@ -36,6 +37,9 @@ pub(super) struct SearchBody {
     /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
     #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
+    /// Fields whose values are counted over everything that passes the filter, whatever is found.
+    #[schema(value_type = Option<Vec<FacetShape>>, min_items = 1, max_items = 20)]
+    facets: Option<Vec<Value>>,
     /// What passages are found by: their vectors, the words of the query (BM25 over titles and texts),
     /// or both.
     #[schema(value_type = Option<ModeName>, default = "vector")]
@@ -163,6 +167,9 @@ pub(super) struct EmbeddingSearchBody {
     /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
     #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
+    /// Fields whose values are counted over everything that passes the filter, whatever is found.
+    #[schema(value_type = Option<Vec<FacetShape>>, min_items = 1, max_items = 20)]
+    facets: Option<Vec<Value>>,
     /// What passages are found by: their vectors, the words of the query (BM25 over titles and texts),
     /// or both.
     #[schema(value_type = Option<ModeName>, default = "vector")]
@@ -226,6 +233,9 @@ pub(super) struct FilteredSearchBody {
     /// other shape.
     #[schema(value_type = Option<FilterShape>)]
     metadata_filters: Option<Value>,
+    /// Fields whose values are counted over everything that passes the filter, whatever is found.
+    #[schema(value_type = Option<Vec<FacetShape>>, min_items = 1, max_items = 20)]
+    facets: Option<Vec<Value>>,
     /// What passages are found by: their vectors, the words of the query (BM25 over titles and texts),
     /// or both.
     #[schema(value_type = Option<ModeName>, default = "vector")]
@@ -298,6 +308,9 @@ pub(super) struct KeywordSearchBody {
     /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
     #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
+    /// Fields whose values are counted over everything that passes the filter, whatever is found.
+    #[schema(value_type = Option<Vec<FacetShape>>, min_items = 1, max_items = 20)]
+    facets: Option<Vec<Value>>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -330,6 +343,7 @@ pub(super) struct Wishes {
     exact: Option<bool>,
     explain: Option<bool>,
     as_of: Option<Seq>,
+    facets: Option<Vec<Facet>>,
 }
 
 impl Wishes {
@@ -358,6 +372,14 @@ impl Wishes {
             "operator" => self.operator = read_name(r, &OPERATORS)?.or(self.operator),
             "fusion" => self.fusion = read_name(r, &FUSIONS)?.or(self.fusion),
             "alpha" => self.alpha = read_alpha(r)?.or(self.alpha),
+            "order_by" => {
+                r.any()?;
+                r.fault(
+                    "is for lists (documents, documents/query): what a search finds is in the order \
+                     of its scores",
+                );
+            }
+            "facets" => self.facets = read_facets(r)?.or(self.facets.take()),
             "highlight" => self.highlight = read_highlight(r)?.or(self.highlight.take()),
             _ignored => {}
         }
@@ -460,6 +482,11 @@ impl Wishes {
     /// With the words of a hybrid search by a vector.
     pub(super) fn with_words(self, words: Option<String>) -> Self {
         Self { words, ..self }
+    }
+
+    /// Fields whose values are counted.
+    pub(super) fn facets(&self) -> &[Facet] {
+        self.facets.as_deref().unwrap_or_default()
     }
 
     /// Whether hits show the words that were found.

@@ -41,6 +41,9 @@ pub(super) const READ_FIELDS: [&str; 4] = ["text", "chunk_id", "document_id", DO
 /// The document of a chunk.
 pub(super) const DOCUMENT_OF_CHUNK: &str = "source_document_id";
 
+/// The one field whose values are times that are no texts.
+pub(super) const CREATED_AT: &str = "created_at";
+
 /// Before the name of a field of custom metadata that may have the name of another.
 const CUSTOM: &str = "custom.";
 
@@ -118,7 +121,7 @@ pub(super) fn own_of_chunk<'a>(
     visit: &mut dyn FnMut(&'static str, Scalar<'a>, Listed) -> bool,
 ) -> bool {
     let whole = |number: u32| Scalar::Number(arrwdb_index::Number::of_u64(number.into()));
-    visit("created_at", Scalar::Time(chunk.created_at.micros()), false)
+    visit(CREATED_AT, Scalar::Time(chunk.created_at.micros()), false)
         || visit("chunk_index", whole(index), false)
         || chunk.page_number.is_some_and(|page| visit("page_number", whole(page), false))
 }

@@ -5,7 +5,7 @@ use std::ops::{Bound, Range};
 use arrwdb_index::{Column, Columns, ColumnsBuilder, Field, FieldValue, RowSet};
 
 use super::passage::{
-    FieldName, READ_FIELDS, Scalar, named, own_of_chunk, own_of_document, scalars,
+    CREATED_AT, FieldName, READ_FIELDS, Scalar, named, own_of_chunk, own_of_document, scalars,
 };
 use super::passes::{has_words, holds};
 use super::value::{Operand, time};
@@ -13,6 +13,7 @@ use super::{Filter, Node, Side, Test};
 use crate::body::BodyReader;
 use crate::document::{Chunk, Custom};
 use crate::ids::DocumentId;
+use crate::limits::FILTER_KEY_CHARS_MAX;
 use crate::segment::{Damage, Segment};
 
 /// The fields of all passages of a segment but those that are read from the passages themselves.
@@ -49,6 +50,33 @@ fn column_name(field: FieldName<'_>) -> String {
         FieldName::Own(name) => format!("own {name}"),
         FieldName::Custom(path) => format!("custom {path}"),
     }
+}
+
+/// The columns of a field, by all that its name means; whether times in it are times by themselves, as
+/// elsewhere they are texts too.
+pub(crate) fn columns_named<'a>(columns: &'a Columns, name: &str) -> Vec<(&'a Column, bool)> {
+    let fields = named(name).filter_map(|field| {
+        let own_times = field == FieldName::Own(CREATED_AT);
+        Some((columns.field(&column_name(field))?, own_times))
+    });
+    fields
+        .flat_map(|(field, own_times)| field.columns().map(|column| (column, own_times)))
+        .collect()
+}
+
+/// Refuses the name of a field that has no column: what is wrong with it.
+pub(crate) fn check_column_name(name: &str) -> Result<(), String> {
+    let chars = name.chars().count();
+    if !(1..=FILTER_KEY_CHARS_MAX).contains(&chars) {
+        return Err(format!("must have 1 to {FILTER_KEY_CHARS_MAX} characters; it has {chars}"));
+    }
+    if READ_FIELDS.contains(&name) {
+        return Err(format!(
+            "{name} is another for every passage or document; custom metadata of this name is \
+             custom.{name}"
+        ));
+    }
+    Ok(())
 }
 
 #[derive(Default)]

@@ -38,10 +38,31 @@ impl Operand {
     }
 }
 
+/// A value of a column as JSON: a whole number without a point, a time as RFC 3339.
+pub(crate) fn json_of(value: &FieldValue) -> Value {
+    match value {
+        FieldValue::Null | FieldValue::Composite => Value::Null,
+        FieldValue::Bool(value) => Value::Bool(*value),
+        FieldValue::Number(number) => {
+            let whole = number.as_whole().and_then(serde_json::Number::from_i128);
+            let number = whole.or_else(|| serde_json::Number::from_f64(number.as_f64()));
+            number.map_or(Value::Null, Value::Number)
+        }
+        FieldValue::Time(time) => jiff::Timestamp::from_microsecond(*time)
+            .map_or(Value::Null, |time| Value::String(format!("{time:.6}"))),
+        FieldValue::Text(text) => Value::String(text.to_string()),
+    }
+}
+
 /// A number of JSON.
 pub(super) fn number(number: &serde_json::Number) -> Option<Number> {
     let whole = || number.as_u64().map(Number::of_u64);
     number.as_i64().map(Number::of_i64).or_else(whole).or_else(|| Number::of_f64(number.as_f64()?))
+}
+
+/// Whether a text names a time.
+pub(crate) fn names_a_time(text: &str) -> bool {
+    time(text).is_some()
 }
 
 /// The time that a text names, in microseconds since 1970 began: a date, or a date and a time of RFC

@@ -1,0 +1,61 @@
+//! Values of fields and how many have each: by themselves, or beside what a search finds.
+
+use arrwdb_state::{
+    Executor, Facet, FacetCounts, Filter, LibraryId, Selection, Seq, TenantId, View,
+};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::moment::Moment;
+
+/// The values of a library's fields.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Faceted {
+    /// Of each field that was asked for, in that order.
+    pub facets: Vec<FacetCounts>,
+    /// Documents that have a passage that passes.
+    pub documents: u64,
+    /// Passages that pass.
+    pub chunks: u64,
+    /// The state that this is true at.
+    pub seq: Seq,
+}
+
+impl Engine {
+    /// Counts the values of fields over the passages that pass a filter, all without one. Exact.
+    pub async fn facets(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        (filter, facets): (Filter, Vec<Facet>),
+        at: Moment,
+    ) -> Result<Faceted, EngineError> {
+        let selected = self.select(tenant, library, (filter, at)).await?;
+        let _permit = self.0.search_permit()?;
+        let pool = self.0.pool.clone();
+        let count = move || {
+            let (view, selection) = (&selected.snapshot().view, selected.selection());
+            let facets = view.facets(selection, &facets, &pool)?;
+            let (documents, chunks) = (selected.documents(), selected.chunks());
+            Ok(Faceted { facets, documents, chunks, seq: selected.snapshot().seq() })
+        };
+        self.0.pool.run(count).await?
+    }
+}
+
+/// The values of fields of what a filter selected, or of everything.
+pub(crate) fn facets_of(
+    view: &View,
+    selection: Option<&Selection>,
+    facets: &[Facet],
+    executor: &dyn Executor,
+) -> Result<Vec<FacetCounts>, EngineError> {
+    if facets.is_empty() {
+        return Ok(Vec::new());
+    }
+    if let Some(selection) = selection {
+        return Ok(view.facets(selection, facets, executor)?);
+    }
+    let all = view.select(&Filter::default(), executor)?;
+    Ok(view.facets(&all, facets, executor)?)
+}

@@ -1,0 +1,183 @@
+//! What is said of a document is changed; its passages and vectors stay.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Server, Site};
+
+async fn patch(server: &Server, path: &str, body: &Value) -> Answer {
+    server.raw(Method::PATCH, path, body.to_string()).await
+}
+
+/// A document of two passages in a library whose vectors an embedder makes; it, and where it is.
+async fn added(server: &Server) -> (Value, String, String) {
+    let library = server.library().await;
+    let body = json!({
+        "title": "Old harbour", "texts": ["Ships lie at anchor.", "Cranes unload them."],
+        "author": "Ada", "document_type": "report", "source_url": "https://example.org/a",
+        "tags": ["port", "draft"],
+        "metadata": {"year": 1998, "of": {"city": "Hull", "pages": 4}, "draft": true},
+    });
+    let path = format!("/v1/libraries/{library}/documents");
+    let document = server.post(&path, &body).await.expect(201);
+    let path = format!("{path}/{}", document["id"].as_str().expect("an id"));
+    (document, library, path)
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_document_changes_and_its_passages_stay_bit_for_bit() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let (before, library, path) = added(&server).await;
+    let old = server.get(&path).await.seq();
+    let texts = site.provider.as_ref().expect("an embedder").texts();
+    let body = json!({
+        "title": "New quay", "author": null, "tags": ["port"],
+        "metadata": {"year": 2026, "draft": null, "of": {"pages": null, "country": "UK"}, "new": [1]},
+    });
+    let patched = patch(&server, &path, &body).await;
+    let seq = patched.seq();
+    let after = patched.expect(200);
+    assert!(seq > old);
+    let metadata = json!({
+        "title": "New quay", "author": null, "document_type": "report", "tags": ["port"],
+        "source_url": "https://example.org/a", "created_at": before["metadata"]["created_at"],
+        "custom": {"year": 2026, "of": {"city": "Hull", "country": "UK"}, "new": [1]},
+    });
+    assert_eq!(after["metadata"], metadata);
+    assert_eq!((&after["id"], &after["chunks"]), (&before["id"], &before["chunks"]));
+    assert_eq!(site.provider.as_ref().expect("an embedder").texts(), texts, "nothing is embedded");
+
+    // It is read, counted, filtered and found by words as it is now, and as it was then.
+    let then = format!("as_of={old}");
+    assert_eq!(server.get(&format!("{path}?min_seq={seq}")).await.expect(200), after);
+    assert_eq!(server.get(&format!("{path}?{then}")).await.expect(200), before);
+    let count = format!("/v1/libraries/{library}/documents/count");
+    for (filter, now, before) in [
+        (json!({"year": 2026}), 2, 0),
+        (json!({"draft": true}), 0, 2),
+        (json!({"title": "New quay", "of.country": "UK"}), 2, 0),
+        (json!({"author": "Ada"}), 0, 2),
+        (json!({}), 2, 2),
+    ] {
+        let body = json!({ "filter": filter });
+        let counted = server.post(&count, &body).await.expect(200);
+        assert_eq!(counted["chunks"], now, "{filter}");
+        let counted = server.post(&format!("{count}?{then}"), &body).await.expect(200);
+        assert_eq!(counted["chunks"], before, "{filter}");
+    }
+    let keyword = format!("/v1/libraries/{library}/search/keyword");
+    for (query, hits) in [("quay", 2), ("harbour", 0), ("anchor", 1)] {
+        let found = server.post(&keyword, &json!({ "query": query })).await.expect(200);
+        assert_eq!(found["total_results"], hits, "{query}");
+    }
+    let slim = patch(&server, &format!("{path}?include_embeddings=false"), &json!({})).await;
+    assert_eq!(slim.expect(200)["chunks"][0].get("embedding"), None);
+
+    // Followers are told of an update, once: what changes nothing is no version.
+    let events = server.events("document.*").await;
+    let types: Vec<&Value> = events.iter().map(|event| &event["type"]).collect();
+    assert_eq!(types, ["document.added", "document.updated"]);
+    assert_eq!(events[1]["seq"], seq);
+    assert_eq!(events[1]["data"]["title"], "New quay");
+
+    server.kill();
+    let server = site.start().await;
+    assert_eq!(server.get(&path).await.expect(200), after, "after a crash");
+}
+
+#[tokio::test]
+async fn null_removes_what_can_be_removed() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let (before, _library, path) = added(&server).await;
+    let anywhere = format!("/v1/documents/{}", before["id"].as_str().expect("an id"));
+    let body = json!({
+        "author": null, "document_type": null, "source_url": null, "tags": null, "metadata": null,
+    });
+    let after = patch(&server, &anywhere, &body).await.expect(200);
+    let metadata = json!({
+        "title": "Old harbour", "author": null, "document_type": "text", "tags": [],
+        "source_url": null, "created_at": before["metadata"]["created_at"],
+    });
+    assert_eq!(after["metadata"], metadata);
+    assert_eq!(server.get(&path).await.expect(200), after);
+    let body = json!({"metadata": {"a": 1}, "id": before["id"], "unknown": 1});
+    let request = server.request(Method::PATCH, &path);
+    let request = request.header("Content-Type", "application/merge-patch+json");
+    let after = server.send(request.body(body.to_string())).await.expect(200);
+    assert_eq!(after["metadata"]["custom"], json!({"a": 1}));
+}
+
+#[tokio::test]
+async fn a_patch_that_breaks_a_rule_is_refused_where_it_does_and_changes_nothing() {
+    let mut site = Site::new().await;
+    site.set("MAX_TAGS_PER_DOCUMENT", "2");
+    let server = site.start().await;
+    let (before, library, path) = added(&server).await;
+    let long = "x".repeat(1001);
+    let large = "x".repeat(64 << 10);
+    let deep = (0..40).fold(json!(1), |inner, _| json!({ "a": inner }));
+    for (body, pointer) in [
+        (json!({"title": null}), "/title"),
+        (json!({"title": ""}), "/title"),
+        (json!({ "title": long }), "/title"),
+        (json!({"author": 1}), "/author"),
+        (json!({"tags": ["a", "b", "c"]}), "/tags"),
+        (json!({"tags": "a"}), "/tags"),
+        (json!({"metadata": [1]}), "/metadata"),
+        (json!({ "metadata": {"a": large} }), "/metadata"),
+        (json!({ "metadata": deep }), "/metadata"),
+        (json!({"text": "another"}), "/text"),
+        (json!({"texts": []}), "/texts"),
+        (json!({"chunks": null}), "/chunks"),
+        (json!({"created_at": "2026-01-31T12:00:00Z"}), "/created_at"),
+        (json!({"id": "0191f4a2-7c3e-7abc-8def-0123456789ab"}), "/id"),
+    ] {
+        let refused = patch(&server, &path, &body).await;
+        refused.problem(422, "ValidationError");
+        assert_eq!(refused.pointers(), [pointer]);
+    }
+    // What is merged in is too much only together with what is there.
+    for number in 0..2 {
+        let body = json!({"metadata": {number.to_string(): "x".repeat(40 << 10)}});
+        let answer = patch(&server, &path, &body).await;
+        let expected = if number == 0 { 200 } else { 422 };
+        assert_eq!(answer.status, expected, "{}", answer.text());
+    }
+    let body = json!({"metadata": {"0": null}});
+    assert_eq!(patch(&server, &path, &body).await.expect(200), before);
+
+    let nothing = "0191f4a2-7c3e-7abc-8def-0123456789ab";
+    for path in
+        [format!("/v1/libraries/{library}/documents/{nothing}"), format!("/v1/documents/{nothing}")]
+    {
+        patch(&server, &path, &json!({"title": "x"})).await.problem(404, "DocumentNotFoundError");
+    }
+    let nowhere = format!("/v1/libraries/{nothing}/documents/{nothing}");
+    patch(&server, &nowhere, &json!({"title": "x"})).await.problem(404, "LibraryNotFoundError");
+}
+
+#[tokio::test]
+async fn of_changes_at_the_same_time_none_is_lost() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let document = server.add_vectors(&library, "busy", &[vec![1.0, 0.5]]).await;
+    let path = format!("/v1/documents/{}", document["id"].as_str().expect("an id"));
+    let changes = (0..24).map(|number| {
+        let (client, path) = (server.client.clone(), path.clone());
+        tokio::spawn(async move {
+            let body = json!({"metadata": {format!("key {number}"): number}});
+            let answer = client.raw(Method::PATCH, &path, body.to_string()).await;
+            answer.expect(200)["metadata"]["custom"][format!("key {number}")].clone()
+        })
+    });
+    for (number, change) in changes.collect::<Vec<_>>().into_iter().enumerate() {
+        assert_eq!(change.await.expect("an answer"), number, "its own change is in its answer");
+    }
+    let after = server.get(&path).await.expect(200);
+    let custom = after["metadata"]["custom"].as_object().expect("metadata");
+    assert_eq!(custom.len(), 24);
+    assert_eq!(after["chunks"], document["chunks"]);
+}
