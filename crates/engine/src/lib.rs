@@ -59,6 +59,7 @@ mod put;
 mod ranking;
 mod records;
 mod request;
+mod reranking;
 mod rescoring;
 mod residence;
 mod retention;
@@ -111,7 +112,7 @@ pub use request::{
     Content, Cursor, DeletedByFilter, DocumentPage, FieldModel, Filtered, Highlight, Hit,
     IndexChange, IndexOptimized, IndexRebuilt, KeywordPlan, LibraryOverview, LibraryPatch, Mode,
     NewField, NewLibrary, Operator, Plan, PutChunk, PutDocument, PutReceipt, PutVector, Query,
-    RecallBasis, RecallPlan, Rescored, SearchAnswer, SearchRequest, Signals, Written,
+    RecallBasis, RecallPlan, RerankPlan, Rescored, SearchAnswer, SearchRequest, Signals, Written,
 };
 pub use scoring::{
     Breakdown, CANDIDATES_MAX, Evidence, FIELD_BOOSTS_MAX, HybridScoring, Rescoring, Scorer,

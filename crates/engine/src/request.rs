@@ -400,6 +400,8 @@ pub struct Plan {
     pub filtered: Option<Filtered>,
     /// What searching by keywords took, where that was asked for.
     pub keywords: Option<KeywordPlan>,
+    /// What a model ranked, where that was asked for.
+    pub reranked: Option<RerankPlan>,
     /// How long turning the query into a vector took; zero for a vector.
     pub embedding: Duration,
     /// How long finding the rows took.
@@ -431,6 +433,19 @@ pub struct Filtered {
     /// How many were expected to, from how many have which values.
     pub estimated_rows: u64,
     /// How long telling took.
+    pub took: Duration,
+}
+
+/// How a model ranked what was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RerankPlan {
+    /// Who ranked.
+    pub provider: &'static str,
+    /// With what.
+    pub model: String,
+    /// How many passages it was shown.
+    pub passages: usize,
+    /// How long it took, waiting included.
     pub took: Duration,
 }
 

@@ -100,6 +100,8 @@ fn best(candidates: &[Candidate], wanted: &Wanted<'_>, anew: Anew<'_>) -> Vec<(u
             let chosen = diverse(&relevant, (anew.k, *lambda), metric);
             chosen.into_iter().map(|(at, score)| (at, plain(score))).collect()
         }
+        // All of them as they were found: a model is asked when nobody waits for a thread.
+        Scoring::Model => (0..candidates.len()).map(|at| (at, plain(f64::NAN))).collect(),
     }
 }
 

@@ -34,6 +34,21 @@ impl Inner {
         request: SearchRequest,
         at: Moment,
     ) -> Result<SearchAnswer, EngineError> {
+        let Some(asked) = self.asked_of_model(&request)? else {
+            return self.found(tenant, library, request, at).await;
+        };
+        let found = self.found(tenant, library, request, at).await?;
+        // Nobody waits for a thread any more, however long the model takes.
+        self.reranked((tenant, library), asked, found).await
+    }
+
+    async fn found(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        library: LibraryId,
+        request: SearchRequest,
+        at: Moment,
+    ) -> Result<SearchAnswer, EngineError> {
         let started = Instant::now();
         let mut spec = self.spec(tenant, library, at.reached()).await?;
         check(&request, spec.metric)?;

@@ -32,6 +32,7 @@ mod openapi;
 mod overload;
 mod past;
 mod recall;
+mod reranking;
 mod rescoring;
 mod schedules;
 mod search;
