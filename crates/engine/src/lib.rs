@@ -39,6 +39,7 @@ mod files;
 mod follow;
 mod fusion;
 mod generations;
+mod grouping;
 mod handle;
 mod held;
 mod history;
@@ -98,6 +99,7 @@ pub use fields::{NewVector, WELL_KNOWN_FIELDS};
 pub use follow::{BATCH_BYTES_MAX, Change, ChangeEntry, FollowError};
 pub use fusion::Fusion;
 pub use generations::{CarryPair, LibraryEmbeddings, ModelVectors, NewGeneration, OtherVectors};
+pub use grouping::{GROUP_SIZE, GROUP_SIZE_MAX, GROUPS_MAX, Grouping};
 pub use jobs::{JobFilter, NewJob};
 pub use moment::Moment;
 pub use multi_vector::{

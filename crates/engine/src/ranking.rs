@@ -10,6 +10,7 @@ use arrwdb_state::{
 use crate::error::EngineError;
 use crate::facets::facets_of;
 use crate::fusion::{CANDIDATES_MIN, Candidate, Fusion, candidates, fuse};
+use crate::grouping::{Groups, rank_groups};
 use crate::request::{Filtered, Highlight, Hit, KeywordPlan, Plan, Rescored, Signals};
 use crate::rescoring::{Anew, rescore};
 
@@ -46,6 +47,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) anew: Option<Anew<'a>>,
     /// Whose values are counted.
     pub(crate) facets: &'a [Facet],
+    /// How what is found is grouped by documents, where it is.
+    pub(crate) groups: Option<Groups>,
 }
 
 /// A row with what it is ranked by.
@@ -73,7 +76,10 @@ pub(crate) fn find(
     let facets = facets_of(view, selection.as_ref(), wanted.facets, executor)?;
     let started = Instant::now();
     let plan = Plan { segments: view.segments().len(), filtered, facets, ..Plan::default() };
-    let (ranked, plan) = rank(view, (wanted, selection.as_ref()), plan, executor)?;
+    let (ranked, plan) = match wanted.groups {
+        None => rank(view, (wanted, selection.as_ref()), plan, executor)?,
+        Some(groups) => rank_groups(view, (wanted, selection.as_ref()), (plan, groups), executor)?,
+    };
     let finding = started.elapsed();
     let hits = match wanted.anew {
         None => ranked.iter().map(|row| read(view, row, wanted)).collect::<Result<_, _>>()?,
@@ -83,7 +89,7 @@ pub(crate) fn find(
     Ok((hits, Plan { finding, reading, ..plan }))
 }
 
-fn rank(
+pub(crate) fn rank(
     view: &View,
     (wanted, among): (&Wanted<'_>, Option<&Selection>),
     plan: Plan,
@@ -177,6 +183,7 @@ pub(crate) fn hit(
     let anew = |rescored: &Rescored| rescored.score.map_or(f32::NAN, |score| score as f32);
     Hit {
         document_id: passage.document_id,
+        document: wanted.groups.map(|_groups| Box::new(passage.document.clone())),
         document_title: passage.document.title,
         chunk: passage.chunk,
         chunk_index: passage.index,

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use arrwdb_state::{
-    Chunk, ChunkId, Custom, Document, DocumentId, Effort, Facet, FacetCounts, FieldVector,
-    FieldVectors, Filter, IndexSpec, LibrarySpec, Metric, ModelName, Quantization, Seq, Structure,
-    Timestamp, Tuning, VectorKind, VectorValue,
+    Chunk, ChunkId, Custom, Document, DocumentId, DocumentMetadata, Effort, Facet, FacetCounts,
+    FieldVector, FieldVectors, Filter, IndexSpec, LibrarySpec, Metric, ModelName, Quantization,
+    Seq, Structure, Timestamp, Tuning, VectorKind, VectorValue,
 };
 pub use arrwdb_state::{Cursor, Highlight, Operator};
 
 use crate::fusion::Fusion;
+use crate::grouping::Grouping;
 use crate::scoring::{Breakdown, Rescoring};
 
 /// A library to create.
@@ -293,6 +294,8 @@ pub struct SearchRequest {
     pub rescoring: Option<Rescoring>,
     /// Fields whose values are counted over everything that passes the filter.
     pub facets: Vec<Facet>,
+    /// How hits are grouped by their documents, where they shall be: `k` is then how many documents.
+    pub grouping: Option<Grouping>,
 }
 
 impl SearchRequest {
@@ -314,6 +317,7 @@ impl SearchRequest {
             highlight: None,
             rescoring: None,
             facets: Vec::new(),
+            grouping: None,
         }
     }
 }
@@ -346,6 +350,8 @@ pub struct Hit {
     pub document_id: DocumentId,
     /// The document's title.
     pub document_title: String,
+    /// All that belongs to the document as a whole, where hits are grouped by documents.
+    pub document: Option<Box<DocumentMetadata>>,
     /// The chunk; `embedding` is empty unless asked for.
     pub chunk: Chunk,
     /// Position of the chunk in its document, from 0.
@@ -375,7 +381,8 @@ pub struct Rescored {
 /// The passages found, best first; of equal ones the one that came first.
 #[derive(Debug, Clone)]
 pub struct SearchAnswer {
-    /// At most k hits.
+    /// At most k hits; where they are grouped, those of at most k documents, one document after the
+    /// other, the one of the best hit first, and each with its best hits, best first.
     pub hits: Vec<Hit>,
     /// The state they are true at.
     pub seq: Seq,

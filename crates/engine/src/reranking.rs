@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::budgets::BudgetRefusal;
 use crate::engine::Inner;
 use crate::error::EngineError;
+use crate::grouping::{Groups, grouped_hits};
 use crate::request::{Hit, Mode, Plan, Query, RerankPlan, Rescored, SearchAnswer, SearchRequest};
 use crate::scoring::Scoring;
 
@@ -21,6 +22,8 @@ pub(crate) struct AskedOfModel {
     words: String,
     /// How many of the best are wanted.
     k: usize,
+    /// How they are grouped, where they are.
+    groups: Option<Groups>,
 }
 
 impl Inner {
@@ -43,7 +46,7 @@ impl Inner {
         let reranker = self.parts.reranker.clone().ok_or_else(|| RerankError::NotConfigured {
             reason: "no reranking provider is configured".to_owned(),
         })?;
-        Ok(Some(AskedOfModel { reranker, words, k: request.k }))
+        Ok(Some(AskedOfModel { reranker, words, k: request.k, groups: Groups::of(request) }))
     }
 
     /// The best of what was found, as the model says, paid for by the library's tenant.
@@ -54,7 +57,7 @@ impl Inner {
         found: SearchAnswer,
     ) -> Result<SearchAnswer, EngineError> {
         let started = Instant::now();
-        let AskedOfModel { reranker, words, k } = asked;
+        let AskedOfModel { reranker, words, k, groups } = asked;
         let SearchAnswer { hits, plan, .. } = found;
         let texts: Vec<String> = hits.iter().map(|hit| hit.chunk.text.clone()).collect();
         let passages = texts.len();
@@ -78,7 +81,10 @@ impl Inner {
             hits.into_iter().zip(scores).map(|(hit, score)| scored(hit, score)).collect();
         // Stable: of equal scores the one that was found first.
         hits.sort_by(|a, b| score(b).total_cmp(&score(a)));
-        hits.truncate(k);
+        match groups {
+            Some(groups) => hits = grouped_hits(hits, groups)?,
+            None => hits.truncate(k),
+        }
         let took = started.elapsed();
         let (provider, model) = (meter.provider, meter.model.clone());
         let reranked = Some(RerankPlan { provider, model, passages, took });

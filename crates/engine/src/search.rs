@@ -7,7 +7,8 @@ use arrwdb_embed::{InputType, ModelSpec};
 use arrwdb_state::limits::{K_MAX, K_STREAM_MAX};
 use arrwdb_state::normalized;
 use arrwdb_state::{
-    Executor, KeywordQuery, LibraryId, LibrarySpec, Metric, Nearest, Sequential, TenantId, View,
+    Executor, KeywordQuery, LibraryId, LibrarySpec, Metric, Nearest, Sequential, TenantId,
+    Timestamp, View,
 };
 
 use tokio::sync::SemaphorePermit;
@@ -15,6 +16,7 @@ use tokio::sync::SemaphorePermit;
 use crate::calibrating::check_recall;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
+use crate::grouping::{Groups, check_grouping};
 use crate::moment::Moment;
 use crate::ranking::{Ranking, Wanted, find};
 use crate::request::{Mode, Plan, Query, SearchAnswer, SearchRequest};
@@ -66,7 +68,8 @@ impl Inner {
             snapshot = self.snapshot(tenant, library, at).await?;
         }
         let k = request.k;
-        let found = request.rescoring.as_ref().map_or(k, |rescoring| rescoring.pool(k));
+        let groups = Groups::of(&request);
+        let found = depth_of(&request, groups);
         let recall = request.recall.map(|wanted| self.effort_for(&snapshot, found, wanted));
         let tuning = recall.map_or(request.tuning, |plan| plan.tuning);
         let Snapshot { spec, view, seq, .. } = snapshot;
@@ -88,8 +91,9 @@ impl Inner {
                 filter: &request.filter,
                 vectors: request.include_embeddings,
                 highlight: request.highlight.as_ref(),
-                anew: request.rescoring.as_ref().map(|rescoring| Anew { rescoring, k, now }),
+                anew: anew(&request, now),
                 facets: &request.facets,
+                groups,
             };
             find(view, &wanted, executor)
         };
@@ -179,6 +183,26 @@ impl Inner {
     }
 }
 
+/// How many passages are looked for.
+fn depth_of(request: &SearchRequest, groups: Option<Groups>) -> usize {
+    match (&request.rescoring, groups) {
+        // Groups take more passages than there are documents.
+        (Some(rescoring), Some(groups)) if rescoring.candidates.is_none() => {
+            rescoring.pool(groups.k.saturating_mul(groups.size))
+        }
+        (Some(rescoring), _) => rescoring.pool(request.k),
+        (None, Some(groups)) => groups.depth(),
+        (None, None) => request.k,
+    }
+}
+
+/// How they are scored anew, where that is asked for: all of them, where they are grouped afterwards.
+fn anew(request: &SearchRequest, now: Timestamp) -> Option<Anew<'_>> {
+    let rescoring = request.rescoring.as_ref()?;
+    let k = if request.grouping.is_some() { usize::MAX } else { request.k };
+    Some(Anew { rescoring, k, now })
+}
+
 /// The model that embeds a library's texts; an error naming `field` if there is none.
 pub(crate) fn model_of(spec: &LibrarySpec, field: &str) -> Result<ModelSpec, EngineError> {
     let provider = spec.model.provider.parse().map_err(|_none| EngineError::Invalid {
@@ -198,7 +222,8 @@ fn is_quick(request: &SearchRequest, view: &View) -> bool {
     let plain = request.mode == Mode::Vector
         && request.filter.is_empty()
         && request.facets.is_empty()
-        && request.rescoring.is_none();
+        && request.rescoring.is_none()
+        && request.grouping.is_none();
     plain && bytes <= INLINE_BYTES_MAX && request.k <= K_MAX
 }
 
@@ -301,6 +326,7 @@ fn check(request: &SearchRequest, metric: Metric) -> Result<(), EngineError> {
     }
     check_mode(request)?;
     check_rescoring(request)?;
+    check_grouping(request)?;
     check_recall(request)?;
     request.distance_threshold.map_or(Ok(()), |threshold| check_threshold(threshold, metric))
 }

@@ -211,15 +211,21 @@ impl DocumentAnswer {
         Self {
             id,
             chunks: (0..).zip(chunks).map(|(at, chunk)| ChunkAnswer::of(chunk, at, id)).collect(),
-            metadata: DocumentMetadata {
-                title: metadata.title,
-                author: metadata.author,
-                created_at: metadata.created_at,
-                document_type: metadata.document_type,
-                source_url: metadata.source_url,
-                tags: metadata.tags,
-                custom: metadata.custom,
-            },
+            metadata: DocumentMetadata::of(metadata),
+        }
+    }
+}
+
+impl DocumentMetadata {
+    pub(crate) fn of(metadata: arrwdb_engine::state::DocumentMetadata) -> Self {
+        Self {
+            title: metadata.title,
+            author: metadata.author,
+            created_at: metadata.created_at,
+            document_type: metadata.document_type,
+            source_url: metadata.source_url,
+            tags: metadata.tags,
+            custom: metadata.custom,
         }
     }
 }

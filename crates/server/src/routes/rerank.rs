@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answers::{ChunkAnswer, Explain, SignalsAnswer, as_text};
+use super::groups::{Answered, Group};
 use super::keyword_requests::read_name;
 use super::rerank_requests::{FUNCTIONS, Function, RerankSearchBody, read_scoring};
 use super::rescored::{Asked, run};
@@ -36,7 +37,12 @@ struct RerankResponse {
     /// Milliseconds, two decimals.
     #[schema(example = 3.21)]
     query_time_ms: f64,
+    /// Passages, those of groups included.
     total_results: usize,
+    /// The documents found, the one of the best passage first, where passages were to be grouped by
+    /// them; `results` is empty then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<Group<RerankResult>>>,
     /// What they were ranked by.
     #[schema(example = "recency")]
     rerank_function: &'static str,
@@ -163,11 +169,12 @@ async fn search_rerank(
     let explain = wishes.explains().then(|| Explain::of(&answer));
     let rerank_model = answer.plan.reranked.as_ref().map(|plan| plan.model.clone());
     let shown = (wishes.highlights(), wishes.explains());
-    let results = answer.hits.into_iter().map(|hit| RerankResult::of(hit, shown));
-    let results: Vec<RerankResult> = results.collect();
+    let found = |hit| Some(RerankResult::of(hit, shown));
+    let Answered { results, groups, total } = Answered::of(answer.hits, wishes.groups(), found);
     let answer = RerankResponse {
-        total_results: results.len(),
         results,
+        total_results: total,
+        groups,
         query_time_ms,
         rerank_function: function.name(),
         rerank_params: params,

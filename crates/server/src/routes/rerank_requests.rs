@@ -6,6 +6,7 @@ use arrwdb_engine::{Expression, Preferences, Scoring, WeightedSum};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::groups::GroupByName;
 use super::hybrid_requests::HALF_LIFE_DAYS_MAX;
 use super::keyword_requests::{FusionName, HighlightShape, ModeName, OperatorName};
 use super::rescored::{beneath, plain};
@@ -158,6 +159,13 @@ pub(super) struct RerankSearchBody {
     /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
     #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
+    /// Groups what is found by documents: `k` is then how many documents, each with its best passages
+    /// in `groups`.
+    #[schema(value_type = Option<GroupByName>)]
+    group_by: Option<String>,
+    /// How many passages a group has at most.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10, default = 3)]
+    group_size: Option<usize>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,

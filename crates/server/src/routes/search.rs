@@ -18,6 +18,7 @@ use super::answers::{
     Explain, SearchResult, StreamedEnd, StreamedLine, StreamedResult, milliseconds,
 };
 use super::facets::FacetAnswer;
+use super::groups::{Answered, Group};
 use super::requests::read_vector;
 use super::search_requests::{
     EmbeddingSearchBody, FilteredSearchBody, KeywordSearchBody, SearchBody, StreamSearchBody,
@@ -47,11 +48,16 @@ struct SearchResponse {
     /// Milliseconds, two decimals.
     #[schema(example = 3.21)]
     query_time_ms: f64,
+    /// Passages, those of groups included.
     total_results: usize,
     /// The values of fields over everything that passes the filter, where these were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     facets: Vec<FacetAnswer>,
+    /// The documents found, the one of the best passage first, where passages were to be grouped by
+    /// them; `results` is empty then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<Group<SearchResult>>>,
     /// How they were found, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<Explain>,
@@ -237,10 +243,10 @@ async fn answer(
     let facets = FacetAnswer::all(wishes.facets(), std::mem::take(&mut answer.plan.facets));
     let explain = wishes.explains().then(|| Explain::of(&answer));
     let shown = (wishes.highlights(), wishes.explains());
-    let results = answer.hits.into_iter().map(|hit| SearchResult::of(hit, shown));
-    let results: Vec<SearchResult> = results.collect();
-    let total_results = results.len();
-    let answer = SearchResponse { results, query_time_ms, total_results, facets, explain };
+    let found = |hit| Some(SearchResult::of(hit, shown));
+    let Answered { results, groups, total } = Answered::of(answer.hits, wishes.groups(), found);
+    let answer =
+        SearchResponse { results, query_time_ms, total_results: total, facets, groups, explain };
     Ok((headers, Json(answer)).into_response())
 }
 
@@ -278,6 +284,7 @@ async fn search_stream(
 ) -> Result<Response, Problem> {
     let (query, wishes) = stream_wanted(&app, &target, &body)?;
     wishes.check()?;
+    wishes.groups().refuse()?;
     let in_query = Wishes::of_query(&target.query)?;
     let at = target.at.or_body(wishes.as_of());
     let request = wishes.request(Query::Text(query), target.include_embeddings);

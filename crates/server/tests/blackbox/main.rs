@@ -19,6 +19,7 @@ mod event_snapshots;
 mod events;
 mod filters;
 mod full_disk;
+mod grouping;
 mod index;
 mod jobs;
 mod jobs_import;
