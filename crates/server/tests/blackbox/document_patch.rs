@@ -181,3 +181,26 @@ async fn of_changes_at_the_same_time_none_is_lost() {
     assert_eq!(custom.len(), 24);
     assert_eq!(after["chunks"], document["chunks"]);
 }
+
+#[tokio::test]
+async fn what_a_document_has_in_vector_fields_stays_too() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.library().await;
+    let body = json!({
+        "title": "A harbour", "metadata": {"year": 1998},
+        "vectors": [
+            {"type": "text", "text": "Ships lie at anchor."},
+            {"type": "image", "embedding": [0.5, 0.25, 1.0], "metadata": {"page": 3}},
+        ],
+    });
+    let documents = format!("/v1/libraries/{library}/documents");
+    let added = server.post(&format!("{documents}/multi-vector"), &body).await.expect(201);
+    let path = format!("{documents}/{}", added["id"].as_str().expect("an id"));
+    let vectors = format!("{path}/vectors?include_embeddings=true");
+    let before = server.get(&vectors).await.expect(200);
+    assert_eq!(before["vectors"].as_array().map(Vec::len), Some(2), "{before}");
+    let patched = patch(&server, &path, &json!({"metadata": {"year": 2026}})).await.expect(200);
+    assert_eq!(patched["metadata"]["custom"], json!({"year": 2026}));
+    assert_eq!(server.get(&vectors).await.expect(200), before);
+}
