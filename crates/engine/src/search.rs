@@ -67,7 +67,6 @@ impl Inner {
             query = self.vector_of(&spec, asked.clone()).await?;
             snapshot = self.snapshot(tenant, library, at).await?;
         }
-        let k = request.k;
         let groups = Groups::of(&request);
         let found = depth_of(&request, groups);
         let recall = request.recall.map(|wanted| self.effort_for(&snapshot, found, wanted));

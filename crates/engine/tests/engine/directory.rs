@@ -26,7 +26,7 @@ pub(crate) fn busy() -> EngineConfig {
 async fn put(engine: &Engine, library: LibraryId, versions: std::ops::Range<u64>) {
     for version in versions {
         let n = u8::try_from(version * 7 % 32).unwrap();
-        engine.put_documents(TENANT, library, vec![document(n, version)]).await.unwrap();
+        crate::subject::put(engine, library, n, version).await;
     }
 }
 
@@ -112,7 +112,7 @@ pub(crate) fn length(disk: &MemoryDisk, path: &Path) -> usize {
 }
 
 /// Everything that an engine answers about its data, as texts: libraries with their digests,
-/// documents with their vectors, searches, and every record.
+/// documents with their vectors, those in fields too, searches, and every record.
 pub(crate) async fn everything(engine: &Engine) -> Result<Vec<String>, EngineError> {
     let mut answers = Vec::new();
     for overview in engine.libraries(TENANT, None).await? {
@@ -125,6 +125,7 @@ pub(crate) async fn everything(engine: &Engine) -> Result<Vec<String>, EngineErr
         answers.extend(page.documents.iter().map(|document| format!("{document:?}")));
         for n in 0..32 {
             answers.push(format!("{:?}", snapshot.document(id(n), Embeddings::Omitted)?));
+            answers.push(format!("{:?}", snapshot.field_vectors(id(n))?));
         }
         for seed in 0..4 {
             let search = nearest(vector(1, seed, 2), 20);
