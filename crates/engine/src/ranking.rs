@@ -10,7 +10,8 @@ use arrwdb_state::{
 use crate::error::EngineError;
 use crate::facets::facets_of;
 use crate::fusion::{CANDIDATES_MIN, Candidate, Fusion, candidates, fuse};
-use crate::request::{Filtered, Highlight, Hit, KeywordPlan, Plan, Rescored, Signals};
+use crate::paging::{SearchPage, paged};
+use crate::request::{Filtered, Highlight, Hit, KeywordPlan, Matches, Plan, Rescored, Signals};
 use crate::rescoring::{Anew, rescore};
 
 /// What passages are found by.
@@ -46,6 +47,10 @@ pub(crate) struct Wanted<'a> {
     pub(crate) anew: Option<Anew<'a>>,
     /// Whose values are counted.
     pub(crate) facets: &'a [Facet],
+    /// Which page of so many rows, where one is asked for.
+    pub(crate) page: Option<(&'a SearchPage, usize)>,
+    /// Whether it is counted how many match.
+    pub(crate) count: bool,
 }
 
 /// A row with what it is ranked by.
@@ -73,7 +78,10 @@ pub(crate) fn find(
     let facets = facets_of(view, selection.as_ref(), wanted.facets, executor)?;
     let started = Instant::now();
     let plan = Plan { segments: view.segments().len(), filtered, facets, ..Plan::default() };
-    let (ranked, plan) = rank(view, (wanted, selection.as_ref()), plan, executor)?;
+    let (ranked, plan) = ranked(view, (wanted, selection.as_ref()), plan, executor)?;
+    let counts = (wanted, selection.as_ref(), ranked.len());
+    let matches = wanted.count.then(|| matches(view, counts, executor)).transpose()?;
+    let plan = Plan { matches, ..plan };
     let finding = started.elapsed();
     let hits = match wanted.anew {
         None => ranked.iter().map(|row| read(view, row, wanted)).collect::<Result<_, _>>()?,
@@ -81,6 +89,52 @@ pub(crate) fn find(
     };
     let reading = started.elapsed().saturating_sub(finding);
     Ok((hits, Plan { finding, reading, ..plan }))
+}
+
+/// The rows that are answered: the first, or those of a page.
+fn ranked(
+    view: &View,
+    (wanted, among): (&Wanted<'_>, Option<&Selection>),
+    plan: Plan,
+    executor: &dyn Executor,
+) -> Result<(Vec<Ranked>, Plan), EngineError> {
+    let Some((page, k)) = wanted.page else { return rank(view, (wanted, among), plan, executor) };
+    let search = |rows| {
+        let nearest = Nearest { k: rows, ..wanted.nearest };
+        let wanted = Wanted { nearest, ..wanted.clone() };
+        rank(view, (&wanted, among), plan.clone(), executor)
+    };
+    let Nearest { query, metric, .. } = wanted.nearest;
+    let distance = |place| Ok(view.distance(place, query, metric)?);
+    let (ranked, plan, more) = paged(view, (page, k, wanted.ranking), search, distance)?;
+    Ok((ranked, Plan { more, ..plan }))
+}
+
+/// How many passages match, of which so many were found.
+fn matches(
+    view: &View,
+    (wanted, among, found): (&Wanted<'_>, Option<&Selection>, usize),
+    executor: &dyn Executor,
+) -> Result<Matches, EngineError> {
+    let exactly = |count| Matches { count, at_least: false };
+    if let Ranking::Keyword(query) = wanted.ranking {
+        return Ok(exactly(view.matching(query, among, executor)?));
+    }
+    if wanted.nearest.threshold.is_some() {
+        let (before, k) = wanted.page.map_or((0, wanted.nearest.k), |(page, k)| (page.offset, k));
+        let exact = wanted.nearest.tuning.exact || wanted.nearest.index.is_exact();
+        let at_least = !exact || found >= k;
+        return Ok(Matches { count: (before + found) as u64, at_least });
+    }
+    // Every passage has a distance; one that has what is excluded is not found for all that.
+    let having = match wanted.ranking {
+        Ranking::Hybrid(query, ..) if query.has_clauses() => {
+            Some(view.having(query, among, executor)?)
+        }
+        Ranking::Vector | Ranking::Keyword(_) | Ranking::Hybrid(..) => None,
+    };
+    let rows = having.as_ref().or(among).map_or(view.chunks(), Selection::rows);
+    Ok(exactly(rows))
 }
 
 fn rank(
@@ -102,7 +156,10 @@ fn rank(
             Ok((ranked.collect(), Plan { effort, ..plan }))
         }
         Ranking::Keyword(query) => {
-            let (found, keywords) = by_keywords(view, (query, nearest.k, among), executor)?;
+            let (found, keywords) = {
+                let pool = wanted.page.map_or(nearest.k, |(_page, k)| k);
+                by_keywords(view, (query, (nearest.k, pool), among), executor)?
+            };
             let ranked = (1..).zip(found).map(|(rank, found)| Ranked {
                 place: found.place,
                 distance: None,
@@ -120,7 +177,7 @@ fn rank(
             let among = having.as_ref().or(among);
             let nearest = Nearest { k: depth, among, ..nearest };
             let (found, effort) = view.nearest(nearest, executor)?;
-            let (best, keywords) = by_keywords(view, (query, depth, among), executor)?;
+            let (best, keywords) = by_keywords(view, (query, (depth, depth), among), executor)?;
             let near: Vec<_> = found.iter().map(|it| (it.place, it.distance)).collect();
             let best: Vec<_> = best.iter().map(|it| (it.place, it.score)).collect();
             let distance = |place| view.distance(place, nearest.query, nearest.metric);
@@ -145,12 +202,12 @@ fn fused_row(score: f64, candidate: &Candidate) -> Ranked {
 
 fn by_keywords(
     view: &View,
-    (query, k, among): (&KeywordQuery, usize, Option<&Selection>),
+    (query, (k, pool), among): (&KeywordQuery, (usize, usize), Option<&Selection>),
     executor: &dyn Executor,
 ) -> Result<(Vec<FoundByKeywords>, KeywordPlan), EngineError> {
     let started = Instant::now();
     let wanted = Keywords { query, k, bm25: Bm25::default(), among };
-    let (found, effort) = view.keywords(wanted, executor)?;
+    let (found, effort) = view.keywords_of_pool(wanted, pool, executor)?;
     let KeywordEffort { postings, rows, terms } = effort;
     Ok((found, KeywordPlan { postings, rows, terms, took: started.elapsed() }))
 }

@@ -10,6 +10,7 @@ use arrwdb_state::{
 pub use arrwdb_state::{Cursor, Highlight, Operator};
 
 use crate::fusion::Fusion;
+use crate::paging::SearchPage;
 use crate::scoring::{Breakdown, Rescoring};
 
 /// A library to create.
@@ -293,6 +294,10 @@ pub struct SearchRequest {
     pub rescoring: Option<Rescoring>,
     /// Fields whose values are counted over everything that passes the filter.
     pub facets: Vec<Facet>,
+    /// Which page of what is found; without, the first `k` and no more. Not together with `rescoring`.
+    pub page: Option<SearchPage>,
+    /// Whether it is counted how many passages match.
+    pub count: bool,
 }
 
 impl SearchRequest {
@@ -314,6 +319,8 @@ impl SearchRequest {
             highlight: None,
             rescoring: None,
             facets: Vec::new(),
+            page: None,
+            count: false,
         }
     }
 }
@@ -385,6 +392,8 @@ pub struct SearchAnswer {
     pub model: ModelName,
     /// What was done to find them.
     pub plan: Plan,
+    /// The page behind this one, where pages were asked for and there is one.
+    pub next: Option<SearchPage>,
 }
 
 /// How a search found what it found.
@@ -408,6 +417,19 @@ pub struct Plan {
     pub reading: Duration,
     /// The values of the fields that were asked for.
     pub facets: Vec<FacetCounts>,
+    /// How many passages match, where that was asked for.
+    pub matches: Option<Matches>,
+    /// Whether there are more behind a page.
+    pub more: bool,
+}
+
+/// How many passages match a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matches {
+    /// So many.
+    pub count: u64,
+    /// Or more: what is farther than a threshold was not told from what a walk did not find.
+    pub at_least: bool,
 }
 
 /// What searching by keywords took.

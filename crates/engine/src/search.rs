@@ -50,8 +50,8 @@ impl Inner {
             query = self.vector_of(&spec, asked.clone()).await?;
             snapshot = self.snapshot(tenant, library, at).await?;
         }
-        let k = request.k;
-        let found = request.rescoring.as_ref().map_or(k, |rescoring| rescoring.pool(k));
+        let (k, found) = (request.k, rows_of(&request));
+        let (page, mode) = (request.page.clone(), request.mode);
         let recall = request.recall.map(|wanted| self.effort_for(&snapshot, found, wanted));
         let tuning = recall.map_or(request.tuning, |plan| plan.tuning);
         let Snapshot { spec, view, seq, .. } = snapshot;
@@ -75,6 +75,8 @@ impl Inner {
                 highlight: request.highlight.as_ref(),
                 anew: request.rescoring.as_ref().map(|rescoring| Anew { rescoring, k, now }),
                 facets: &request.facets,
+                page: request.page.as_ref().map(|page| (page, k)),
+                count: request.count,
             };
             find(view, &wanted, executor)
         };
@@ -88,7 +90,9 @@ impl Inner {
             let (_spec, handle, _since) = self.placed(tenant, library, None).await?;
             handle.weigh_again();
         }
-        Ok(SearchAnswer { hits, seq, index, model, plan: Plan { recall, embedding, ..plan } })
+        let next = page.filter(|_page| plan.more).map(|page| page.next(&hits, mode));
+        let plan = Plan { recall, embedding, ..plan };
+        Ok(SearchAnswer { hits, seq, index, model, plan, next })
     }
 
     /// The query as a vector; nothing for a search by keywords alone, which needs no model.
@@ -176,6 +180,13 @@ pub(crate) fn model_of(spec: &LibrarySpec, field: &str) -> Result<ModelSpec, Eng
     Ok(ModelSpec { provider, model: spec.model.model.clone(), dimension: spec.dimension })
 }
 
+/// How many rows have to be found for what is answered.
+fn rows_of(request: &SearchRequest) -> usize {
+    let k = request.k;
+    let pool = request.rescoring.as_ref().map_or(k, |rescoring| rescoring.pool(k));
+    request.page.as_ref().map_or(pool, |page| page.offset.saturating_add(k))
+}
+
 /// Whether a search takes less time than handing it over would.
 fn is_quick(request: &SearchRequest, view: &View) -> bool {
     let bytes = view.rows().saturating_mul(u64::from(view.dimension()) * 4);
@@ -184,7 +195,7 @@ fn is_quick(request: &SearchRequest, view: &View) -> bool {
         && request.filter.is_empty()
         && request.facets.is_empty()
         && request.rescoring.is_none();
-    plain && bytes <= INLINE_BYTES_MAX && request.k <= K_MAX
+    plain && bytes <= INLINE_BYTES_MAX && rows_of(request) <= K_MAX
 }
 
 /// What passages are found by.
@@ -286,6 +297,10 @@ fn check(request: &SearchRequest, metric: Metric) -> Result<(), EngineError> {
     }
     check_mode(request)?;
     check_rescoring(request)?;
+    if request.page.is_some() && request.rescoring.is_some() {
+        let detail = "pages are of what is found, not of what is scored anew".to_owned();
+        return Err(EngineError::Invalid { field: "/cursor".into(), detail });
+    }
     check_recall(request)?;
     request.distance_threshold.map_or(Ok(()), |threshold| check_threshold(threshold, metric))
 }

@@ -35,6 +35,7 @@ mod root;
 mod schedule_requests;
 mod schedules;
 mod search;
+mod search_pages;
 mod search_requests;
 mod socket;
 mod standing_queries;

@@ -30,6 +30,7 @@ mod local_model;
 mod multi_vector;
 mod openapi;
 mod overload;
+mod pages;
 mod past;
 mod recall;
 mod rescoring;
