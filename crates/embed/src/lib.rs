@@ -1,4 +1,5 @@
-//! Text to vectors: splitter, local model, remote providers, batching, cache and cost.
+//! Text to vectors: splitter, local model, remote providers, batching, cache and cost; and passages
+//! ranked by a model ([`Reranker`]).
 //!
 //! [`Embedder`] is the whole of it for a caller: [`Embedder::resolve`] fixes a library's model,
 //! [`Embedder::embed`] turns texts into vectors. What it promises:
@@ -25,6 +26,7 @@ mod openai;
 mod prices;
 mod provider;
 mod remote;
+mod rerank;
 mod resolve;
 mod slots;
 pub mod splitter;
@@ -46,6 +48,10 @@ pub use models::{
 pub use prices::{PRICE_MAX, PriceError, Prices};
 pub use provider::{
     BoxFuture, CallError, InputType, Provider, ProviderAnswer, ProviderLimits, Retry,
+};
+pub use rerank::{
+    RerankConfig, RerankError, RerankKind, RerankLimits, RerankMeter, RerankOpenError, RerankPrice,
+    RerankStats, RerankUsage, Reranker, UnknownReranker,
 };
 pub use stats::{EmbedStats, ModelStats};
 pub use timer::{Random, Timer, TokioTimer};

@@ -87,7 +87,7 @@ impl Prices {
 }
 
 /// A price in dollars for a million tokens, written as a decimal number.
-fn pico_per_token(text: &str) -> Option<u64> {
+pub(crate) fn pico_per_token(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if whole.is_empty() && fraction.is_empty()

@@ -55,16 +55,36 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// Why nobody can be called.
+pub(crate) enum Unusable {
+    /// The base URL is not an absolute `http` or `https` URL, for this reason.
+    BaseUrl(String),
+    /// The key cannot be sent in a header.
+    Key,
+}
+
 impl Endpoint {
-    /// `base` and `path` make the URL, a query of `base` stays behind them; `scheme` stands before
-    /// the key in the header.
+    /// As [`Endpoint::at`], of an embedding provider.
     pub(crate) fn new(
         http: reqwest::Client,
         provider: ProviderKind,
-        (base, path): (&str, &str),
+        place: (&str, &str),
         credentials: Option<(&str, &Secret)>,
     ) -> Result<Self, OpenError> {
-        let bad = |reason: String| OpenError::BaseUrl { provider, reason };
+        Self::at(http, place, credentials).map_err(|unusable| match unusable {
+            Unusable::BaseUrl(reason) => OpenError::BaseUrl { provider, reason },
+            Unusable::Key => OpenError::Key { provider },
+        })
+    }
+
+    /// `base` and `path` make the URL, a query of `base` stays behind them; `scheme` stands before
+    /// the key in the header.
+    pub(crate) fn at(
+        http: reqwest::Client,
+        (base, path): (&str, &str),
+        credentials: Option<(&str, &Secret)>,
+    ) -> Result<Self, Unusable> {
+        let bad = Unusable::BaseUrl;
         let mut url = Url::parse(base.trim()).map_err(|error| bad(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(bad(format!("its scheme is {:?} instead of http or https", url.scheme())));
@@ -79,7 +99,7 @@ impl Endpoint {
         let authorization = credentials
             .map(|(scheme, key)| HeaderValue::try_from(format!("{scheme} {}", key.expose())))
             .transpose()
-            .map_err(|_unprintable| OpenError::Key { provider })?
+            .map_err(|_unprintable| Unusable::Key)?
             .map(|mut value| {
                 value.set_sensitive(true);
                 value
@@ -105,6 +125,15 @@ impl Endpoint {
         body: &impl Serialize,
         texts: &[String],
     ) -> Result<T, CallError> {
+        self.post_within(body, answer_bytes_max(texts)).await
+    }
+
+    /// Sends `body`, and reads an answer of at most `bytes_max` bytes.
+    pub(crate) async fn post_within<T: DeserializeOwned + Send + 'static>(
+        &self,
+        body: &impl Serialize,
+        bytes_max: usize,
+    ) -> Result<T, CallError> {
         let body = serde_json::to_vec(body)
             .map_err(|error| failed(None, format!("request not written: {error}"), Retry::Never))?;
         let mut request =
@@ -120,7 +149,6 @@ impl Endpoint {
             let (Ok(body) | Err(ReadError { body, .. })) = read(answer, FAILURE_BYTES_MAX).await;
             return Err(self.refusal(status, &headers, &body, &moved));
         }
-        let bytes_max = answer_bytes_max(texts);
         let body = read(answer, bytes_max).await.map_err(|error| {
             if let Some(cause) = error.cause {
                 return self.transport(cause);

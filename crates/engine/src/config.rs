@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrwdb_embed::{Embedder, Prices};
+use arrwdb_embed::{Embedder, Prices, Reranker};
 use arrwdb_log::disk::{Disk, OsDisk};
 use arrwdb_state::{Timestamp, limits};
 
@@ -128,16 +128,19 @@ pub struct EngineParts {
     pub disk: Arc<dyn Disk>,
     /// Text to vectors.
     pub embedder: Embedder,
+    /// A model that ranks passages, where there is one.
+    pub reranker: Option<Reranker>,
 }
 
 impl EngineParts {
-    /// The machine's own clock, randomness and disk.
+    /// The machine's own clock, randomness and disk, and no reranker.
     pub fn system(embedder: Embedder) -> Self {
         Self {
             clock: Arc::new(SystemClock),
             random: Arc::new(OsRandom),
             disk: Arc::new(OsDisk),
             embedder,
+            reranker: None,
         }
     }
 }

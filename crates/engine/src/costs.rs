@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arrwdb_embed::{EmbedError, InputType, Meter, ModelSpec, ProviderKind, Usage};
+use arrwdb_embed::{EmbedError, InputType, Meter, ModelSpec, Usage};
 use arrwdb_state::limits::USAGE_ROWS_PER_RECORD_MAX;
 use arrwdb_state::{
     Day, LibraryId, LibrarySpec, Money, TenantId, UsageKey, UsageRow, Used, WorkCommand,
@@ -338,6 +338,36 @@ impl fmt::Debug for LibraryMeter {
     }
 }
 
+impl Inner {
+    /// Counts what was used of a library.
+    pub(crate) fn pay(
+        &self,
+        (tenant, library): (TenantId, LibraryId),
+        (provider, model): (&str, &str),
+        used: &Used,
+    ) {
+        let key = UsageKey {
+            day: Day::of(self.parts.clock.now()),
+            tenant,
+            library: Some(library),
+            provider: provider.into(),
+            model: model.into(),
+        };
+        self.ledger.add(key, used);
+    }
+
+    /// Why nothing may be paid for of a library, if that is so; such a refusal counts.
+    pub(crate) fn refuses_to_pay(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+    ) -> Option<Box<BudgetRefusal>> {
+        let refusal = self.refusal(tenant, library)?;
+        self.ledger.refusals.fetch_add(1, Ordering::Relaxed);
+        Some(Box::new(refusal))
+    }
+}
+
 impl Meter for LibraryMeter {
     fn used(&self, usage: Usage) {
         let Usage { texts, tokens, cached_texts, cached_tokens } = usage;
@@ -351,32 +381,19 @@ impl Meter for LibraryMeter {
             cached_tokens,
             saved: price(cached_tokens),
         };
-        let key = UsageKey {
-            day: Day::of(self.engine.parts.clock.now()),
-            tenant: self.tenant,
-            library: Some(self.library),
-            provider: provider_name(self.model.provider),
-            model: self.model.model.as_str().into(),
-        };
-        self.engine.ledger.add(key, &used);
+        let with = (self.model.provider.name(), self.model.model.as_str());
+        self.engine.pay((self.tenant, self.library), with, &used);
     }
 
     fn may_call(&self) -> bool {
         if self.price.unwrap_or(0) == 0 {
             return true;
         }
-        let refusal = self.engine.refusal(self.tenant, self.library);
+        let refusal = self.engine.refuses_to_pay(self.tenant, self.library);
         let may = refusal.is_none();
-        if !may {
-            self.engine.ledger.refusals.fetch_add(1, Ordering::Relaxed);
-        }
-        *self.refused.lock() = refusal.map(Box::new);
+        *self.refused.lock() = refusal;
         may
     }
-}
-
-fn provider_name(provider: ProviderKind) -> Arc<str> {
-    provider.name().into()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use arrwdb_embed::{EmbedStatus, Embedder, ModelRequest};
+use arrwdb_embed::{EmbedStatus, Embedder, ModelRequest, Reranker};
 use arrwdb_log::{DirLock, Log, LogStats};
 use arrwdb_state::limits::{DIMENSIONS_MAX, LIBRARY_DESCRIPTION_CHARS_MAX};
 use arrwdb_state::{
@@ -167,6 +167,9 @@ impl Engine {
         inner.upkeep.begin_close();
         // Calls that run are paid for: what they use is recorded when there are no more of them.
         inner.parts.embedder.close().await;
+        if let Some(reranker) = &inner.parts.reranker {
+            reranker.close().await;
+        }
         inner.ledger_task.join().await;
         crate::costs::flush(inner).await;
         drop(inner.catalog_writer.lock().take());
@@ -244,6 +247,11 @@ impl Engine {
     /// The text-to-vector side: status, statistics.
     pub fn embedder(&self) -> &Embedder {
         &self.0.parts.embedder
+    }
+
+    /// The model that ranks passages, where there is one.
+    pub fn reranker(&self) -> Option<&Reranker> {
+        self.0.parts.reranker.as_ref()
     }
 
     /// Highest sequence number that is durable.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arrwdb_embed::EmbedError;
+use arrwdb_embed::{EmbedError, RerankError};
 use arrwdb_log::LogError;
 use arrwdb_state::{
     ChunkId, Damage, DocumentId, JobId, LibraryId, QueryId, ScheduleId, Seq, WebhookId,
@@ -103,6 +103,9 @@ pub enum EngineError {
     /// The embedding provider refused or failed.
     #[error(transparent)]
     Embedding(#[from] EmbedError),
+    /// The model that ranks passages is not there, refused or failed.
+    #[error(transparent)]
+    Reranking(#[from] RerankError),
     /// A queue is full; nothing was written.
     #[error("{what} is full; try again in {} s", retry_after.as_secs().max(1))]
     Busy {

@@ -28,6 +28,7 @@ mod checkpoint;
 mod closing;
 mod config;
 mod costs;
+mod counting;
 mod diversity;
 mod embedding_times;
 mod engine;
@@ -39,6 +40,7 @@ mod files;
 mod follow;
 mod fusion;
 mod generations;
+mod grouping;
 mod handle;
 mod held;
 mod history;
@@ -60,6 +62,7 @@ mod put;
 mod ranking;
 mod records;
 mod request;
+mod reranking;
 mod rescoring;
 mod residence;
 mod retention;
@@ -98,6 +101,7 @@ pub use fields::{NewVector, WELL_KNOWN_FIELDS};
 pub use follow::{BATCH_BYTES_MAX, Change, ChangeEntry, FollowError};
 pub use fusion::Fusion;
 pub use generations::{CarryPair, LibraryEmbeddings, ModelVectors, NewGeneration, OtherVectors};
+pub use grouping::{GROUP_SIZE, GROUP_SIZE_MAX, GROUPS_MAX, Grouping};
 pub use jobs::{JobFilter, NewJob};
 pub use moment::Moment;
 pub use multi_vector::{
@@ -113,7 +117,8 @@ pub use request::{
     Content, Cursor, DeletedByFilter, DocumentPage, FieldModel, Filtered, Highlight, Hit,
     IndexChange, IndexOptimized, IndexRebuilt, KeywordPlan, LibraryOverview, LibraryPatch, Matches,
     Mode, NewField, NewLibrary, Operator, Plan, PutChunk, PutDocument, PutReceipt, PutVector,
-    Query, RecallBasis, RecallPlan, Rescored, SearchAnswer, SearchRequest, Signals, Written,
+    Query, RecallBasis, RecallPlan, RerankPlan, Rescored, SearchAnswer, SearchRequest, Signals,
+    Written,
 };
 pub use scoring::{
     Breakdown, CANDIDATES_MAX, Evidence, FIELD_BOOSTS_MAX, HybridScoring, Rescoring, Scorer,

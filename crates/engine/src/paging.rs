@@ -15,11 +15,11 @@
 use std::collections::HashSet;
 
 use arrwdb_state::limits::K_STREAM_MAX;
-use arrwdb_state::{DocumentId, RowPlace, View};
+use arrwdb_state::{DocumentId, Executor, Nearest, RowPlace, Selection, View};
 use sha2::{Digest, Sha256};
 
 use crate::error::EngineError;
-use crate::ranking::{Ranked, Ranking};
+use crate::ranking::{Ranked, Ranking, Wanted, rank};
 use crate::request::{Hit, Mode, Plan};
 
 /// Rows of all pages of a search.
@@ -57,8 +57,26 @@ impl SearchPage {
     }
 }
 
+/// The rows of a page, and whether there are more behind it.
+pub(crate) fn rank_page(
+    view: &View,
+    (wanted, among): (&Wanted<'_>, Option<&Selection>),
+    (plan, (page, k)): (Plan, (&SearchPage, usize)),
+    executor: &dyn Executor,
+) -> Result<(Vec<Ranked>, Plan), EngineError> {
+    let search = |rows| {
+        let nearest = Nearest { k: rows, ..wanted.nearest };
+        let wanted = Wanted { nearest, ..wanted.clone() };
+        rank(view, (&wanted, among), plan.clone(), executor)
+    };
+    let Nearest { query, metric, .. } = wanted.nearest;
+    let distance = |place| Ok(view.distance(place, query, metric)?);
+    let (ranked, plan, more) = paged(view, (page, k, wanted.ranking), search, distance)?;
+    Ok((ranked, Plan { more, ..plan }))
+}
+
 /// The rows of a page of `k`, and whether there are more behind it. `search` finds the best so many rows.
-pub(crate) fn paged(
+fn paged(
     view: &View,
     (page, k, ranking): (&SearchPage, usize, &Ranking),
     mut search: impl FnMut(usize) -> Result<(Vec<Ranked>, Plan), EngineError>,

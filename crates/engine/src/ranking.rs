@@ -7,11 +7,13 @@ use arrwdb_state::{
     Keywords, Nearest, RowPlace, Selection, View, fragments, highlights,
 };
 
+use crate::counting::matches;
 use crate::error::EngineError;
 use crate::facets::facets_of;
 use crate::fusion::{CANDIDATES_MIN, Candidate, Fusion, candidates, fuse};
-use crate::paging::{SearchPage, paged};
-use crate::request::{Filtered, Highlight, Hit, KeywordPlan, Matches, Plan, Rescored, Signals};
+use crate::grouping::{Groups, rank_groups};
+use crate::paging::{SearchPage, rank_page};
+use crate::request::{Filtered, Highlight, Hit, KeywordPlan, Plan, Rescored, Signals};
 use crate::rescoring::{Anew, rescore};
 
 /// What passages are found by.
@@ -51,6 +53,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) page: Option<(&'a SearchPage, usize)>,
     /// Whether it is counted how many match.
     pub(crate) count: bool,
+    /// How what is found is grouped by documents, where it is.
+    pub(crate) groups: Option<Groups>,
 }
 
 /// A row with what it is ranked by.
@@ -78,8 +82,13 @@ pub(crate) fn find(
     let facets = facets_of(view, selection.as_ref(), wanted.facets, executor)?;
     let started = Instant::now();
     let plan = Plan { segments: view.segments().len(), filtered, facets, ..Plan::default() };
-    let (ranked, plan) = ranked(view, (wanted, selection.as_ref()), plan, executor)?;
-    let counts = (wanted, selection.as_ref(), ranked.len());
+    let among = selection.as_ref();
+    let (ranked, plan) = match (wanted.page, wanted.groups) {
+        (Some(page), _) => rank_page(view, (wanted, among), (plan, page), executor)?,
+        (None, Some(groups)) => rank_groups(view, (wanted, among), (plan, groups), executor)?,
+        (None, None) => rank(view, (wanted, among), plan, executor)?,
+    };
+    let counts = (wanted, among, ranked.len());
     let matches = wanted.count.then(|| matches(view, counts, executor)).transpose()?;
     let plan = Plan { matches, ..plan };
     let finding = started.elapsed();
@@ -91,53 +100,7 @@ pub(crate) fn find(
     Ok((hits, Plan { finding, reading, ..plan }))
 }
 
-/// The rows that are answered: the first, or those of a page.
-fn ranked(
-    view: &View,
-    (wanted, among): (&Wanted<'_>, Option<&Selection>),
-    plan: Plan,
-    executor: &dyn Executor,
-) -> Result<(Vec<Ranked>, Plan), EngineError> {
-    let Some((page, k)) = wanted.page else { return rank(view, (wanted, among), plan, executor) };
-    let search = |rows| {
-        let nearest = Nearest { k: rows, ..wanted.nearest };
-        let wanted = Wanted { nearest, ..wanted.clone() };
-        rank(view, (&wanted, among), plan.clone(), executor)
-    };
-    let Nearest { query, metric, .. } = wanted.nearest;
-    let distance = |place| Ok(view.distance(place, query, metric)?);
-    let (ranked, plan, more) = paged(view, (page, k, wanted.ranking), search, distance)?;
-    Ok((ranked, Plan { more, ..plan }))
-}
-
-/// How many passages match, of which so many were found.
-fn matches(
-    view: &View,
-    (wanted, among, found): (&Wanted<'_>, Option<&Selection>, usize),
-    executor: &dyn Executor,
-) -> Result<Matches, EngineError> {
-    let exactly = |count| Matches { count, at_least: false };
-    if let Ranking::Keyword(query) = wanted.ranking {
-        return Ok(exactly(view.matching(query, among, executor)?));
-    }
-    if wanted.nearest.threshold.is_some() {
-        let (before, k) = wanted.page.map_or((0, wanted.nearest.k), |(page, k)| (page.offset, k));
-        let exact = wanted.nearest.tuning.exact || wanted.nearest.index.is_exact();
-        let at_least = !exact || found >= k;
-        return Ok(Matches { count: (before + found) as u64, at_least });
-    }
-    // Every passage has a distance; one that has what is excluded is not found for all that.
-    let having = match wanted.ranking {
-        Ranking::Hybrid(query, ..) if query.has_clauses() => {
-            Some(view.having(query, among, executor)?)
-        }
-        Ranking::Vector | Ranking::Keyword(_) | Ranking::Hybrid(..) => None,
-    };
-    let rows = having.as_ref().or(among).map_or(view.chunks(), Selection::rows);
-    Ok(exactly(rows))
-}
-
-fn rank(
+pub(crate) fn rank(
     view: &View,
     (wanted, among): (&Wanted<'_>, Option<&Selection>),
     plan: Plan,
@@ -234,6 +197,7 @@ pub(crate) fn hit(
     let anew = |rescored: &Rescored| rescored.score.map_or(f32::NAN, |score| score as f32);
     Hit {
         document_id: passage.document_id,
+        document: wanted.groups.map(|_groups| Box::new(passage.document.clone())),
         document_title: passage.document.title,
         chunk: passage.chunk,
         chunk_index: passage.index,

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use arrwdb_state::{
-    Chunk, ChunkId, Custom, Document, DocumentId, Effort, Facet, FacetCounts, FieldVector,
-    FieldVectors, Filter, IndexSpec, LibrarySpec, Metric, ModelName, Quantization, Seq, Structure,
-    Timestamp, Tuning, VectorKind, VectorValue,
+    Chunk, ChunkId, Custom, Document, DocumentId, DocumentMetadata, Effort, Facet, FacetCounts,
+    FieldVector, FieldVectors, Filter, IndexSpec, LibrarySpec, Metric, ModelName, Quantization,
+    Seq, Structure, Timestamp, Tuning, VectorKind, VectorValue,
 };
 pub use arrwdb_state::{Cursor, Highlight, Operator};
 
 use crate::fusion::Fusion;
+use crate::grouping::Grouping;
 use crate::paging::SearchPage;
 use crate::scoring::{Breakdown, Rescoring};
 
@@ -294,7 +295,10 @@ pub struct SearchRequest {
     pub rescoring: Option<Rescoring>,
     /// Fields whose values are counted over everything that passes the filter.
     pub facets: Vec<Facet>,
-    /// Which page of what is found; without, the first `k` and no more. Not together with `rescoring`.
+    /// How hits are grouped by their documents, where they shall be: `k` is then how many documents.
+    pub grouping: Option<Grouping>,
+    /// Which page of what is found; without, the first `k` and no more. Not together with `rescoring`
+    /// or `grouping`.
     pub page: Option<SearchPage>,
     /// Whether it is counted how many passages match.
     pub count: bool,
@@ -319,6 +323,7 @@ impl SearchRequest {
             highlight: None,
             rescoring: None,
             facets: Vec::new(),
+            grouping: None,
             page: None,
             count: false,
         }
@@ -353,6 +358,8 @@ pub struct Hit {
     pub document_id: DocumentId,
     /// The document's title.
     pub document_title: String,
+    /// All that belongs to the document as a whole, where hits are grouped by documents.
+    pub document: Option<Box<DocumentMetadata>>,
     /// The chunk; `embedding` is empty unless asked for.
     pub chunk: Chunk,
     /// Position of the chunk in its document, from 0.
@@ -382,7 +389,8 @@ pub struct Rescored {
 /// The passages found, best first; of equal ones the one that came first.
 #[derive(Debug, Clone)]
 pub struct SearchAnswer {
-    /// At most k hits.
+    /// At most k hits; where they are grouped, those of at most k documents, one document after the
+    /// other, the one of the best hit first, and each with its best hits, best first.
     pub hits: Vec<Hit>,
     /// The state they are true at.
     pub seq: Seq,
@@ -409,6 +417,8 @@ pub struct Plan {
     pub filtered: Option<Filtered>,
     /// What searching by keywords took, where that was asked for.
     pub keywords: Option<KeywordPlan>,
+    /// What a model ranked, where that was asked for.
+    pub reranked: Option<RerankPlan>,
     /// How long turning the query into a vector took; zero for a vector.
     pub embedding: Duration,
     /// How long finding the rows took.
@@ -453,6 +463,19 @@ pub struct Filtered {
     /// How many were expected to, from how many have which values.
     pub estimated_rows: u64,
     /// How long telling took.
+    pub took: Duration,
+}
+
+/// How a model ranked what was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RerankPlan {
+    /// Who ranked.
+    pub provider: &'static str,
+    /// With what.
+    pub model: String,
+    /// How many passages it was shown.
+    pub passages: usize,
+    /// How long it took, waiting included.
     pub took: Duration,
 }
 

@@ -6,6 +6,7 @@ use arrwdb_state::{FoundPassage, Metric, Passage, Timestamp, View};
 use crate::diversity::{Relevant, diverse};
 use crate::error::EngineError;
 use crate::fusion::{Fusion, RANK_CONSTANT};
+use crate::grouping::grouped_hits;
 use crate::ranking::{Ranked, Ranking, Wanted, hit};
 use crate::request::{Hit, Rescored};
 use crate::scoring::{Evidence, HybridScoring, Rescoring, Scoring, age_days, similarity};
@@ -64,7 +65,12 @@ pub(crate) fn rescore(
         }
         Some(hit((&ranked, Some(rescored)), passage, wanted))
     });
-    Ok(taken.collect())
+    let taken: Vec<Hit> = taken.collect();
+    match wanted.groups {
+        // A model has not ranked them yet.
+        Some(groups) if !matches!(anew.rescoring.by, Scoring::Model) => grouped_hits(taken, groups),
+        Some(_) | None => Ok(taken),
+    }
 }
 
 /// The places of the best candidates with their scores.
@@ -100,6 +106,8 @@ fn best(candidates: &[Candidate], wanted: &Wanted<'_>, anew: Anew<'_>) -> Vec<(u
             let chosen = diverse(&relevant, (anew.k, *lambda), metric);
             chosen.into_iter().map(|(at, score)| (at, plain(score))).collect()
         }
+        // All of them as they were found: a model is asked when nobody waits for a thread.
+        Scoring::Model => (0..candidates.len()).map(|at| (at, plain(f64::NAN))).collect(),
     }
 }
 

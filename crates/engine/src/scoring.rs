@@ -112,6 +112,9 @@ pub enum Scoring {
         /// rest.
         lambda: f64,
     },
+    /// A model that reads the query's words and every passage: the one that the engine was opened
+    /// with.
+    Model,
 }
 
 impl Rescoring {
@@ -119,7 +122,9 @@ impl Rescoring {
     pub fn pool(&self, k: usize) -> usize {
         let usual = match self.by {
             Scoring::Hybrid(_) => k.saturating_mul(5).min(500),
-            Scoring::Each(_) | Scoring::Diverse { .. } => k.saturating_mul(3).min(300),
+            Scoring::Each(_) | Scoring::Diverse { .. } | Scoring::Model => {
+                k.saturating_mul(3).min(300)
+            }
         };
         self.candidates.unwrap_or(usual).max(k)
     }
@@ -134,7 +139,7 @@ impl Rescoring {
         }
         match &self.by {
             Scoring::Hybrid(scoring) => scoring.check(),
-            Scoring::Each(_) => Ok(()),
+            Scoring::Each(_) | Scoring::Model => Ok(()),
             Scoring::Diverse { lambda } if (0.0..=1.0).contains(lambda) => Ok(()),
             Scoring::Diverse { lambda } => {
                 invalid("/rerank_params/lambda", format!("lambda is {lambda}; it has to be 0 to 1"))

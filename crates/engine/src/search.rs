@@ -7,7 +7,8 @@ use arrwdb_embed::{InputType, ModelSpec};
 use arrwdb_state::limits::{K_MAX, K_STREAM_MAX};
 use arrwdb_state::normalized;
 use arrwdb_state::{
-    Executor, KeywordQuery, LibraryId, LibrarySpec, Metric, Nearest, Sequential, TenantId, View,
+    Executor, KeywordQuery, LibraryId, LibrarySpec, Metric, Nearest, Sequential, TenantId,
+    Timestamp, View,
 };
 
 use tokio::sync::SemaphorePermit;
@@ -15,6 +16,7 @@ use tokio::sync::SemaphorePermit;
 use crate::calibrating::check_recall;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
+use crate::grouping::{Groups, check_grouping};
 use crate::moment::Moment;
 use crate::ranking::{Ranking, Wanted, find};
 use crate::request::{Mode, Plan, Query, SearchAnswer, SearchRequest};
@@ -28,6 +30,21 @@ const INLINE_BYTES_MAX: u64 = 512 << 10;
 
 impl Inner {
     pub(crate) async fn search(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        library: LibraryId,
+        request: SearchRequest,
+        at: Moment,
+    ) -> Result<SearchAnswer, EngineError> {
+        let Some(asked) = self.asked_of_model(&request)? else {
+            return self.found(tenant, library, request, at).await;
+        };
+        let found = self.found(tenant, library, request, at).await?;
+        // Nobody waits for a thread any more, however long the model takes.
+        self.reranked((tenant, library), asked, found).await
+    }
+
+    async fn found(
         self: &Arc<Self>,
         tenant: TenantId,
         library: LibraryId,
@@ -50,8 +67,9 @@ impl Inner {
             query = self.vector_of(&spec, asked.clone()).await?;
             snapshot = self.snapshot(tenant, library, at).await?;
         }
-        let (k, found) = (request.k, rows_of(&request));
         let (page, mode) = (request.page.clone(), request.mode);
+        let groups = Groups::of(&request);
+        let found = depth_of(&request, groups);
         let recall = request.recall.map(|wanted| self.effort_for(&snapshot, found, wanted));
         let tuning = recall.map_or(request.tuning, |plan| plan.tuning);
         let Snapshot { spec, view, seq, .. } = snapshot;
@@ -73,9 +91,10 @@ impl Inner {
                 filter: &request.filter,
                 vectors: request.include_embeddings,
                 highlight: request.highlight.as_ref(),
-                anew: request.rescoring.as_ref().map(|rescoring| Anew { rescoring, k, now }),
+                anew: anew(&request, now),
                 facets: &request.facets,
-                page: request.page.as_ref().map(|page| (page, k)),
+                groups,
+                page: request.page.as_ref().map(|page| (page, request.k)),
                 count: request.count,
             };
             find(view, &wanted, executor)
@@ -168,6 +187,29 @@ impl Inner {
     }
 }
 
+/// How many passages are looked for.
+fn depth_of(request: &SearchRequest, groups: Option<Groups>) -> usize {
+    match (&request.rescoring, groups) {
+        // Groups take more passages than there are documents.
+        (Some(rescoring), Some(groups)) if rescoring.candidates.is_none() => {
+            rescoring.pool(groups.k.saturating_mul(groups.size))
+        }
+        (Some(rescoring), _) => rescoring.pool(request.k),
+        (None, Some(groups)) => groups.depth(),
+        (None, None) => {
+            let before = request.page.as_ref().map_or(0, |page| page.offset);
+            before.saturating_add(request.k)
+        }
+    }
+}
+
+/// How they are scored anew, where that is asked for: all of them, where they are grouped afterwards.
+fn anew(request: &SearchRequest, now: Timestamp) -> Option<Anew<'_>> {
+    let rescoring = request.rescoring.as_ref()?;
+    let k = if request.grouping.is_some() { usize::MAX } else { request.k };
+    Some(Anew { rescoring, k, now })
+}
+
 /// The model that embeds a library's texts; an error naming `field` if there is none.
 pub(crate) fn model_of(spec: &LibrarySpec, field: &str) -> Result<ModelSpec, EngineError> {
     let provider = spec.model.provider.parse().map_err(|_none| EngineError::Invalid {
@@ -180,13 +222,6 @@ pub(crate) fn model_of(spec: &LibrarySpec, field: &str) -> Result<ModelSpec, Eng
     Ok(ModelSpec { provider, model: spec.model.model.clone(), dimension: spec.dimension })
 }
 
-/// How many rows have to be found for what is answered.
-fn rows_of(request: &SearchRequest) -> usize {
-    let k = request.k;
-    let pool = request.rescoring.as_ref().map_or(k, |rescoring| rescoring.pool(k));
-    request.page.as_ref().map_or(pool, |page| page.offset.saturating_add(k))
-}
-
 /// Whether a search takes less time than handing it over would.
 fn is_quick(request: &SearchRequest, view: &View) -> bool {
     let bytes = view.rows().saturating_mul(u64::from(view.dimension()) * 4);
@@ -194,8 +229,19 @@ fn is_quick(request: &SearchRequest, view: &View) -> bool {
     let plain = request.mode == Mode::Vector
         && request.filter.is_empty()
         && request.facets.is_empty()
-        && request.rescoring.is_none();
-    plain && bytes <= INLINE_BYTES_MAX && rows_of(request) <= K_MAX
+        && request.rescoring.is_none()
+        && request.grouping.is_none();
+    plain && bytes <= INLINE_BYTES_MAX && depth_of(request, None) <= K_MAX
+}
+
+/// Refuses pages of what is put together anew from all that is found.
+fn check_page(request: &SearchRequest) -> Result<(), EngineError> {
+    let detail = match (&request.page, &request.rescoring, request.grouping) {
+        (None, ..) | (Some(_), None, None) => return Ok(()),
+        (Some(_), Some(_), _) => "pages are of what is found, not of what is scored anew",
+        (Some(_), None, Some(_)) => "pages are of passages, not of groups of them",
+    };
+    Err(EngineError::Invalid { field: "/cursor".into(), detail: detail.into() })
 }
 
 /// What passages are found by.
@@ -297,10 +343,8 @@ fn check(request: &SearchRequest, metric: Metric) -> Result<(), EngineError> {
     }
     check_mode(request)?;
     check_rescoring(request)?;
-    if request.page.is_some() && request.rescoring.is_some() {
-        let detail = "pages are of what is found, not of what is scored anew".to_owned();
-        return Err(EngineError::Invalid { field: "/cursor".into(), detail });
-    }
+    check_grouping(request)?;
+    check_page(request)?;
     check_recall(request)?;
     request.distance_threshold.map_or(Ok(()), |threshold| check_threshold(threshold, metric))
 }

@@ -72,6 +72,7 @@ async fn open_with(disk: &MemoryDisk, config: EngineConfig) -> (Engine, Matcher)
         random: Arc::new(OsRandom),
         disk: Arc::new(disk.clone()),
         embedder,
+        reranker: None,
     };
     let engine = Engine::open(config, parts).await.unwrap();
     let matcher = Matcher::start(engine.clone()).await.unwrap();

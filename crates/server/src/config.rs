@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use arrwdb_engine::embed::Prices;
 use arrwdb_engine::embed::local::Precision;
+use arrwdb_engine::embed::{Prices, RerankKind, RerankPrice};
 
 pub use flags::{add_flags, read_flags};
 pub use sources::{Origin, Sources, Values};
@@ -229,6 +229,23 @@ pub struct EmbeddingConfig {
     pub files: ModelFilesConfig,
 }
 
+/// A model that ranks passages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RerankingConfig {
+    /// Whose call it speaks, if that is written; `none` for no model.
+    pub provider: Option<String>,
+    /// Where it is, if that is written.
+    pub url: Option<String>,
+    /// Its key, if there is one of its own.
+    pub api_key: Option<Secret>,
+    /// Its name, if that is written.
+    pub model: Option<String>,
+    /// Time the passages of a search may take.
+    pub timeout: Duration,
+    /// What it costs, if that is written.
+    pub price: Option<String>,
+}
+
 /// A text that is never shown: its `Debug` prints `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -319,6 +336,8 @@ pub struct Config {
     pub rates: Option<RateConfig>,
     /// Text to vectors.
     pub embedding: EmbeddingConfig,
+    /// A model that ranks passages.
+    pub reranking: RerankingConfig,
     /// The change feed.
     pub events: EventConfig,
     /// Background jobs.
@@ -504,6 +523,7 @@ impl Check<'_> {
             surface: self.surface(),
             rates: self.switch("RATE_LIMIT_ENABLED").is_on().then(|| self.rates()),
             embedding: EmbeddingConfig { prices: self.prices(), ..self.embedding() },
+            reranking: self.reranking(),
             events: EventConfig {
                 streams_max: self.lasting().0,
                 heartbeat: self.seconds("EVENT_HEARTBEAT_SECONDS"),
@@ -673,6 +693,44 @@ impl Check<'_> {
             }
         }
         prices
+    }
+
+    fn reranking(&mut self) -> RerankingConfig {
+        let provider = self.text_opt("RERANK_PROVIDER").map(|word| word.to_lowercase());
+        let reranking = RerankingConfig {
+            url: self.text_opt("RERANK_URL"),
+            api_key: self.secret("RERANK_API_KEY"),
+            model: self.text_opt("RERANK_MODEL"),
+            timeout: self.seconds("RERANK_TIMEOUT_SECONDS"),
+            price: self.text_opt("RERANK_PRICE"),
+            provider,
+        };
+        let cohere_key = self.secret("COHERE_API_KEY").is_some();
+        let key = reranking.api_key.is_some();
+        let missing = match reranking.provider.as_deref() {
+            _ if reranking.url.is_some() => None,
+            Some("tei") => Some("tei is a server of your own: set RERANK_URL to where it is"),
+            Some("jina" | "voyage") if !key => {
+                Some("set RERANK_API_KEY, or RERANK_URL to a server of your own")
+            }
+            Some("cohere") if !key && !cohere_key => {
+                Some("set RERANK_API_KEY or COHERE_API_KEY, or RERANK_URL to a server of your own")
+            }
+            Some(_) | None => None,
+        };
+        if let (Some(missing), Some(variable)) = (missing, Variable::find("RERANK_PROVIDER")) {
+            self.refuse(variable, missing.to_owned());
+        }
+        // How it is read depends on the provider, whether it can be does not.
+        let readable = |price: &String| RerankPrice::read(RerankKind::Cohere, price).is_some();
+        if let (Some(false), Some(variable)) =
+            (reranking.price.as_ref().map(readable), Variable::find("RERANK_PRICE"))
+        {
+            let expected = "must be a number of US dollars from 0 to 1000000, with at most six \
+                            decimals, as in 2 or 0.05";
+            self.refuse(variable, expected.to_owned());
+        }
+        reranking
     }
 
     fn embedding(&self) -> EmbeddingConfig {

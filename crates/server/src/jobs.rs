@@ -144,7 +144,8 @@ impl From<EngineError> for Unable {
             EngineError::BudgetExceeded(_) => Self::Later(text, BUDGET_LATER),
             EngineError::Storage { .. }
             | EngineError::SeqNotReached { .. }
-            | EngineError::Embedding(_) => Self::Again(text),
+            | EngineError::Embedding(_)
+            | EngineError::Reranking(_) => Self::Again(text),
             // Nothing more is written, nor is this: it goes on after the next start.
             EngineError::Closed | EngineError::LogFailed { .. } => Self::Halted(Halt::Stopping),
             EngineError::LibraryNotFound(_)

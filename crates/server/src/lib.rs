@@ -30,6 +30,7 @@ mod principal;
 pub mod problem;
 mod progress;
 mod rate_limit;
+mod reranker;
 mod routes;
 pub mod serve;
 mod spool;

@@ -175,6 +175,7 @@ impl Metrics {
             job_gauges(app);
             webhook_gauges(app);
             embedding_gauges(app);
+            reranking_gauges(app);
             cost_gauges(app);
             for overview in libraries.iter().take(LIBRARY_LABELS_MAX) {
                 library_gauges(overview);
@@ -379,7 +380,25 @@ fn embedding_gauges(app: &App) {
     }
 }
 
-/// What embedding cost since the start, in dollars.
+/// What the model did that ranks passages, where there is one.
+fn reranking_gauges(app: &App) {
+    let Some(reranker) = app.engine().reranker() else { return };
+    let stats = reranker.stats();
+    gauge("arrwdb_reranking_waiting_bytes", stats.waiting_bytes);
+    let (provider, model) = (reranker.kind().name(), reranker.model().to_owned());
+    let labels = vec![Label::new("provider", provider), Label::new("model", model)];
+    for (name, value) in [
+        ("arrwdb_reranking_calls_total", stats.calls),
+        ("arrwdb_reranking_passages_total", stats.passages),
+        ("arrwdb_reranking_failures_total", stats.failures),
+        ("arrwdb_reranking_retries_total", stats.retries),
+    ] {
+        metrics::counter!(name, labels.clone()).absolute(value);
+    }
+    metrics::gauge!("arrwdb_reranking_call_seconds_total", labels).set(stats.time.as_secs_f64());
+}
+
+/// What embedding and reranking cost since the start, in dollars.
 fn cost_gauges(app: &App) {
     let CostFigures { models, refusals, unrecorded } = app.engine().costs_since_start();
     gauge("arrwdb_costs_unrecorded_rows", unrecorded);

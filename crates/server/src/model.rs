@@ -12,12 +12,14 @@ use arrwdb_engine::embed::model_files::{
 };
 use arrwdb_engine::embed::{
     CacheConfig, CohereConfig, EmbedConfig, EmbedParts, Embedder, LocalSource, OpenAiConfig,
-    OpenError, ProviderKind, Secret, TokioTimer, UnknownProvider,
+    OpenError, ProviderKind, Random, RerankOpenError, Reranker, Secret, TokioTimer,
+    UnknownProvider, UnknownReranker,
 };
 use tokio::task::JoinHandle;
 
 use crate::cli::{BarProgress, Bars};
 use crate::config::{Config, EmbeddingConfig, ModelFilesConfig};
+use crate::reranker;
 
 /// Why there is no embedder.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,12 @@ pub enum ModelError {
     /// The settings name a provider that is not known.
     #[error(transparent)]
     Provider(#[from] UnknownProvider),
+    /// The settings name a place or a key of a reranker that cannot be.
+    #[error(transparent)]
+    Reranker(#[from] RerankOpenError),
+    /// The settings name a reranking provider that is not known.
+    #[error(transparent)]
+    RerankProvider(#[from] UnknownReranker),
 }
 
 /// The embedder, and what is still missing of its local model.
@@ -38,6 +46,8 @@ pub enum ModelError {
 pub(crate) struct Opened {
     /// The embedder.
     pub(crate) embedder: Embedder,
+    /// The model that ranks passages, where there is one.
+    pub(crate) reranker: Option<Reranker>,
     http: reqwest::Client,
     /// Where the files are to lie and may come from, if they are absent and wanted.
     absent: Option<(PathBuf, Vec<Source>)>,
@@ -54,22 +64,20 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, ModelError> {
     let settings = settings(config)?;
     let (local, dir) = local_source(&embedding.files);
     let random = arrwdb_engine::OsRandom;
-    let parts = EmbedParts {
-        local,
-        http: http.clone(),
-        timer: Arc::new(TokioTimer::new()),
-        random: Arc::new(move || {
-            let mut bytes = [0; 8];
-            random.fill(&mut bytes);
-            u64::from_le_bytes(bytes)
-        }),
-    };
+    let random: Random = Arc::new(move || {
+        let mut bytes = [0; 8];
+        random.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    });
+    let reranker = reranker::open(config, http.clone(), random.clone())?;
+    let timer = Arc::new(TokioTimer::new());
+    let parts = EmbedParts { local, http: http.clone(), timer, random };
     let embedder = Embedder::open(settings, parts).await?;
     // Only a default provider's files are fetched unasked: they are 90 MB.
     let wanted = embedding.files.download.is_on()
         && embedder.default_model().provider == ProviderKind::Local;
     let absent = dir.filter(|_| wanted).map(|dir| (dir, sources(&embedding.files)));
-    Ok(Opened { embedder, http, absent })
+    Ok(Opened { embedder, reranker, http, absent })
 }
 
 fn settings(config: &Config) -> Result<EmbedConfig, UnknownProvider> {
@@ -160,7 +168,7 @@ impl Opened {
     /// Fetches the local model's files if they are absent, and puts the model in place. Embedding
     /// is refused until then; everything else works.
     pub(crate) fn fetch_in_background(self) -> Option<JoinHandle<()>> {
-        let Self { embedder, http, absent } = self;
+        let Self { embedder, reranker: _, http, absent } = self;
         let (dir, sources) = absent?;
         Some(tokio::spawn(async move {
             let mut pause = FETCH_PAUSE_MIN;

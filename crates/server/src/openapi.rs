@@ -219,6 +219,23 @@ impl IntoResponses for EmbeddingErrors {
     }
 }
 
+/// Errors of requests whose texts are embedded, and whose passages may be ranked by a model.
+#[derive(Debug)]
+pub(crate) struct RerankErrors;
+
+impl IntoResponses for RerankErrors {
+    fn responses() -> Responses {
+        responses(&[
+            &problem::BUDGET_EXCEEDED,
+            &problem::EMBEDDING,
+            &problem::RERANKING,
+            &problem::BUSY,
+            &problem::TIMEOUT,
+            &problem::SHUTTING_DOWN,
+        ])
+    }
+}
+
 fn info() -> Info {
     InfoBuilder::new()
         .title("Vector Database API")

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use arrwdb_engine::embed::EmbedError;
+use arrwdb_engine::embed::{EmbedError, RerankError};
 use arrwdb_engine::{BudgetStatus, EngineError};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -138,6 +138,8 @@ kinds! {
         "Data on disk is damaged. The log of the server names the file and the offset; restore the file or a backup.";
     EMBEDDING = "embedding-unavailable", 503, "Embedding service error", "EmbeddingServiceError",
         "Texts could not be turned into vectors: the model or provider is not ready, refused or failed. Nothing was written.";
+    RERANKING = "reranking-unavailable", 503, "Reranking service error", "RerankServiceError",
+        "Passages could not be ranked by a model: none is configured (RERANK_PROVIDER), or its server refused, failed, or did not answer within RERANK_TIMEOUT_SECONDS. Ask for another rerank_function, or try again.";
     BUSY = "busy", 503, "Busy", "BusyError",
         "A queue is full and nothing was done. Try again as Retry-After says.";
     JOBS_DISABLED = "jobs-disabled", 503, "Jobs are turned off", "JobsDisabledError",
@@ -355,6 +357,7 @@ impl From<EngineError> for Problem {
             EngineError::Blank { field, detail } => Self::at(&INVALID_REQUEST, field, detail),
             EngineError::Vector { field, detail } => Self::at(&INVALID_VECTOR, field, detail),
             EngineError::Embedding(error) => error.into(),
+            EngineError::Reranking(error) => error.into(),
             EngineError::Busy { what: _, retry_after } => {
                 Self::new(&BUSY, text).retry_after(retry_after)
             }
@@ -397,6 +400,22 @@ impl From<EmbedError> for Problem {
             | EmbedError::NotFinite { .. }
             | EmbedError::NotAllowed
             | EmbedError::Closed => Self::new(&EMBEDDING, text),
+        }
+    }
+}
+
+impl From<RerankError> for Problem {
+    fn from(error: RerankError) -> Self {
+        let text = error.to_string();
+        match error {
+            RerankError::Busy { retry_after } | RerankError::RateLimited { retry_after } => {
+                Self::new(&RERANKING, text).retry_after(retry_after)
+            }
+            RerankError::NotConfigured { .. }
+            | RerankError::Deadline { .. }
+            | RerankError::Provider { .. }
+            | RerankError::NotAllowed
+            | RerankError::Closed => Self::new(&RERANKING, text),
         }
     }
 }

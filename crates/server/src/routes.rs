@@ -13,6 +13,7 @@ mod export;
 mod facets;
 mod field_search;
 mod filtered;
+mod groups;
 mod health;
 mod hybrid;
 mod hybrid_requests;

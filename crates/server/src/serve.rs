@@ -110,7 +110,8 @@ pub async fn serve_with(
     let metrics = Metrics::new()?;
     let local = model::open(&config).await?;
     let embedder = local.embedder.clone();
-    let engine = open_engine(&config, parts(embedder.clone())).await?;
+    let parts = EngineParts { reranker: local.reranker.clone(), ..parts(embedder.clone()) };
+    let engine = open_engine(&config, parts).await?;
     let matcher = match Matcher::start(engine.clone()).await {
         Ok(matcher) => matcher,
         Err(error) => return Err(ServeError::Matcher(error)),

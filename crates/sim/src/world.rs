@@ -111,6 +111,7 @@ impl World {
             random: self.random.clone(),
             disk: Arc::new(disk.clone()),
             embedder: embedder().await?,
+            reranker: None,
         };
         Engine::open(self.config.clone(), parts).await
     }

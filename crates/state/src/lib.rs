@@ -26,6 +26,7 @@ mod field;
 mod field_search;
 mod filter;
 mod generations;
+mod grouping;
 mod ids;
 mod keyword;
 mod layout;
@@ -75,6 +76,7 @@ pub use field::{
 pub use field_search::{FieldQuery, NearestInField};
 pub use filter::{FieldValues, Filter, FilterFault, Passage, QueryWords};
 pub use generations::{Generations, OtherGeneration, Stage};
+pub use grouping::DocumentRows;
 pub use ids::{
     ChunkId, DocumentId, JobId, LibraryId, ParseIdError, QueryId, ScheduleId, Seq, TenantId,
     Timestamp, WebhookId,

@@ -19,8 +19,7 @@ impl View {
     /// What a row that a search of this same view found is of: its document, and the place there.
     /// O(log documents).
     pub fn owner_of(&self, row: RowPlace) -> Result<(DocumentId, u32), Damage> {
-        let segment = &self.segments[row.segment as usize].segment;
-        let (_ordinal, head) = segment.at_row(row.row)?;
-        Ok((head.id, row.row - head.first_row))
+        let document = self.document_rows(row)?;
+        Ok((document.id, row.row - document.rows.start))
     }
 }

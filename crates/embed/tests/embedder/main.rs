@@ -8,5 +8,6 @@ mod failures;
 mod formats;
 mod meter;
 mod queue;
+mod rerank;
 mod resolve;
 mod support;

@@ -176,6 +176,9 @@ async fn answer(
 
 /// The answers as the providers document them.
 pub(crate) fn real_answer(path: &str, body: &Value) -> Value {
+    if path.ends_with("rerank") {
+        return ranked(path, body);
+    }
     let texts: Vec<&str> = body
         .get("texts")
         .or_else(|| body.get("input"))
@@ -219,6 +222,37 @@ pub(crate) fn real_answer(path: &str, body: &Value) -> Value {
                 "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             })
         }
+    }
+}
+
+/// Scores by the length of a text, the longest first, as those who rank list them.
+fn ranked(path: &str, body: &Value) -> Value {
+    let texts = body.get("documents").or_else(|| body.get("texts")).and_then(Value::as_array);
+    let lengths = texts.expect("texts").iter().map(|text| text.as_str().map_or(0, str::len));
+    let mut lengths: Vec<(usize, usize)> = lengths.enumerate().collect();
+    lengths.sort_by_key(|&(index, length)| (std::cmp::Reverse(length), index));
+    let tei = path == "/rerank";
+    let named = |&(index, length): &(usize, usize)| {
+        let score = f64::from(u32::try_from(length).expect("a short text")) / 100.0;
+        if tei {
+            json!({"index": index, "score": score})
+        } else {
+            json!({"index": index, "relevance_score": score})
+        }
+    };
+    let results: Vec<Value> = lengths.iter().map(named).collect();
+    let usage = json!({"total_tokens": 10 * results.len()});
+    match path {
+        "/rerank" => json!(results),
+        "/v2/rerank" => {
+            let meta =
+                json!({"api_version": {"version": "2"}, "billed_units": {"search_units": 1}});
+            json!({"id": "07734bd2", "results": results, "meta": meta})
+        }
+        _ if body.get("top_k").is_some() => {
+            json!({"object": "list", "data": results, "model": body["model"], "usage": usage})
+        }
+        _ => json!({"model": body["model"], "results": results, "usage": usage}),
     }
 }
 

@@ -12,6 +12,7 @@ mod faults;
 mod fields;
 mod flips;
 mod generations;
+mod grouping;
 mod indexes;
 mod merges;
 mod past;

@@ -56,6 +56,7 @@ pub(crate) async fn parts(disk: &MemoryDisk) -> EngineParts {
         random: Arc::new(OsRandom),
         disk: Arc::new(disk.clone()),
         embedder,
+        reranker: None,
     }
 }
 

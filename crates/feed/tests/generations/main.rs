@@ -73,6 +73,7 @@ async fn open_of(disk: &MemoryDisk, config: EngineConfig, provider: Arc<dyn Prov
         random: Arc::new(OsRandom),
         disk: Arc::new(disk.clone()),
         embedder,
+        reranker: None,
     };
     Engine::open(config, parts).await.unwrap()
 }

@@ -44,8 +44,13 @@ pub(crate) async fn open_at(disk: &MemoryDisk, clock: Arc<dyn Clock>) -> Engine 
         random: Arc::new(|| 7),
     };
     let embedder = Embedder::open(EmbedConfig::default(), parts).await.unwrap();
-    let parts =
-        EngineParts { clock, random: Arc::new(OsRandom), disk: Arc::new(disk.clone()), embedder };
+    let parts = EngineParts {
+        clock,
+        random: Arc::new(OsRandom),
+        disk: Arc::new(disk.clone()),
+        embedder,
+        reranker: None,
+    };
     let config =
         EngineConfig { disk_free_bytes_min: 0, ..EngineConfig::new(PathBuf::from("/data")) };
     Engine::open(config, parts).await.unwrap()

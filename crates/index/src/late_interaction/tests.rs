@@ -231,6 +231,9 @@ fn products_beyond_f32_are_finite_scores() {
     assert_eq!(scores[0].to_bits(), f32::MAX.to_bits());
     assert!(scores.iter().all(|score| score.is_finite()), "{scores:?}");
     assert_eq!(scores[2].to_bits(), f32::MIN.to_bits());
+    // What is no number is the least of all, and no less.
+    let query = LateQuery::new(Similarity::Dot, 2, &[f32::MAX, f32::MAX, -1.0, 0.0]);
+    assert_eq!(items.score(query, 1, &AllRows), Some(0.0));
 }
 
 #[test]

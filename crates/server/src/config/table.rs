@@ -423,6 +423,45 @@ pub const VARIABLES: &[Variable] = &[
         "400",
         "Days of which costs are told apart; what they cost before is summed up",
     ),
+    used(
+        "RERANK_PROVIDER",
+        Form::Word(&["cohere", "jina", "voyage", "tei", "none"]),
+        "",
+        "Whose call the model that reranks passages speaks [cohere if COHERE_API_KEY is set, else \
+         none]",
+    ),
+    used(
+        "RERANK_URL",
+        Form::Text,
+        "",
+        "Where that model is, without /v2/rerank, /v1/rerank or /rerank [the provider's own; of \
+         Cohere CO_API_URL]",
+    ),
+    used(
+        "RERANK_API_KEY",
+        Form::Secret,
+        "",
+        "Key of that model's provider [of Cohere COHERE_API_KEY, where RERANK_URL is not set]",
+    ),
+    used(
+        "RERANK_MODEL",
+        Form::Text,
+        "",
+        "The model [rerank-v3.5, jina-reranker-v2-base-multilingual, rerank-2.5; tei has one]",
+    ),
+    used(
+        "RERANK_TIMEOUT_SECONDS",
+        count(1, 3600),
+        "10",
+        "Time the passages of a search may take to rerank, retries included",
+    ),
+    used(
+        "RERANK_PRICE",
+        Form::Text,
+        "",
+        "US dollars for a thousand search units of Cohere, for a million tokens of others [2 for \
+         rerank-v3.5, 0 for tei; of others not known, which counts as free]",
+    ),
     used("COHERE_API_KEY", Form::Secret, "", "Key of Cohere"),
     used("CO_API_URL", Form::Text, "https://api.cohere.ai", "Where Cohere is"),
     used("OPENAI_API_KEY", Form::Secret, "", "Key of OpenAI or a server like it"),

@@ -7,8 +7,8 @@ use arrwdb_engine::state::{
     Timestamp, Tuning,
 };
 use arrwdb_engine::{
-    Filtered, Hit, IndexStats, KeywordPlan, LibraryOverview, RecallBasis, RecallPlan, SearchAnswer,
-    Signals,
+    Filtered, Hit, IndexStats, KeywordPlan, LibraryOverview, RecallBasis, RecallPlan, RerankPlan,
+    SearchAnswer, Signals,
 };
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -211,15 +211,21 @@ impl DocumentAnswer {
         Self {
             id,
             chunks: (0..).zip(chunks).map(|(at, chunk)| ChunkAnswer::of(chunk, at, id)).collect(),
-            metadata: DocumentMetadata {
-                title: metadata.title,
-                author: metadata.author,
-                created_at: metadata.created_at,
-                document_type: metadata.document_type,
-                source_url: metadata.source_url,
-                tags: metadata.tags,
-                custom: metadata.custom,
-            },
+            metadata: DocumentMetadata::of(metadata),
+        }
+    }
+}
+
+impl DocumentMetadata {
+    pub(crate) fn of(metadata: arrwdb_engine::state::DocumentMetadata) -> Self {
+        Self {
+            title: metadata.title,
+            author: metadata.author,
+            created_at: metadata.created_at,
+            document_type: metadata.document_type,
+            source_url: metadata.source_url,
+            tags: metadata.tags,
+            custom: metadata.custom,
         }
     }
 }
@@ -478,6 +484,9 @@ pub(crate) struct Explain {
     /// What searching by keywords took, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     keywords: Option<ExplainKeywords>,
+    /// What a model ranked, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reranking: Option<ExplainReranking>,
     /// Milliseconds of turning the query into a vector.
     embedding_ms: f64,
     /// Milliseconds of finding the rows.
@@ -569,6 +578,32 @@ impl ExplainKeywords {
     }
 }
 
+/// What a model ranked.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExplainReranking {
+    /// Who ranked.
+    #[schema(example = "cohere")]
+    provider: &'static str,
+    /// With what.
+    #[schema(example = "rerank-v3.5")]
+    model: String,
+    /// Passages that it was shown.
+    passages: usize,
+    /// Milliseconds that it took, waiting included.
+    rerank_ms: f64,
+}
+
+impl ExplainReranking {
+    fn of(plan: &RerankPlan) -> Self {
+        Self {
+            provider: plan.provider,
+            model: plan.model.clone(),
+            passages: plan.passages,
+            rerank_ms: milliseconds(plan.took),
+        }
+    }
+}
+
 /// What an effort says, by name.
 pub(crate) fn parameters(tuning: Tuning) -> Map<String, Value> {
     let numbers = [
@@ -598,6 +633,7 @@ impl Explain {
             recall: plan.recall.map(ExplainRecall::of),
             filter: plan.filtered.map(ExplainFilter::of),
             keywords: plan.keywords.as_ref().map(ExplainKeywords::of),
+            reranking: plan.reranked.as_ref().map(ExplainReranking::of),
             embedding_ms: milliseconds(plan.embedding),
             search_ms: milliseconds(plan.finding),
             read_ms: milliseconds(plan.reading),

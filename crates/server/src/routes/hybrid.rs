@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answers::{ChunkAnswer, Explain, SignalsAnswer, as_text};
+use super::groups::{Answered, Group};
 use super::hybrid_requests::{HybridSearchBody, ScoringWishes};
 use super::keyword_requests::FUSIONS;
 use super::rescored::{Asked, plain, run};
@@ -37,7 +38,12 @@ struct HybridResponse {
     /// Milliseconds, two decimals.
     #[schema(example = 3.21)]
     query_time_ms: f64,
+    /// Passages, those of groups included.
     total_results: usize,
+    /// The documents found, the one of the best passage first, where passages were to be grouped by
+    /// them; `results` is empty then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<Group<HybridResult>>>,
     scoring_config: ScoringConfig,
     /// How they were found, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -232,10 +238,15 @@ async fn search_hybrid(
     let explain = wishes.explains().then(|| Explain::of(&answer));
     let shown = (wishes.highlights(), wishes.explains());
     let weights = (config.vector_weight, config.metadata_weight);
-    let results = answer.hits.into_iter().filter_map(|hit| HybridResult::of(hit, weights, shown));
-    let results: Vec<HybridResult> = results.collect();
-    let total_results = results.len();
-    let scoring_config = config;
-    let answer = HybridResponse { results, query_time_ms, total_results, scoring_config, explain };
+    let found = |hit| HybridResult::of(hit, weights, shown);
+    let Answered { results, groups, total } = Answered::of(answer.hits, wishes.groups(), found);
+    let answer = HybridResponse {
+        results,
+        query_time_ms,
+        total_results: total,
+        groups,
+        scoring_config: config,
+        explain,
+    };
     Ok((headers, Json(answer)).into_response())
 }

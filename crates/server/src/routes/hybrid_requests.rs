@@ -7,6 +7,7 @@ use arrwdb_engine::{FIELD_BOOSTS_MAX, HybridScoring, weights_sum};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::groups::GroupByName;
 use super::keyword_requests::{FusionName, HighlightShape};
 use super::rescored::beneath;
 use super::search_requests::FilterShape;
@@ -77,6 +78,13 @@ pub(super) struct HybridSearchBody {
     /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
     #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
+    /// Groups what is found by documents: `k` is then how many documents, each with its best passages
+    /// in `groups`.
+    #[schema(value_type = Option<GroupByName>)]
+    group_by: Option<String>,
+    /// How many passages a group has at most.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10, default = 3)]
+    group_size: Option<usize>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,

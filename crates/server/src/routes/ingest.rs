@@ -414,6 +414,7 @@ fn is_final(error: &EngineError) -> bool {
         | EngineError::Blank { .. }
         | EngineError::Vector { .. }
         | EngineError::Embedding(_)
+        | EngineError::Reranking(_)
         | EngineError::Busy { .. }
         | EngineError::SeqNotReached { .. }
         | EngineError::HistoryGone { .. } => false,

@@ -1,5 +1,6 @@
 //! Reranking: passages found, ranked anew by recency, position, length, likeness or what the caller says.
 
+use arrwdb_engine::embed::{RerankError, RerankKind, Reranker};
 use arrwdb_engine::state::DocumentId;
 use arrwdb_engine::{Hit, Mode, Query, Rescoring};
 use axum::Json;
@@ -12,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answers::{ChunkAnswer, Explain, SignalsAnswer, as_text};
+use super::groups::{Answered, Group};
 use super::keyword_requests::read_name;
 use super::rerank_requests::{FUNCTIONS, Function, RerankSearchBody, read_scoring};
 use super::rescored::{Asked, run};
@@ -20,7 +22,7 @@ use super::search_requests::Wishes;
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{WholeBody, read_json};
-use crate::openapi::{EmbeddingErrors, ReadErrors};
+use crate::openapi::{ReadErrors, RerankErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;
 
@@ -35,13 +37,22 @@ struct RerankResponse {
     /// Milliseconds, two decimals.
     #[schema(example = 3.21)]
     query_time_ms: f64,
+    /// Passages, those of groups included.
     total_results: usize,
+    /// The documents found, the one of the best passage first, where passages were to be grouped by
+    /// them; `results` is empty then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<Group<RerankResult>>>,
     /// What they were ranked by.
     #[schema(example = "recency")]
     rerank_function: &'static str,
     /// Its parameters, those that were not given too.
     #[schema(value_type = Object, example = json!({"half_life_days": 30}))]
     rerank_params: Map<String, Value>,
+    /// The model that ranked, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "rerank-v3.5")]
+    rerank_model: Option<String>,
     /// How they were found, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<Explain>,
@@ -104,8 +115,12 @@ fn wanted(app: &App, body: &[u8]) -> Result<Wanted, Problem> {
             }
             Ok(())
         })?;
-        asked.require(r);
         let function: Function = function.unwrap_or_default();
+        if function.is_of_words() {
+            asked.require_words(r);
+        } else {
+            asked.require(r);
+        }
         let given = params.unwrap_or_default();
         // The parameters of a function that is none would be none either.
         let given = if r.has_fault_at("rerank_function") { Map::new() } else { given };
@@ -119,8 +134,18 @@ fn wanted(app: &App, body: &[u8]) -> Result<Wanted, Problem> {
     })
 }
 
+/// Refuses to ask for Cohere where another model ranks: what its scores mean is another matter.
+fn check_model(app: &App, function: Function) -> Result<(), Problem> {
+    let Some(kind) = app.engine().reranker().map(Reranker::kind) else { return Ok(()) };
+    if function != Function::Cohere || kind == RerankKind::Cohere {
+        return Ok(());
+    }
+    let reason = format!("RERANK_PROVIDER is {kind}; ask for rerank_function model");
+    Err(RerankError::NotConfigured { reason }.into())
+}
+
 /// Searches, and ranks what was found anew: by recency, position, length, by weights or an expression of
-/// the caller's, or so that the passages are unlike each other. See `docs/hybrid-and-reranking.md`.
+/// the caller's, so that the passages are unlike each other, or by a model that reads them. See `docs/hybrid-and-reranking.md`.
 #[utoipa::path(post, operation_id = "search_rerank", path = "/libraries/{library_id}/search/rerank", tag = "search",
     params(
         ("library_id" = String, Path, format = "uuid", description = "The library"),
@@ -129,7 +154,7 @@ fn wanted(app: &App, body: &[u8]) -> Result<Wanted, Problem> {
         ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
     ),
     request_body = RerankSearchBody,
-    responses((status = 200, description = "The best passages", body = RerankResponse), ReadErrors, EmbeddingErrors))]
+    responses((status = 200, description = "The best passages", body = RerankResponse), ReadErrors, RerankErrors))]
 async fn search_rerank(
     principal: Principal,
     State(app): State<App>,
@@ -137,19 +162,23 @@ async fn search_rerank(
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let Wanted { query, wishes, rescoring, function, params } = wanted(&app, &body)?;
+    check_model(&app, function)?;
     let (answer, query_time_ms) =
         run(&app, principal, &target, (query, &wishes, rescoring)).await?;
     let headers = seq_header(answer.seq);
     let explain = wishes.explains().then(|| Explain::of(&answer));
+    let rerank_model = answer.plan.reranked.as_ref().map(|plan| plan.model.clone());
     let shown = (wishes.highlights(), wishes.explains());
-    let results = answer.hits.into_iter().map(|hit| RerankResult::of(hit, shown));
-    let results: Vec<RerankResult> = results.collect();
+    let found = |hit| Some(RerankResult::of(hit, shown));
+    let Answered { results, groups, total } = Answered::of(answer.hits, wishes.groups(), found);
     let answer = RerankResponse {
-        total_results: results.len(),
         results,
+        total_results: total,
+        groups,
         query_time_ms,
         rerank_function: function.name(),
         rerank_params: params,
+        rerank_model,
         explain,
     };
     Ok((headers, Json(answer)).into_response())

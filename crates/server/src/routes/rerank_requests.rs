@@ -6,6 +6,7 @@ use arrwdb_engine::{Expression, Preferences, Scoring, WeightedSum};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::groups::GroupByName;
 use super::hybrid_requests::HALF_LIFE_DAYS_MAX;
 use super::keyword_requests::{FusionName, HighlightShape, ModeName, OperatorName};
 use super::rescored::{beneath, plain};
@@ -22,12 +23,14 @@ const WEIGHT_MAX: f64 = 1e9;
 const FIELD: &str = "field:";
 const LAMBDA: f64 = 0.5;
 
-pub(super) const FUNCTIONS: [(&str, Function); 5] = [
+pub(super) const FUNCTIONS: [(&str, Function); 7] = [
     ("recency", Function::Recency),
     ("position", Function::Position),
     ("length", Function::Length),
     ("custom", Function::Custom),
     ("mmr", Function::Mmr),
+    ("model", Function::Model),
+    ("cohere", Function::Cohere),
 ];
 
 /// What passages are ranked by anew.
@@ -39,6 +42,8 @@ pub(super) enum Function {
     Length,
     Custom,
     Mmr,
+    Model,
+    Cohere,
 }
 
 impl Function {
@@ -62,12 +67,21 @@ impl Function {
                 "default",
             ],
             Self::Mmr => &["lambda"],
+            Self::Model | Self::Cohere => &[],
         }
     }
 
     /// Whether it needs the distances of vectors.
     pub(super) fn is_of_vectors(self) -> bool {
-        self != Self::Custom
+        match self {
+            Self::Recency | Self::Position | Self::Length | Self::Mmr => true,
+            Self::Custom | Self::Model | Self::Cohere => false,
+        }
+    }
+
+    /// Whether a model ranks, which reads the query's words.
+    pub(super) fn is_of_words(self) -> bool {
+        matches!(self, Self::Model | Self::Cohere)
     }
 }
 
@@ -86,6 +100,10 @@ pub(super) enum RerankFunctionName {
     Custom,
     /// Maximal marginal relevance: near to the query, and unlike what comes before.
     Mmr,
+    /// The score of a model that reads the query and the passage: the one of `RERANK_PROVIDER`.
+    Model,
+    /// The same, where that is Cohere's or speaks its call.
+    Cohere,
 }
 
 /// What to find, and what the passages found are ranked by anew.
@@ -115,13 +133,14 @@ pub(super) struct RerankSearchBody {
     /// object of numeric metadata and their weights), or `expression`, arithmetic over `similarity`,
     /// `distance`, `bm25`, `recency`, `position`, `length`, `age_days`, `chunk_index`, `chars` and numeric
     /// metadata; and `half_life_days`, `prefer_early`, `prefer_longer` and `default` (0), what stands for
-    /// a number that a passage does not have.
+    /// a number that a passage does not have. `model` and `cohere` have none.
     #[schema(value_type = Option<Object>, example = json!({"half_life_days": 90}))]
     rerank_params: Option<Value>,
     /// Only passages with `distance <= distance_threshold`: 0 to 2 for cosine, any number for a dot
     /// product, not negative for L2.
     distance_threshold: Option<f32>,
-    /// What passages are found by before they are ranked anew. `keyword` is for `custom` alone.
+    /// What passages are found by before they are ranked anew. `keyword` is for `custom`, `model` and
+    /// `cohere`.
     #[schema(value_type = Option<ModeName>, default = "vector")]
     mode: Option<String>,
     /// Of keywords: whether one of the words is enough, or all have to be there.
@@ -140,6 +159,13 @@ pub(super) struct RerankSearchBody {
     /// Only passages that pass, such as `{"year": {"$gte": 1998}, "tags": "a"}`; see `docs/filters.md`.
     #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
+    /// Groups what is found by documents: `k` is then how many documents, each with its best passages
+    /// in `groups`.
+    #[schema(value_type = Option<GroupByName>)]
+    group_by: Option<String>,
+    /// How many passages a group has at most.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10, default = 3)]
+    group_size: Option<usize>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -166,8 +192,8 @@ pub(super) fn read_scoring(
 ) -> (Scoring, Map<String, Value>) {
     let known = function.parameters();
     for name in given.keys().filter(|name| !known.contains(&name.as_str())) {
-        let detail =
-            format!("is no parameter of {}; it takes {}", function.name(), known.join(", "));
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let detail = format!("is no parameter of {}; it takes {known}", function.name());
         r.fault_beneath(&beneath(PARAMS, name), detail);
     }
     let mut params = Params { r, given, used: Map::new() };
@@ -189,6 +215,7 @@ pub(super) fn read_scoring(
             Scoring::Diverse { lambda }
         }
         Function::Custom => params.custom(),
+        Function::Model | Function::Cohere => Scoring::Model,
     };
     (scoring, params.used)
 }

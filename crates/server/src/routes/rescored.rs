@@ -42,6 +42,11 @@ impl Asked {
         r.require("query", given || r.has_fault_at("query") || r.has_fault_at("embedding"));
     }
 
+    /// Notes that the words are missing, where a vector is not enough.
+    pub(super) fn require_words(&self, r: &mut Reader<'_>) {
+        r.require("query", self.query.is_some() || r.has_fault_at("query"));
+    }
+
     /// The words to find.
     pub(super) fn words(&self) -> &str {
         self.query.as_deref().unwrap_or_default()

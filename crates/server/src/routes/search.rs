@@ -19,6 +19,7 @@ use super::answers::{
     Explain, SearchResult, StreamedEnd, StreamedLine, StreamedResult, milliseconds,
 };
 use super::facets::FacetAnswer;
+use super::groups::{Answered, Group};
 use super::requests::read_vector;
 use super::search_pages::{Paged, Paging, TotalMatches};
 use super::search_requests::{
@@ -49,6 +50,7 @@ struct SearchResponse {
     /// Milliseconds, two decimals.
     #[schema(example = 3.21)]
     query_time_ms: f64,
+    /// Passages, those of groups included.
     total_results: usize,
     /// How many passages match, where that was asked for: by vectors all that pass the filter, by
     /// keywords those that have one of the words.
@@ -62,6 +64,10 @@ struct SearchResponse {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     facets: Vec<FacetAnswer>,
+    /// The documents found, the one of the best passage first, where passages were to be grouped by
+    /// them; `results` is empty then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<Group<SearchResult>>>,
     /// How they were found, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<Explain>,
@@ -272,16 +278,16 @@ async fn answer(
     let next_cursor = paged.map(next);
     let explain = wishes.explains().then(|| Explain::of(&answer));
     let shown = (wishes.highlights(), wishes.explains());
-    let results = answer.hits.into_iter().map(|hit| SearchResult::of(hit, shown));
-    let results: Vec<SearchResult> = results.collect();
-    let total_results = results.len();
+    let found = |hit| Some(SearchResult::of(hit, shown));
+    let Answered { results, groups, total } = Answered::of(answer.hits, wishes.groups(), found);
     let answer = SearchResponse {
         results,
         query_time_ms,
-        total_results,
+        total_results: total,
         total_matches,
         next_cursor,
         facets,
+        groups,
         explain,
     };
     Ok((headers, Json(answer)).into_response())
@@ -321,6 +327,7 @@ async fn search_stream(
 ) -> Result<Response, Problem> {
     let (query, wishes) = stream_wanted(&app, &target, &body)?;
     wishes.check()?;
+    wishes.groups().refuse()?;
     let in_query = Wishes::of_query(&target.query)?;
     let at = target.at.or_body(wishes.as_of());
     let request = wishes.request(Query::Text(query), target.include_embeddings);

@@ -10,6 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::facets::{FacetShape, read_facets};
+use super::groups::{GroupByName, GroupWishes};
 use super::keyword_requests::{
     FUSIONS, FusionName, HighlightShape, MODES, ModeName, OPERATORS, OperatorName, read_alpha,
     read_highlight, read_name,
@@ -64,6 +65,13 @@ pub(super) struct SearchBody {
     /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
     #[schema(value_type = Option<HighlightShape>)]
     highlight: Option<Value>,
+    /// Groups what is found by documents: `k` is then how many documents, each with its best passages
+    /// in `groups`.
+    #[schema(value_type = Option<GroupByName>)]
+    group_by: Option<String>,
+    /// How many passages a group has at most.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10, default = 3)]
+    group_size: Option<usize>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -201,6 +209,13 @@ pub(super) struct EmbeddingSearchBody {
     /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
     #[schema(value_type = Option<HighlightShape>)]
     highlight: Option<Value>,
+    /// Groups what is found by documents: `k` is then how many documents, each with its best passages
+    /// in `groups`.
+    #[schema(value_type = Option<GroupByName>)]
+    group_by: Option<String>,
+    /// How many passages a group has at most.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10, default = 3)]
+    group_size: Option<usize>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -274,6 +289,13 @@ pub(super) struct FilteredSearchBody {
     /// Of keywords: whether hits show parts of their texts with the words that were found, or how.
     #[schema(value_type = Option<HighlightShape>)]
     highlight: Option<Value>,
+    /// Groups what is found by documents: `k` is then how many documents, each with its best passages
+    /// in `groups`.
+    #[schema(value_type = Option<GroupByName>)]
+    group_by: Option<String>,
+    /// How many passages a group has at most.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10, default = 3)]
+    group_size: Option<usize>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,
@@ -332,6 +354,13 @@ pub(super) struct KeywordSearchBody {
     /// Fields whose values are counted over everything that passes the filter, whatever is found.
     #[schema(value_type = Option<Vec<FacetShape>>, min_items = 1, max_items = 20)]
     facets: Option<Vec<Value>>,
+    /// Groups what is found by documents: `k` is then how many documents, each with its best passages
+    /// in `groups`.
+    #[schema(value_type = Option<GroupByName>)]
+    group_by: Option<String>,
+    /// How many passages a group has at most.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10, default = 3)]
+    group_size: Option<usize>,
     /// Pages of `k`, as of one state of the library: `*` for the first page, then each time the
     /// `next_cursor` of the page before, with everything else the same. At most 10,000 passages in all,
     /// 1,000 of a hybrid search. See `docs/paging.md`.
@@ -372,6 +401,7 @@ pub(super) struct Wishes {
     explain: Option<bool>,
     as_of: Option<Seq>,
     facets: Option<Vec<Facet>>,
+    groups: GroupWishes,
 }
 
 impl Wishes {
@@ -409,7 +439,9 @@ impl Wishes {
             }
             "facets" => self.facets = read_facets(r)?.or(self.facets.take()),
             "highlight" => self.highlight = read_highlight(r)?.or(self.highlight.take()),
-            _ignored => {}
+            _other => {
+                let _ignored = !self.groups.read(r, key)?;
+            }
         }
         Ok(())
     }
@@ -485,7 +517,7 @@ impl Wishes {
             ("/highlight", self.highlight.is_some(), of_words, words),
         ];
         match given.into_iter().find(|(_field, given, fits, _modes)| *given && !fits) {
-            None => Ok(()),
+            None => self.groups.check(),
             Some((field, _given, _fits, modes)) => {
                 let detail = format!("is for mode {modes}: leave it out, or ask for that mode");
                 Err(Problem::field(field, detail))
@@ -532,6 +564,11 @@ impl Wishes {
         self.as_of
     }
 
+    /// How hits are grouped, where they are.
+    pub(super) fn groups(&self) -> GroupWishes {
+        self.groups
+    }
+
     /// How many passages.
     pub(super) fn k(&self) -> usize {
         self.k.unwrap_or(K_DEFAULT)
@@ -572,6 +609,7 @@ impl Wishes {
             fusion: self.fusion.unwrap_or_default(),
             alpha: self.alpha,
             highlight: self.highlight.clone(),
+            grouping: self.groups.grouping(),
             ..usual
         }
     }

@@ -40,6 +40,8 @@ pub(crate) enum Trouble {
 struct Behaviour {
     trouble: watch::Sender<Trouble>,
     texts: AtomicUsize,
+    /// Passages ranked so far.
+    ranked: AtomicUsize,
     /// Calls answered with a status that it was told.
     refused: AtomicUsize,
     /// What a text is billed; nothing stands for one token a call.
@@ -62,7 +64,9 @@ impl Provider {
         let state = Arc::new(Behaviour::default());
         let app = axum::Router::new()
             .route("/v1/embed", post(embed))
-            .route("/v1/embeddings", post(openai));
+            .route("/v1/embeddings", post(openai))
+            .route("/v2/rerank", post(rerank))
+            .route("/rerank", post(tei));
         let app = app.with_state(Arc::clone(&state));
         let task = tokio::spawn(async move { axum::serve(listener, app).await.expect("serve") });
         Provider { port, task, state }
@@ -103,6 +107,11 @@ impl Provider {
         self.state.refused.load(Ordering::SeqCst)
     }
 
+    /// Passages ranked so far.
+    pub(crate) fn ranked(&self) -> usize {
+        self.state.ranked.load(Ordering::SeqCst)
+    }
+
     /// Texts embedded so far.
     pub(crate) fn texts(&self) -> usize {
         self.state.texts.load(Ordering::SeqCst)
@@ -141,6 +150,53 @@ async fn embed(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) 
     let tokens = (state.tokens_per_text.load(Ordering::SeqCst) * texts.len()).max(1);
     Json(json!({ "embeddings": vectors, "meta": { "billed_units": { "input_tokens": tokens } } }))
         .into_response()
+}
+
+/// The part of the query's words that each passage has.
+fn relevance(query: &Value, passages: &Value) -> Vec<f64> {
+    let words = query.as_str().expect("a query").split(' ');
+    let words: Vec<&str> = words.collect();
+    let passages = passages.as_array().expect("passages").iter();
+    let share = |passage: &Value| {
+        let passage = passage.as_str().expect("a passage");
+        let found = words.iter().filter(|word| passage.contains(*word)).count();
+        f64::from(u32::try_from(found).expect("few"))
+            / f64::from(u32::try_from(words.len()).expect("few"))
+    };
+    passages.map(share).collect()
+}
+
+/// As Cohere answers: a search unit for every hundred passages.
+async fn rerank(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) -> Response {
+    let trouble = *state.trouble.borrow();
+    match trouble {
+        Trouble::None => {}
+        Trouble::Status(status) => {
+            state.refused.fetch_add(1, Ordering::SeqCst);
+            let body = Json(json!({ "message": "told to fail" }));
+            return (StatusCode::from_u16(status).expect("a status"), body).into_response();
+        }
+        Trouble::Malformed => return "<html>told to fail</html>".into_response(),
+        Trouble::Short => return Json(json!({ "results": [] })).into_response(),
+    }
+    let mut waiting = state.holding.subscribe();
+    waiting.wait_for(|waiting| !*waiting).await.expect("the sender is in the state");
+    let scores = relevance(&request["query"], &request["documents"]);
+    state.ranked.fetch_add(scores.len(), Ordering::SeqCst);
+    let units = scores.len().div_ceil(100);
+    let of = |(index, score): (usize, &f64)| json!({"index": index, "relevance_score": score});
+    let results: Vec<Value> = scores.iter().enumerate().rev().map(of).collect();
+    let meta = json!({"billed_units": {"search_units": units}});
+    Json(json!({"id": "1", "results": results, "meta": meta})).into_response()
+}
+
+/// As Text Embeddings Inference answers.
+async fn tei(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) -> Response {
+    let scores = relevance(&request["query"], &request["texts"]);
+    assert!(scores.len() <= 32, "it takes no more in one call");
+    state.ranked.fetch_add(scores.len(), Ordering::SeqCst);
+    let of = |(index, score): (usize, &f64)| json!({"index": index, "score": score});
+    Json(scores.iter().enumerate().map(of).collect::<Vec<Value>>()).into_response()
 }
 
 /// As OpenAI's servers answer: a text is billed as many tokens as it has bytes.

@@ -67,6 +67,7 @@ impl Site {
             random: Arc::new(OsRandom),
             disk: Arc::new(disk.clone()),
             embedder: Embedder::open(EmbedConfig::default(), parts).await.unwrap(),
+            reranker: None,
         };
         let config =
             EngineConfig { disk_free_bytes_min: 1, ..EngineConfig::new(PathBuf::from("/data")) };

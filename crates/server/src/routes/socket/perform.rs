@@ -70,6 +70,7 @@ impl Place {
         let explains = find.wishes.explains();
         let query = find.query();
         find.wishes.check()?;
+        find.wishes.groups().refuse()?;
         let request = find.wishes.request(query, None);
         let engine = self.app.engine();
         let at = Moment { min_seq: find.min_seq, as_of: find.wishes.as_of() };
@@ -95,6 +96,7 @@ impl Place {
             let detail = "a live query is of now; search for what was, or leave this out";
             return Err(Problem::field("/as_of", detail));
         }
+        find.wishes.groups().refuse()?;
         if find.wishes.mode() != Mode::Vector {
             let detail = "a live query is by vectors: leave this out, or search";
             return Err(Problem::field("/mode", detail));
