@@ -28,6 +28,7 @@ mod checkpoint;
 mod closing;
 mod config;
 mod costs;
+mod counting;
 mod diversity;
 mod embedding_times;
 mod engine;
@@ -53,6 +54,7 @@ mod moment;
 mod multi_vector;
 mod open;
 mod owed;
+mod paging;
 mod patch;
 mod pool;
 mod purge;
@@ -107,14 +109,16 @@ pub use multi_vector::{
     MultiVectorAnswer, MultiVectorPlan, MultiVectorRequest,
 };
 pub use owed::Owing;
+pub use paging::{HYBRID_ROWS_MAX, PAGED_ROWS_MAX, SearchPage};
 pub use patch::DocumentPatch;
 pub use purge::PurgeReceipt;
 pub use records::{RawRecord, Subject, WantedRecords};
 pub use request::{
     Content, Cursor, DeletedByFilter, DocumentPage, FieldModel, Filtered, Highlight, Hit,
-    IndexChange, IndexOptimized, IndexRebuilt, KeywordPlan, LibraryOverview, LibraryPatch, Mode,
-    NewField, NewLibrary, Operator, Plan, PutChunk, PutDocument, PutReceipt, PutVector, Query,
-    RecallBasis, RecallPlan, RerankPlan, Rescored, SearchAnswer, SearchRequest, Signals, Written,
+    IndexChange, IndexOptimized, IndexRebuilt, KeywordPlan, LibraryOverview, LibraryPatch, Matches,
+    Mode, NewField, NewLibrary, Operator, Plan, PutChunk, PutDocument, PutReceipt, PutVector,
+    Query, RecallBasis, RecallPlan, RerankPlan, Rescored, SearchAnswer, SearchRequest, Signals,
+    Written,
 };
 pub use scoring::{
     Breakdown, CANDIDATES_MAX, Evidence, FIELD_BOOSTS_MAX, HybridScoring, Rescoring, Scorer,

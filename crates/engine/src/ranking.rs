@@ -7,10 +7,12 @@ use arrwdb_state::{
     Keywords, Nearest, RowPlace, Selection, View, fragments, highlights,
 };
 
+use crate::counting::matches;
 use crate::error::EngineError;
 use crate::facets::facets_of;
 use crate::fusion::{CANDIDATES_MIN, Candidate, Fusion, candidates, fuse};
 use crate::grouping::{Groups, rank_groups};
+use crate::paging::{SearchPage, rank_page};
 use crate::request::{Filtered, Highlight, Hit, KeywordPlan, Plan, Rescored, Signals};
 use crate::rescoring::{Anew, rescore};
 
@@ -47,6 +49,10 @@ pub(crate) struct Wanted<'a> {
     pub(crate) anew: Option<Anew<'a>>,
     /// Whose values are counted.
     pub(crate) facets: &'a [Facet],
+    /// Which page of so many rows, where one is asked for.
+    pub(crate) page: Option<(&'a SearchPage, usize)>,
+    /// Whether it is counted how many match.
+    pub(crate) count: bool,
     /// How what is found is grouped by documents, where it is.
     pub(crate) groups: Option<Groups>,
 }
@@ -76,10 +82,15 @@ pub(crate) fn find(
     let facets = facets_of(view, selection.as_ref(), wanted.facets, executor)?;
     let started = Instant::now();
     let plan = Plan { segments: view.segments().len(), filtered, facets, ..Plan::default() };
-    let (ranked, plan) = match wanted.groups {
-        None => rank(view, (wanted, selection.as_ref()), plan, executor)?,
-        Some(groups) => rank_groups(view, (wanted, selection.as_ref()), (plan, groups), executor)?,
+    let among = selection.as_ref();
+    let (ranked, plan) = match (wanted.page, wanted.groups) {
+        (Some(page), _) => rank_page(view, (wanted, among), (plan, page), executor)?,
+        (None, Some(groups)) => rank_groups(view, (wanted, among), (plan, groups), executor)?,
+        (None, None) => rank(view, (wanted, among), plan, executor)?,
     };
+    let counts = (wanted, among, ranked.len());
+    let matches = wanted.count.then(|| matches(view, counts, executor)).transpose()?;
+    let plan = Plan { matches, ..plan };
     let finding = started.elapsed();
     let hits = match wanted.anew {
         None => ranked.iter().map(|row| read(view, row, wanted)).collect::<Result<_, _>>()?,
@@ -108,7 +119,10 @@ pub(crate) fn rank(
             Ok((ranked.collect(), Plan { effort, ..plan }))
         }
         Ranking::Keyword(query) => {
-            let (found, keywords) = by_keywords(view, (query, nearest.k, among), executor)?;
+            let (found, keywords) = {
+                let pool = wanted.page.map_or(nearest.k, |(_page, k)| k);
+                by_keywords(view, (query, (nearest.k, pool), among), executor)?
+            };
             let ranked = (1..).zip(found).map(|(rank, found)| Ranked {
                 place: found.place,
                 distance: None,
@@ -126,7 +140,7 @@ pub(crate) fn rank(
             let among = having.as_ref().or(among);
             let nearest = Nearest { k: depth, among, ..nearest };
             let (found, effort) = view.nearest(nearest, executor)?;
-            let (best, keywords) = by_keywords(view, (query, depth, among), executor)?;
+            let (best, keywords) = by_keywords(view, (query, (depth, depth), among), executor)?;
             let near: Vec<_> = found.iter().map(|it| (it.place, it.distance)).collect();
             let best: Vec<_> = best.iter().map(|it| (it.place, it.score)).collect();
             let distance = |place| view.distance(place, nearest.query, nearest.metric);
@@ -151,12 +165,12 @@ fn fused_row(score: f64, candidate: &Candidate) -> Ranked {
 
 fn by_keywords(
     view: &View,
-    (query, k, among): (&KeywordQuery, usize, Option<&Selection>),
+    (query, (k, pool), among): (&KeywordQuery, (usize, usize), Option<&Selection>),
     executor: &dyn Executor,
 ) -> Result<(Vec<FoundByKeywords>, KeywordPlan), EngineError> {
     let started = Instant::now();
     let wanted = Keywords { query, k, bm25: Bm25::default(), among };
-    let (found, effort) = view.keywords(wanted, executor)?;
+    let (found, effort) = view.keywords_of_pool(wanted, pool, executor)?;
     let KeywordEffort { postings, rows, terms } = effort;
     Ok((found, KeywordPlan { postings, rows, terms, took: started.elapsed() }))
 }

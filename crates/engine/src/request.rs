@@ -11,6 +11,7 @@ pub use arrwdb_state::{Cursor, Highlight, Operator};
 
 use crate::fusion::Fusion;
 use crate::grouping::Grouping;
+use crate::paging::SearchPage;
 use crate::scoring::{Breakdown, Rescoring};
 
 /// A library to create.
@@ -296,6 +297,11 @@ pub struct SearchRequest {
     pub facets: Vec<Facet>,
     /// How hits are grouped by their documents, where they shall be: `k` is then how many documents.
     pub grouping: Option<Grouping>,
+    /// Which page of what is found; without, the first `k` and no more. Not together with `rescoring`
+    /// or `grouping`.
+    pub page: Option<SearchPage>,
+    /// Whether it is counted how many passages match.
+    pub count: bool,
 }
 
 impl SearchRequest {
@@ -318,6 +324,8 @@ impl SearchRequest {
             rescoring: None,
             facets: Vec::new(),
             grouping: None,
+            page: None,
+            count: false,
         }
     }
 }
@@ -392,6 +400,8 @@ pub struct SearchAnswer {
     pub model: ModelName,
     /// What was done to find them.
     pub plan: Plan,
+    /// The page behind this one, where pages were asked for and there is one.
+    pub next: Option<SearchPage>,
 }
 
 /// How a search found what it found.
@@ -417,6 +427,19 @@ pub struct Plan {
     pub reading: Duration,
     /// The values of the fields that were asked for.
     pub facets: Vec<FacetCounts>,
+    /// How many passages match, where that was asked for.
+    pub matches: Option<Matches>,
+    /// Whether there are more behind a page.
+    pub more: bool,
+}
+
+/// How many passages match a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matches {
+    /// So many.
+    pub count: u64,
+    /// Or more: what is farther than a threshold was not told from what a walk did not find.
+    pub at_least: bool,
 }
 
 /// What searching by keywords took.

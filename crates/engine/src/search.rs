@@ -67,6 +67,7 @@ impl Inner {
             query = self.vector_of(&spec, asked.clone()).await?;
             snapshot = self.snapshot(tenant, library, at).await?;
         }
+        let (page, mode) = (request.page.clone(), request.mode);
         let groups = Groups::of(&request);
         let found = depth_of(&request, groups);
         let recall = request.recall.map(|wanted| self.effort_for(&snapshot, found, wanted));
@@ -93,6 +94,8 @@ impl Inner {
                 anew: anew(&request, now),
                 facets: &request.facets,
                 groups,
+                page: request.page.as_ref().map(|page| (page, request.k)),
+                count: request.count,
             };
             find(view, &wanted, executor)
         };
@@ -106,7 +109,9 @@ impl Inner {
             let (_spec, handle, _since) = self.placed(tenant, library, None).await?;
             handle.weigh_again();
         }
-        Ok(SearchAnswer { hits, seq, index, model, plan: Plan { recall, embedding, ..plan } })
+        let next = page.filter(|_page| plan.more).map(|page| page.next(&hits, mode));
+        let plan = Plan { recall, embedding, ..plan };
+        Ok(SearchAnswer { hits, seq, index, model, plan, next })
     }
 
     /// The query as a vector; nothing for a search by keywords alone, which needs no model.
@@ -191,7 +196,10 @@ fn depth_of(request: &SearchRequest, groups: Option<Groups>) -> usize {
         }
         (Some(rescoring), _) => rescoring.pool(request.k),
         (None, Some(groups)) => groups.depth(),
-        (None, None) => request.k,
+        (None, None) => {
+            let before = request.page.as_ref().map_or(0, |page| page.offset);
+            before.saturating_add(request.k)
+        }
     }
 }
 
@@ -223,7 +231,17 @@ fn is_quick(request: &SearchRequest, view: &View) -> bool {
         && request.facets.is_empty()
         && request.rescoring.is_none()
         && request.grouping.is_none();
-    plain && bytes <= INLINE_BYTES_MAX && request.k <= K_MAX
+    plain && bytes <= INLINE_BYTES_MAX && depth_of(request, None) <= K_MAX
+}
+
+/// Refuses pages of what is put together anew from all that is found.
+fn check_page(request: &SearchRequest) -> Result<(), EngineError> {
+    let detail = match (&request.page, &request.rescoring, request.grouping) {
+        (None, ..) | (Some(_), None, None) => return Ok(()),
+        (Some(_), Some(_), _) => "pages are of what is found, not of what is scored anew",
+        (Some(_), None, Some(_)) => "pages are of passages, not of groups of them",
+    };
+    Err(EngineError::Invalid { field: "/cursor".into(), detail: detail.into() })
 }
 
 /// What passages are found by.
@@ -326,6 +344,7 @@ fn check(request: &SearchRequest, metric: Metric) -> Result<(), EngineError> {
     check_mode(request)?;
     check_rescoring(request)?;
     check_grouping(request)?;
+    check_page(request)?;
     check_recall(request)?;
     request.distance_threshold.map_or(Ok(()), |threshold| check_threshold(threshold, metric))
 }

@@ -36,6 +36,7 @@ mod root;
 mod schedule_requests;
 mod schedules;
 mod search;
+mod search_pages;
 mod search_requests;
 mod socket;
 mod standing_queries;

@@ -30,7 +30,7 @@ pub enum VectorKind {
     /// One number for each dimension.
     Dense,
     /// Several small vectors, compared by late interaction: every vector of a query by the one that
-    /// is nearest to it (MaxSim; Khattab and Zaharia, "ColBERT", 2020).
+    /// is nearest to it (`MaxSim`; Khattab and Zaharia, "`ColBERT`", 2020).
     Late,
     /// Numbers for few of very many dimensions, compared by their dot product.
     Sparse,

@@ -205,8 +205,8 @@ impl View {
             let _already_set = outcomes[task].set(self.scan_documents(place, documents, wanted));
         });
         let mut top = TopK::within(wanted.k, wanted.threshold.unwrap_or(f32::INFINITY));
-        let mut effort = Effort::default();
-        effort.scanned = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
+        let scanned = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
+        let mut effort = Effort { scanned, ..Effort::default() };
         for outcome in outcomes {
             let Some(outcome) = outcome.into_inner() else { continue };
             let (part, values) = outcome?;

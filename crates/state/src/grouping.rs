@@ -14,7 +14,7 @@ pub struct DocumentRows {
     /// The document.
     pub id: DocumentId,
     segment: u32,
-    rows: std::ops::Range<u32>,
+    pub(crate) rows: std::ops::Range<u32>,
 }
 
 impl View {

@@ -115,6 +115,19 @@ impl View {
         wanted: Keywords<'_>,
         executor: &dyn Executor,
     ) -> Result<(Vec<FoundByKeywords>, KeywordEffort), Damage> {
+        self.keywords_of_pool(wanted, wanted.k, executor)
+    }
+
+    /// The same with terms side by side looked for among the best `pool` rows, however many are asked
+    /// for (and always among the best [`RESCORED_MIN`], of more than [`RESCORED_MAX`] among those): of
+    /// one pool, what fewer give is where what more give begins.
+    pub fn keywords_of_pool(
+        &self,
+        wanted: Keywords<'_>,
+        pool: usize,
+        executor: &dyn Executor,
+    ) -> Result<(Vec<FoundByKeywords>, KeywordEffort), Damage> {
+        let pool = pool.clamp(RESCORED_MIN, RESCORED_MAX);
         let parts = each(self.segments.len(), executor, |place| {
             Part::new((place, &self.segments[place]), wanted.query)
         })?;
@@ -127,8 +140,7 @@ impl View {
             .map(|(term, live)| collection.weight(*live) * term.count as f32)
             .collect();
         // More than asked for, where terms side by side may lift some above others.
-        let first =
-            if wanted.query.pairs.is_empty() { wanted.k } else { wanted.k.max(RESCORED_MIN) };
+        let first = if wanted.query.pairs.is_empty() { wanted.k } else { wanted.k.max(pool) };
         let searched = each(parts.len(), executor, |place| {
             let mut best = BestRows::new(first);
             let visited = parts[place].search(wanted, (&weights, collection), &mut best);
@@ -140,7 +152,8 @@ impl View {
             all.add(visited);
         }
         let mut found = best.into_sorted();
-        rescore(&parts, wanted, (collection, &live), &mut found);
+        let pooled = found.len().min(pool);
+        rescore(&parts, wanted, (collection, &live), &mut found[..pooled]);
         found.truncate(wanted.k);
         let found = found.into_iter().map(|(score, place)| FoundByKeywords {
             score: score as f32 / SCORE_UNIT as f32,
@@ -175,6 +188,29 @@ impl View {
             Ok(rows_having(view, view.segment.postings()?, query, selected))
         })?;
         Ok(Selection::of(segments))
+    }
+}
+
+impl View {
+    /// How many live rows, of those selected if any are, a search for these words finds: that have one of
+    /// them, what is required and nothing that is excluded. O(rows that have one).
+    pub fn matching(
+        &self,
+        query: &KeywordQuery,
+        among: Option<&Selection>,
+        executor: &dyn Executor,
+    ) -> Result<u64, Damage> {
+        let counts = each(self.segments.len(), executor, |place| {
+            let part = Part::new((place, &self.segments[place]), query)?;
+            let mut rows = RowSet::empty(part.postings.rows());
+            for list in part.lists.iter().filter_map(|(list, _live)| list.list()) {
+                list.for_each(|row, _frequency| rows.insert(row..row + 1));
+            }
+            let selected = among.map(|among| among.segment(place));
+            rows.intersect(&rows_having(part.view, part.postings, query, selected));
+            Ok(u64::from(rows.count()))
+        })?;
+        Ok(counts.into_iter().sum())
     }
 }
 
@@ -267,8 +303,6 @@ fn rescore(
     let pairs = wanted.query.pairs.iter();
     let weights = pairs.map(|(first, second)| PAIR_PART * (weight(first) + weight(second)));
     let weights: Vec<f32> = weights.collect();
-    let count = found.len().min(RESCORED_MAX);
-    let found = &mut found[..count];
     found.sort_unstable_by_key(|(_score, place)| *place);
     for rows in found.chunk_by_mut(|(_, a), (_, b)| a.segment == b.segment) {
         let postings = parts[rows[0].1.segment as usize].postings;

@@ -41,6 +41,7 @@ mod past;
 mod query_set;
 mod record;
 mod recount;
+mod rows;
 mod search;
 mod segment;
 mod selection;

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,6 +21,7 @@ use super::answers::{
 use super::facets::FacetAnswer;
 use super::groups::{Answered, Group};
 use super::requests::read_vector;
+use super::search_pages::{Paged, Paging, TotalMatches};
 use super::search_requests::{
     EmbeddingSearchBody, FilteredSearchBody, KeywordSearchBody, SearchBody, StreamSearchBody,
     Wishes, query_text, read_query,
@@ -50,6 +52,14 @@ struct SearchResponse {
     query_time_ms: f64,
     /// Passages, those of groups included.
     total_results: usize,
+    /// How many passages match, where that was asked for: by vectors all that pass the filter, by
+    /// keywords those that have one of the words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_matches: Option<TotalMatches>,
+    /// What to give as `cursor` for the next page, where pages were asked for; null at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    next_cursor: Option<Value>,
     /// The values of fields over everything that passes the filter, where these were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -91,24 +101,32 @@ async fn search_text(
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let asked = in_words(&app, &body)?;
-    answer(&app, principal, &target, asked).await
+    answer(&app, principal, &target, (asked, &body)).await
 }
 
 /// What a body with a `query` asks for.
-fn in_words(app: &App, body: &[u8]) -> Result<(Query, Wishes), Problem> {
+fn in_words(app: &App, body: &[u8]) -> Result<Asked, Problem> {
     let limits = &app.config().limits;
     read_json(body, |r| {
-        let (mut query, mut wishes) = (None, Wishes::default());
+        let (mut query, mut wishes, mut paging) = (None, Wishes::default(), Paging::default());
         r.object(|r, key| {
             match key {
                 "query" => query = read_query(r, limits.query_chars_max)?,
+                key if paging.read(r, key)? => {}
                 key => wishes.read(r, key, limits.k_max)?,
             }
             Ok(())
         })?;
         r.require("query", query.is_some() || r.has_fault_at("query"));
-        Ok((Query::Text(query.unwrap_or_default()), wishes))
+        Ok(Asked { query: Query::Text(query.unwrap_or_default()), wishes, paging })
     })
+}
+
+/// What a body asks for.
+struct Asked {
+    query: Query,
+    wishes: Wishes,
+    paging: Paging,
 }
 
 /// Searches by the words of the query, ranked by BM25 over titles and texts: as `search` with `mode`
@@ -130,8 +148,9 @@ async fn search_keyword(
     target: Target,
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
-    let (query, wishes) = in_words(&app, &body)?;
-    answer(&app, principal, &target, (query, wishes.by_keywords()?)).await
+    let asked = in_words(&app, &body)?;
+    let asked = Asked { wishes: asked.wishes.by_keywords()?, ..asked };
+    answer(&app, principal, &target, (asked, &body)).await
 }
 
 /// Searches by text among the passages that pass `metadata_filters`: as `search` with a `filter`.
@@ -151,7 +170,7 @@ async fn search_filtered(
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let asked = in_words(&app, &body)?;
-    answer(&app, principal, &target, asked).await
+    answer(&app, principal, &target, (asked, &body)).await
 }
 
 /// Searches by vector.
@@ -171,20 +190,23 @@ async fn search_embedding(
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let limits = &app.config().limits;
-    let (vector, wishes) = read_json(&body, |r| {
-        let (mut vector, mut words, mut wishes) = (None, None, Wishes::default());
+    let asked = read_json(&body, |r| {
+        let (mut vector, mut words) = (None, None);
+        let (mut wishes, mut paging) = (Wishes::default(), Paging::default());
         r.object(|r, key| {
             match key {
                 "embedding" => vector = read_vector(r)?,
                 "query" => words = read_query(r, limits.query_chars_max)?,
+                key if paging.read(r, key)? => {}
                 key => wishes.read(r, key, limits.k_max)?,
             }
             Ok(())
         })?;
         r.require("embedding", vector.is_some() || r.has_fault_at("embedding"));
-        Ok((vector.unwrap_or_default(), wishes.with_words(words)))
+        let query = Query::Vector(vector.unwrap_or_default());
+        Ok(Asked { query, wishes: wishes.with_words(words), paging })
     })?;
-    answer(&app, principal, &target, (Query::Vector(vector), wishes)).await
+    answer(&app, principal, &target, (asked, &body)).await
 }
 
 /// Where a search goes: what path and query string say.
@@ -232,21 +254,42 @@ async fn answer(
     app: &App,
     principal: Principal,
     target: &Target,
-    (query, wishes): (Query, Wishes),
+    (asked, body): (Asked, &[u8]),
 ) -> Result<Response, Problem> {
+    let Asked { query, wishes, paging } = asked;
     wishes.check()?;
+    let paged = paging.page((target.library, wishes.mode()), body)?;
     let at = target.at.with_body(wishes.as_of())?;
-    let request = wishes.request(query, target.include_embeddings);
-    let request = SearchRequest { facets: wishes.facets().to_vec(), ..request };
+    let at = paged.as_ref().map_or(Ok(at), |paged| paged.moment(at))?;
+    let request = SearchRequest {
+        facets: wishes.facets().to_vec(),
+        page: paged.as_ref().map(|paged| paged.page.clone()),
+        count: paging.counts(),
+        ..wishes.request(query, target.include_embeddings)
+    };
     let (mut answer, query_time_ms) = run(app, principal, target, request, at).await?;
     let headers = seq_header(answer.seq);
     let facets = FacetAnswer::all(wishes.facets(), std::mem::take(&mut answer.plan.facets));
+    let total_matches = answer.plan.matches.map(TotalMatches::of);
+    let next = |paged: Paged| {
+        let next = answer.next.as_ref().map(|page| paged.next(page, answer.seq));
+        next.map_or(Value::Null, Value::String)
+    };
+    let next_cursor = paged.map(next);
     let explain = wishes.explains().then(|| Explain::of(&answer));
     let shown = (wishes.highlights(), wishes.explains());
     let found = |hit| Some(SearchResult::of(hit, shown));
     let Answered { results, groups, total } = Answered::of(answer.hits, wishes.groups(), found);
-    let answer =
-        SearchResponse { results, query_time_ms, total_results: total, facets, groups, explain };
+    let answer = SearchResponse {
+        results,
+        query_time_ms,
+        total_results: total,
+        total_matches,
+        next_cursor,
+        facets,
+        groups,
+        explain,
+    };
     Ok((headers, Json(answer)).into_response())
 }
 

@@ -41,6 +41,13 @@ pub(super) struct SearchBody {
     /// Fields whose values are counted over everything that passes the filter, whatever is found.
     #[schema(value_type = Option<Vec<FacetShape>>, min_items = 1, max_items = 20)]
     facets: Option<Vec<Value>>,
+    /// Pages of `k`, as of one state of the library: `*` for the first page, then each time the
+    /// `next_cursor` of the page before, with everything else the same. At most 10,000 passages in all,
+    /// 1,000 of a hybrid search. See `docs/paging.md`.
+    cursor: Option<String>,
+    /// Whether the answer says how many passages match.
+    #[schema(default = false)]
+    count: Option<bool>,
     /// What passages are found by: their vectors, the words of the query (BM25 over titles and texts),
     /// or both.
     #[schema(value_type = Option<ModeName>, default = "vector")]
@@ -178,6 +185,13 @@ pub(super) struct EmbeddingSearchBody {
     /// Fields whose values are counted over everything that passes the filter, whatever is found.
     #[schema(value_type = Option<Vec<FacetShape>>, min_items = 1, max_items = 20)]
     facets: Option<Vec<Value>>,
+    /// Pages of `k`, as of one state of the library: `*` for the first page, then each time the
+    /// `next_cursor` of the page before, with everything else the same. At most 10,000 passages in all,
+    /// 1,000 of a hybrid search. See `docs/paging.md`.
+    cursor: Option<String>,
+    /// Whether the answer says how many passages match.
+    #[schema(default = false)]
+    count: Option<bool>,
     /// What passages are found by: their vectors, the words of the query (BM25 over titles and texts),
     /// or both.
     #[schema(value_type = Option<ModeName>, default = "vector")]
@@ -251,6 +265,13 @@ pub(super) struct FilteredSearchBody {
     /// Fields whose values are counted over everything that passes the filter, whatever is found.
     #[schema(value_type = Option<Vec<FacetShape>>, min_items = 1, max_items = 20)]
     facets: Option<Vec<Value>>,
+    /// Pages of `k`, as of one state of the library: `*` for the first page, then each time the
+    /// `next_cursor` of the page before, with everything else the same. At most 10,000 passages in all,
+    /// 1,000 of a hybrid search. See `docs/paging.md`.
+    cursor: Option<String>,
+    /// Whether the answer says how many passages match.
+    #[schema(default = false)]
+    count: Option<bool>,
     /// What passages are found by: their vectors, the words of the query (BM25 over titles and texts),
     /// or both.
     #[schema(value_type = Option<ModeName>, default = "vector")]
@@ -340,6 +361,13 @@ pub(super) struct KeywordSearchBody {
     /// How many passages a group has at most.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 10, default = 3)]
     group_size: Option<usize>,
+    /// Pages of `k`, as of one state of the library: `*` for the first page, then each time the
+    /// `next_cursor` of the page before, with everything else the same. At most 10,000 passages in all,
+    /// 1,000 of a hybrid search. See `docs/paging.md`.
+    cursor: Option<String>,
+    /// Whether the answer says how many passages match.
+    #[schema(default = false)]
+    count: Option<bool>,
     /// Whether hits carry their vectors; the query parameter of this name wins.
     #[schema(default = false)]
     include_embeddings: Option<bool>,

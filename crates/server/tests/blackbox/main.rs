@@ -31,6 +31,7 @@ mod local_model;
 mod multi_vector;
 mod openapi;
 mod overload;
+mod pages;
 mod past;
 mod recall;
 mod reranking;
