@@ -193,7 +193,7 @@ fn choose_merge(
     if engine.upkeep.is_closing() {
         return None;
     }
-    let specs = PartSpec::all(&*engine.catalog.load().get(handle.id)?.clone(), view);
+    let specs = PartSpec::all(&engine.catalog.load().get(handle.id)?.clone(), view);
     let mut files = handle.files.lock();
     // Of what the builder merged since the freeze, the inputs are not claimed any more.
     let live = handle.residence().ok()?.view();

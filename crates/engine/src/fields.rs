@@ -138,13 +138,12 @@ impl Inner {
         let PutVector { id, field, text, value, created_at, custom, pointer } = put;
         check_custom(&custom, &format!("{pointer}/metadata"))?;
         check_chars(&text, self.config.chunk_chars_max, &pointer)?;
-        let spec = match known.get(&field) {
-            Some(spec) => spec.clone(),
-            None => {
-                let spec = Arc::new(usual(library, (&field, value.as_ref()), &pointer)?);
-                known.insert(field, spec.clone());
-                spec
-            }
+        let spec = if let Some(spec) = known.get(&field) {
+            spec.clone()
+        } else {
+            let spec = Arc::new(usual(library, (&field, value.as_ref()), &pointer)?);
+            known.insert(field, spec.clone());
+            spec
         };
         if value.is_none() {
             check_text(&spec, &text, &pointer)?;

@@ -113,7 +113,9 @@ impl Open {
         by: Author,
     ) -> Result<Answer, NotSent> {
         let (reply, answer) = oneshot::channel();
-        let Some(writer) = self.writer.load_full() else { return Err(NotSent::Closing(command)) };
+        let Some(writer) = self.writer.load_full() else {
+            return Err(NotSent::Closing(Box::new(command)));
+        };
         match writer.try_send(Request::Write { command, room, by, reply }) {
             Ok(()) => Ok(answer),
             Err(mpsc::error::TrySendError::Closed(Request::Write { command, .. })) => {
@@ -124,7 +126,7 @@ impl Open {
                     let detail = "the library's writer stopped; start the server again".into();
                     return Err(NotSent::Refused(EngineError::Storage { detail }));
                 }
-                Err(NotSent::Closing(command))
+                Err(NotSent::Closing(Box::new(command)))
             }
             Err(_full) => Err(NotSent::Refused(EngineError::Busy {
                 what: "the library's write queue",
@@ -527,7 +529,7 @@ pub(crate) type Answer = oneshot::Receiver<Result<WriteDone, EngineError>>;
 /// Why a command did not reach a writer.
 pub(crate) enum NotSent {
     /// The library closes, or is closed. Here the command is again.
-    Closing(Command),
+    Closing(Box<Command>),
     Refused(EngineError),
 }
 

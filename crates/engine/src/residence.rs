@@ -164,7 +164,7 @@ impl Inner {
             match open.send(command, room.clone(), by) {
                 Ok(answer) => return Ok(answer),
                 Err(NotSent::Refused(error)) => return Err(error),
-                Err(NotSent::Closing(again)) => command = again,
+                Err(NotSent::Closing(again)) => command = *again,
             }
             progress.await;
         }

@@ -110,8 +110,7 @@ impl Inner {
             handle.weigh_again();
         }
         let next = page.filter(|_page| plan.more).map(|page| page.next(&hits, mode));
-        let plan = Plan { recall, embedding, ..plan };
-        Ok(SearchAnswer { hits, seq, index, model, plan, next })
+        Ok(SearchAnswer { hits, seq, index, model, next, plan: Plan { recall, embedding, ..plan } })
     }
 
     /// The query as a vector; nothing for a search by keywords alone, which needs no model.

@@ -418,15 +418,23 @@ impl EventData {
             Self::QueryMatched { query_id, query_name, distance, passage } => {
                 see("query_id", Value::Id(query_id));
                 see("query_name", Value::Text(query_name));
-                see("document_id", Value::Id(&passage.document_id));
-                see("document_seq", Value::Number(passage.document_seq.get()));
-                see("chunk_id", Value::Id(&passage.chunk_id));
-                see("chunk_index", Value::Number(u64::from(passage.chunk_index)));
-                see("distance", Value::Distance(*distance));
-                see("passage", Value::Text(&passage.passage));
+                visit_passage(passage, *distance, see);
             }
         }
     }
+}
+
+fn visit_passage(
+    passage: &PassageData,
+    distance: f32,
+    see: &mut dyn FnMut(&'static str, Value<'_>),
+) {
+    see("document_id", Value::Id(&passage.document_id));
+    see("document_seq", Value::Number(passage.document_seq.get()));
+    see("chunk_id", Value::Id(&passage.chunk_id));
+    see("chunk_index", Value::Number(u64::from(passage.chunk_index)));
+    see("distance", Value::Distance(distance));
+    see("passage", Value::Text(&passage.passage));
 }
 
 fn visit_batch(note: &BatchNote, see: &mut dyn FnMut(&'static str, Value<'_>)) {

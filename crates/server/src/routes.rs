@@ -40,6 +40,7 @@ mod search_pages;
 mod search_requests;
 mod socket;
 mod standing_queries;
+mod vector_answers;
 mod vector_requests;
 mod webhook_answers;
 mod webhook_requests;

@@ -489,13 +489,6 @@ fn golden_library_entries_and_segment() {
     let end = BatchEnd { successful: 7, failed: 1, outcome: BatchOutcome::Failed };
     let end = BatchNote { total: Some(8), end: Some(end), ..start };
     check("batch-finished-1.bin", &LibraryEntry::Batch { at, note: end }.encode().concat());
-    let fields = fields();
-    let field = LibraryEntry::FieldChanged { at, field: fields[2].spec.clone() };
-    check("field-changed-1.bin", &field.encode().concat());
-    let with_fields = record().with_fields(&metadata(), &fields).unwrap();
-    let documents = vec![record(), with_fields];
-    let put_fields = LibraryEntry::DocumentsPut { at, unit: None, documents, replaced: Vec::new() };
-    check("documents-put-4.bin", &put_fields.encode().concat());
     let matched = LibraryEntry::QueriesMatched(matched(at));
     check("queries-matched-1.bin", &matched.encode().concat());
     let none = View::empty(3).apply(Seq::new(11), &matched).unwrap();
@@ -521,6 +514,18 @@ fn golden_library_entries_and_segment() {
     let view = view.with_merge(&merge, Some(Arc::new(Segment::File(file)))).unwrap();
     let manifest = Manifest::of(&view, LibraryId::from_bytes([1; 16]), 5).unwrap();
     check("manifest-2.bin", &manifest.write());
+}
+
+#[test]
+fn golden_vector_fields() {
+    let at = Timestamp::from_micros(9);
+    let fields = fields();
+    let field = LibraryEntry::FieldChanged { at, field: fields[2].spec.clone() };
+    check("field-changed-1.bin", &field.encode().concat());
+    let with_fields = record().with_fields(&metadata(), &fields).unwrap();
+    let documents = vec![record(), with_fields];
+    let put_fields = LibraryEntry::DocumentsPut { at, unit: None, documents, replaced: Vec::new() };
+    check("documents-put-4.bin", &put_fields.encode().concat());
     let mut view = View::empty(3).apply(Seq::new(11), &put_fields).unwrap();
     for (number, part) in (6..).zip(view.clone().parts()) {
         let merge = part.plan_merge(part.memory_segments(), Seq::START).unwrap();

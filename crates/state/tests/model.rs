@@ -522,7 +522,9 @@ proptest! {
         let merges: Vec<Merge> = merges.collect();
         subject.run(Command::Delete(dead.iter().map(|n| id(*n)).collect(), None));
         let expected = (subject.view.digest(), subject.view.documents(), results(&subject.view));
-        merges.iter().for_each(|merge| subject.merge(merge));
+        for merge in &merges {
+            subject.merge(merge);
+        }
         let after = (subject.view.digest(), subject.view.documents(), results(&subject.view));
         prop_assert_eq!(after, expected);
         for n in dead {

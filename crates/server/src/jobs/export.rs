@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use arrwdb_engine::Embeddings;
-use arrwdb_engine::state::{Document, JobId};
+use arrwdb_engine::state::{Document, FieldVectors, JobId};
+use arrwdb_engine::{Embeddings, Snapshot};
 use arrwdb_feed::{JobRun, Performed};
 use serde_json::{Value, json};
 
@@ -103,7 +103,8 @@ impl Performer {
                 let page = snapshot.documents_after(cursor, limit, writer.embeddings)?;
                 let documents = page.documents.len() as u64;
                 let chunks = page.documents.iter().map(|it| it.chunks.len() as u64).sum::<u64>();
-                writer.write(page.documents).map_err(|error| unwritten(&error))?;
+                let whole = with_fields(&snapshot, page.documents, writer.embeddings)?;
+                writer.write(whole).map_err(|error| unwritten(&error))?;
                 Ok((writer, snapshot, page.next, documents, chunks))
             });
             let (writer, snapshot, next, documents, chunks) = page.await?;
@@ -130,6 +131,22 @@ impl Performer {
         }
         Err(Unable::Failed("the library could not be read".to_owned()))
     }
+}
+
+/// Documents with what they have in vector fields, where vectors are written.
+fn with_fields(
+    snapshot: &Snapshot,
+    documents: Vec<Document>,
+    embeddings: Embeddings,
+) -> Result<Vec<(Document, Vec<FieldVectors>)>, Unable> {
+    let of_document = |document: Document| {
+        let fields = match embeddings {
+            Embeddings::Included => snapshot.field_vectors(document.id)?,
+            Embeddings::Omitted => Vec::new(),
+        };
+        Ok((document, fields))
+    };
+    documents.into_iter().map(of_document).collect()
 }
 
 fn expiry(run: &JobRun, kept: std::time::Duration) -> String {
@@ -216,20 +233,20 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, documents: Vec<Document>) -> io::Result<()> {
+    fn write(&mut self, documents: Vec<(Document, Vec<FieldVectors>)>) -> io::Result<()> {
         let (before, count) = (self.bytes, documents.len());
-        for document in documents {
+        for (document, fields) in documents {
             match self.format {
                 Format::Json => {
                     if !std::mem::replace(&mut self.first, false) {
                         self.put(b",")?;
                     }
-                    let text = serde_json::to_vec(&ExportLine::of(document))?;
+                    let text = serde_json::to_vec(&ExportLine::of(document, fields))?;
                     self.put(&text)?;
                 }
                 Format::Ndjson => {
                     let mut text = Vec::new();
-                    write_line(&mut text, &ExportLine::of(document))?;
+                    write_line(&mut text, &ExportLine::of(document, fields))?;
                     self.put(&text)?;
                 }
                 Format::Csv => {

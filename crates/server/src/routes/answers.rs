@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use arrwdb_engine::state::{
-    Chunk, ChunkId, Custom, Document, DocumentId, IndexSpec, LibraryId, LibrarySpec, Quantization,
-    Timestamp, Tuning,
+    Chunk, ChunkId, Custom, Document, DocumentId, FieldVectors, IndexSpec, LibraryId, LibrarySpec,
+    Quantization, Timestamp, Tuning,
 };
 use arrwdb_engine::{
     Filtered, Hit, IndexStats, KeywordPlan, LibraryOverview, RecallBasis, RecallPlan, RerankPlan,
@@ -13,6 +13,8 @@ use arrwdb_engine::{
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+
+use super::vector_answers::VectorAnswer;
 
 /// RFC 3339 in UTC with six digits of a second.
 pub(crate) fn rfc3339(time: Timestamp) -> String {
@@ -203,15 +205,26 @@ pub(crate) struct DocumentAnswer {
     id: DocumentId,
     chunks: Vec<ChunkAnswer>,
     metadata: DocumentMetadata,
+    /// What it has in vector fields, where all of a document is given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    vectors: Vec<VectorAnswer>,
 }
 
 impl DocumentAnswer {
     pub(crate) fn of(document: Document) -> Self {
+        Self::whole(document, Vec::new())
+    }
+
+    /// The document with what it has in vector fields.
+    pub(crate) fn whole(document: Document, fields: Vec<FieldVectors>) -> Self {
         let Document { id, metadata, chunks } = document;
+        let fields = fields.into_iter();
         Self {
             id,
             chunks: (0..).zip(chunks).map(|(at, chunk)| ChunkAnswer::of(chunk, at, id)).collect(),
             metadata: DocumentMetadata::of(metadata),
+            vectors: fields.flat_map(|field| VectorAnswer::of_field(field, true)).collect(),
         }
     }
 }
@@ -297,11 +310,16 @@ pub(crate) struct ExportLine {
     #[serde(skip_serializing_if = "Custom::is_empty")]
     metadata: Custom,
     chunks: Vec<ChunkAnswer>,
+    /// What it has in vector fields; absent without embeddings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    vectors: Vec<VectorAnswer>,
 }
 
 impl ExportLine {
-    pub(crate) fn of(document: Document) -> Self {
-        let DocumentAnswer { id, chunks, metadata } = DocumentAnswer::of(document);
+    pub(crate) fn of(document: Document, fields: Vec<FieldVectors>) -> Self {
+        let DocumentAnswer { id, chunks, metadata, vectors } =
+            DocumentAnswer::whole(document, fields);
         Self {
             id,
             title: metadata.title,
@@ -312,6 +330,7 @@ impl ExportLine {
             created_at: metadata.created_at,
             metadata: metadata.custom,
             chunks,
+            vectors,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use arrwdb_engine::state::{Document, DocumentId};
+use arrwdb_engine::state::{Document, DocumentId, FieldVectors};
 use arrwdb_engine::{Cursor, DocumentPage, Embeddings, EngineError, Selected, Snapshot};
 use axum::body::Body;
 use axum::extract::State;
@@ -44,6 +44,8 @@ pub(super) struct Pages {
     place: Place,
     remaining: u64,
     embeddings: Embeddings,
+    /// Whether what documents have in vector fields is read, too.
+    fields: bool,
     page_documents: usize,
 }
 
@@ -70,8 +72,9 @@ pub(super) struct Rendered {
     documents: u64,
 }
 
-/// Writes one document to the buffer.
-pub(super) type Render = fn(Document, &mut Vec<u8>) -> Result<(), serde_json::Error>;
+/// Writes one document, and what it has in vector fields where that is read, to the buffer.
+pub(super) type Render =
+    fn(Document, Vec<FieldVectors>, &mut Vec<u8>) -> Result<(), serde_json::Error>;
 
 impl Pages {
     /// The first `limit` documents.
@@ -87,7 +90,7 @@ impl Pages {
         embeddings: Embeddings,
     ) -> Self {
         let (source, place) = (Source::All(snapshot), Place::Offset(offset));
-        Self { source, place, remaining: limit, embeddings, page_documents: 1 }
+        Self { source, place, remaining: limit, embeddings, fields: false, page_documents: 1 }
     }
 
     /// The first `limit` documents after `cursor`.
@@ -97,7 +100,7 @@ impl Pages {
         (limit, embeddings): (u64, Embeddings),
     ) -> Self {
         let (source, place) = (Source::All(snapshot), Place::After(cursor));
-        Self { source, place, remaining: limit, embeddings, page_documents: 1 }
+        Self { source, place, remaining: limit, embeddings, fields: false, page_documents: 1 }
     }
 
     /// The first `limit` documents after `cursor` that pass a filter.
@@ -108,7 +111,7 @@ impl Pages {
     ) -> Self {
         let place = cursor.map_or(Place::Offset(0), Place::After);
         let source = Source::Among(selected);
-        Self { source, place, remaining: limit, embeddings, page_documents: 1 }
+        Self { source, place, remaining: limit, embeddings, fields: false, page_documents: 1 }
     }
 
     /// These documents of a snapshot.
@@ -120,7 +123,20 @@ impl Pages {
         let documents: Vec<DocumentId> = documents.rev().collect();
         let remaining = documents.len() as u64;
         let source = Source::These(snapshot, documents);
-        Self { source, place: Place::Offset(0), remaining, embeddings, page_documents: 1 }
+        Self {
+            source,
+            place: Place::Offset(0),
+            remaining,
+            embeddings,
+            fields: false,
+            page_documents: 1,
+        }
+    }
+
+    /// All documents with everything that they have; without embeddings, nothing of vector fields.
+    pub(super) fn whole(snapshot: Snapshot, embeddings: Embeddings) -> Self {
+        let fields = embeddings == Embeddings::Included;
+        Self { fields, ..Self::first(snapshot, u64::MAX, embeddings) }
     }
 
     /// Reads and renders the next documents on a thread that may wait for the disk; `None` at the
@@ -172,11 +188,19 @@ impl Pages {
         Ok(page)
     }
 
+    fn fields_of(&self, document: DocumentId) -> Result<Vec<FieldVectors>, EngineError> {
+        match &self.source {
+            Source::All(snapshot) if self.fields => snapshot.field_vectors(document),
+            Source::All(_) | Source::Among(_) | Source::These(..) => Ok(Vec::new()),
+        }
+    }
+
     fn render(&mut self, page: DocumentPage, render: Render) -> Result<Rendered, EngineError> {
         let documents = page.documents.len() as u64;
         let mut bytes = Vec::new();
         for document in page.documents {
-            render(document, &mut bytes).map_err(|error| EngineError::Damaged {
+            let fields = self.fields_of(document.id)?;
+            render(document, fields, &mut bytes).map_err(|error| EngineError::Damaged {
                 detail: format!("a document cannot be written as JSON: {error}"),
             })?;
         }
@@ -204,13 +228,21 @@ pub(super) fn rendered(
     })
 }
 
-fn comma_and_document(document: Document, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+fn comma_and_document(
+    document: Document,
+    _fields: Vec<FieldVectors>,
+    out: &mut Vec<u8>,
+) -> Result<(), serde_json::Error> {
     out.push(b',');
     serde_json::to_writer(out, &DocumentAnswer::of(document))
 }
 
-fn export_line(document: Document, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    write_line(out, &ExportLine::of(document))
+fn export_line(
+    document: Document,
+    fields: Vec<FieldVectors>,
+    out: &mut Vec<u8>,
+) -> Result<(), serde_json::Error> {
+    write_line(out, &ExportLine::of(document, fields))
 }
 
 /// One JSON object: the members of `head`, then `documents`. An error in the middle breaks the
@@ -243,7 +275,7 @@ pub(super) fn json_documents(head: &Value, pages: Pages) -> Response {
 #[utoipa::path(get, operation_id = "export_documents", path = "/libraries/{library_id}/documents/stream", tag = "streams",
     params(
         ("library_id" = String, Path, format = "uuid", description = "The library"),
-        ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors [true]"),
+        ("include_embeddings" = Option<bool>, Query, description = "Whether chunks carry their vectors, and documents those in vector fields [true]"),
         ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
         ("as_of" = Option<u64>, Query, description = "Read what was there after this write, as far back as history is kept"),
     ),
@@ -259,7 +291,7 @@ async fn export(
     let snapshot = app.engine().library(principal.tenant, library, at).await?;
     let seq = snapshot.seq();
     let headers: HeaderMap = seq_header(seq);
-    let pages = rendered(Pages::first(snapshot, u64::MAX, embeddings), export_line);
+    let pages = rendered(Pages::whole(snapshot, embeddings), export_line);
     let lines =
         stream::unfold((Box::pin(pages), Some(0_u64)), move |(mut pages, total)| async move {
             let total = total?;

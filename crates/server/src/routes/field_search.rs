@@ -12,7 +12,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, header};
+use http::header;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -21,16 +21,16 @@ use utoipa_axum::routes;
 
 use super::answers::{as_text, milliseconds};
 use super::keyword_requests::read_name;
+use super::search::Target;
 use super::search_requests::{
     FilterShape, read_filter, read_k, read_query, read_threshold, read_up_to,
 };
 use super::vector_requests::{FieldQueryBody, read_field_query};
-use super::{NDJSON, line, seq_header, wants_lines};
+use super::{NDJSON, line, seq_header};
 use crate::app::App;
-use crate::extract::{LibraryPath, WholeBody, read_json};
+use crate::extract::{WholeBody, read_json};
 use crate::json::{Read, Reader};
 use crate::limits::{EF_SEARCH_MAX, K_DEFAULT, NPROBE_MAX};
-use crate::moment::At;
 use crate::openapi::{EmbeddingErrors, ReadErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -198,23 +198,22 @@ struct MultiVectorEnd {
 async fn search(
     principal: Principal,
     State(app): State<App>,
-    LibraryPath(library): LibraryPath,
-    At(at): At,
-    headers: HeaderMap,
+    target: Target,
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let limits = &app.config().limits;
     let (queries_max, k_max) = (limits.query_chars_max, limits.k_max);
     let asked = read_json(&body, |r| read_asked(r, queries_max, k_max))?;
-    let (explains, at) = (asked.explain, At(at).with_body(asked.as_of)?);
+    let (explains, at) = (asked.explain, target.at.with_body(asked.as_of)?);
     let started = Instant::now();
-    let answer = app.engine().search_fields(principal.tenant, library, asked.request, at).await?;
+    let (tenant, library) = (principal.tenant, target.library);
+    let answer = app.engine().search_fields(tenant, library, asked.request, at).await?;
     let query_time_ms = milliseconds(started.elapsed());
     let seq = seq_header(answer.seq);
     let explain = explains.then(|| MultiVectorExplain::of(answer.plan));
     let results: Vec<DocumentResult> = answer.hits.into_iter().map(DocumentResult::of).collect();
     let total_results = results.len();
-    if !wants_lines(&headers) {
+    if !target.wants_lines {
         let whole = MultiVectorResponse { results, query_time_ms, total_results, explain };
         return Ok((seq, Json(whole)).into_response());
     }
@@ -236,7 +235,9 @@ struct Asked {
 /// What of a body says which fields are searched for what.
 #[derive(Default)]
 struct Queries {
-    queries: Option<Vec<FieldWanted>>,
+    /// One by one.
+    wanted: Option<Vec<FieldWanted>>,
+    /// One text for all.
     query: Option<String>,
     types: Option<Vec<String>>,
 }
@@ -247,7 +248,7 @@ fn read_asked(r: &mut Reader<'_>, query_chars_max: usize, k_max: usize) -> Read<
     let (mut tuning, mut explain, mut as_of) = (Tuning::default(), None, None);
     r.object(|r, key| {
         match key {
-            "queries" => queries.queries = read_queries(r, query_chars_max)?,
+            "queries" => queries.wanted = read_queries(r, query_chars_max)?,
             "query" => queries.query = read_query(r, query_chars_max)?,
             "vector_types" => queries.types = read_types(r)?,
             "k" => k = read_k(r, k_max)?,
@@ -319,8 +320,8 @@ fn check_count(r: &mut Reader<'_>, seen: Option<()>, count: usize) {
 impl Queries {
     /// The queries; what is missing or too much is noted.
     fn resolve(self, r: &mut Reader<'_>) -> Vec<FieldWanted> {
-        let Self { queries, query, types } = self;
-        match (queries, query) {
+        let Self { wanted, query, types } = self;
+        match (wanted, query) {
             (Some(_), Some(_)) => {
                 r.fault_at("query", "is given together with queries; one of them is enough");
                 Vec::new()

@@ -1,8 +1,7 @@
 //! Documents of several vectors, and the fields that these are in.
 
 use arrwdb_engine::state::{
-    ChunkId, Custom, Document, DocumentId, Field, FieldSpec, FieldVectors, LibrarySpec, Metric,
-    TEXT_FIELD, Timestamp, VectorKind, VectorValue,
+    Custom, DocumentId, Field, FieldSpec, LibrarySpec, Metric, TEXT_FIELD, VectorKind,
 };
 use arrwdb_engine::{EngineError, FieldModel, NewField};
 use axum::Json;
@@ -10,19 +9,20 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answers::{as_text, as_time, index_config};
+use super::answers::{as_text, index_config};
 use super::documents::read_whole;
 use super::export::ask_embeddings;
 use super::index_settings::{IndexSettings, read_metric};
 use super::libraries::{read_dimension, read_provider};
 use super::requests::read_multi_vector;
 use super::seq_header;
-use super::vector_requests::{AddVector, ChangeVector, SparseVector, read_change};
+use super::vector_answers::{DocumentVectors, VectorAnswer, VectorHead};
+use super::vector_requests::{AddVector, ChangeVector, read_change};
 use crate::app::App;
 use crate::extract::{
     DocumentInLibrary, LibraryPath, PathName, QueryPairs, VectorInDocument, WholeBody, read_json,
@@ -89,120 +89,6 @@ struct MultiVectorAnswer {
     /// Custom metadata of the document.
     #[schema(value_type = Object)]
     metadata: Custom,
-}
-
-/// A vector without its numbers.
-#[derive(Debug, Serialize, ToSchema)]
-struct VectorHead {
-    #[schema(value_type = String, format = "uuid")]
-    #[serde(serialize_with = "as_text")]
-    id: ChunkId,
-    /// The field.
-    #[schema(example = "title")]
-    r#type: String,
-    /// What makes vectors of texts there; null where callers give all of them.
-    embedding_model: Option<String>,
-    /// Null of sparse vectors.
-    #[schema(minimum = 1, maximum = 4096)]
-    dimensions: Option<u32>,
-}
-
-/// All vectors of a document.
-#[derive(Debug, Serialize, ToSchema)]
-struct DocumentVectors {
-    #[schema(value_type = String, format = "uuid")]
-    #[serde(serialize_with = "as_text")]
-    document_id: DocumentId,
-    vectors: Vec<VectorAnswer>,
-}
-
-/// A vector of a document.
-#[derive(Debug, Serialize, ToSchema)]
-struct VectorAnswer {
-    #[serde(flatten)]
-    head: VectorHead,
-    /// `dense`, `late_interaction` or `sparse`.
-    #[schema(example = "dense")]
-    kind: &'static str,
-    /// What it was made from, where that is known.
-    text: Option<String>,
-    #[schema(value_type = Object)]
-    metadata: Custom,
-    #[schema(value_type = String, format = "date-time")]
-    #[serde(serialize_with = "as_time")]
-    created_at: Timestamp,
-    /// Of a dense vector, where asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    embedding: Option<Vec<f32>>,
-    /// Of late interaction, where asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    embeddings: Option<Vec<Vec<f32>>>,
-    /// Of a sparse vector, where asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<SparseVector>)]
-    sparse: Option<Value>,
-}
-
-impl VectorAnswer {
-    /// The passages of a document, which are vectors of the library's own.
-    fn passages(document: Document, spec: &LibrarySpec, embeddings: bool) -> Vec<Self> {
-        let of_chunk = |chunk: arrwdb_engine::state::Chunk| Self {
-            head: VectorHead {
-                id: chunk.id,
-                r#type: TEXT_FIELD.to_owned(),
-                embedding_model: Some(spec.model.model.clone()),
-                dimensions: Some(spec.dimension),
-            },
-            kind: VectorKind::Dense.name(),
-            text: Some(chunk.text),
-            metadata: chunk.custom,
-            created_at: chunk.created_at,
-            embedding: embeddings.then_some(chunk.embedding),
-            embeddings: None,
-            sparse: None,
-        };
-        document.chunks.into_iter().map(of_chunk).collect()
-    }
-
-    fn of_field(field: FieldVectors, embeddings: bool) -> Vec<Self> {
-        let FieldVectors { spec, vectors } = field;
-        let of_vector = |vector: arrwdb_engine::state::FieldVector| {
-            let (mut dense, mut late, mut sparse) = (None, None, None);
-            match vector.value {
-                _ if !embeddings => {}
-                VectorValue::Dense(numbers) => dense = Some(numbers),
-                VectorValue::Late(rows) => late = Some(rows),
-                VectorValue::Sparse(value) => {
-                    sparse = Some(json!({"indices": value.indices, "values": value.values}));
-                }
-            }
-            Self {
-                head: VectorHead {
-                    id: vector.id,
-                    r#type: spec.name.clone(),
-                    embedding_model: spec.model.as_ref().map(|model| model.model.clone()),
-                    dimensions: (spec.kind != VectorKind::Sparse).then_some(spec.dimension),
-                },
-                kind: spec.kind.name(),
-                text: Some(vector.text).filter(|text| !text.is_empty()),
-                metadata: vector.custom,
-                created_at: vector.created_at,
-                embedding: dense,
-                embeddings: late,
-                sparse,
-            }
-        };
-        vectors.into_iter().map(of_vector).collect()
-    }
-
-    fn all(
-        (document, fields): (Document, Vec<FieldVectors>),
-        spec: &LibrarySpec,
-        embeddings: bool,
-    ) -> Vec<Self> {
-        let fields = fields.into_iter().flat_map(|field| Self::of_field(field, embeddings));
-        Self::passages(document, spec, embeddings).into_iter().chain(fields).collect()
-    }
 }
 
 /// Adds a document given by several vectors: passages, and vectors of other fields. Fields of the
@@ -388,7 +274,7 @@ async fn fields(
 #[schema(example = json!({"dimension": 512, "metric": "cosine", "index_type": "hnsw"}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 struct PutField {
-    /// `dense`, `late_interaction` (several small vectors each, compared by MaxSim) or `sparse`.
+    /// `dense`, `late_interaction` (several small vectors each, compared by `MaxSim`) or `sparse`.
     #[schema(default = "dense")]
     kind: Option<String>,
     /// Of its vectors; that of the model when absent, none of sparse vectors.

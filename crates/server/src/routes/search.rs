@@ -216,7 +216,7 @@ pub(super) struct Target {
     pub(super) include_embeddings: Option<bool>,
     pub(super) at: At,
     query: QueryPairs,
-    wants_lines: bool,
+    pub(super) wants_lines: bool,
 }
 
 impl axum::extract::FromRequestParts<App> for Target {

@@ -77,7 +77,7 @@ fn read_one(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<AddVector> {
         match key {
             "id" => vector.id = read_id(r)?,
             "type" | "field" => {
-                vector.kind = text_within(r, 1, limits::VECTOR_FIELD_NAME_BYTES_MAX)?
+                vector.kind = text_within(r, 1, limits::VECTOR_FIELD_NAME_BYTES_MAX)?;
             }
             "weight" => check_weight(r)?,
             "metadata" => vector.metadata.extend(r.any_object()?.unwrap_or_default()),
@@ -93,7 +93,7 @@ fn read_one(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<AddVector> {
 
 /// A vector has no weight of its own that is not 1: queries are weighed.
 fn check_weight(r: &mut Reader<'_>) -> Read<()> {
-    if r.number()?.is_some_and(|weight| weight != 1.0) {
+    if r.number()?.is_some_and(|weight| (weight - 1.0).abs() > f64::EPSILON) {
         r.fault("vectors weigh 1: give a weight to the queries of a search");
     }
     Ok(())

@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::Embeddings;
-use arrwdb_engine::state::{Document, Seq};
+use arrwdb_engine::state::{Document, FieldVectors, Seq};
 use arrwdb_feed::{Delivery, FeedError, Position, Subscription};
 use axum::body::Body;
 use axum::extract::State;
@@ -318,7 +318,7 @@ fn snapshot_frames(snapshot: arrwdb_engine::Snapshot, embeddings: Embeddings) ->
     let about = json!({"library_id": library.to_string(), "seq": seq, "num_documents": count});
     let begin = format!("event: snapshot.begin\ndata: {about}\n\n");
     let end = format!("id: {seq}\nevent: snapshot.end\ndata: {about}\n\n");
-    let documents = rendered(Pages::first(snapshot, u64::MAX, embeddings), document_frame);
+    let documents = rendered(Pages::whole(snapshot, embeddings), document_frame);
     let documents = documents.map(|page| match page {
         Ok(page) => Some(Bytes::from(page.bytes)),
         Err(error) => {
@@ -330,9 +330,13 @@ fn snapshot_frames(snapshot: arrwdb_engine::Snapshot, embeddings: Embeddings) ->
     Box::pin(begin.chain(documents).chain(stream::iter([Some(Bytes::from(end))])))
 }
 
-fn document_frame(document: Document, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+fn document_frame(
+    document: Document,
+    fields: Vec<FieldVectors>,
+    out: &mut Vec<u8>,
+) -> Result<(), serde_json::Error> {
     out.extend_from_slice(b"event: snapshot.document\ndata: ");
-    write_line(out, &DocumentAnswer::of(document))?;
+    write_line(out, &DocumentAnswer::whole(document, fields))?;
     out.push(b'\n');
     Ok(())
 }
