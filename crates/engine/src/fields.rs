@@ -100,10 +100,11 @@ impl FieldDrafts {
         fields.into_values().collect()
     }
 
-    /// What the caller called the `n`-th vector of a field.
-    pub(crate) fn pointer(&self, field: &str, n: usize) -> Option<&str> {
+    /// What the caller called the value of the `n`-th vector of a field.
+    pub(crate) fn pointer(&self, field: &str, n: usize) -> Option<String> {
         let mut of_field = self.0.iter().filter(|draft| draft.spec.name == field);
-        of_field.nth(n).map(|draft| &*draft.pointer)
+        let draft = of_field.nth(n)?;
+        Some(format!("{}/{}", draft.pointer, draft.value.as_ref().map_or("text", value_key)))
     }
 }
 
@@ -235,7 +236,8 @@ impl Inner {
             Some(VectorValue::Dense(vector)) => chunk.embedding.clone_from(vector),
             Some(other) => {
                 let detail = format!("passages have dense vectors, and this is {}", other.kind());
-                return Err(EngineError::Vector { field: "/embedding".into(), detail });
+                let field = format!("/{}", value_key(other));
+                return Err(EngineError::Vector { field, detail });
             }
             None if new.text.is_some() => {
                 let texts = (InputType::Document, vec![chunk.text.clone()]);
@@ -444,6 +446,15 @@ fn check_text(spec: &FieldSpec, text: &str, pointer: &str) -> Result<(), EngineE
         return Err(EngineError::Blank { field: format!("{pointer}/text"), detail });
     }
     Ok(())
+}
+
+/// What a value of this kind is called in a body.
+pub(crate) fn value_key(value: &VectorValue) -> &'static str {
+    match value {
+        VectorValue::Dense(_) => "embedding",
+        VectorValue::Late(_) => "embeddings",
+        VectorValue::Sparse(_) => "sparse",
+    }
 }
 
 fn needs_vector(name: &str, pointer: &str) -> EngineError {

@@ -21,7 +21,7 @@ use arrwdb_state::{
 
 use crate::engine::{Engine, Inner};
 use crate::error::EngineError;
-use crate::fields::WELL_KNOWN_FIELDS;
+use crate::fields::{WELL_KNOWN_FIELDS, value_key};
 use crate::moment::Moment;
 use crate::snapshot::Snapshot;
 
@@ -372,8 +372,9 @@ fn numbers(
     value: VectorValue,
     wanted: &FieldWanted,
 ) -> Result<Numbers, EngineError> {
+    let key = value_key(&value);
     let refused = |detail: String| EngineError::Vector {
-        field: format!("{}/embedding", wanted.pointer),
+        field: format!("{}/{key}", wanted.pointer),
         detail: format!("Query embedding invalid: {detail}"),
     };
     if value.kind() != place.kind {

@@ -458,9 +458,9 @@ fn refused(document: &Document, fields: &FieldDrafts, error: &RecordError) -> En
             EngineError::Vector { field: format!("/chunks/{chunk}/embedding"), detail }
         }
         RecordError::FieldVector { field, vector, .. } => {
-            let pointer = fields.pointer(field, *vector).unwrap_or("/vectors");
+            let pointer = fields.pointer(field, *vector).unwrap_or_else(|| "/vectors".into());
             let detail = format!("Vector of the field `{field}` invalid: {error}");
-            EngineError::Vector { field: format!("{pointer}/embedding"), detail }
+            EngineError::Vector { field: pointer, detail }
         }
         RecordError::FieldVectors { .. } => invalid("/vectors", error.to_string()),
         RecordError::Chunks { .. } | RecordError::TooLarge { .. } => {

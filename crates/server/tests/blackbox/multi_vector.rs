@@ -230,135 +230,103 @@ async fn one_vector_is_changed_and_all_outlive_a_kill() {
     assert_ne!(past, after["vectors"]);
 }
 
+/// What is said of a problem with this status.
+fn error_of(status: u16) -> &'static str {
+    if status == 400 { "DimensionMismatchError" } else { "ValidationError" }
+}
+
 #[tokio::test]
 async fn what_a_field_does_not_hold_is_refused_with_its_place() {
     let site = Site::new().await;
     let server = site.start().await;
     let library = pictures(&server).await;
-    let put_one = |vector: Value| json!({"title": "x", "vectors": [{"type": "text", "text": "x", "embedding": [1, 1]}, vector]});
-    for (vector, status, error, pointer) in [
+    let one = json!({"type": "text", "text": "x", "embedding": [1, 1]});
+    for (vector, status, place) in [
+        (r#"{"type": "image", "embedding": [1, 2]}"#, 400, "/embedding"),
+        (r#"{"type": "image", "text": "a picture"}"#, 400, "/embedding"),
+        (r#"{"type": "image", "image_url": "http://x/y.png"}"#, 422, "/embedding"),
+        (r#"{"type": "imgae", "embedding": [1, 2]}"#, 422, "/type"),
+        (r#"{"type": "Image", "embedding": [1, 2]}"#, 422, "/type"),
+        (r#"{"embedding": [1, 2]}"#, 422, "/type"),
+        (r#"{"type": "image"}"#, 422, ""),
+        (r#"{"type": "image", "embedding": [0, 0, 0]}"#, 400, "/embedding"),
+        (r#"{"type": "image", "embedding": [1, 2, 3], "weight": 2}"#, 422, "/weight"),
+        (r#"{"type": "custom", "sparse": {"indices": [4, 4], "values": [1, 2]}}"#, 400, "/sparse"),
+        (r#"{"type": "custom", "sparse": {"indices": [4], "values": [1, 2]}}"#, 400, "/sparse"),
         (
-            json!({"type": "image", "embedding": [1, 2]}),
-            400,
-            "DimensionMismatchError",
-            "/vectors/1/embedding",
-        ),
-        (
-            json!({"type": "image", "text": "a picture"}),
-            400,
-            "DimensionMismatchError",
-            "/vectors/1/embedding",
-        ),
-        (
-            json!({"type": "image", "image_url": "http://x/y.png"}),
+            r#"{"type": "custom", "sparse": {"indices": [-4], "values": [1]}}"#,
             422,
-            "ValidationError",
-            "/vectors/1/embedding",
+            "/sparse/indices/0",
         ),
-        (json!({"type": "imgae", "embedding": [1, 2]}), 422, "ValidationError", "/vectors/1/type"),
-        (json!({"type": "Image", "embedding": [1, 2]}), 422, "ValidationError", "/vectors/1/type"),
-        (json!({"embedding": [1, 2]}), 422, "ValidationError", "/vectors/1/type"),
-        (json!({"type": "image"}), 422, "ValidationError", "/vectors/1"),
+        (r#"{"type": "custom", "embeddings": [[1, 2], [1]]}"#, 422, "/embeddings/1"),
+        (r#"{"type": "custom", "embeddings": [[1, 2]]}"#, 422, "/type"),
         (
-            json!({"type": "image", "embedding": [0, 0, 0]}),
-            400,
-            "DimensionMismatchError",
-            "/vectors/1/embedding",
-        ),
-        (
-            json!({"type": "image", "embedding": [1, 2, 3], "weight": 2}),
+            r#"{"type": "image", "embedding": [1, 2, 3], "sparse": {"indices": [4], "values": [1]}}"#,
             422,
-            "ValidationError",
-            "/vectors/1/weight",
-        ),
-        (
-            json!({"type": "custom", "sparse": {"indices": [4, 4], "values": [1, 2]}}),
-            400,
-            "DimensionMismatchError",
-            "/vectors/1/embedding",
-        ),
-        (
-            json!({"type": "custom", "sparse": {"indices": [4], "values": [1, 2]}}),
-            400,
-            "DimensionMismatchError",
-            "/vectors/1/embedding",
-        ),
-        (
-            json!({"type": "custom", "sparse": {"indices": [-4], "values": [1]}}),
-            422,
-            "ValidationError",
-            "/vectors/1/sparse/indices/0",
-        ),
-        (
-            json!({"type": "custom", "embeddings": [[1, 2], [1]]}),
-            422,
-            "ValidationError",
-            "/vectors/1/embeddings/1",
-        ),
-        (
-            json!({"type": "custom", "embeddings": [[1, 2]]}),
-            422,
-            "ValidationError",
-            "/vectors/1/type",
-        ),
-        (
-            json!({"type": "image", "embedding": [1, 2, 3], "sparse": {"indices": [4], "values": [1]}}),
-            422,
-            "ValidationError",
-            "/vectors/1",
+            "",
         ),
     ] {
-        let answer = add(&server, &library, &put_one(vector.clone())).await;
-        let problem = answer.problem(status, error);
+        let vector: Value = serde_json::from_str(vector).expect("JSON");
+        let body = json!({"title": "x", "vectors": [one, vector]});
+        let answer = add(&server, &library, &body).await;
+        let problem = answer.problem(status, error_of(status));
+        let pointer = format!("/vectors/1{place}");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{vector}: {problem}");
     }
     let count = server.get(&format!("/v1/libraries/{library}/documents")).await.expect(200);
     assert_eq!(count["total"], 3, "nothing of it is there");
-    for (body, status, pointer) in [
-        (json!({}), 422, "/queries"),
-        (json!({"queries": []}), 422, "/queries"),
-        (json!({"queries": [{"type": "nothing", "embedding": [1, 2]}]}), 400, ""),
-        (json!({"queries": [{"type": "image", "embedding": [1, 2]}]}), 400, "/queries/0/embedding"),
-        (json!({"queries": [{"type": "image", "query": "x"}]}), 400, "/queries/0/embedding"),
+}
+
+#[tokio::test]
+async fn queries_that_a_field_cannot_answer_are_refused_with_their_place() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = pictures(&server).await;
+    // Each within `queries`.
+    for (query, status, place) in [
+        (r#"{"type": "nothing", "embedding": [1, 2]}"#, 400, None),
+        (r#"{"type": "image", "embedding": [1, 2]}"#, 400, Some("/queries/0/embedding")),
+        (r#"{"type": "image", "query": "x"}"#, 400, Some("/queries/0/embedding")),
+        (r#"{"type": "image", "sparse": {"indices": [1], "values": [1]}}"#, 400, None),
         (
-            json!({"queries": [{"type": "image", "sparse": {"indices": [1], "values": [1]}}]}),
-            400,
-            "",
-        ),
-        (
-            json!({"queries": [{"type": "image", "embedding": [1, 2, 3], "weight": -1}]}),
+            r#"{"type": "image", "embedding": [1, 2, 3], "weight": -1}"#,
             422,
-            "/queries/0/weight",
+            Some("/queries/0/weight"),
         ),
-        (
-            json!({"queries": [{"type": "image", "embedding": [1, 2, 3], "weight": 0}]}),
-            422,
-            "/queries",
-        ),
-        (json!({"queries": [{"type": "image"}]}), 422, "/queries/0"),
-        (
-            json!({"queries": [{"type": "image", "embedding": [1, 2, 3]}], "query": "x"}),
-            422,
-            "/query",
-        ),
-        (json!({"queries": [{"type": "image", "embedding": [1, 2, 3]}], "k": 101}), 422, "/k"),
-        (
-            json!({"queries": [{"type": "image", "embedding": [1, 2, 3]}], "fusion": "rrf"}),
-            422,
-            "/fusion",
-        ),
+        (r#"{"type": "image", "embedding": [1, 2, 3], "weight": 0}"#, 422, Some("/queries")),
+        (r#"{"type": "image"}"#, 422, Some("/queries/0")),
     ] {
-        let answer = search(&server, &library, &body).await;
+        let wanted: Value = serde_json::from_str(query).expect("JSON");
+        let answer = search(&server, &library, &json!({ "queries": [wanted] })).await;
         answer.expect_status(status);
-        if !pointer.is_empty() {
-            assert_eq!(answer.json()["errors"][0]["pointer"], pointer, "{body}");
+        if let Some(place) = place {
+            assert_eq!(answer.json()["errors"][0]["pointer"], place, "{query}");
         }
     }
+    let queries = json!([{"type": "image", "embedding": [1, 2, 3]}]);
+    for (body, place) in [
+        (json!({}), "/queries"),
+        (json!({"queries": []}), "/queries"),
+        (json!({"queries": queries, "query": "x"}), "/query"),
+        (json!({"queries": queries, "k": 101}), "/k"),
+        (json!({"queries": queries, "fusion": "rrf"}), "/fusion"),
+    ] {
+        let answer = search(&server, &library, &body).await;
+        answer.expect_status(422);
+        assert_eq!(answer.json()["errors"][0]["pointer"], place, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn fields_that_cannot_be_are_refused() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = pictures(&server).await;
     let field = |name: &str| format!("/v1/libraries/{library}/vector-fields/{name}");
     for (name, body, status) in [
         ("image", json!({"dimension": 4}), 400),
         ("text", json!({"dimension": 4}), 422),
-        ("Bad name", json!({"dimension": 4}), 422),
+        ("Bad%20name", json!({"dimension": 4}), 422),
         ("new", json!({}), 422),
         ("new", json!({"dimension": 5000}), 422),
         ("new", json!({"kind": "sparse", "dimension": 4}), 422),
@@ -366,7 +334,7 @@ async fn what_a_field_does_not_hold_is_refused_with_its_place() {
         ("new", json!({"dimension": 4, "index_type": "magic"}), 422),
         ("image", json!({"index_type": "hnsw"}), 200),
     ] {
-        put(&server, &field(&name.replace(' ', "%20")), &body).await.expect_status(status);
+        put(&server, &field(name), &body).await.expect_status(status);
     }
 }
 
@@ -396,4 +364,49 @@ async fn vectors_come_with_any_document_and_stay_when_a_socket_changes_it() {
     assert_eq!(vectors["vectors"][1]["embedding"], json!([1.0, 2.0, 3.0]));
     let plain = server.get(&format!("{path}/{id}")).await.expect(200);
     assert_eq!(plain["metadata"]["title"], "renamed");
+}
+
+/// The lines of an export, without the last.
+async fn exported(server: &Server, library: &str, query: &str) -> String {
+    let path = format!("/v1/libraries/{library}/documents/stream{query}");
+    let text = server.get(&path).await.text();
+    let (lines, end) = text.trim_end().rsplit_once('\n').expect("lines");
+    assert!(end.contains("\"complete\""), "{end}");
+    format!("{lines}\n")
+}
+
+#[tokio::test]
+async fn an_export_has_every_vector_and_is_imported_as_it_was() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = pictures(&server).await;
+    let other = server.vector_library(2).await;
+    for library in [&library, &other] {
+        let late = format!("/v1/libraries/{library}/vector-fields/pages");
+        let spec = json!({"kind": "late_interaction", "dimension": 2});
+        put(&server, &late, &spec).await.expect(200);
+    }
+    let vectors = json!([
+        {"type": "text", "text": "x", "embedding": [1, 3]},
+        {"type": "pages", "embeddings": [[1, 2], [3, -1], [0.1, 0.7]], "text": "said"},
+        {"type": "custom", "sparse": {"indices": [2, 70000], "values": [0.3, -2]}},
+        {"type": "custom", "sparse": {"indices": [9], "values": [1.5]}, "metadata": {"a": [1]}},
+    ]);
+    add(&server, &library, &json!({"title": "Delta", "vectors": vectors})).await.expect(201);
+    let whole = exported(&server, &library, "").await;
+    assert_eq!(whole.matches("\"sparse\"").count(), 4, "kinds and values of two vectors: {whole}");
+    let path = format!("/v1/libraries/{other}/documents/stream");
+    let request =
+        server.request(Method::POST, &path).header("Content-Type", "application/x-ndjson");
+    let imported = server.send(request.body(whole.clone())).await;
+    assert_eq!(imported.expect(200)["successful"], 4);
+    assert_eq!(exported(&server, &other, "").await, whole);
+    let plain = exported(&server, &library, "?include_embeddings=false").await;
+    assert!(!plain.contains("\"vectors\""), "without numbers there is nothing to import: {plain}");
+    // The file of a job is the same.
+    let job =
+        server.submit("batch-export", &json!({"library_id": library, "format": "ndjson"})).await;
+    let job = server.job_over(&job).await;
+    let url = job["result"]["download_url"].as_str().expect("a URL").to_owned();
+    assert!(server.get(&url).await.text().starts_with(&whole), "{job}");
 }
