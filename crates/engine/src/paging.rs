@@ -34,17 +34,18 @@ pub struct SearchPage {
     pub offset: usize,
     /// The last of them, by document and place in it; none on the first page.
     pub last: Option<(DocumentId, u32)>,
-    /// Of a hybrid search, all of them, by [`mark`].
-    pub seen: Vec<u32>,
+    /// Of a hybrid search, all of them, each by eight bytes of a digest of document and place.
+    pub seen: Vec<u64>,
 }
 
-/// Four bytes that tell a row from others.
-pub(crate) fn mark(document: DocumentId, index: u32) -> u32 {
+/// Eight bytes that tell a row from others.
+fn mark(document: DocumentId, index: u32) -> u64 {
     let mut hash = Sha256::new();
     hash.update(document.to_bytes());
     hash.update(index.to_le_bytes());
     let whole: [u8; 32] = hash.finalize().into();
-    u32::from_le_bytes([whole[0], whole[1], whole[2], whole[3]])
+    let (first, _rest) = whole.as_chunks::<8>();
+    u64::from_le_bytes(first[0])
 }
 
 impl SearchPage {
@@ -125,8 +126,8 @@ fn behind(
 }
 
 /// The rows that were on no page before.
-fn unseen(view: &View, found: Vec<Ranked>, seen: &[u32]) -> Result<Vec<Ranked>, EngineError> {
-    let seen: HashSet<u32> = seen.iter().copied().collect();
+fn unseen(view: &View, found: Vec<Ranked>, seen: &[u64]) -> Result<Vec<Ranked>, EngineError> {
+    let seen: HashSet<u64> = seen.iter().copied().collect();
     let mut rest = Vec::with_capacity(found.len());
     for row in found {
         let (document, index) = view.owner_of(row.place)?;

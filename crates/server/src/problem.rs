@@ -232,6 +232,20 @@ impl Problem {
         }])
     }
 
+    /// Calls fields what they are called in the body, where it was read as something else: `name` is asked
+    /// for each pointer.
+    pub(crate) fn renamed(mut self, name: impl Fn(&str) -> Option<String>) -> Self {
+        let inner = &mut *self.0;
+        for fault in &mut inner.faults {
+            let Some(pointer) = name(&fault.pointer) else { continue };
+            if let Some(rest) = inner.detail.strip_prefix(&fault.pointer) {
+                inner.detail = format!("{pointer}{rest}");
+            }
+            fault.pointer = pointer;
+        }
+        self
+    }
+
     /// Adds a member to the body.
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.members.insert(name.to_owned(), value.into());

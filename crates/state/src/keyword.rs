@@ -119,7 +119,7 @@ impl View {
     }
 
     /// The same with terms side by side looked for among the best `pool` rows, however many are asked
-    /// for (and always among the best [`RESCORED_MIN`], of more than [`RESCORED_MAX`] among those): of
+    /// for (and always among the best `RESCORED_MIN`, of more than `RESCORED_MAX` among those): of
     /// one pool, what fewer give is where what more give begins.
     pub fn keywords_of_pool(
         &self,

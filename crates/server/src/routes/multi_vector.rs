@@ -2,6 +2,7 @@
 
 use arrwdb_engine::state::{
     Custom, DocumentId, Field, FieldSpec, LibrarySpec, Metric, TEXT_FIELD, VectorKind,
+    check_field_name,
 };
 use arrwdb_engine::{EngineError, FieldModel, NewField};
 use axum::Json;
@@ -105,11 +106,13 @@ async fn add(
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let limits = &app.config().limits;
-    let document = read_json(&body, |r| read_multi_vector(r, limits))?;
+    let (document, passages) = read_json(&body, |r| read_multi_vector(r, limits))?;
     let tenant = principal.tenant;
-    let written = app.engine().put_documents(tenant, library, vec![document]).await?;
+    let named = |error: EngineError| Problem::from(error).renamed(|it| in_vectors(it, &passages));
+    let written = app.engine().put_documents(tenant, library, vec![document]).await;
+    let written = written.map_err(named)?;
     let nothing = || Problem::hidden(&crate::problem::INTERNAL, "a write answered nothing");
-    let receipt = written.value.into_iter().next().ok_or_else(nothing)??;
+    let receipt = written.value.into_iter().next().ok_or_else(nothing)?.map_err(named)?;
     let snapshot = app.engine().library(tenant, library, Some(written.seq)).await?;
     let spec = snapshot.spec().clone();
     app.metrics().added(library, spec.index.name(), Added::of(&receipt));
@@ -120,6 +123,14 @@ async fn add(
     let vectors = vectors.into_iter().map(|vector| vector.head).collect();
     let answer = MultiVectorAnswer { id, title, vectors, metadata };
     Ok((StatusCode::CREATED, seq_header(written.seq), Json(answer)).into_response())
+}
+
+/// Where in `vectors` that is which a document has in `chunks`; `passages` are the places of its texts.
+fn in_vectors(pointer: &str, passages: &[usize]) -> Option<String> {
+    let rest = pointer.strip_prefix("/chunks/")?;
+    let (chunk, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let place = passages.get(chunk.parse::<usize>().ok()?)?;
+    Some(format!("/vectors/{place}{rest}"))
 }
 
 /// All vectors of a document: its passages, then those in fields.
@@ -317,6 +328,7 @@ async fn put_field(
     let snapshot = app.engine().library(tenant, library, None).await?;
     let there = snapshot.fields().find(|field| field.spec().name == name);
     let there = there.map(|field| FieldSpec::clone(field.spec()));
+    check_field_name(&name).map_err(|fault| Problem::field("/path/name", fault.to_string()))?;
     let field = read_json(&body, |r| read_field(r, name, there.as_ref()))?;
     let name = field.name.clone();
     let written = app.engine().put_field(tenant, library, field).await?;

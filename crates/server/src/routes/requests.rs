@@ -118,7 +118,10 @@ pub(crate) fn read_document(
 
 /// Reads a document that is given by its vectors: those of the type `text` are its passages; where there
 /// are none, its title is its only one.
-pub(super) fn read_multi_vector(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<PutDocument> {
+pub(super) fn read_multi_vector(
+    r: &mut Reader<'_>,
+    limits: &RequestLimits,
+) -> Read<(PutDocument, Vec<usize>)> {
     let mut document = AddDocument::default();
     let mut seen = false;
     r.object(|r, key| {
@@ -138,19 +141,20 @@ pub(super) fn read_multi_vector(r: &mut Reader<'_>, limits: &RequestLimits) -> R
         r.fault_at("vectors", detail);
     }
     let title = document.title.unwrap_or_default();
-    let (mut chunks, mut vectors) = (Vec::new(), Vec::new());
+    let (mut chunks, mut vectors, mut passages) = (Vec::new(), Vec::new(), Vec::new());
     for (place, vector) in document.vectors.into_iter().enumerate() {
         if vector.field() != TEXT_FIELD {
             vectors.push(vector.into_put(place));
         } else if chunks.len() <= limits.chunks_per_document_max {
             chunks.push(vector.into_chunk(&title));
+            passages.push(place);
         }
     }
     count_within(r, "vectors", chunks.len().max(1), limits.chunks_per_document_max);
     if chunks.is_empty() {
         chunks.push(PutChunk { text: title.clone(), ..PutChunk::default() });
     }
-    Ok(PutDocument {
+    let document = PutDocument {
         id: document.id,
         title,
         author: document.author,
@@ -161,7 +165,8 @@ pub(super) fn read_multi_vector(r: &mut Reader<'_>, limits: &RequestLimits) -> R
         created_at: document.created_at,
         content: Content::Chunks(chunks),
         vectors,
-    })
+    };
+    Ok((document, passages))
 }
 
 fn content_of(

@@ -100,14 +100,14 @@ impl Paged {
         let (offset, rest) = rest.split_first_chunk::<4>()?;
         let (document, rest) = rest.split_first_chunk::<16>()?;
         let index = u32::from_le_bytes(*rest.first_chunk::<4>()?);
-        let (marks, odd) = marks.as_chunks::<4>();
+        let (marks, odd) = marks.as_chunks::<8>();
         let offset = usize::try_from(u32::from_le_bytes(*offset)).ok()?;
         let bounded = offset <= PAGED_ROWS_MAX && marks.len() <= HYBRID_ROWS_MAX;
         if *version != VERSION || !odd.is_empty() || !bounded {
             return None;
         }
         let last = Some((DocumentId::from_bytes(*document), index));
-        let seen = marks.iter().map(|mark| u32::from_le_bytes(*mark)).collect();
+        let seen = marks.iter().map(|mark| u64::from_le_bytes(*mark)).collect();
         Some(Self {
             request: *request,
             seq: Some(Seq::new(u64::from_le_bytes(*seq))),
@@ -160,7 +160,7 @@ mod tests {
         let first = first.page((library, Mode::Vector), body).unwrap().unwrap();
         assert_eq!(first.seq, None);
         let last = Some((DocumentId::from_bytes([2; 16]), 3));
-        let page = SearchPage { offset: 2, last, seen: vec![7, u32::MAX] };
+        let page = SearchPage { offset: 2, last, seen: vec![7, u64::MAX] };
         let text = first.next(&page, Seq::new(9));
         let open = |text: &str, mode, body: &[u8]| {
             Paging { cursor: Some(text.into()), count: false }.page((library, mode), body)

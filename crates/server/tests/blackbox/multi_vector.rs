@@ -14,6 +14,11 @@ async fn search(server: &Server, library: &str, body: &Value) -> Answer {
     server.post(&format!("/v1/libraries/{library}/search/multi-vector"), body).await
 }
 
+async fn in_words(server: &Server, library: &str, query: &str) -> Value {
+    let path = format!("/v1/libraries/{library}/search/keyword");
+    server.post(&path, &json!({ "query": query })).await.expect(200)
+}
+
 async fn put(server: &Server, path: &str, body: &Value) -> Answer {
     server.send(server.request(Method::PUT, path).json(body)).await
 }
@@ -138,8 +143,7 @@ async fn texts_are_embedded_by_the_model_of_their_field_and_found_by_the_short_f
     assert_eq!(names, ["text_score", "title_score"], "no picture was ever put there");
     assert!((breakdown["title_score"].as_f64().expect("a score") - 1.0).abs() < 1e-5);
     // The passage is found by every search.
-    let plain =
-        server.find(&library, &json!({"query": "root", "mode": "keyword"})).await.expect(200);
+    let plain = in_words(&server, &library, "root").await;
     assert_eq!(plain["results"][0]["document_title"], "Heaps");
 }
 
@@ -151,8 +155,7 @@ async fn a_document_without_a_text_is_found_by_its_title() {
     let body = json!({"title": "A picture of a heap", "vectors": [{"type": "image", "embedding": [1, 2]}]});
     let added = add(&server, &library, &body).await.expect(201);
     assert_eq!(added["vectors"][0]["type"], "text");
-    let plain =
-        server.find(&library, &json!({"query": "heap", "mode": "keyword"})).await.expect(200);
+    let plain = in_words(&server, &library, "heap").await;
     assert_eq!(plain["results"][0]["chunk"]["text"], "A picture of a heap");
 }
 
@@ -404,8 +407,8 @@ async fn an_export_has_every_vector_and_is_imported_as_it_was() {
     let plain = exported(&server, &library, "?include_embeddings=false").await;
     assert!(!plain.contains("\"vectors\""), "without numbers there is nothing to import: {plain}");
     // The file of a job is the same.
-    let job =
-        server.submit("batch-export", &json!({"library_id": library, "format": "ndjson"})).await;
+    let asked = json!({"library_id": library, "format": "ndjson", "include_embeddings": true});
+    let job = server.submit("batch-export", &asked).await;
     let job = server.job_over(&job).await;
     let url = job["result"]["download_url"].as_str().expect("a URL").to_owned();
     assert!(server.get(&url).await.text().starts_with(&whole), "{job}");

@@ -41,7 +41,8 @@ fn ids(answer: &Value) -> Vec<String> {
     hits.map(|hit| hit["chunk"]["id"].as_str().expect("an id").to_owned()).collect()
 }
 
-/// What is done between two pages: documents come, go and are merged.
+/// What is done between two pages: documents come and go, files are
+/// merged, and structures are built anew.
 async fn disturb(server: &Server, library: &str, turn: u32) {
     let mut random = Seeded::new(u64::from(turn) + 100);
     let path = format!("/v1/libraries/{library}/documents");
@@ -51,7 +52,7 @@ async fn disturb(server: &Server, library: &str, turn: u32) {
     let filter = json!({"filter": {"n": {"$in": [turn * 7, turn * 7 + 1, turn * 7 + 2]}}});
     server.post(&format!("{path}/delete"), &filter).await.expect(200);
     if turn % 3 == 1 {
-        let path = format!("/v1/libraries/{library}/index/optimize");
+        let path = format!("/v1/libraries/{library}/index/rebuild");
         server.post(&path, &json!({})).await.expect(200);
     }
 }
@@ -79,11 +80,10 @@ async fn pages(server: &Server, library: &str, path: &str, body: &Value) -> Vec<
 
 #[tokio::test]
 async fn exact_pages_are_one_search_cut_in_pieces() {
-    let site = Site::new().await;
+    let mut site = Site::new().await;
+    site.set("CHECKPOINT_BYTES", "1048576");
     let server = site.start().await;
     let spec = json!({"name": "exact", "embedding_dimension": 4});
-    let library = library(&server, &spec, 150).await;
-    let path = |route: &str| format!("/v1/libraries/{library}/search/{route}");
     let filter = json!({"third": {"$in": [0, 1]}});
     for (route, body) in [
         ("embedding", json!({"embedding": [1, 0, 0.5, 0.2]})),
@@ -96,6 +96,8 @@ async fn exact_pages_are_one_search_cut_in_pieces() {
             json!({"embedding": [1, 0, 0.5, 0.2], "query": "green apple", "mode": "hybrid"}),
         ),
     ] {
+        let library = library(&server, &spec, 150).await;
+        let path = |route: &str| format!("/v1/libraries/{library}/search/{route}");
         let now = server.get(&format!("/v1/libraries/{library}")).await.seq();
         let mut body = body;
         body["k"] = json!(37);
@@ -132,7 +134,8 @@ async fn exact_pages_are_one_search_cut_in_pieces() {
 /// one when files were merged: still no passage comes twice, and few are missing.
 #[tokio::test]
 async fn pages_of_a_walk_have_no_passage_twice() {
-    let site = Site::new().await;
+    let mut site = Site::new().await;
+    site.set("CHECKPOINT_BYTES", "1048576");
     let server = site.start().await;
     let spec = json!({
         "name": "graph", "embedding_dimension": 4, "index_type": "hnsw", "index_config": {"M": 4},

@@ -50,7 +50,7 @@ struct Operation {
 
 impl Operation {
     fn reads(&self) -> bool {
-        let asks = ["/search", "/documents/query", "/documents/count"];
+        let asks = ["/search", "/facets", "/documents/query", "/documents/count"];
         self.method == Method::GET || asks.iter().any(|asked| self.path.contains(asked))
     }
 }
@@ -83,8 +83,18 @@ fn body(operation: &str, library: &str, document: &str) -> Value {
     let with_vector = json!({ "title": "v", "chunks": [{ "text": "v", "embedding": vector }] });
     let with_text = json!({ "title": "t", "texts": ["some words"] });
     match operation {
-        "search" | "search_filtered" | "search_hybrid" | "search_keyword" | "search_rerank"
+        "search"
+        | "search_filtered"
+        | "search_hybrid"
+        | "search_keyword"
+        | "search_rerank"
+        | "search_multi_vector"
         | "search_stream" => json!({ "query": "words" }),
+        "count_facets" => json!({ "fields": ["title"] }),
+        "add_multi_vector_document" | "put_document_vector" | "put_vector_field" => {
+            of_vectors(operation)
+        }
+        "patch_document" | "patch_document_anywhere" => json!({ "title": "patched" }),
         "delete_documents_by_filter" => json!({ "filter": { "title": "nobody" } }),
         "search_by_embedding" => json!({ "embedding": vector }),
         "create_library" | "update_library" => json!({ "name": "named" }),
@@ -131,6 +141,16 @@ fn body(operation: &str, library: &str, document: &str) -> Value {
     }
 }
 
+/// The same of operations on vectors of several fields.
+fn of_vectors(operation: &str) -> Value {
+    let passage = json!({ "type": "text", "text": "some words" });
+    match operation {
+        "add_multi_vector_document" => json!({ "title": "m", "vectors": [passage] }),
+        "put_document_vector" => json!({ "text": "other words" }),
+        _put_vector_field => json!({ "dimension": 4 }),
+    }
+}
+
 /// A library with a standing query and a document: the library's and the document's id, and the
 /// document's number.
 async fn filled(server: &Server) -> (String, String, u64) {
@@ -160,6 +180,12 @@ async fn path_of(server: &Server, operation: &Operation, library: &str, document
         server.raw(Method::PUT, &path, budget).await.expect(200);
         return format!("{path}?library_id={library}");
     }
+    if path.contains("{vector_id}") {
+        let vectors = format!("/v1/libraries/{library}/documents/{document}/vectors");
+        let vectors = server.get(&vectors).await.expect(200);
+        return path.replace("{vector_id}", vectors["vectors"][0]["id"].as_str().expect("id"));
+    }
+    let path = path.replace("{name}", "image");
     if !path.contains("{query_id}") {
         return path;
     }
