@@ -3,6 +3,7 @@
 use arrwdb_state::{Executor, Selection, View};
 
 use crate::error::EngineError;
+use crate::paging::SearchPage;
 use crate::ranking::{Ranking, Wanted};
 use crate::request::Matches;
 
@@ -19,7 +20,8 @@ pub(crate) fn matches(
     if wanted.nearest.threshold.is_some() {
         let (before, k) = wanted.page.map_or((0, wanted.nearest.k), |(page, k)| (page.offset, k));
         let exact = wanted.nearest.tuning.exact || wanted.nearest.index.is_exact();
-        let at_least = !exact || found >= k || wanted.groups.is_some();
+        let ended = before + found >= SearchPage::rows_max(wanted.ranking);
+        let at_least = !exact || found >= k || ended || wanted.groups.is_some();
         return Ok(Matches { count: (before + found) as u64, at_least });
     }
     // Every passage has a distance; one that has what is excluded is not found for all that.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrwdb_embed::InputType;
-use arrwdb_state::limits::{CHUNK_CHARS_MAX, DIMENSIONS_MAX};
+use arrwdb_state::limits::{CHUNK_CHARS_MAX, DIMENSIONS_MAX, VECTOR_FIELDS_MAX};
 use arrwdb_state::{
     Chunk, ChunkId, Command, Custom, DocumentId, Fate, FieldNameFault, FieldSpec, FieldVector,
     FieldVectors, IndexSpec, LibraryId, LibrarySpec, Metric, ModelName, TenantId, Timestamp,
@@ -121,9 +121,12 @@ impl Inner {
         known.extend(there.map(|field| (field.name.clone(), field.clone())));
         let mut of_document = |(vectors, at): (Vec<PutVector>, Timestamp)| {
             let mut drafts = FieldDrafts::default();
+            let mut declared = known.clone();
             for vector in vectors {
-                drafts.0.push(self.field_draft(spec, &mut known, vector, at)?);
+                drafts.0.push(self.field_draft(spec, &mut declared, vector, at)?);
             }
+            // A document that is refused declares nothing.
+            known = declared;
             Ok(drafts)
         };
         put.into_iter().map(&mut of_document).collect()
@@ -143,6 +146,13 @@ impl Inner {
             spec.clone()
         } else {
             let spec = Arc::new(usual(library, (&field, value.as_ref()), &pointer)?);
+            if known.len() >= VECTOR_FIELDS_MAX {
+                let detail = format!(
+                    "the library has {VECTOR_FIELDS_MAX} vector fields, which is the limit, and none \
+                     is called `{field}`"
+                );
+                return Err(invalid(format!("{pointer}/type"), detail));
+            }
             known.insert(field, spec.clone());
             spec
         };

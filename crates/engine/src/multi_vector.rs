@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrwdb_embed::InputType;
-use arrwdb_state::limits::{K_MAX, K_STREAM_MAX, LATE_ROWS_MAX};
+use arrwdb_state::limits::{K_MAX, K_STREAM_MAX, LATE_QUERY_ROWS_MAX};
 use arrwdb_state::{
     ChunkId, Custom, Damage, DocumentId, DocumentMetadata, Effort, Executor, FieldQuery, FieldSpec,
     Filter, IndexSpec, LibraryId, LibrarySpec, Metric, ModelName, NearestInField, RowPlace,
@@ -191,6 +191,7 @@ struct Place {
 struct Asked {
     field: String,
     weight: f64,
+    metric: Metric,
     numbers: Numbers,
 }
 
@@ -281,8 +282,8 @@ impl Inner {
                 }
             };
             let numbers = numbers(&place, value, wanted)?;
-            let (field, weight) = (wanted.field.clone(), wanted.weight);
-            asked.push(Asked { field, weight, numbers });
+            let (field, weight, metric) = (wanted.field.clone(), wanted.weight, place.metric);
+            asked.push(Asked { field, weight, metric, numbers });
         }
         Ok(asked)
     }
@@ -399,8 +400,9 @@ fn numbers(
             Ok(Numbers::Dense(if place.metric == Metric::Cosine { unit } else { vector }))
         }
         VectorValue::Late(rows) => {
-            if !(1..=LATE_ROWS_MAX).contains(&rows.len()) {
-                return Err(refused(format!("1 to {LATE_ROWS_MAX} vectors, not {}", rows.len())));
+            if !(1..=LATE_QUERY_ROWS_MAX).contains(&rows.len()) {
+                let most = LATE_QUERY_ROWS_MAX;
+                return Err(refused(format!("1 to {most} vectors, not {}", rows.len())));
             }
             let mut units = Vec::with_capacity(rows.len());
             for row in &rows {
@@ -422,8 +424,10 @@ fn mean(asked: &[Asked]) -> Result<Vec<Asked>, EngineError> {
         field: "/fusion".into(),
         detail: format!("early fusion is of vectors of one dimension: {detail}"),
     };
+    // What does not count has no part in the mean, and its field is not searched.
+    let asked: Vec<&Asked> = asked.iter().filter(|asked| asked.weight > 0.0).collect();
     let mut sum: Vec<f64> = Vec::new();
-    for Asked { numbers, weight, field } in asked {
+    for Asked { numbers, weight, field, .. } in &asked {
         let Numbers::Dense(vector) = numbers else {
             return Err(refused(&format!("`{field}` holds others")));
         };
@@ -443,15 +447,28 @@ fn mean(asked: &[Asked]) -> Result<Vec<Asked>, EngineError> {
     let weights: f64 = asked.iter().map(|asked| asked.weight).sum();
     #[expect(clippy::cast_possible_truncation, reason = "vectors are searched as f32")]
     let vector: Vec<f32> = sum.iter().map(|sum| (sum / weights) as f32).collect();
-    // The directions of the queries cancel out, or nearly so.
-    let (unit, _norm) = normalized(&vector).map_err(|error| refused(&error.to_string()))?;
-    let fields: BTreeSet<&str> = asked.iter().map(|asked| &*asked.field).collect();
-    let of_field = |field: &str| Asked {
-        field: field.to_owned(),
-        weight: 1.0,
-        numbers: Numbers::Dense(unit.clone()),
+    let fields: BTreeMap<&str, Metric> =
+        asked.iter().map(|asked| (&*asked.field, asked.metric)).collect();
+    let of_field = |(field, metric): (&str, Metric)| {
+        let numbers = match metric {
+            // The directions of the queries may cancel out, or nearly so.
+            Metric::Cosine => normalized(&vector).map_err(|error| refused(&error.to_string()))?.0,
+            Metric::L2 | Metric::Dot => vector.clone(),
+        };
+        let (field, numbers) = (field.to_owned(), Numbers::Dense(numbers));
+        Ok(Asked { field, weight: 1.0, metric, numbers })
     };
-    Ok(fields.into_iter().map(of_field).collect())
+    fields.into_iter().map(of_field).collect()
+}
+
+/// The most that a document can score that was found in none of the fields of which there is more, whose
+/// last ones scored this. It is in at least one of them, and what it lacks in the others counts nothing.
+fn most(lasts: &[f64], fusion: FieldFusion) -> Option<f64> {
+    let best = lasts.iter().copied().reduce(f64::max)?;
+    Some(match fusion {
+        FieldFusion::Late if best > 0.0 => lasts.iter().map(|last| last.max(0.0)).sum(),
+        FieldFusion::Late | FieldFusion::Early => best,
+    })
 }
 
 /// A query in its part of the view.
@@ -538,7 +555,7 @@ impl Search<'_> {
         executor: &dyn Executor,
     ) -> Result<Option<f64>, Damage> {
         let mut found_in = BTreeSet::new();
-        let mut most: Option<f64> = None;
+        let mut lasts = Vec::new();
         for (source, plan) in self.sources.iter().zip(&mut plan.fields) {
             let wanted = NearestInField {
                 query: source.asked.query(),
@@ -553,12 +570,7 @@ impl Search<'_> {
             plan.effort.add(effort);
             plan.depth = found.len();
             if let Some(last) = found.last().filter(|_last| found.len() >= depth) {
-                let score = source.score(last.distance).max(0.0);
-                most = Some(match (most, self.fusion) {
-                    (None, _) => score,
-                    (Some(most), FieldFusion::Late) => most + score,
-                    (Some(most), FieldFusion::Early) => most.max(score),
-                });
+                lasts.push(source.score(last.distance));
             }
             for found in found {
                 found_in.insert(source.part.document_of(found.place)?);
@@ -570,7 +582,7 @@ impl Search<'_> {
                 self.scored.insert(id, scored);
             }
         }
-        Ok(most)
+        Ok(most(&lasts, self.fusion))
     }
 
     /// What a document scores by its nearest vector in each field.

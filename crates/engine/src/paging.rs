@@ -7,7 +7,7 @@
 //!
 //! - A walk through an index may find, for a later page, a row that belongs to an earlier one: it is left
 //!   out, as it would have been left out by one search for everything. Where it does not find the last
-//!   row of the page before any more, only rows are taken that are farther.
+//!   row of the page before any more, rows are taken that come behind it in that order.
 //! - What a hybrid search fuses are the best [`HYBRID_ROWS_MAX`] of both rankings, on every page the same.
 //!   Their scores hang together, so that a walk that finds others may change the order: what came on
 //!   earlier pages is known by itself, and left out.
@@ -121,7 +121,9 @@ fn behind(
         return Ok(found.split_off(at + 1));
     }
     let far = distance(last)?;
-    found.retain(|row| row.distance.is_some_and(|distance| distance > far));
+    // Of those that are as far, the places say which come behind it.
+    let order = |distance: f32, place: RowPlace| distance.total_cmp(&far).then(place.cmp(&last));
+    found.retain(|row| row.distance.is_some_and(|distance| order(distance, row.place).is_gt()));
     Ok(found)
 }
 

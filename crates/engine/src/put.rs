@@ -170,8 +170,10 @@ impl Inner {
         }
         let mut fields = fields.into_iter();
         let drafts = documents.into_iter().map(|document| {
+            // Taken whatever comes of this document: the next one has its own.
+            let of_document = fields.next();
             let mut draft = Draft::new(self, document, at)?;
-            draft.fields = fields.next().transpose()?.unwrap_or_default();
+            draft.fields = of_document.transpose()?.unwrap_or_default();
             Ok(draft)
         });
         Ok(drafts.collect())

@@ -15,6 +15,9 @@ pub const VECTORS_PER_FIELD_MAX: usize = CHUNKS_PER_DOCUMENT_MAX;
 /// Small vectors of one vector of a field for late interaction: those of a text of some thousand
 /// tokens.
 pub const LATE_ROWS_MAX: usize = 4096;
+/// Small vectors that a query for late interaction has at most: each is compared with each of a stored
+/// one's.
+pub const LATE_QUERY_ROWS_MAX: usize = 256;
 /// Entries of one sparse vector; learned ones have some hundred.
 pub const SPARSE_ENTRIES_MAX: usize = arrwdb_index::sparse::ENTRIES_MAX;
 /// Bytes of all of a document's metadata (title, author, tags, custom, ...), as JSON.

@@ -145,6 +145,9 @@ pub(super) fn read_multi_vector(
     for (place, vector) in document.vectors.into_iter().enumerate() {
         if vector.field() != TEXT_FIELD {
             vectors.push(vector.into_put(place));
+        } else if let Some(name) = vector.not_of_passages() {
+            let detail = "is given for a passage, which has a dense vector, or none";
+            r.fault_beneath(&format!("/vectors/{place}/{name}"), detail);
         } else if chunks.len() <= limits.chunks_per_document_max {
             chunks.push(vector.into_chunk(&title));
             passages.push(place);

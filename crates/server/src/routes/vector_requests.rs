@@ -232,19 +232,31 @@ impl AddVector {
         self.kind.as_deref().unwrap_or_default()
     }
 
+    /// What it has that passages do not have.
+    pub(super) fn not_of_passages(&self) -> Option<&'static str> {
+        let sparse = self.sparse.is_some().then_some("sparse");
+        self.embeddings.is_some().then_some("embeddings").or(sparse)
+    }
+
     /// A passage of the document, where the vector is one of the library's own.
-    pub(super) fn into_chunk(self, title: &str) -> arrwdb_engine::PutChunk {
+    pub(super) fn into_chunk(mut self, title: &str) -> arrwdb_engine::PutChunk {
+        self.keep_url();
         let text = self.text.unwrap_or_else(|| title.to_owned());
         let (id, embedding, created_at) = (self.id, self.embedding, self.created_at);
         let custom = self.metadata;
         arrwdb_engine::PutChunk { id, text, embedding, created_at, page_number: None, custom }
     }
 
-    /// What the engine takes; `place` is its place among the vectors of the body.
-    pub(super) fn into_put(mut self, place: usize) -> PutVector {
-        if let Some(url) = self.image_url {
+    /// Where the picture is becomes metadata.
+    fn keep_url(&mut self) {
+        if let Some(url) = self.image_url.take() {
             self.metadata.entry("image_url").or_insert_with(|| url.into());
         }
+    }
+
+    /// What the engine takes; `place` is its place among the vectors of the body.
+    pub(super) fn into_put(mut self, place: usize) -> PutVector {
+        self.keep_url();
         PutVector {
             id: self.id,
             field: self.kind.unwrap_or_default(),

@@ -413,3 +413,84 @@ async fn an_export_has_every_vector_and_is_imported_as_it_was() {
     let url = job["result"]["download_url"].as_str().expect("a URL").to_owned();
     assert!(server.get(&url).await.text().starts_with(&whole), "{job}");
 }
+
+#[tokio::test]
+async fn a_refused_document_takes_nothing_of_the_next_one() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.library().await;
+    let image = |numbers: Value| json!([{"type": "image", "embedding": numbers}]);
+    let unknown = json!([
+        {"type": "audio", "embedding": [1, 2]}, {"type": "nothing", "embedding": [1]},
+    ]);
+    let documents = json!([
+        {"title": "blank", "text": "   ", "vectors": image(json!([1, 0, 0]))},
+        {"title": "B", "text": "b", "vectors": image(json!([0, 1, 0]))},
+        {"title": "unknown", "text": "u", "vectors": unknown},
+        {"title": "C", "text": "c"},
+        {"title": "D", "text": "d", "vectors": [{"type": "audio", "embedding": [1, 2, 3]}]},
+    ]);
+    let path = format!("/v1/libraries/{library}/documents/batch");
+    let added = server.post(&path, &json!({ "documents": documents })).await;
+    let added = added.json();
+    assert_eq!((&added["successful"], &added["failed"]), (&json!(3), &json!(2)), "{added}");
+    let listed = server.get(&format!("/v1/libraries/{library}/documents")).await.expect(200);
+    for document in listed["documents"].as_array().expect("documents") {
+        let id = document["id"].as_str().expect("an id");
+        let path =
+            format!("/v1/libraries/{library}/documents/{id}/vectors?include_embeddings=true");
+        let vectors = server.get(&path).await.expect(200);
+        let own = match document["metadata"]["title"].as_str().expect("a title") {
+            "B" => json!([0.0, 1.0, 0.0]),
+            "C" => Value::Null,
+            _d => json!([1.0, 2.0, 3.0]),
+        };
+        assert_eq!(vectors["vectors"][1]["embedding"], own, "{}", document["metadata"]);
+    }
+}
+
+#[tokio::test]
+async fn early_fusion_searches_for_the_mean_as_the_field_measures() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let field = format!("/v1/libraries/{library}/vector-fields/f");
+    put(&server, &field, &json!({"dimension": 2, "metric": "l2"})).await.expect(200);
+    for (title, numbers) in [("near the origin", [1, 0]), ("far", [10, 0])] {
+        let vectors = json!([
+            {"type": "text", "text": title, "embedding": [1, 1]}, {"type": "f", "embedding": numbers},
+        ]);
+        add(&server, &library, &json!({"title": title, "vectors": vectors})).await.expect(201);
+    }
+    let of = |numbers: [i32; 2], weight: i32| json!({"type": "f", "embedding": numbers, "weight": weight});
+    let body =
+        json!({"fusion": "early", "queries": [of([12, 0], 1), of([6, 0], 1), of([0, 99], 0)]});
+    let found = search(&server, &library, &body).await.expect(200);
+    assert_eq!(titles(&found), ["far", "near the origin"]);
+    assert_eq!(found["results"][0]["matched_vectors"][0]["distance"], 1.0, "9 is the mean");
+    // A mean that is no direction is a place for all that.
+    let body = json!({"fusion": "early", "queries": [of([2, 0], 1), of([-2, 0], 1)]});
+    let found = search(&server, &library, &body).await.expect(200);
+    assert_eq!(titles(&found), ["near the origin", "far"]);
+    // Of one field, what a search of it finds is certain, however far it is.
+    let body = json!({"queries": [of([500, 500], 1)], "k": 1, "explain": true});
+    let found = search(&server, &library, &body).await.expect(200);
+    assert_eq!(titles(&found), ["far"]);
+    assert_eq!(found["explain"]["complete"], true);
+}
+
+#[tokio::test]
+async fn a_passage_that_is_given_as_something_else_is_refused() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = pictures(&server).await;
+    for (name, value) in [
+        ("sparse", json!({"indices": [3], "values": [1.0]})),
+        ("embeddings", json!([[1, 2], [3, 4]])),
+    ] {
+        let body = json!({"title": "T", "vectors": [{"type": "text", "text": "t", name: value}]});
+        let refused = add(&server, &library, &body).await;
+        refused.problem(422, "ValidationError");
+        assert_eq!(refused.pointers(), [format!("/vectors/0/{name}")]);
+    }
+}
