@@ -671,3 +671,30 @@ impl Source<'_> {
         Ok(nearest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_found_scores_at_most_what_the_last_ones_allow() {
+        // Each a document's scores in the fields, where it has any, none above the last ones'.
+        let lasts = [0.5, -0.25, -2.0];
+        let scores = [lasts.map(Some), [Some(0.5), None, None], [None, Some(-0.25), Some(-3.0)]];
+        for (fusion, wanted) in [(FieldFusion::Late, 0.5), (FieldFusion::Early, 0.5)] {
+            assert_eq!(most(&lasts, fusion), Some(wanted));
+            for scores in &scores {
+                let own = scores.iter().flatten().copied();
+                let score = match fusion {
+                    FieldFusion::Late => own.sum(),
+                    FieldFusion::Early => own.fold(f64::NEG_INFINITY, f64::max),
+                };
+                assert!(score <= wanted, "{scores:?}");
+            }
+        }
+        assert_eq!(most(&[0.5, 0.25], FieldFusion::Late), Some(0.75));
+        // It is in one of them at least: what it lacks does not lift it to zero.
+        assert_eq!(most(&[-3.0, -1.0], FieldFusion::Late), Some(-1.0));
+        assert_eq!(most(&[], FieldFusion::Late), None);
+    }
+}
