@@ -1,5 +1,6 @@
 //! The structure of one segment: built, searched, written and read.
 
+mod scan;
 mod search;
 
 use std::io;
@@ -43,7 +44,7 @@ pub struct Effort {
     pub codes: u64,
     /// Segments searched through their structure.
     pub walked: u32,
-    /// Segments whose allowed rows were all scored.
+    /// Segments whose allowed rows were all scored, or ruled out by what is known of them.
     pub scanned: u32,
     /// Segments whose structure was of no use for this query, so that the rest of their rows was
     /// scanned.

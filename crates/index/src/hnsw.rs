@@ -20,6 +20,7 @@ use crate::sketch::{Aim, Sketch};
 use crate::{Executor, Metric, Vectors};
 
 pub use build::build;
+pub(crate) use search::SKETCH_GAIN;
 pub use search::{Scratch, Toward, Wanted};
 pub use twins::Twins;
 
@@ -94,6 +95,11 @@ impl Hnsw {
         executor: &dyn Executor,
     ) -> Self {
         Self { sketch: Sketch::encode(metric, vectors, executor), ..self }
+    }
+
+    /// Whether it has sketches of its rows.
+    pub(crate) fn is_sketched(&self) -> bool {
+        self.sketch.is_some()
     }
 
     /// What a walk that reads vectors compares sketches with, where there are any.

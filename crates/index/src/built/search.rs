@@ -5,14 +5,12 @@ use std::mem::discriminant;
 
 use super::{Effort, Kind, SegmentIndex, Tuning};
 use crate::allowed::NEARLY_ALL;
-use crate::codes::product::ProductBlockScorer;
-use crate::codes::{BoundedScorer, CodesScorer, HalvedScorer};
-use crate::ivf::reservoir::Reservoir;
+use crate::codes::CodesScorer;
 use crate::lsh::Probes;
 use crate::walk::Walk;
 use crate::{
     Allowed, IndexSpec, Quantization, Query, RowId, Scorer, Structure, TopK, VectorScorer, Vectors,
-    brute_force, hnsw, ivf,
+    hnsw, ivf,
 };
 
 /// A walk among few allowed rows may score one row in so many of them before all of them are
@@ -33,8 +31,6 @@ const RERANKED_PER_RESULT: usize = 4;
 const RERANKED_MIN: usize = 20;
 /// A wider walk spends its time on keeping its rows in order, and a scan is quicker.
 const WIDTH_MAX: usize = 4096;
-/// Rows of which a scan of codes rules some out at a time.
-const SCAN_ROWS: u32 = 256;
 /// Candidates whose vectors are read at a time: what the nearest of them tell rules out many of the
 /// others.
 const DECIDED_ROWS: usize = 16;
@@ -121,49 +117,8 @@ impl SegmentIndex {
 
     /// Whether what may miss rows must not be used: this search says so, or the library asks for a
     /// structure that misses none, which this one is about to be replaced by.
-    fn is_every_row_asked<V: ?Sized>(&self, request: &Request<'_, V>) -> bool {
+    pub(super) fn is_every_row_asked<V: ?Sized>(&self, request: &Request<'_, V>) -> bool {
         request.tuning.exact || (request.spec.is_exact() && !self.spec.is_exact())
-    }
-
-    /// Offers the nearest of the request's rows, one after the other, by their codes where those do
-    /// not miss more than is asked for.
-    fn scan<V: Vectors + ?Sized, T: Ord + Copy>(
-        &self,
-        full: &VectorScorer<'_, V>,
-        request: Request<'_, V>,
-        top: &mut TopK<T>,
-        key: impl Fn(RowId) -> T,
-    ) -> Effort {
-        let certain = self.spec.is_exact();
-        let every_row = self.is_every_row_asked(&request);
-        let codes = self.codes.as_ref().filter(|_codes| certain || !every_row);
-        let codes = codes.filter(|_codes| self.is_scan()).map(|codes| codes.scorer(request.query));
-        // Of a segment that is scanned in parts, the first counts for it.
-        let counted = u32::from(request.rows.0 == 0);
-        let effort = if codes.is_some() && !certain {
-            Effort { walked: counted, ..Effort::default() }
-        } else {
-            Effort { scanned: counted, ..Effort::default() }
-        };
-        if let Some(CodesScorer::ProductBlocks(blocks)) = &codes {
-            let found = scan_blocks(blocks, full, request, self.width(request));
-            for (distance, row) in &found {
-                top.push(*distance, key(*row));
-            }
-            let (first, end) = request.rows;
-            return Effort { codes: u64::from(end - first), vectors: found.len() as u64, ..effort };
-        }
-        if let Some(CodesScorer::Halved(codes)) = &codes {
-            let Effort { vectors, codes, .. } = scan_halved(codes, full, request, top, key);
-            return Effort { vectors, codes, ..effort };
-        }
-        if let Some(codes) = codes.as_ref().and_then(CodesScorer::bounded) {
-            let Effort { vectors, codes, .. } = scan_codes(codes, full, request, top, key);
-            return Effort { vectors, codes, ..effort };
-        }
-        let (first, end) = request.rows;
-        brute_force::search(full, first..end, request.allowed, top, key);
-        Effort { vectors: u64::from(request.allowed_rows), ..effort }
     }
 
     /// The nearest rows that the structure finds, with their distances; `None` where scoring every
@@ -228,16 +183,17 @@ impl SegmentIndex {
         nearest: &mut TopK<RowId>,
     ) -> (bool, Walk, u64) {
         let ef = self.width(request);
-        let few = ef.saturating_mul(SCORED_PER_KEPT) >= request.allowed_rows as usize;
+        // What a scan of the rows takes, in rows scored.
+        let some = request.allowed_rows < self.rows;
+        let gain = if some && self.is_scouted(&request) { hnsw::SKETCH_GAIN } else { 1 };
+        let scan = u64::from(request.allowed_rows) / gain;
+        let few = ef.saturating_mul(SCORED_PER_KEPT) as u64 >= scan;
         if few || ef > WIDTH_MAX {
             return (false, Walk::default(), 0);
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let ended = if request.allowed_rows == self.rows {
-                graph.walk(toward, ef, scratch);
-                true
-            } else {
-                let scored_max = u64::from(request.allowed_rows) / SCAN_GAIN;
+            let ended = if some {
+                let scored_max = scan / SCAN_GAIN;
                 let scored_max = match (self.spec.structure, &self.codes) {
                     (Structure::Hnsw { build, .. }, Some(_codes)) => {
                         let links = SCORED_PER_LINK * f64::from(build.m);
@@ -253,6 +209,9 @@ impl SegmentIndex {
                 };
                 let wanted = hnsw::Wanted { ef, allowed: request.allowed, scored_max };
                 graph.walk_allowed(toward, wanted, scratch)
+            } else {
+                graph.walk(toward, ef, scratch);
+                true
             };
             if ended {
                 graph.offer(scratch, request.allowed, nearest);
@@ -323,7 +282,7 @@ impl SegmentIndex {
 
     /// How many of the nearest rows a walk keeps. By codes that only estimate distances those are
     /// the candidates.
-    fn width<V: ?Sized>(&self, request: Request<'_, V>) -> usize {
+    pub(super) fn width<V: ?Sized>(&self, request: Request<'_, V>) -> usize {
         match self.quantization(request) {
             Quantization::None | Quantization::Scalar { .. } | Quantization::Hybrid { .. } => {
                 self.ef(request)
@@ -366,7 +325,7 @@ fn decide<V: Vectors + ?Sized>(
 
 /// Whether a row is beyond the bound of those that are kept. What overflowed, or is not a number,
 /// rules nothing out.
-fn is_far(lower_bound: f32, bound: f32) -> bool {
+pub(super) fn is_far(lower_bound: f32, bound: f32) -> bool {
     lower_bound > bound && lower_bound.is_finite()
 }
 
@@ -404,82 +363,4 @@ fn probe<V: ?Sized>(
 
 fn query<'a, V: ?Sized>(scorer: &'a dyn Scorer, request: Request<'a, V>) -> Query<'a> {
     Query { scorer, vector: request.query, allowed: request.allowed }
-}
-
-/// The `keep` allowed rows that are nearest by their codes, with the distances of their vectors.
-fn scan_blocks<V: Vectors + ?Sized>(
-    blocks: &ProductBlockScorer<'_>,
-    full: &VectorScorer<'_, V>,
-    request: Request<'_, V>,
-    keep: usize,
-) -> Vec<(f32, RowId)> {
-    let mut candidates = Reservoir::default();
-    candidates.reset(keep);
-    let (first, end) = request.rows;
-    blocks.scan(first..end, request.allowed, &mut candidates);
-    let mut rows: Vec<RowId> = candidates.numbers().map(RowId).collect();
-    // As they lie in the file.
-    rows.sort_unstable();
-    let mut distances = vec![0.0; rows.len()];
-    full.score(&rows, &mut distances);
-    distances.into_iter().zip(rows).collect()
-}
-
-/// Offers the nearest allowed rows to `top`: those that may be among them by their codes are decided
-/// by their vectors.
-fn scan_halved<V: Vectors + ?Sized, T: Ord + Copy>(
-    codes: &HalvedScorer<'_>,
-    full: &VectorScorer<'_, V>,
-    request: Request<'_, V>,
-    top: &mut TopK<T>,
-    key: impl Fn(RowId) -> T,
-) -> Effort {
-    let (mut vectors, mut distances) = (0, Vec::new());
-    let (first, end) = request.rows;
-    let codes = codes.scan(first..end, request.allowed, |near| {
-        distances.resize(near.len(), 0.0);
-        full.score(near, &mut distances);
-        vectors += near.len() as u64;
-        for (row, distance) in near.iter().zip(&distances) {
-            top.push(*distance, key(*row));
-        }
-        top.bound()
-    });
-    Effort { vectors, codes, ..Effort::default() }
-}
-
-/// Offers the nearest allowed rows to `top`: rows that are too far by their codes are ruled out, and
-/// the vectors decide among the others. As exact as the codes' bounds are.
-fn scan_codes<V: Vectors + ?Sized, T: Ord + Copy>(
-    codes: &dyn BoundedScorer,
-    full: &VectorScorer<'_, V>,
-    request: Request<'_, V>,
-    top: &mut TopK<T>,
-    key: impl Fn(RowId) -> T,
-) -> Effort {
-    let mut effort = Effort::default();
-    let mut bounds = [0.0; SCAN_ROWS as usize];
-    let mut distances = [0.0; SCAN_ROWS as usize];
-    let mut near = Vec::with_capacity(SCAN_ROWS as usize);
-    let (mut first, rows_end) = request.rows;
-    while first < rows_end {
-        let end = rows_end.min(first.saturating_add(SCAN_ROWS));
-        let bounds = &mut bounds[..(end - first) as usize];
-        codes.lower_bounds(RowId(first), bounds);
-        effort.codes += bounds.len() as u64;
-        near.clear();
-        for (row, bound) in (first..end).map(RowId).zip(bounds) {
-            if !is_far(*bound, top.bound()) && request.allowed.allows(row) {
-                near.push(row);
-            }
-        }
-        let distances = &mut distances[..near.len()];
-        full.score(&near, distances);
-        effort.vectors += near.len() as u64;
-        for (row, distance) in near.iter().zip(distances) {
-            top.push(*distance, key(*row));
-        }
-        first = end;
-    }
-    effort
 }

@@ -14,7 +14,7 @@ use crate::sketch::{Aim, MARGIN, MARGIN_AMONG_SOME};
 use crate::{Allowed, RowId, Scorer, TopK};
 
 /// Looking at so many sketches takes as long as scoring one row.
-const SKETCH_GAIN: u64 = 8;
+pub(crate) const SKETCH_GAIN: u64 = 8;
 
 /// Memory of a walk, to be used again.
 #[derive(Debug, Default)]
