@@ -32,14 +32,13 @@ impl Engine {
     ) -> Result<Faceted, EngineError> {
         let selected = self.select(tenant, library, (filter, at)).await?;
         let _permit = self.0.search_permit()?;
-        let pool = self.0.pool.clone();
-        let count = move || {
+        let count = move |executor: &dyn Executor| {
             let (view, selection) = (&selected.snapshot().view, selected.selection());
-            let facets = view.facets(selection, &facets, &pool)?;
+            let facets = view.facets(selection, &facets, executor)?;
             let (documents, chunks) = (selected.documents(), selected.chunks());
             Ok(Faceted { facets, documents, chunks, seq: selected.snapshot().seq() })
         };
-        self.0.pool.run(count).await?
+        self.0.pool.read(count).await?
     }
 }
 

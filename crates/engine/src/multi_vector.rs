@@ -14,8 +14,8 @@ use arrwdb_embed::InputType;
 use arrwdb_state::limits::{K_MAX, K_STREAM_MAX, LATE_QUERY_ROWS_MAX};
 use arrwdb_state::{
     ChunkId, Custom, Damage, DocumentId, DocumentMetadata, Effort, Executor, FieldQuery, FieldSpec,
-    Filter, IndexSpec, LibraryId, LibrarySpec, Metric, ModelName, NearestInField, RowPlace,
-    Selection, Seq, SparseValue, TEXT_FIELD, TenantId, Tuning, VectorKind, VectorValue, View,
+    Filter, Found, IndexSpec, LibraryId, LibrarySpec, Metric, ModelName, NearestInField, RowPlace,
+    Selection, Seq, SparseQuery, TEXT_FIELD, TenantId, Tuning, VectorKind, VectorValue, View,
     normalized,
 };
 
@@ -201,7 +201,7 @@ enum Numbers {
     Dense(Vec<f32>),
     /// Unit vectors, row-major.
     Late(Vec<f32>),
-    Sparse(SparseValue),
+    Sparse(SparseQuery),
 }
 
 impl Asked {
@@ -239,13 +239,13 @@ impl Inner {
         };
         let _permit = self.search_permit()?;
         let Snapshot { spec, view, seq, .. } = snapshot;
-        let (derived, pool) = (view.derived_bytes(), self.pool.clone());
+        let derived = view.derived_bytes();
         let searched = view.clone();
-        let search = move || {
+        let search = move |executor: &dyn Executor| {
             let asked = if request.fusion == FieldFusion::Early { mean(&asked)? } else { asked };
-            find(&searched, (&spec, &request, &asked), &pool)
+            find(&searched, (&spec, &request, &asked), executor)
         };
-        let (hits, plan) = self.pool.run(search).await??;
+        let (hits, plan) = self.pool.read(search).await??;
         if view.derived_bytes() != derived {
             let (_spec, handle, _since) = self.placed(tenant, library, None).await?;
             handle.weigh_again();
@@ -412,8 +412,8 @@ fn numbers(
             Ok(Numbers::Late(units))
         }
         VectorValue::Sparse(sparse) => {
-            sparse.check().map_err(|fault| refused(fault.to_string()))?;
-            Ok(Numbers::Sparse(sparse))
+            let query = sparse.query().map_err(|fault| refused(fault.to_string()))?;
+            Ok(Numbers::Sparse(query))
         }
     }
 }
@@ -478,6 +478,10 @@ struct Source<'a> {
     metric: Metric,
     index: IndexSpec,
     among: Option<Selection>,
+    /// Where the field has no index, what one scan found: going deeper costs nothing more.
+    scanned: Option<Vec<Found>>,
+    /// Whether the documents of all its vectors that can be found are scored.
+    exhausted: bool,
 }
 
 /// What a document has that counts: for each source its nearest vector.
@@ -506,7 +510,9 @@ fn find(
             None => (view, library.metric, library.index),
         };
         let selects = (!request.filter.is_empty()).then(|| part.select(&request.filter, executor));
-        sources.push(Source { asked, part, metric, index, among: selects.transpose()? });
+        let among = selects.transpose()?;
+        let (scanned, exhausted) = (None, false);
+        sources.push(Source { asked, part, metric, index, among, scanned, exhausted });
     }
     let mut search = Search {
         sources,
@@ -556,19 +562,14 @@ impl Search<'_> {
     ) -> Result<Option<f64>, Damage> {
         let mut found_in = BTreeSet::new();
         let mut lasts = Vec::new();
-        for (source, plan) in self.sources.iter().zip(&mut plan.fields) {
-            let wanted = NearestInField {
-                query: source.asked.query(),
-                metric: source.metric,
-                index: source.index,
-                tuning: self.tuning,
-                k: depth,
-                threshold: self.threshold,
-                among: source.among.as_ref(),
-            };
-            let (found, effort) = source.part.nearest_in_field(wanted, executor)?;
-            plan.effort.add(effort);
+        let asked = (self.tuning, self.threshold);
+        for (source, plan) in self.sources.iter_mut().zip(&mut plan.fields) {
+            if source.exhausted {
+                continue;
+            }
+            let found = source.nearest_vectors(depth, asked, &mut plan.effort, executor)?;
             plan.depth = found.len();
+            source.exhausted = found.len() < depth;
             if let Some(last) = found.last().filter(|_last| found.len() >= depth) {
                 lasts.push(source.score(last.distance));
             }
@@ -577,6 +578,9 @@ impl Search<'_> {
             }
         }
         for id in found_in {
+            if executor.stopped() {
+                break;
+            }
             if !self.scored.contains_key(&id) {
                 let scored = self.score(id)?;
                 self.scored.insert(id, scored);
@@ -644,6 +648,38 @@ impl Search<'_> {
 }
 
 impl Source<'_> {
+    /// The nearest vectors of the field, `depth` of them, fewer if there are no more.
+    fn nearest_vectors(
+        &mut self,
+        depth: usize,
+        (tuning, threshold): (Tuning, Option<f32>),
+        effort: &mut Effort,
+        executor: &dyn Executor,
+    ) -> Result<Vec<Found>, Damage> {
+        let late = matches!(self.asked.numbers, Numbers::Late(_));
+        let scans = late && (self.index.is_plain() || tuning.exact);
+        if let Some(scanned) = &self.scanned {
+            return Ok(scanned.iter().take(depth).copied().collect());
+        }
+        let wanted = NearestInField {
+            query: self.asked.query(),
+            metric: self.metric,
+            index: self.index,
+            tuning,
+            k: if scans { K_STREAM_MAX } else { depth },
+            threshold,
+            among: self.among.as_ref(),
+        };
+        let (found, spent) = self.part.nearest_in_field(wanted, executor)?;
+        effort.add(spent);
+        if !scans {
+            return Ok(found);
+        }
+        let nearest = found.iter().take(depth).copied().collect();
+        self.scanned = Some(found);
+        Ok(nearest)
+    }
+
     fn score(&self, distance: f32) -> f64 {
         self.asked.weight * (1.0 - f64::from(distance))
     }

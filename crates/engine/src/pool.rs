@@ -38,6 +38,29 @@ impl Pool {
             })
     }
 
+    /// As [`Pool::run`], for work that changes nothing: once its caller has left no task of it is
+    /// begun any more.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Executor) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (sender, receiver) = oneshot::channel();
+        let pool = self.clone();
+        self.0.spawn(move || {
+            let left = || sender.is_closed();
+            if left() {
+                return;
+            }
+            let executor = Stoppable { pool: &pool, stopped: &left };
+            match catch_unwind(AssertUnwindSafe(|| work(&executor))) {
+                Ok(answer) => drop(sender.send(answer)),
+                Err(payload) if payload.is::<Stopped>() => {}
+                Err(panic) => resume_unwind(panic),
+            }
+        });
+        receiver.await.map_err(|_worker_panicked| worker_stopped())
+    }
+
     /// Runs `work` on a thread of the pool. It is not begun for a caller who has left by then.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
@@ -50,10 +73,12 @@ impl Pool {
                 drop(sender.send(work()));
             }
         });
-        receiver.await.map_err(|_worker_panicked| EngineError::Storage {
-            detail: "a worker stopped before it had answered".into(),
-        })
+        receiver.await.map_err(|_worker_panicked| worker_stopped())
     }
+}
+
+fn worker_stopped() -> EngineError {
+    EngineError::Storage { detail: "a worker stopped before it had answered".into() }
 }
 
 /// Threads for long work, which run only while nobody else wants the processors.

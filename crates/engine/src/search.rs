@@ -102,8 +102,8 @@ impl Inner {
         let (hits, plan) = if inline {
             search(&view, &Sequential)?
         } else {
-            let (pool, view) = (self.pool.clone(), view.clone());
-            self.pool.run(move || search(&view, &pool)).await??
+            let view = view.clone();
+            self.pool.read(move |executor: &dyn Executor| search(&view, executor)).await??
         };
         if view.derived_bytes() != derived {
             let (_spec, handle, _since) = self.placed(tenant, library, None).await?;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrwdb_state::{
-    Command, Cursor, DocumentId, Fate, Filter, JobUnit, LibraryId, OrderBy, OrderedCursor,
-    OrderedPage, Selection, Seq, TenantId,
+    Command, Cursor, DocumentId, Executor, Fate, Filter, JobUnit, LibraryId, OrderBy,
+    OrderedCursor, OrderedPage, Selection, Seq, TenantId,
 };
 
 use crate::engine::Engine;
@@ -91,12 +91,12 @@ impl Engine {
         (cursor, limit): (Option<OrderedCursor>, usize),
     ) -> Result<OrderedPage, EngineError> {
         let _permit = self.0.search_permit()?;
-        let (selected, pool) = (selected.clone(), self.0.pool.clone());
-        let find = move || {
+        let selected = selected.clone();
+        let find = move |executor: &dyn Executor| {
             let among = (&order, &*selected.selection);
-            selected.snapshot.view.documents_by(among, cursor.as_ref(), limit, &pool)
+            selected.snapshot.view.documents_by(among, cursor.as_ref(), limit, executor)
         };
-        Ok(self.0.pool.run(find).await??)
+        Ok(self.0.pool.read(find).await??)
     }
 
     /// What of a library passes a filter.
@@ -108,15 +108,14 @@ impl Engine {
     ) -> Result<Selected, EngineError> {
         let inner = &self.0;
         let snapshot = inner.snapshot(tenant, library, at).await?;
-        let (view, pool, columns) =
-            (snapshot.view.clone(), inner.pool.clone(), snapshot.view.derived_bytes());
-        let select = move || {
-            let selection = view.select(&filter, &pool)?;
+        let (view, columns) = (snapshot.view.clone(), snapshot.view.derived_bytes());
+        let select = move |executor: &dyn Executor| {
+            let selection = view.select(&filter, executor)?;
             let versions = selection.documents(&view)?;
             Ok::<_, EngineError>((selection, versions))
         };
         let _permit = inner.search_permit()?;
-        let (selection, versions) = inner.pool.run(select).await??;
+        let (selection, versions) = inner.pool.read(select).await??;
         if snapshot.view.derived_bytes() != columns {
             let (_spec, handle, _since) = inner.placed(tenant, library, None).await?;
             handle.weigh_again();

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use arrwdb_index::sparse::{SparseError, SparseVector};
+use arrwdb_index::sparse::{SparseError, SparseQuery, SparseVector};
 use arrwdb_index::{IndexSpec, Metric, VectorError, inverse_norm};
 
 use crate::body::BodyReader;
@@ -364,7 +364,13 @@ impl SparseValue {
         }
     }
 
-    /// It as what is searched for and found.
+    /// It as what is searched for, checked as [`SparseValue::check`] does. O(entries log entries).
+    pub fn query(&self) -> Result<SparseQuery, VectorFault> {
+        self.check()?;
+        Ok(SparseQuery::new(self.vector()?))
+    }
+
+    /// It as what is found.
     pub(crate) fn vector(&self) -> Result<SparseVector<'_>, SparseError> {
         SparseVector::new(&self.indices, &self.values)
     }

@@ -35,7 +35,7 @@ pub enum FieldQuery<'a> {
     /// Unit vectors of the field's dimension, row-major.
     Late(&'a [f32]),
     /// Few of very many dimensions.
-    Sparse(&'a SparseValue),
+    Sparse(&'a SparseQuery),
 }
 
 /// What to find in a field, and among what.
@@ -147,12 +147,10 @@ impl View {
     /// The sparse vectors of the greatest products, by the inverted index of each segment.
     fn nearest_sparse(
         &self,
-        query: &SparseValue,
+        query: &SparseQuery,
         wanted: NearestInField<'_>,
         executor: &dyn Executor,
     ) -> Result<(Vec<Found>, Effort), Damage> {
-        // Checked by who asks.
-        let query = SparseQuery::new(query.vector().unwrap_or_default());
         let outcomes: Vec<_> = self.segments.iter().map(|_segment| OnceLock::new()).collect();
         executor.run(self.segments.len(), &|place| {
             let view = &self.segments[place];
@@ -163,7 +161,7 @@ impl View {
             let at = u32::try_from(place).unwrap_or(u32::MAX);
             let mut top = TopK::new(wanted.k);
             let search = |index: &SparseIndex| {
-                let visited = index.search(&query, allowed, &mut top, |row| (at, row.0));
+                let visited = index.search(query, allowed, &mut top, |row| (at, row.0));
                 visited.rows
             };
             let outcome = view.segment.sparse().map(search).map(|rows| (top, rows));
@@ -265,7 +263,6 @@ impl View {
             FieldQuery::Sparse(query) => {
                 let value = SparseValue::read(value)?;
                 let refused = |_fault| DecodeError { what: "a sparse vector", offset: 0 };
-                let query = SparseQuery::new(query.vector().map_err(refused)?);
                 Ok(query.score(value.vector().map_err(refused)?).map(|score| 1.0 - score))
             }
         }

@@ -54,6 +54,7 @@ mod work;
 pub use arrwdb_index::keyword::{
     Bm25, Highlight, KeywordQuery, Operator, QueryError, fragments, highlights,
 };
+pub use arrwdb_index::sparse::SparseQuery;
 pub use arrwdb_index::{
     Calibration, Choice, Curve, Effort, Executor, FieldValue, Figure, IndexSpec, Metric, Number,
     ParameterError, Point, Quantization, SegmentIndex, Sequential, Structure, Tuning, VectorError,

@@ -269,7 +269,7 @@ fn read_all(view: &View) {
 /// Searches what there is in a field by every kind of query; damage is an answer.
 fn read_field(field: &Field) {
     let numbers = vec![0.5; field.spec().dimension as usize];
-    let sparse = SparseValue { indices: vec![3, 9], values: vec![0.5, 1.0] };
+    let sparse = SparseValue { indices: vec![3, 9], values: vec![0.5, 1.0] }.query().unwrap();
     let queries = match field.spec().kind {
         VectorKind::Dense => FieldQuery::Dense(&numbers),
         VectorKind::Late => FieldQuery::Late(&numbers),

@@ -114,12 +114,16 @@ fn found(view: &View, query: &VectorValue, k: usize, filter: &Filter) -> Vec<(f3
     let part = field.view();
     let selection = (!filter.is_empty()).then(|| part.select(filter, &Sequential).unwrap());
     let units: Vec<f32>;
+    let prepared;
     let query = match query {
         VectorValue::Late(rows) => {
             units = rows.iter().flat_map(|row| normalized(row).unwrap().0).collect();
             FieldQuery::Late(&units)
         }
-        VectorValue::Sparse(sparse) => FieldQuery::Sparse(sparse),
+        VectorValue::Sparse(sparse) => {
+            prepared = sparse.query().unwrap();
+            FieldQuery::Sparse(&prepared)
+        }
         VectorValue::Dense(vector) => FieldQuery::Dense(vector),
     };
     let wanted = NearestInField {
