@@ -116,7 +116,7 @@ pub(crate) struct Inner {
     pub(crate) covered: AtomicU64,
     /// The catalog snapshot that was written last in this process.
     pub(crate) last_snapshot: Mutex<LastSnapshot>,
-    pub(crate) search_permits: Semaphore,
+    pub(crate) search_permits: Arc<Semaphore>,
     /// A permit for each KiB of documents that wait to be durable.
     pub(crate) write_room: Arc<Semaphore>,
     pub(crate) write_room_kib: u32,
@@ -387,7 +387,7 @@ impl Engine {
         library: LibraryId,
         documents: Vec<PutDocument>,
     ) -> Result<Written<Outcomes>, EngineError> {
-        self.0.put((tenant, library), documents, (None, None), std::future::ready(())).await
+        self.0.put((tenant, library), documents, None, std::future::ready(())).await
     }
 
     /// As [`Engine::put_documents`], but everything that comes before the library's writer (text to
@@ -400,19 +400,7 @@ impl Engine {
         documents: Vec<PutDocument>,
         turn: impl Future<Output = ()> + Send,
     ) -> Result<Written<Outcomes>, EngineError> {
-        self.0.put((tenant, library), documents, (None, None), turn).await
-    }
-
-    /// Puts a document that was read of this library, with vectors of its model of then, and changed
-    /// since. Where its model is another by now, they are made anew.
-    pub async fn put_document_again(
-        &self,
-        tenant: TenantId,
-        of: &LibrarySpec,
-        document: PutDocument,
-    ) -> Result<Written<Outcomes>, EngineError> {
-        let turn = std::future::ready(());
-        self.0.put((tenant, of.id), vec![document], (None, Some(of)), turn).await
+        self.0.put((tenant, library), documents, None, turn).await
     }
 
     /// How long turning texts into vectors took.

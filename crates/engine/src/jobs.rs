@@ -191,7 +191,7 @@ impl Engine {
         documents: Vec<PutDocument>,
         turn: impl Future<Output = ()> + Send,
     ) -> Result<Written<Outcomes>, EngineError> {
-        self.0.put((tenant, library), documents, (Some(unit), None), turn).await
+        self.0.put((tenant, library), documents, Some(unit), turn).await
     }
 
     /// As [`Engine::delete_documents`], for a unit of a job, which is noted with what it deletes.

@@ -12,8 +12,8 @@ use crate::engine::{Engine, Inner};
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::maintenance::blocking;
 use crate::moment::Moment;
-use crate::put::{check_custom, check_metadata_size, check_title};
-use crate::request::{DOCUMENT_TYPE_USUAL, Written};
+use crate::put::{check_custom, check_metadata_size, check_title, without_vectors};
+use crate::request::{DOCUMENT_TYPE_USUAL, PutDocument, PutReceipt, PutVector, Written};
 use crate::snapshot::Snapshot;
 
 /// How often a document that others change at the same time is read anew. One of them is through each
@@ -127,7 +127,72 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Puts a document anew, as `change` makes it of what is there. What it leaves as it is stays,
+    /// vectors included, and so does what the document has in vector fields. Of two changes at the same
+    /// time none is lost: who comes second changes what the first one wrote, so that `change` may be asked
+    /// more than once.
+    ///
+    /// # Errors
+    /// As [`Engine::put_documents`]; [`EngineError::DocumentNotFound`], also where it is deleted
+    /// meanwhile; [`EngineError::Busy`] if too many others change the same document.
+    pub async fn change_document(
+        &self,
+        tenant: TenantId,
+        library: LibraryId,
+        id: DocumentId,
+        change: impl Fn(Document) -> PutDocument + Send + Sync,
+    ) -> Result<Written<PutReceipt>, EngineError> {
+        self.0.check_disk()?;
+        for _attempt in 0..ATTEMPTS_MAX {
+            if let Some(written) = self.0.try_change((tenant, library), id, &change).await? {
+                return Ok(written);
+            }
+        }
+        Err(EngineError::Busy {
+            what: "the queue of changes to this document",
+            retry_after: RETRY_AFTER,
+        })
+    }
+}
+
 impl Inner {
+    /// `None` if somebody else wrote the document after it was read.
+    async fn try_change(
+        self: &Arc<Self>,
+        (tenant, library): (TenantId, LibraryId),
+        id: DocumentId,
+        change: &(impl Fn(Document) -> PutDocument + Sync),
+    ) -> Result<Option<Written<PutReceipt>>, EngineError> {
+        let snapshot = self.snapshot(tenant, library, Moment::default()).await?;
+        let (view, of) = (snapshot.view, snapshot.spec);
+        let read = move || Ok((view.document(id, true)?, view.born(id)?, view.field_vectors(id)?));
+        let (Some(document), Some(version), fields) = blocking(read).await? else {
+            return Err(EngineError::DocumentNotFound(id));
+        };
+        let mut put = PutDocument { vectors: PutVector::again(fields), ..change(document) };
+        let (spec, handle, _since) = self.placed(tenant, library, None).await?;
+        if (&of.model, of.dimension) != (&spec.model, spec.dimension) {
+            // Vectors of the model that the library had when they were read: they are made anew.
+            without_vectors(&mut put);
+        }
+        let at = self.parts.clock.now();
+        let mut drafts = self.drafts((&spec, &handle), vec![put], at).await?;
+        self.embed(&spec, &mut drafts).await?;
+        let made = self.recorded(drafts, spec.dimension).await?.pop();
+        let (record, title) = made.unwrap_or(Err(EngineError::Closed))?;
+        let command = Command::Replace(record.clone(), version);
+        let done = self.write_one((tenant, library), &command).await?;
+        let Some(fate @ Fate::Existed { .. }) = done.fates.into_iter().next() else {
+            return Ok(None);
+        };
+        let receipts =
+            self.receipts(&handle, vec![Ok((record, title))], (done.seq, vec![Ok(fate)]));
+        let Written { seq, value } = receipts?;
+        let receipt = value.into_iter().next().unwrap_or(Err(EngineError::Closed))?;
+        Ok(Some(Written { seq, value: receipt }))
+    }
+
     /// `None` if somebody else wrote the document after it was read.
     async fn try_patch(
         self: &Arc<Self>,

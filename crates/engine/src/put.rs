@@ -37,24 +37,18 @@ const RECORDS_AT_ONCE_BYTES: usize = 32 << 10;
 pub(crate) type Outcomes = Vec<Result<PutReceipt, EngineError>>;
 
 /// A document ready for the log, with its title, or why it is not.
-type Made = Result<(DocumentRecord, String), EngineError>;
+pub(crate) type Made = Result<(DocumentRecord, String), EngineError>;
 
 impl Inner {
     pub(crate) async fn put(
         self: &Arc<Self>,
         (tenant, library): (TenantId, LibraryId),
-        mut documents: Vec<PutDocument>,
-        (unit, read_of): (Option<JobUnit>, Option<&LibrarySpec>),
+        documents: Vec<PutDocument>,
+        unit: Option<JobUnit>,
         turn: impl Future<Output = ()> + Send,
     ) -> Result<Written<Outcomes>, EngineError> {
         let (spec, handle, _since) = self.placed(tenant, library, None).await?;
         self.check_disk()?;
-        if let Some(of) = read_of
-            && (&of.model, of.dimension) != (&spec.model, spec.dimension)
-        {
-            // Vectors of the model that the library had when they were read: they are made anew.
-            documents.iter_mut().for_each(without_vectors);
-        }
         let at = self.parts.clock.now();
         let mut drafts = self.drafts((&spec, &handle), documents, at).await?;
         self.embed(&spec, &mut drafts).await?;
@@ -153,7 +147,7 @@ impl Inner {
     }
 
     /// Checks documents, some of whose vectors are still missing.
-    async fn drafts(
+    pub(crate) async fn drafts(
         self: &Arc<Self>,
         (spec, handle): (&LibrarySpec, &Arc<Handle>),
         mut documents: Vec<PutDocument>,
@@ -180,7 +174,7 @@ impl Inner {
     }
 
     /// What is logged of documents that have all their vectors.
-    async fn recorded(
+    pub(crate) async fn recorded(
         &self,
         drafts: Vec<Result<Draft, EngineError>>,
         dimension: u32,
@@ -191,7 +185,7 @@ impl Inner {
     }
 
     /// Fills in the vectors that the caller did not supply, in one call to the embedder.
-    async fn embed(
+    pub(crate) async fn embed(
         self: &Arc<Self>,
         spec: &LibrarySpec,
         drafts: &mut [Result<Draft, EngineError>],
@@ -265,7 +259,7 @@ impl Inner {
     }
 
     /// What is answered of documents that were logged, or refused.
-    fn receipts(
+    pub(crate) fn receipts(
         &self,
         handle: &Handle,
         records: Vec<Made>,
@@ -373,7 +367,7 @@ impl Inner {
     }
 }
 
-fn without_vectors(document: &mut PutDocument) {
+pub(crate) fn without_vectors(document: &mut PutDocument) {
     if let Content::Chunks(chunks) = &mut document.content {
         for chunk in chunks {
             chunk.embedding = None;
@@ -382,7 +376,7 @@ fn without_vectors(document: &mut PutDocument) {
 }
 
 /// A document on its way: checked, some vectors still missing (empty).
-struct Draft {
+pub(crate) struct Draft {
     document: Document,
     fields: FieldDrafts,
 }
@@ -547,7 +541,7 @@ pub(crate) fn check_title(title: &str) -> Result<(), EngineError> {
     ))
 }
 
-/// Refuses metadata that would cost stack to read back.
+/// Refuses metadata that is too much for one document, passage or vector, or would cost stack to read back.
 pub(crate) fn check_custom(custom: &Custom, field: &str) -> Result<(), EngineError> {
     fn depth(value: &Value) -> usize {
         match value {
@@ -562,23 +556,47 @@ pub(crate) fn check_custom(custom: &Custom, field: &str) -> Result<(), EngineErr
             format!("metadata is nested {deepest} deep; the limit is {METADATA_DEPTH_MAX}");
         return Err(invalid(field, detail));
     }
+    let bytes = metadata_bytes(custom);
+    if bytes > METADATA_BYTES_MAX {
+        let detail = format!("metadata takes {bytes} bytes; the limit is {METADATA_BYTES_MAX}");
+        return Err(invalid(field, detail));
+    }
     Ok(())
+}
+
+/// How long metadata is as JSON; nothing if there is none.
+fn metadata_bytes(custom: &Custom) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    if custom.is_empty() {
+        return 0;
+    }
+    let mut count = Count(0);
+    match serde_json::to_writer(&mut count, custom) {
+        Ok(()) => count.0,
+        // Texts as keys can always be written.
+        Err(_cannot_be) => usize::MAX,
+    }
 }
 
 pub(crate) fn check_metadata_size(metadata: &DocumentMetadata) -> Result<(), EngineError> {
     let option = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let tags: usize = metadata.tags.iter().map(|tag| tag.len() + 3).sum();
-    let custom = if metadata.custom.is_empty() {
-        0
-    } else {
-        Value::Object(metadata.custom.clone()).to_string().len()
-    };
     let bytes = metadata.title.len()
         + option(&metadata.author)
         + metadata.document_type.len()
         + option(&metadata.source_url)
         + tags
-        + custom;
+        + metadata_bytes(&metadata.custom);
     if bytes > METADATA_BYTES_MAX {
         let detail = format!("metadata takes {bytes} bytes; the limit is {METADATA_BYTES_MAX}");
         return Err(invalid("/metadata", detail));

@@ -185,7 +185,7 @@ fn content_of(
 }
 
 /// What is to change of a document that is there.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct DocumentPatch {
     pub(crate) title: Option<String>,
     pub(crate) author: Option<String>,

@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::harness::ws::Socket;
 use crate::harness::{Answer, Server, Site};
 
 async fn patch(server: &Server, path: &str, body: &Value) -> Answer {
@@ -173,12 +174,26 @@ async fn of_changes_at_the_same_time_none_is_lost() {
             answer.expect(200)["metadata"]["custom"][format!("key {number}")].clone()
         })
     });
-    for (number, change) in changes.collect::<Vec<_>>().into_iter().enumerate() {
+    let changes: Vec<_> = changes.collect();
+    let over_sockets = (0..12).map(|number| {
+        let (client, library) = (server.client.clone(), library.clone());
+        let id = document["id"].clone();
+        tokio::spawn(async move {
+            let mut socket = Socket::open(&client, &library).await;
+            let change =
+                json!({"document_id": id, "metadata": {format!("socket's key {number}"): number}});
+            socket.done("update", &change).await;
+        })
+    });
+    for change in over_sockets.collect::<Vec<_>>() {
+        change.await.expect("an answer");
+    }
+    for (number, change) in changes.into_iter().enumerate() {
         assert_eq!(change.await.expect("an answer"), number, "its own change is in its answer");
     }
     let after = server.get(&path).await.expect(200);
     let custom = after["metadata"]["custom"].as_object().expect("metadata");
-    assert_eq!(custom.len(), 24);
+    assert_eq!(custom.len(), 24 + 12);
     assert_eq!(after["chunks"], document["chunks"]);
 }
 

@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
-use arrwdb_engine::state::{Document, DocumentId, LibraryId};
+use arrwdb_engine::state::{Document, DocumentId, LibraryId, Seq};
 use arrwdb_engine::{
-    Content, Embeddings, EngineError, Mode, Moment, PutChunk, PutDocument, PutReceipt, PutVector,
-    Query, Written,
+    Content, Embeddings, EngineError, Mode, Moment, PutChunk, PutDocument, PutReceipt, Query,
+    Written,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -18,7 +18,7 @@ use crate::metrics::Added;
 use crate::principal::Principal;
 use crate::problem::{self, Problem};
 use crate::routes::answers::{DocumentAnswer, Explain, Passage, milliseconds};
-use crate::routes::documents::{read_document_of, read_whole};
+use crate::routes::documents::read_document_of;
 use crate::routes::requests::DocumentPatch;
 
 /// Who asks, and of which library.
@@ -128,39 +128,32 @@ impl Place {
         let (engine, tenant) = (self.app.engine(), self.principal.tenant);
         let index = engine.library(tenant, self.library, None).await?.spec().index.name();
         let written = engine.put_documents(tenant, self.library, vec![document]).await?;
-        self.put(index, written)
+        let nothing = || Problem::hidden(&problem::INTERNAL, "a write answered nothing");
+        let receipt = written.value.into_iter().next().ok_or_else(nothing)??;
+        Ok(self.put(index, (written.seq, receipt)))
     }
 
     /// What is answered of a document that was put.
-    fn put(
-        &self,
-        index: &'static str,
-        written: Written<Vec<Result<PutReceipt, EngineError>>>,
-    ) -> Result<String, Problem> {
-        let nothing = || Problem::hidden(&problem::INTERNAL, "a write answered nothing");
-        let receipt = written.value.into_iter().next().ok_or_else(nothing)??;
+    fn put(&self, index: &'static str, (seq, receipt): (Seq, PutReceipt)) -> String {
         self.app.metrics().added(self.library, index, Added::of(&receipt));
-        let seq = written.seq.get();
+        let seq = seq.get();
         let document = json!({"id": receipt.id.to_string(), "title": receipt.title, "num_chunks": receipt.chunks});
-        let data = json!({"document": document, "replaced": receipt.replaced, "seq": seq});
-        Ok(data.to_string())
+        json!({"document": document, "replaced": receipt.replaced, "seq": seq}).to_string()
     }
 
     /// Puts the document anew with what is to change. What is not said stays as it is, vectors
-    /// included; of two that change it at the same time, the last one wins.
+    /// included, whoever else changes it at the same time.
     pub(super) async fn update(
         &self,
         id: DocumentId,
         patch: DocumentPatch,
     ) -> Result<String, Problem> {
         let (engine, tenant) = (self.app.engine(), self.principal.tenant);
-        let snapshot = engine.library(tenant, self.library, None).await?;
-        let spec = snapshot.spec().clone();
-        let (document, fields) = read_whole(snapshot, id).await?;
-        let vectors = PutVector::again(fields);
-        let put = PutDocument { vectors, ..patched(document, patch) };
-        let put = engine.put_document_again(tenant, &spec, put);
-        self.put(spec.index.name(), put.await?)
+        let index = engine.library(tenant, self.library, None).await?.spec().index.name();
+        let change = |document| patched(document, patch.clone());
+        let Written { seq, value } =
+            engine.change_document(tenant, self.library, id, change).await?;
+        Ok(self.put(index, (seq, value)))
     }
 
     pub(super) async fn delete(&self, id: DocumentId) -> Result<String, Problem> {
