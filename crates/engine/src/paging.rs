@@ -99,7 +99,12 @@ fn paged(
         let mut rest = match (ranking, last) {
             (_, None) => found,
             (Ranking::Hybrid(..), Some(_)) => unseen(view, found, &page.seen)?,
-            (Ranking::Vector | Ranking::Keyword(_), Some(last)) => behind(found, last, &distance)?,
+            (Ranking::Vector, Some(last)) => behind(found, last, &distance)?,
+            // What ended a page of words is found again: it has them.
+            (Ranking::Keyword(_), Some(last)) => {
+                let last = found.iter().position(|row| row.place == last).ok_or_else(not_there)?;
+                found.into_iter().skip(last + 1).collect()
+            }
         };
         if rest.len() > k || all {
             let left = most.saturating_sub(page.offset);

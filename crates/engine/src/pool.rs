@@ -52,10 +52,10 @@ impl Pool {
                 return;
             }
             let executor = Stoppable { pool: &pool, stopped: &left };
-            match catch_unwind(AssertUnwindSafe(|| work(&executor))) {
-                Ok(answer) => drop(sender.send(answer)),
-                Err(payload) if payload.is::<Stopped>() => {}
-                Err(panic) => resume_unwind(panic),
+            // Who stops, or panics, does not answer. A panic was told of when it happened; passed on
+            // it would end the process, with everyone else's requests.
+            if let Ok(answer) = catch_unwind(AssertUnwindSafe(|| work(&executor))) {
+                drop(sender.send(answer));
             }
         });
         receiver.await.map_err(|_worker_panicked| worker_stopped())
@@ -68,9 +68,13 @@ impl Pool {
     ) -> Result<T, EngineError> {
         let (sender, receiver) = oneshot::channel();
         self.0.spawn(move || {
-            if !sender.is_closed() {
+            if sender.is_closed() {
+                return;
+            }
+            // As for reads.
+            if let Ok(answer) = catch_unwind(AssertUnwindSafe(work)) {
                 // A caller that leaves meanwhile does not want the answer.
-                drop(sender.send(work()));
+                drop(sender.send(answer));
             }
         });
         receiver.await.map_err(|_worker_panicked| worker_stopped())
@@ -198,5 +202,52 @@ impl Executor for Pool {
         } else {
             self.0.install(|| (0..tasks).into_par_iter().for_each(task));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_panics_is_an_error_and_the_pool_goes_on() {
+        let pool = Pool::new(1).unwrap();
+        let panics = |executor: &dyn Executor| {
+            executor.run(2, &|_task| panic!("on purpose"));
+        };
+        assert!(matches!(pool.read(panics).await, Err(EngineError::Storage { .. })));
+        let panics = || -> u32 { panic!("on purpose") };
+        assert!(matches!(pool.run(panics).await, Err(EngineError::Storage { .. })));
+        assert_eq!(pool.read(|_executor| 7).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn no_task_of_a_read_is_begun_once_its_caller_has_left() {
+        let pool = Pool::new(1).unwrap();
+        let (begun, go_on) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counted, waited) = (begun.clone(), go_on.clone());
+        let read = pool.read(move |executor| {
+            executor.run(100, &|_task| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                while !waited.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+            });
+        });
+        let mut read = Box::pin(read);
+        while begun.load(Ordering::SeqCst) == 0 {
+            tokio::select! {
+                biased;
+                _done = &mut read => panic!("it waits"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        drop(read);
+        go_on.store(true, Ordering::SeqCst);
+        // The pool has one thread: this is begun when that has ended.
+        pool.run(|| ()).await.unwrap();
+        assert_eq!(begun.load(Ordering::SeqCst), 1);
     }
 }

@@ -15,6 +15,7 @@ mod generations;
 mod grouping;
 mod indexes;
 mod merges;
+mod paging;
 mod past;
 mod purge;
 mod rescoring;

@@ -118,7 +118,10 @@ impl Paged {
 
 /// What a search is for: the first bytes of SHA-256 over its body without the cursor.
 fn digest((library, mode): (LibraryId, Mode), body: &[u8]) -> [u8; 8] {
-    let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+    // What cannot be read, though it was, is of one search alone.
+    let mut body: Value = serde_json::from_slice(text)
+        .unwrap_or_else(|_unread| String::from_utf8_lossy(text).into_owned().into());
     if let Some(fields) = body.as_object_mut() {
         fields.remove("cursor");
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::vectors::Seeded;
@@ -192,6 +193,16 @@ async fn a_cursor_is_of_one_search_and_of_one_state() {
     }
     let other = server.library_with(&spec).await;
     assert_eq!(server.find(&other, &with(json!({}))).await.pointers(), ["/cursor"]);
+    // What is before a body's first character is no part of it, and does not unbind a cursor.
+    let path = format!("/v1/libraries/{library}/search/keyword");
+    let marked = |body: Value| format!("\u{feff}{body}");
+    let apples = json!({"query": "apple", "k": 2, "cursor": "*"});
+    let first = server.raw(Method::POST, &path, marked(apples)).await.expect(200);
+    let cursor = &first["next_cursor"];
+    let next = json!({"query": "apple", "k": 2, "cursor": cursor});
+    assert_eq!(server.raw(Method::POST, &path, marked(next)).await.expect(200)["total_results"], 2);
+    let other = json!({"query": "pear", "k": 2, "cursor": cursor});
+    assert_eq!(server.raw(Method::POST, &path, marked(other)).await.pointers(), ["/cursor"]);
     // Without a cursor there are no pages.
     let plain = server.find(&library, &json!({"embedding": [1, 0, 0.5, 0.2]})).await.expect(200);
     assert_eq!((plain.get("next_cursor"), plain.get("total_matches")), (None, None));
