@@ -1,5 +1,6 @@
 //! Values of fields and how many have each: by themselves, or beside what a search finds.
 
+use arrwdb_state::limits::COLUMNS_PER_SEGMENT_MAX;
 use arrwdb_state::{
     Executor, Facet, FacetCounts, Filter, LibraryId, Selection, Seq, TenantId, View,
 };
@@ -31,15 +32,28 @@ impl Engine {
         at: Moment,
     ) -> Result<Faceted, EngineError> {
         let selected = self.select(tenant, library, (filter, at)).await?;
-        let _permit = self.0.search_permit()?;
+        let permit = self.0.search_permit()?;
         let count = move |executor: &dyn Executor| {
+            let _permit = permit;
             let (view, selection) = (&selected.snapshot().view, selected.selection());
-            let facets = view.facets(selection, &facets, executor)?;
+            let facets = facets_of(view, Some(selection), &facets, executor)?;
             let (documents, chunks) = (selected.documents(), selected.chunks());
             Ok(Faceted { facets, documents, chunks, seq: selected.snapshot().seq() })
         };
         self.0.pool.read(count).await?
     }
+}
+
+/// Refuses a field whose values a segment does not keep, since it has too many others.
+pub(crate) fn check_has_column(view: &View, name: &str, place: &str) -> Result<(), EngineError> {
+    if view.has_column(name)? {
+        return Ok(());
+    }
+    let detail = format!(
+        "the metadata of this library has more than {COLUMNS_PER_SEGMENT_MAX} different fields; the values of \
+         `{name}` are not kept apart, so that they can be filtered by, but not counted or put in order"
+    );
+    Err(EngineError::Invalid { field: place.to_owned(), detail })
 }
 
 /// The values of fields of what a filter selected, or of everything.
@@ -51,6 +65,9 @@ pub(crate) fn facets_of(
 ) -> Result<Vec<FacetCounts>, EngineError> {
     if facets.is_empty() {
         return Ok(Vec::new());
+    }
+    for facet in facets {
+        check_has_column(view, facet.field(), "/facets")?;
     }
     if let Some(selection) = selection {
         return Ok(view.facets(selection, facets, executor)?);

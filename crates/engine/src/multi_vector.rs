@@ -237,11 +237,12 @@ impl Inner {
                 break (asked, embedding);
             }
         };
-        let _permit = self.search_permit()?;
+        let permit = self.search_permit()?;
         let Snapshot { spec, view, seq, .. } = snapshot;
         let derived = view.derived_bytes();
         let searched = view.clone();
         let search = move |executor: &dyn Executor| {
+            let _permit = permit;
             let asked = if request.fusion == FieldFusion::Early { mean(&asked)? } else { asked };
             find(&searched, (&spec, &request, &asked), executor)
         };

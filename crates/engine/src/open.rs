@@ -102,7 +102,7 @@ fn start(
         build_pool: BuildPool::new(config.build_threads)?,
         builder,
         calibrating,
-        search_permits: Semaphore::new(config.search_queue_max.max(1)),
+        search_permits: Arc::new(Semaphore::new(config.search_queue_max.max(1))),
         config,
         parts,
         store,

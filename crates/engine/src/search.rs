@@ -11,7 +11,7 @@ use arrwdb_state::{
     Timestamp, View,
 };
 
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::calibrating::check_recall;
 use crate::engine::Inner;
@@ -58,7 +58,7 @@ impl Inner {
         let asked = query_of(&request, &ranking);
         let mut query = self.vector_of(&spec, asked.clone()).await?;
         let embedding = started.elapsed();
-        let _permit = self.search_permit()?;
+        let permit = self.search_permit()?;
         // The view is loaded after the query is embedded, so that it is as fresh as can be.
         let mut snapshot = self.snapshot(tenant, library, at).await?;
         // Where another model took over meanwhile, the query is one of that model.
@@ -77,6 +77,8 @@ impl Inner {
         let inline = is_quick(&request, &view);
         let (index, derived, model) = (spec.index, view.derived_bytes(), spec.model.clone());
         let search = move |view: &View, executor: &dyn Executor| {
+            // Kept until the work has ended, whether or not its caller is still there.
+            let _permit = permit;
             let wanted = Wanted {
                 ranking: &ranking,
                 nearest: Nearest {
@@ -126,9 +128,9 @@ impl Inner {
     }
 
     /// Room among what is searched and filtered at a time.
-    pub(crate) fn search_permit(&self) -> Result<SemaphorePermit<'_>, EngineError> {
+    pub(crate) fn search_permit(&self) -> Result<OwnedSemaphorePermit, EngineError> {
         let full = |_full| EngineError::Busy { what: "the search queue", retry_after: RETRY_AFTER };
-        self.search_permits.try_acquire().map_err(full)
+        self.search_permits.clone().try_acquire_owned().map_err(full)
     }
 
     /// The query as a vector of the library's dimension, a unit vector for cosine.

@@ -9,6 +9,7 @@ use arrwdb_state::{
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::facets::check_has_column;
 use crate::moment::Moment;
 use crate::request::{DeletedByFilter, DocumentPage, Written};
 use crate::snapshot::{Embeddings, Snapshot};
@@ -90,13 +91,16 @@ impl Engine {
         order: OrderBy,
         (cursor, limit): (Option<OrderedCursor>, usize),
     ) -> Result<OrderedPage, EngineError> {
-        let _permit = self.0.search_permit()?;
+        let permit = self.0.search_permit()?;
         let selected = selected.clone();
         let find = move |executor: &dyn Executor| {
+            let _permit = permit;
+            let view = &selected.snapshot.view;
+            check_has_column(view, order.field(), "/order_by")?;
             let among = (&order, &*selected.selection);
-            selected.snapshot.view.documents_by(among, cursor.as_ref(), limit, executor)
+            Ok(view.documents_by(among, cursor.as_ref(), limit, executor)?)
         };
-        Ok(self.0.pool.read(find).await??)
+        self.0.pool.read(find).await?
     }
 
     /// What of a library passes a filter.
@@ -109,12 +113,13 @@ impl Engine {
         let inner = &self.0;
         let snapshot = inner.snapshot(tenant, library, at).await?;
         let (view, columns) = (snapshot.view.clone(), snapshot.view.derived_bytes());
+        let permit = inner.search_permit()?;
         let select = move |executor: &dyn Executor| {
+            let _permit = permit;
             let selection = view.select(&filter, executor)?;
             let versions = selection.documents(&view)?;
             Ok::<_, EngineError>((selection, versions))
         };
-        let _permit = inner.search_permit()?;
         let (selection, versions) = inner.pool.read(select).await??;
         if snapshot.view.derived_bytes() != columns {
             let (_spec, handle, _since) = inner.placed(tenant, library, None).await?;

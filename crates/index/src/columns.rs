@@ -10,7 +10,8 @@ mod number;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::{Bound, Range};
 
 pub use number::Number;
@@ -74,6 +75,7 @@ impl Field {
 pub struct Columns {
     rows: u32,
     fields: BTreeMap<Box<str>, Field>,
+    left_out: LeftOut,
     bytes: u64,
 }
 
@@ -83,7 +85,12 @@ impl Columns {
         self.rows
     }
 
-    /// A field; `None` if no row has it. O(log fields).
+    /// Whether rows have a field of this name that is not here. Next to never true of one that none has.
+    pub fn leaves_out(&self, name: &str) -> bool {
+        !self.left_out.0.is_empty() && self.left_out.0.contains(&LeftOut::hash(name))
+    }
+
+    /// A field; `None` if no row has it, or it is left out. O(log fields).
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.get(name)
     }
@@ -165,6 +172,17 @@ pub struct ColumnsBuilder {
     places: HashMap<Box<str>, usize>,
     /// Of each field what is by itself, and what is listed.
     fields: Vec<[Values; 2]>,
+    left_out: LeftOut,
+}
+
+/// Hashes of the names of fields that have no columns: there are too many to keep their names.
+#[derive(Debug, Default)]
+struct LeftOut(HashSet<u64>);
+
+impl LeftOut {
+    fn hash(name: &str) -> u64 {
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
+    }
 }
 
 /// The rows of each value, which is kept once however many have it.
@@ -175,6 +193,21 @@ struct Values {
 }
 
 impl ColumnsBuilder {
+    /// How many fields there are.
+    pub fn fields(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether a field is there.
+    pub fn has(&self, field: &str) -> bool {
+        self.places.contains_key(field)
+    }
+
+    /// Notes that a row has a field that is not added.
+    pub fn leave_out(&mut self, name: &str) {
+        self.left_out.0.insert(LeftOut::hash(name));
+    }
+
     /// Rows have this text in a field: by itself, or among others.
     pub fn add_text(&mut self, field: &str, text: &str, listed: bool, rows: Range<u32>) {
         let values = self.values(field, listed);
@@ -194,7 +227,7 @@ impl ColumnsBuilder {
 
     /// The columns of a segment of so many rows. O(values log values).
     pub fn finish(self, rows: u32) -> Columns {
-        let Self { places, mut fields } = self;
+        let Self { places, mut fields, left_out } = self;
         let fields = places.into_iter().map(|(name, place)| {
             let [single, listed] = std::mem::take(&mut fields[place]).map(Values::finish);
             (name, Field { single, listed })
@@ -204,8 +237,8 @@ impl ColumnsBuilder {
             let columns = field.columns().map(Column::bytes).iter().sum::<usize>();
             name.len() + size_of::<Field>() + columns
         });
-        let bytes = bytes.sum::<usize>() as u64;
-        Columns { rows, fields, bytes }
+        let bytes = bytes.sum::<usize>() + left_out.0.capacity() * size_of::<u64>();
+        Columns { rows, fields, left_out, bytes: bytes as u64 }
     }
 
     fn values(&mut self, field: &str, listed: bool) -> &mut Values {

@@ -179,6 +179,11 @@ impl<'a> BodyReader<'a> {
         self.metadata
     }
 
+    /// The same, while chunks are still to be read.
+    pub(crate) fn metadata(&self) -> &DocumentMetadata {
+        &self.metadata
+    }
+
     /// The chunk at `index`, refused where there is none; its embedding is left empty.
     pub(crate) fn chunk(&self, index: usize) -> Result<Chunk, DecodeError> {
         if index >= self.chunks {

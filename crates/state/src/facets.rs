@@ -11,7 +11,7 @@ use std::ops::{Bound, Range};
 use arrwdb_index::{Column, Columns, Executor, FieldValue, RowSet};
 use serde_json::Value;
 
-use crate::filter::{check_column_name, columns_named, json_of};
+use crate::filter::{check_column_name, columns_named, is_left_out, json_of};
 use crate::keyword::each;
 use crate::limits::{FACET_VALUES_MAX, FILTER_VALUE_CHARS_MAX};
 use crate::segment::{Damage, Segment};
@@ -76,6 +76,17 @@ pub enum FacetFault {
 }
 
 impl View {
+    /// Whether the values of a field, named as filters name it, can be counted and put in order: false
+    /// where a segment has more fields than it keeps columns for, and this is one of the others.
+    pub fn has_column(&self, field: &str) -> Result<bool, Damage> {
+        for view in &self.segments {
+            if is_left_out(view.segment.columns()?, field) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Counts values over the rows of a selection of this same view, fields side by side.
     /// O(values of the fields + rows).
     pub fn facets(

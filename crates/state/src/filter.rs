@@ -8,6 +8,7 @@
 //! metadata of both. Objects are looked into by paths (`author.name`), lists by their members. A test
 //! holds where one of the values passes it; what says *not* holds where none does.
 
+mod columns;
 mod matching;
 mod passage;
 mod passes;
@@ -21,9 +22,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub(crate) use columns::{check_column_name, columns_named, columns_of, is_left_out};
 pub use matching::{FieldValues, QueryWords};
 pub use passage::Passage;
-pub(crate) use select::{Asked, check_column_name, columns_named, columns_of};
+pub(crate) use select::Asked;
 pub(crate) use value::{json_of, names_a_time};
 
 use crate::limits::{STANDING_FILTER_BYTES_MAX, STANDING_FILTER_CONDITIONS_MAX};
@@ -135,7 +137,9 @@ impl Filter {
 
     /// Whether a passage passes. O(conditions * (fields of the passage + length of texts)).
     pub fn passes(&self, passage: &Passage<'_>) -> bool {
-        self.0.as_ref().is_none_or(|parsed| passes::passes(&parsed.root, passage))
+        self.0
+            .as_ref()
+            .is_none_or(|parsed| passes::passes(&parsed.root, &passes::ReadPassage::of(passage)))
     }
 }
 

@@ -54,6 +54,9 @@ pub const FILTER_DEPTH_MAX: usize = 16;
 pub const FILTER_VALUES_MAX: usize = 10_000;
 /// Characters of the name of a field in a filter.
 pub const FILTER_KEY_CHARS_MAX: usize = 255;
+/// Fields of custom metadata whose values have columns, in one segment. Filters by others read the
+/// passages; others are not counted and order nothing.
+pub const COLUMNS_PER_SEGMENT_MAX: usize = 4096;
 /// Characters of a value in a filter.
 pub const FILTER_VALUE_CHARS_MAX: usize = 1000;
 /// Fields whose values are counted at a time: each is gone through by itself.

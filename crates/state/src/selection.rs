@@ -73,17 +73,15 @@ impl Selection {
 
 impl View {
     /// The live rows that pass a filter, segments side by side. Makes the columns of segments that
-    /// have none yet. See [`Filter`] for what it costs.
+    /// have none yet, unless everything passes.
     pub fn select(&self, filter: &Filter, executor: &dyn Executor) -> Result<Selection, Damage> {
         let outcomes: Vec<_> = self.segments.iter().map(|_segment| OnceLock::new()).collect();
         executor.run(self.segments.len(), &|place| {
             let view = &self.segments[place];
             let select = || {
-                let asked = Asked { segment: &view.segment, columns: view.segment.columns()? };
                 let mut live = RowSet::full(view.segment.rows());
                 live.retain(&view.tombstones);
-                let estimate = filter.estimate(asked) * f64::from(live.count());
-                Ok((filter.select(asked, live)?, estimate))
+                filter.select(Asked { segment: &view.segment, executor }, live)
             };
             // Every task runs once, so the place is free.
             let _already_set = outcomes[place].set(select());

@@ -1,23 +1,45 @@
 //! Whether one passage passes: as it is read, without anything prepared.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
-use super::passage::{Passage, Scalar, named, time_of};
+use super::passage::{FieldName, Passage, Scalar, named, time_of};
 use super::value::Operand;
 use super::{Node, Side, Test, words};
 
-pub(super) fn passes(node: &Node, passage: &Passage<'_>) -> bool {
+/// A passage with what is made of it once, however many conditions ask for it.
+pub(super) struct ReadPassage<'a> {
+    passage: &'a Passage<'a>,
+    /// The words of its text.
+    words: OnceCell<HashSet<String>>,
+}
+
+impl<'a> ReadPassage<'a> {
+    pub(super) fn of(passage: &'a Passage<'a>) -> Self {
+        Self { passage, words: OnceCell::new() }
+    }
+
+    /// Whether its text has all of these words.
+    fn has_words(&self, these: &[Box<str>]) -> bool {
+        let words = self.words.get_or_init(|| words(&self.passage.chunk.text).collect());
+        these.iter().all(|word| words.contains(&**word))
+    }
+}
+
+pub(super) fn passes(node: &Node, read: &ReadPassage<'_>) -> bool {
     match node {
-        Node::All(nodes) => nodes.iter().all(|node| passes(node, passage)),
-        Node::Any(nodes) => nodes.iter().any(|node| passes(node, passage)),
-        Node::Not(node) => !passes(node, passage),
+        Node::All(nodes) => nodes.iter().all(|node| passes(node, read)),
+        Node::Any(nodes) => nodes.iter().any(|node| passes(node, read)),
+        Node::Not(node) => !passes(node, read),
         Node::Field(name, test) => {
             let mut exists = false;
-            let holds = named(name).any(|field| {
-                passage.values(field, &mut |scalar, listed| {
+            let holds = named(name).any(|field| match (field, test) {
+                (FieldName::Own("text"), Test::Words(these)) => read.has_words(these),
+                _other => read.passage.values(field, &mut |scalar, listed| {
                     exists = true;
                     holds(test, scalar, listed)
-                })
+                }),
             });
             let missing = || matches!(test, Test::OneOf(these) if these.contains(&Operand::Null));
             holds || (!exists && missing())

@@ -2,213 +2,92 @@
 
 use std::ops::{Bound, Range};
 
-use arrwdb_index::{Column, Columns, ColumnsBuilder, Field, FieldValue, RowSet};
+use arrwdb_index::{Column, Columns, Executor, Field, FieldValue, RowSet};
 
-use super::passage::{
-    CREATED_AT, FieldName, READ_FIELDS, Scalar, named, own_of_chunk, own_of_document, scalars,
-};
-use super::passes::{has_words, holds};
-use super::value::{Operand, time};
+use super::columns::{column_name, is_left_out};
+use super::passage::{FieldName, Passage, READ_FIELDS, named};
+use super::passes::{ReadPassage, has_words, passes};
+use super::value::Operand;
 use super::{Filter, Node, Side, Test};
 use crate::body::BodyReader;
-use crate::document::{Chunk, Custom};
 use crate::ids::DocumentId;
-use crate::limits::FILTER_KEY_CHARS_MAX;
-use crate::segment::{Damage, Segment};
+use crate::segment::{Damage, Head, Segment};
 
-/// The fields of all passages of a segment but those that are read from the passages themselves.
-/// O(bytes).
-pub(crate) fn columns_of(segment: &Segment) -> Result<Columns, Damage> {
-    let mut builder = Builder::default();
-    for ordinal in 0..segment.documents() {
-        let head = segment.head(ordinal)?;
-        let body = BodyReader::new(segment.body(ordinal)?);
-        let document = body.and_then(|body| body.document(head.id));
-        let document = document.map_err(|error| segment.undecodable(&error))?;
-        let mut own = |name: &'static str, scalar: Scalar<'_>, listed| {
-            builder.own(name, (scalar, listed), head.row_range());
-            false
-        };
-        own_of_document(&document.metadata, &mut own);
-        builder.custom(&document.metadata.custom, head.row_range());
-        for (index, chunk) in (0..head.rows).zip(&document.chunks) {
-            let row = head.first_row + index;
-            let mut own = |name: &'static str, scalar: Scalar<'_>, listed| {
-                builder.own(name, (scalar, listed), row..row + 1);
-                false
-            };
-            own_of_chunk(chunk, index, &mut own);
-            builder.custom(&chunk.custom, row..row + 1);
-        }
-    }
-    Ok(builder.columns.finish(segment.rows()))
-}
-
-/// Where a field's column is: custom metadata may have any name.
-fn column_name(field: FieldName<'_>) -> String {
-    match field {
-        FieldName::Own(name) => format!("own {name}"),
-        FieldName::Custom(path) => format!("custom {path}"),
-    }
-}
-
-/// The columns of a field, by all that its name means; whether times in it are times by themselves, as
-/// elsewhere they are texts too.
-pub(crate) fn columns_named<'a>(columns: &'a Columns, name: &str) -> Vec<(&'a Column, bool)> {
-    let fields = named(name).filter_map(|field| {
-        let own_times = field == FieldName::Own(CREATED_AT);
-        Some((columns.field(&column_name(field))?, own_times))
-    });
-    fields
-        .flat_map(|(field, own_times)| field.columns().map(|column| (column, own_times)))
-        .collect()
-}
-
-/// Refuses the name of a field that has no column: what is wrong with it.
-pub(crate) fn check_column_name(name: &str) -> Result<(), String> {
-    let chars = name.chars().count();
-    if !(1..=FILTER_KEY_CHARS_MAX).contains(&chars) {
-        return Err(format!("must have 1 to {FILTER_KEY_CHARS_MAX} characters; it has {chars}"));
-    }
-    if READ_FIELDS.contains(&name) {
-        return Err(format!(
-            "{name} is another for every passage or document; custom metadata of this name is \
-             custom.{name}"
-        ));
-    }
-    Ok(())
-}
-
-#[derive(Default)]
-struct Builder {
-    columns: ColumnsBuilder,
-    /// The name of the column that is added to.
-    name: String,
-}
-
-impl Builder {
-    fn own(&mut self, name: &'static str, scalar: (Scalar<'_>, bool), rows: Range<u32>) {
-        self.name.clear();
-        self.name.push_str(&column_name(FieldName::Own(name)));
-        self.add(scalar, rows);
-    }
-
-    fn custom(&mut self, custom: &Custom, rows: Range<u32>) {
-        self.name.clear();
-        self.name.push_str(&column_name(FieldName::Custom("")));
-        self.object(custom, false, &rows);
-    }
-
-    /// Adds an object's members under their paths, which begin as the name does now.
-    fn object(&mut self, object: &Custom, listed: bool, rows: &Range<u32>) {
-        let before = self.name.len();
-        for (key, value) in object {
-            self.name.push_str(key);
-            self.value(value, listed, rows);
-            self.name.truncate(before);
-        }
-    }
-
-    fn value(&mut self, value: &serde_json::Value, listed: bool, rows: &Range<u32>) {
-        scalars(value, listed, &mut |scalar, listed| {
-            self.add((scalar, listed), rows.clone());
-            false
-        });
-        self.beneath(value, listed, rows);
-    }
-
-    /// Adds what is in objects, those in lists included.
-    fn beneath(&mut self, value: &serde_json::Value, listed: bool, rows: &Range<u32>) {
-        match value {
-            serde_json::Value::Object(object) => {
-                self.name.push('.');
-                self.object(object, listed, rows);
-                self.name.pop();
-            }
-            serde_json::Value::Array(members) => {
-                for member in members {
-                    self.beneath(member, true, rows);
-                }
-            }
-            serde_json::Value::Null
-            | serde_json::Value::Bool(_)
-            | serde_json::Value::Number(_)
-            | serde_json::Value::String(_) => {}
-        }
-    }
-
-    fn add(&mut self, (scalar, listed): (Scalar<'_>, bool), rows: Range<u32>) {
-        let Self { columns, name } = self;
-        let value = match scalar {
-            Scalar::Null => FieldValue::Null,
-            Scalar::Composite => FieldValue::Composite,
-            Scalar::Bool(value) => FieldValue::Bool(value),
-            Scalar::Number(value) => FieldValue::Number(value),
-            Scalar::Time(time) => FieldValue::Time(time),
-            Scalar::Text(text) => {
-                columns.add_text(name, text, listed, rows.clone());
-                let Some(time) = time(text) else { return };
-                FieldValue::Time(time)
-            }
-        };
-        columns.add(name, value, listed, rows);
-    }
-}
+/// Passages read between one look at whether anybody still waits for the answer and the next.
+const PASSAGES_AT_ONCE: usize = 256;
 
 /// A segment that is asked which of its rows pass.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
     pub(crate) segment: &'a Segment,
-    pub(crate) columns: &'a Columns,
+    pub(crate) executor: &'a dyn Executor,
 }
 
 impl Filter {
-    /// The rows of `among` that pass. O(rows / 64 * conditions + rows found), besides what tests of
-    /// parts of texts cost: each different text of the field, or where the passages' own texts are
-    /// asked for, those of the rows that pass everything else.
-    pub(crate) fn select(&self, asked: Asked<'_>, among: RowSet) -> Result<RowSet, Damage> {
-        let Some(parsed) = &self.0 else { return Ok(among) };
-        let mut rows = asked.select(&parsed.root, &among)?;
+    /// The rows of `among` that pass, and about how many that is, as far as can be told from how many
+    /// rows have which values: as if no two conditions had to do with each other.
+    ///
+    /// O(rows / 64 * conditions + rows found), besides what tests of parts of texts cost: each
+    /// different text of the field, or where the passages' own texts are asked for, those of the rows
+    /// that pass everything else, each read once. Makes the segment's columns if it has none yet.
+    pub(crate) fn select(&self, asked: Asked<'_>, among: RowSet) -> Result<(RowSet, f64), Damage> {
+        let live = f64::from(among.count());
+        let Some(parsed) = &self.0 else { return Ok((among, live)) };
+        let selecting = Selecting { asked, columns: asked.segment.columns()? };
+        let estimate = selecting.estimate(&parsed.root) * live;
+        let mut rows = selecting.select(&parsed.root, &among)?;
         rows.intersect(&among);
-        Ok(rows)
-    }
-
-    /// About which part of the segment's rows pass, from 0 to 1, as far as can be told from how many
-    /// rows have which values: as if no two conditions had to do with each other. O(conditions).
-    pub(crate) fn estimate(&self, asked: Asked<'_>) -> f64 {
-        self.0.as_ref().map_or(1.0, |parsed| asked.estimate(&parsed.root))
+        Ok((rows, estimate))
     }
 }
 
-impl Asked<'_> {
+#[derive(Clone, Copy)]
+struct Selecting<'a> {
+    asked: Asked<'a>,
+    columns: &'a Columns,
+}
+
+impl Selecting<'_> {
     /// The rows that pass; those outside of `among` may or may not be in the answer.
     fn select(self, node: &Node, among: &RowSet) -> Result<RowSet, Damage> {
         match node {
             Node::All(nodes) => {
-                // What rules out most and costs least goes first, so that the rest has less to do.
-                let mut order: Vec<&Node> = nodes.iter().collect();
-                let cost = |node: &Node| (reads(node), self.estimate(node));
-                order.sort_by(|a, b| {
-                    let ((a_reads, a), (b_reads, b)) = (cost(a), cost(b));
-                    a_reads.cmp(&b_reads).then(a.total_cmp(&b))
-                });
+                let (reading, mut nodes): (Vec<&Node>, Vec<&Node>) =
+                    nodes.iter().partition(|node| self.reads(node));
+                // What rules out most goes first, so that the rest has less to do.
+                nodes.sort_by(|a, b| self.estimate(a).total_cmp(&self.estimate(b)));
                 let mut rows = among.clone();
-                for node in order {
+                for node in nodes {
                     if rows.is_empty() {
                         break;
                     }
                     let next = self.select(node, &rows)?;
                     rows.intersect(&next);
                 }
-                Ok(rows)
+                if reading.is_empty() {
+                    return Ok(rows);
+                }
+                self.read(&rows, |passage| reading.iter().all(|node| passes(node, passage)))
             }
             Node::Any(nodes) => {
+                let (reading, nodes): (Vec<&Node>, Vec<&Node>) =
+                    nodes.iter().partition(|node| self.reads(node));
                 let mut rows = RowSet::empty(among.rows());
                 for node in nodes {
                     rows.unite(&self.select(node, among)?);
                 }
+                if reading.is_empty() {
+                    return Ok(rows);
+                }
+                let mut left = rows.clone();
+                left.invert();
+                left.intersect(among);
+                let found =
+                    self.read(&left, |passage| reading.iter().any(|node| passes(node, passage)))?;
+                rows.unite(&found);
                 Ok(rows)
             }
+            node if self.reads(node) => self.read(among, |passage| passes(node, passage)),
             Node::Not(node) => {
                 let mut rows = self.select(node, among)?;
                 rows.invert();
@@ -221,11 +100,14 @@ impl Asked<'_> {
     fn field(self, name: &str, test: &Test, among: &RowSet) -> Result<RowSet, Damage> {
         let mut rows = RowSet::empty(among.rows());
         for field in named(name) {
-            match field {
-                FieldName::Own(name) if READ_FIELDS.contains(&name) => {
-                    self.read(name, test, among, &mut rows)?;
+            match (field, test) {
+                (FieldName::Own(name), Test::Exists) if READ_FIELDS.contains(&name) => {
+                    rows.unite(among);
                 }
-                FieldName::Own(_) | FieldName::Custom(_) => {
+                (FieldName::Own(name), Test::OneOf(these)) if READ_FIELDS.contains(&name) => {
+                    self.of_documents(these, &mut rows)?;
+                }
+                (FieldName::Own(_) | FieldName::Custom(_), _) => {
                     if let Some(field) = self.columns.field(&column_name(field)) {
                         in_field(field, test, |column, places| column.select(places, &mut rows));
                     }
@@ -241,26 +123,20 @@ impl Asked<'_> {
         Ok(rows)
     }
 
-    /// Reads a field of passages that is in no column.
+    /// The passages of `among` that pass, each read once.
     fn read(
         self,
-        name: &str,
-        test: &Test,
         among: &RowSet,
-        rows: &mut RowSet,
-    ) -> Result<(), Damage> {
-        if *test == Test::Exists {
-            rows.unite(among);
-            return Ok(());
-        }
-        if !["text", "chunk_id"].contains(&name)
-            && let Test::OneOf(these) = test
-        {
-            return self.of_documents(these, rows);
-        }
-        let segment = self.segment;
-        let mut body: Option<(crate::segment::Head, BodyReader<'_>)> = None;
-        for row in among.iter() {
+        passes: impl Fn(&ReadPassage<'_>) -> bool,
+    ) -> Result<RowSet, Damage> {
+        let Asked { segment, executor } = self.asked;
+        let mut rows = RowSet::empty(among.rows());
+        let mut body: Option<(Head, BodyReader<'_>)> = None;
+        for (count, row) in (0..).zip(among.iter()) {
+            if count % PASSAGES_AT_ONCE == 0 && executor.stopped() {
+                // Nobody reads what is found.
+                break;
+            }
             let here = body.take().filter(|(head, _body)| head.row_range().contains(&row));
             let (head, reader) = if let Some(here) = here {
                 here
@@ -269,28 +145,33 @@ impl Asked<'_> {
                 let reader = BodyReader::new(segment.body(ordinal)?);
                 (head, reader.map_err(|error| segment.undecodable(&error))?)
             };
-            let chunk = reader.chunk((row - head.first_row) as usize);
+            let index = row - head.first_row;
+            let chunk = reader.chunk(index as usize);
             let chunk = chunk.map_err(|error| segment.undecodable(&error))?;
-            if read_holds(name, test, head.id, &chunk) {
+            let document = reader.metadata();
+            let passage = Passage { document_id: head.id, document, chunk: &chunk, index };
+            if passes(&ReadPassage::of(&passage)) {
                 rows.insert(row..row + 1);
             }
             body = Some((head, reader));
         }
-        Ok(())
+        Ok(rows)
     }
 
     /// Adds the rows of documents of these ids.
     fn of_documents(self, these: &[Operand], rows: &mut RowSet) -> Result<(), Damage> {
+        let segment = self.asked.segment;
         for operand in these {
             let Operand::Text(text, _) = operand else { continue };
             let Ok(id) = text.parse::<DocumentId>() else { continue };
-            for ordinal in self.segment.versions(id)? {
-                rows.insert(self.segment.head(ordinal)?.row_range());
+            for ordinal in segment.versions(id)? {
+                rows.insert(segment.head(ordinal)?.row_range());
             }
         }
         Ok(())
     }
 
+    /// About which part of the segment's rows pass, from 0 to 1. O(conditions).
     fn estimate(self, node: &Node) -> f64 {
         match node {
             Node::All(nodes) => nodes.iter().map(|node| self.estimate(node)).product(),
@@ -299,37 +180,51 @@ impl Asked<'_> {
             }
             Node::Not(node) => 1.0 - self.estimate(node),
             Node::Field(name, test) => {
-                if reads(node) {
+                if self.reads(node) {
                     return 1.0;
                 }
-                let mut rows = 0;
+                let mut part = 0.0;
                 for field in named(name) {
-                    if let Some(field) = self.columns.field(&column_name(field)) {
-                        for_estimate(field, test, &mut rows);
-                    }
+                    part += match (field, test) {
+                        (FieldName::Own(name), Test::OneOf(these))
+                            if READ_FIELDS.contains(&name) =>
+                        {
+                            these.len() as f64 / f64::from(self.asked.segment.documents().max(1))
+                        }
+                        (FieldName::Own(name), _) if READ_FIELDS.contains(&name) => 1.0,
+                        (FieldName::Own(_) | FieldName::Custom(_), _) => {
+                            let mut rows = 0;
+                            if let Some(field) = self.columns.field(&column_name(field)) {
+                                for_estimate(field, test, &mut rows);
+                            }
+                            rows as f64 / f64::from(self.asked.segment.rows().max(1))
+                        }
+                    };
                 }
-                #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-                let part = rows as f64 / f64::from(self.columns.rows().max(1));
                 part.min(1.0)
             }
         }
     }
-}
 
-/// Whether passages have to be read for it.
-fn reads(node: &Node) -> bool {
-    match node {
-        Node::All(nodes) | Node::Any(nodes) => nodes.iter().any(reads),
-        Node::Not(node) => reads(node),
-        Node::Field(name, _test) => READ_FIELDS.contains(&&**name),
-    }
-}
-
-fn read_holds(name: &str, test: &Test, document: DocumentId, chunk: &Chunk) -> bool {
-    match name {
-        "text" => holds(test, Scalar::Text(&chunk.text), false),
-        "chunk_id" => holds(test, Scalar::Text(&chunk.id.to_string()), false),
-        _document => holds(test, Scalar::Text(&document.to_string()), false),
+    /// Whether passages have to be read for it.
+    fn reads(self, node: &Node) -> bool {
+        match node {
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().any(|node| self.reads(node)),
+            Node::Not(node) => self.reads(node),
+            Node::Field(name, test) => {
+                let read = READ_FIELDS.contains(&&**name)
+                    && match test {
+                        Test::Exists => false,
+                        // A document's id says where it is.
+                        Test::OneOf(_) => ["text", "chunk_id"].contains(&&**name),
+                        Test::Compare(..)
+                        | Test::Contains(_)
+                        | Test::Prefix(_)
+                        | Test::Words(_) => true,
+                    };
+                read || is_left_out(self.columns, name)
+            }
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use super::*;
 use crate::document::{Chunk, Custom, Document, DocumentMetadata};
 use crate::ids::{ChunkId, DocumentId, Seq, Timestamp};
 use crate::limits::{
-    FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FILTER_KEY_CHARS_MAX, FILTER_VALUE_CHARS_MAX,
-    FILTER_VALUES_MAX,
+    COLUMNS_PER_SEGMENT_MAX, FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FILTER_KEY_CHARS_MAX,
+    FILTER_VALUE_CHARS_MAX, FILTER_VALUES_MAX,
 };
 use crate::record::DocumentRecord;
 use crate::segment::{MemorySegment, Segment};
@@ -70,10 +70,10 @@ fn both_ways(filter: &Filter, documents: &[Document]) -> [BTreeSet<u32>; 2] {
     });
     let one_by_one = (0..).zip(passages).filter(|(_row, passage)| filter.passes(passage));
     let segment = segment(documents);
-    let asked = Asked { segment: &segment, columns: segment.columns().unwrap() };
+    let asked = Asked { segment: &segment, executor: &arrwdb_index::Sequential };
     let all = arrwdb_index::RowSet::full(segment.rows());
-    assert!((0.0..=1.0).contains(&filter.estimate(asked)));
-    let selected = filter.select(asked, all).unwrap();
+    let (selected, estimate) = filter.select(asked, all).unwrap();
+    assert!((0.0..=f64::from(segment.rows())).contains(&estimate));
     [one_by_one.map(|(row, _passage)| row).collect(), selected.iter().collect()]
 }
 
@@ -411,4 +411,50 @@ proptest! {
         drop(Filter::read(source.clone()));
         drop(Filter::read(json!([source, filter])));
     }
+}
+
+#[test]
+fn fields_that_have_no_column_are_read_from_the_passages() {
+    let many: Custom = (0..COLUMNS_PER_SEGMENT_MAX + 9)
+        .map(|n| (format!("field {n}"), json!({ "of": n, "all": [n, "x"] })))
+        .collect();
+    let own = json!({"title": "Own", "author": "Ada"});
+    let passages = [("one", json!({"last": 1})), ("two words", json!({"last": null}))];
+    let documents =
+        [document(1, &Value::Object(many), &passages), document(2, &own, &[("three", json!({}))])];
+    let last = |path: &str| format!("field {}.{path}", COLUMNS_PER_SEGMENT_MAX + 7);
+    let first = "field 0.of".to_owned();
+    let segment = segment(&documents);
+    assert!(is_left_out(segment.columns().unwrap(), &last("of")));
+    assert!(!is_left_out(segment.columns().unwrap(), &first));
+    assert!(!is_left_out(segment.columns().unwrap(), "title"));
+    for (filter, rows) in [
+        (json!({ first.clone(): 0 }), vec![0, 1]),
+        (json!({ last("of"): {"$gt": 100} }), vec![0, 1]),
+        (json!({ last("all"): {"$contains": "x"}, "last": 1 }), vec![0]),
+        (json!({ last("of"): null }), vec![2]),
+        (json!({"last": null}), vec![1, 2]),
+        (
+            json!({"$or": [{"author": "Ada"}, { last("of"): 1 }, {"text": {"$text": "words two"}}]}),
+            vec![1, 2],
+        ),
+        (
+            json!({"$not": {"$and": [{ last("of"): {"$exists": true} }, {"chunk_index": 0}]}}),
+            vec![1, 2],
+        ),
+    ] {
+        let rows = BTreeSet::from_iter(rows);
+        assert_eq!(both_ways(&read(&filter), &documents), [rows.clone(), rows], "{filter}");
+    }
+}
+
+#[test]
+fn a_path_that_is_too_long_for_any_filter_costs_no_column() {
+    let leaves: Custom = (0..1000).map(|n| (format!("leaf {n}"), json!(n))).collect();
+    let long = json!({ "x".repeat(30_000): leaves, "y": {"z": 1} });
+    let documents = [document(1, &long, &[("one", json!({}))])];
+    let bytes = segment(&documents).columns().unwrap().bytes();
+    assert!(bytes < 10_000, "{bytes} bytes of columns");
+    let row = BTreeSet::from([0]);
+    assert_eq!(both_ways(&read(&json!({"y.z": 1})), &documents), [row.clone(), row]);
 }
