@@ -197,8 +197,8 @@ pub(crate) fn hit(
     let anew = |rescored: &Rescored| rescored.score.map_or(f32::NAN, |score| score as f32);
     Hit {
         document_id: passage.document_id,
-        document: wanted.groups.map(|_groups| Box::new(passage.document.clone())),
-        document_title: passage.document.title,
+        document: wanted.groups.map(|_groups| passage.document.clone()),
+        document_title: passage.document.title.clone(),
         chunk: passage.chunk,
         chunk_index: passage.index,
         distance: row.distance,

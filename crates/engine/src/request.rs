@@ -1,5 +1,6 @@
 //! What callers ask of the engine and what they get: plain structs, no wire format.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrwdb_state::{
@@ -359,7 +360,7 @@ pub struct Hit {
     /// The document's title.
     pub document_title: String,
     /// All that belongs to the document as a whole, where hits are grouped by documents.
-    pub document: Option<Box<DocumentMetadata>>,
+    pub document: Option<Arc<DocumentMetadata>>,
     /// The chunk; `embedding` is empty unless asked for.
     pub chunk: Chunk,
     /// Position of the chunk in its document, from 0.

@@ -1,7 +1,7 @@
 //! Scoring anew what a search found: candidates are read, scored by what is known of them, and the best
 //! of them are the hits.
 
-use arrwdb_state::{FoundPassage, Metric, Passage, Timestamp, View};
+use arrwdb_state::{FoundPassage, Metric, Passage, RowPlace, Timestamp, View};
 
 use crate::diversity::{Relevant, diverse};
 use crate::error::EngineError;
@@ -50,12 +50,11 @@ pub(crate) fn rescore(
 ) -> Result<Vec<Hit>, EngineError> {
     let diverse = matches!(anew.rescoring.by, Scoring::Diverse { .. });
     let vectors = wanted.vectors || diverse;
-    let read = |ranked: Ranked| {
-        let passage = view.passage_of(ranked.place, vectors)?;
-        Ok(Candidate { ranked, passage })
-    };
+    let places: Vec<RowPlace> = found.iter().map(|ranked| ranked.place).collect();
+    let passages = view.passages_of(&places, vectors)?.into_iter();
+    let candidates = found.into_iter().zip(passages);
     let candidates: Vec<Candidate> =
-        found.into_iter().map(read).collect::<Result<_, EngineError>>()?;
+        candidates.map(|(ranked, passage)| Candidate { ranked, passage }).collect();
     let best = best(&candidates, wanted, anew);
     let mut candidates: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
     let taken = best.into_iter().filter_map(|(at, rescored)| {

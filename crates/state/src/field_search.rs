@@ -1,7 +1,7 @@
 //! Searching what documents have in a vector field: dense vectors as the library's own, the others by
 //! what their values have besides their rows.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use arrwdb_index::sparse::{SparseBuilder, SparseIndex, SparseQuery};
 use arrwdb_index::{
@@ -125,7 +125,7 @@ impl View {
     pub fn metadata_of(&self, id: DocumentId) -> Result<Option<DocumentMetadata>, Damage> {
         let Some(first) = self.rows_of(id)?.first().copied() else { return Ok(None) };
         let FoundPassage { document, .. } = self.passage_of(first, false)?;
-        Ok(Some(document))
+        Ok(Some(Arc::unwrap_or_clone(document)))
     }
 
     /// The nearest of these.

@@ -1,11 +1,14 @@
 //! Searching a view: every segment by its index or exactly, on as many threads as are given, one
 //! answer.
 
+use std::sync::Arc;
+
 use arrwdb_index::{
     AllRows, Allowed, Effort, Executor, IndexSpec, Metric, Request, RowBlock, RowId, SegmentIndex,
     TopK, Tuning, VectorScorer, brute_force,
 };
 
+use crate::body::BodyReader;
 use crate::document::{Chunk, DocumentMetadata};
 use crate::ids::DocumentId;
 use crate::segment::Damage;
@@ -89,7 +92,7 @@ pub struct FoundPassage {
     /// Its document.
     pub document_id: DocumentId,
     /// What belongs to that as a whole.
-    pub document: DocumentMetadata,
+    pub document: Arc<DocumentMetadata>,
     /// The chunk.
     pub chunk: Chunk,
     /// Its place in the document, from 0.
@@ -159,7 +162,7 @@ impl View {
     pub fn chunk_of(&self, found: RowPlace, vectors: bool) -> Result<FoundChunk, Damage> {
         let FoundPassage { document_id, document, chunk, index } =
             self.passage_of(found, vectors)?;
-        Ok(FoundChunk { document_id, title: document.title, chunk, index })
+        Ok(FoundChunk { document_id, title: document.title.clone(), chunk, index })
     }
 
     /// The same with all that is known of its document.
@@ -169,7 +172,44 @@ impl View {
         let place = Place { segment: found.segment as usize, ordinal, head };
         let index = found.row - head.first_row;
         let (chunk, document) = self.read_chunk(place, index, vectors)?;
-        Ok(FoundPassage { document_id: head.id, document, chunk, index })
+        Ok(FoundPassage { document_id: head.id, document: Arc::new(document), chunk, index })
+    }
+
+    /// The same of many rows, in their order. Each document is read once, and its passages share what
+    /// belongs to it as a whole.
+    pub fn passages_of(
+        &self,
+        found: &[RowPlace],
+        vectors: bool,
+    ) -> Result<Vec<FoundPassage>, Damage> {
+        let mut order: Vec<usize> = (0..found.len()).collect();
+        order.sort_unstable_by_key(|at| found[*at]);
+        let mut passages = vec![None; found.len()];
+        let mut rest = &order[..];
+        while let Some(first) = rest.first() {
+            let place = found[*first];
+            let segment = &*self.segments[place.segment as usize].segment;
+            let (ordinal, head) = segment.at_row(place.row)?;
+            let same = rest.partition_point(|at| {
+                found[*at].segment == place.segment && head.row_range().contains(&found[*at].row)
+            });
+            let (of_document, others) = rest.split_at(same);
+            rest = others;
+            let undecodable = |error| segment.undecodable(&error);
+            let body = BodyReader::new(segment.body(ordinal)?).map_err(undecodable)?;
+            let document = Arc::new(body.metadata().clone());
+            for at in of_document {
+                let row = found[*at].row;
+                let index = row - head.first_row;
+                let mut chunk = body.chunk(index as usize).map_err(undecodable)?;
+                if vectors {
+                    chunk.embedding = segment.vectors(row..row + 1)?.to_vec();
+                }
+                let (document_id, document) = (head.id, document.clone());
+                passages[*at] = Some(FoundPassage { document_id, document, chunk, index });
+            }
+        }
+        Ok(passages.into_iter().flatten().collect())
     }
 
     /// All rows: a task for each segment that is walked, the others split evenly

@@ -1,5 +1,7 @@
 //! Hits grouped by their documents: how a body asks for that, and how groups are answered.
 
+use std::sync::Arc;
+
 use arrwdb_engine::state::DocumentId;
 use arrwdb_engine::{GROUP_SIZE, GROUP_SIZE_MAX, Grouping, Hit};
 use serde::Serialize;
@@ -138,7 +140,7 @@ fn groups<T: ToSchema>(hits: Vec<Hit>, shown: impl Fn(Hit) -> Option<T>) -> Vec<
         groups.push(Group {
             document_id: hit.document_id,
             document_title: hit.document_title.clone(),
-            metadata: DocumentMetadata::of(*document),
+            metadata: DocumentMetadata::of(Arc::unwrap_or_clone(document)),
             score: anew.unwrap_or_else(|| Some(as_written(hit.score))),
             distance: hit.distance,
             passages: shown(hit).into_iter().collect(),

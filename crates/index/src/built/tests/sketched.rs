@@ -6,7 +6,7 @@ use super::{
 };
 use crate::hnsw::{Config, Hnsw, Twins};
 use crate::{
-    AllRows, Effort, IndexSpec, Metric, Quantization, Request, RowId, SegmentIndex, Sequential,
+    AllRows, Allowed, Effort, IndexSpec, Metric, Quantization, Request, RowId, SegmentIndex, Sequential,
     Structure, TopK, Tuning, Vectors,
 };
 
@@ -62,6 +62,44 @@ fn a_walk_reads_few_of_the_rows_that_it_meets_and_finds_as_many() {
             // Of an inner product only the query's whole length bounds the error.
             let (of, parts) = if metric == Metric::Dot { (4, 3) } else { (2, 1) };
             assert!(done.vectors * of < done.codes * parts, "{dims} by {metric:?}: {done:?}");
+        }
+    }
+}
+
+#[test]
+fn few_rows_that_pass_are_scanned_without_reading_most_of_them() {
+    let corpus = Corpus::new(256, folded(3000, 256));
+    let hybrid = IndexSpec { quantization: Quantization::new("hybrid", &[]).unwrap(), ..spec() };
+    for (spec, least) in [(spec(), 0.99), (hybrid, 1.0)] {
+        for metric in Metric::ALL {
+            let index = SegmentIndex::build(spec, metric, &corpus.block(), &Two);
+            let found = recall(&index, &corpus, 20, |_| Box::new(Share(200)));
+            assert!(found >= least, "{spec} by {metric:?}: {found}");
+            let query = query_of(metric, &corpus.vectors[..256]);
+            let rows = corpus.block();
+            let allowed = Share(200);
+            let count = (0..3000).filter(|row| allowed.allows(RowId(*row))).count();
+            let allowed_rows = u32::try_from(count).unwrap();
+            let request = Request {
+                vectors: &rows,
+                rows: (0, 3000),
+                query: &query,
+                k: 10,
+                spec,
+                tuning: Tuning { ef_search: Some(20), ..Tuning::default() },
+                allowed: &allowed,
+                allowed_rows,
+            };
+            let done = index.search(request, &mut TopK::new(10), |row| row);
+            assert_eq!((done.scanned, done.walked), (1, 0), "{spec} by {metric:?}");
+            let rows = u64::from(allowed_rows);
+            // The first of them say what is near; of an inner product only the query's length bounds
+            // the error of a sketch.
+            let part = if metric == Metric::Dot { 1 } else { 2 };
+            assert!(done.vectors * part < rows, "{spec} by {metric:?}: {done:?} of {rows}");
+            let all = Request { tuning: Tuning { exact: true, ..request.tuning }, ..request };
+            let done = index.search(all, &mut TopK::new(10), |row| row);
+            assert_eq!((done.vectors, done.codes), (rows, 0), "every row where that is asked for");
         }
     }
 }
