@@ -257,7 +257,12 @@ fn ranked(path: &str, body: &Value) -> Value {
 }
 
 pub(crate) fn cohere(url: &str, api_version: CohereVersion) -> EmbedConfig {
-    let config = CohereConfig { api_key: Secret::new(KEY), base_url: url.to_owned(), api_version };
+    let config = CohereConfig {
+        api_key: Secret::new(KEY),
+        base_url: url.to_owned(),
+        api_version,
+        pictures: false,
+    };
     EmbedConfig { cohere: Some(config), ..EmbedConfig::default() }
 }
 
@@ -269,6 +274,7 @@ pub(crate) fn openai(url: &str, model: &str, dimensions: Option<u32>) -> EmbedCo
             api_key: Some(Secret::new(KEY)),
             model: model.to_owned(),
             dimensions,
+            pictures: None,
         }),
         ..EmbedConfig::default()
     }
