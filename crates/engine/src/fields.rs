@@ -38,7 +38,7 @@ pub struct NewVector {
     pub value: Option<VectorValue>,
     /// What its value is made of.
     pub picture: Option<Picture>,
-    /// Where the picture is, for its metadata: a `data:` URL says that it is nowhere.
+    /// Where a picture is that the value was made of elsewhere, for its metadata.
     pub image_url: Option<String>,
     /// Custom metadata of it, in place of what it has.
     pub custom: Option<Custom>,
@@ -343,8 +343,8 @@ impl Inner {
             }
             None => {}
         }
-        if new.custom.is_some() || new.image_url.is_some() {
-            let image_url = new.image_url.as_deref();
+        let image_url = new.image_url.as_deref();
+        if new.custom.is_some() || image_url.is_some() {
             chunk.custom = changed_metadata(&chunk.custom, new.custom.as_ref(), image_url);
             check_custom(&chunk.custom, "/metadata")?;
         }
@@ -375,8 +375,8 @@ impl Inner {
             Source::Picture(picture) => self.check_picture((library, &draft.spec), picture, "")?,
             Source::Text(text) => check_text(&draft.spec, text, "")?,
         }
-        if new.custom.is_some() || new.image_url.is_some() {
-            let image_url = new.image_url.as_deref();
+        let image_url = new.image_url.as_deref().or(new.picture.as_ref().map(Picture::url));
+        if new.custom.is_some() || image_url.is_some() {
             draft.custom = changed_metadata(&draft.custom, new.custom.as_ref(), image_url);
             check_custom(&draft.custom, "/metadata")?;
         }

@@ -131,6 +131,8 @@ impl Stand {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let url = format!("http://{}", listener.local_addr().expect("address"));
         let router = Router::new().fallback(answer).with_state(script);
+        // Pictures may be large.
+        let router = router.layer(axum::extract::DefaultBodyLimit::disable());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Stand { url, seen }
     }

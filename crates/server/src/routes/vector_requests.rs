@@ -141,12 +141,13 @@ pub(super) fn read_image_url(r: &mut Reader<'_>) -> Read<Option<String>> {
         return Ok(Some(url));
     }
     let bytes = url.len();
-    r.fault(match is_data_url(&url) {
-        true => format!(
+    r.fault(if is_data_url(&url) {
+        format!(
             "must hold a picture of at most {PICTURE_BYTES_MAX} bytes, which takes {most} bytes as a data: \
              URL; it has {bytes}"
-        ),
-        false => format!("must have 1 to {most} bytes where it is no data: URL; it has {bytes}"),
+        )
+    } else {
+        format!("must have 1 to {most} bytes where it is no data: URL; it has {bytes}")
     });
     Ok(None)
 }
@@ -167,9 +168,19 @@ pub(super) fn read_picture(r: &mut Reader<'_>) -> Read<Option<Picture>> {
 fn take_picture(vector: &mut AddVector, r: &mut Reader<'_>) {
     let has_value =
         vector.embedding.is_some() || vector.embeddings.is_some() || vector.sparse.is_some();
-    let Some(url) = vector.image_url.as_ref().filter(|_url| !has_value) else { return };
-    match Picture::parse(url.clone()) {
-        Ok(picture) => vector.picture = Some(picture),
+    // One that is wrong was to be one.
+    let values = ["embedding", "embeddings", "sparse"];
+    if has_value || values.iter().any(|name| r.has_fault_at(name)) {
+        return;
+    }
+    let Some(url) = vector.image_url.take() else { return };
+    match Picture::parse(url) {
+        Ok(picture) => {
+            // The picture itself is there once.
+            let link = Some(picture.url()).filter(|url| !is_data_url(url));
+            vector.image_url = link.map(str::to_owned);
+            vector.picture = Some(picture);
+        }
         Err(fault) => r.fault_at("image_url", fault.to_string()),
     }
 }
