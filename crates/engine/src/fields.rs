@@ -44,6 +44,13 @@ pub struct NewVector {
     pub custom: Option<Custom>,
 }
 
+impl NewVector {
+    /// The URL of its picture, if that changes.
+    fn shown_at(&self) -> Option<&str> {
+        self.image_url.as_deref().or_else(|| self.picture.as_ref().map(Picture::url))
+    }
+}
+
 /// Those of them whose vectors are of texts.
 const OF_TEXTS: [&str; 4] = ["code", "title", "summary", "custom"];
 
@@ -319,7 +326,7 @@ impl Inner {
         chunk: &mut Chunk,
         new: &NewVector,
     ) -> Result<(), EngineError> {
-        if new.picture.is_some() {
+        if new.picture.is_some() && new.text.is_none() {
             return Err(not_of_passages());
         }
         if let Some(text) = &new.text {
@@ -343,7 +350,7 @@ impl Inner {
             }
             None => {}
         }
-        let image_url = new.image_url.as_deref();
+        let image_url = new.shown_at();
         if new.custom.is_some() || image_url.is_some() {
             chunk.custom = changed_metadata(&chunk.custom, new.custom.as_ref(), image_url);
             check_custom(&chunk.custom, "/metadata")?;
@@ -375,7 +382,7 @@ impl Inner {
             Source::Picture(picture) => self.check_picture((library, &draft.spec), picture, "")?,
             Source::Text(text) => check_text(&draft.spec, text, "")?,
         }
-        let image_url = new.image_url.as_deref().or(new.picture.as_ref().map(Picture::url));
+        let image_url = new.shown_at();
         if new.custom.is_some() || image_url.is_some() {
             draft.custom = changed_metadata(&draft.custom, new.custom.as_ref(), image_url);
             check_custom(&draft.custom, "/metadata")?;

@@ -205,6 +205,10 @@ async fn a_vector_is_changed_by_another_picture() {
     let refused = put(&passage, json!({"image_url": picture("a pear")})).await;
     let problem = refused.problem(422, "ValidationError");
     assert_eq!(problem["errors"][0]["pointer"], "/image_url");
+    let both = json!({"text": "fruit of all kinds", "image_url": link});
+    let changed = put(&passage, both).await.expect(200);
+    assert_eq!(numbers(&changed["embedding"]), vector("fruit of all kinds"));
+    assert_eq!(changed["metadata"], json!({ "image_url": link }));
     let refused = put(&path, json!({"image_url": "nowhere"})).await;
     assert_eq!(refused.problem(422, "ValidationError")["errors"][0]["pointer"], "/image_url");
 }
