@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::local::Precision;
@@ -47,8 +48,10 @@ pub struct CohereConfig {
     pub api_key: Secret,
     /// Scheme, host and optional path before `/v1/embed`.
     pub base_url: String,
-    /// Which call is used.
+    /// Which call is used for texts.
     pub api_version: CohereVersion,
+    /// Whether pictures are embedded, by the second version of the call.
+    pub pictures: bool,
 }
 
 impl CohereConfig {
@@ -61,6 +64,36 @@ impl CohereConfig {
             api_key,
             base_url: Self::BASE_URL.to_owned(),
             api_version: CohereVersion::default(),
+            pictures: false,
+        }
+    }
+}
+
+/// Whose call a server like OpenAI's speaks where it makes vectors of pictures, too.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum PictureCall {
+    /// Jina's: `/embeddings` whose `input` has an object for each picture.
+    Jina,
+    /// vLLM's: `/embeddings` with `messages` in place of `input`, one input a call.
+    Vllm,
+    /// Voyage's: `/multimodalembeddings`.
+    Voyage,
+}
+
+/// A word that names no call for pictures.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown call for pictures {0:?}; known: jina, vllm, voyage")]
+pub struct UnknownPictureCall(pub String);
+
+impl FromStr for PictureCall {
+    type Err = UnknownPictureCall;
+
+    fn from_str(word: &str) -> Result<Self, UnknownPictureCall> {
+        match word {
+            "jina" => Ok(PictureCall::Jina),
+            "vllm" => Ok(PictureCall::Vllm),
+            "voyage" => Ok(PictureCall::Voyage),
+            _ => Err(UnknownPictureCall(word.to_owned())),
         }
     }
 }
@@ -76,6 +109,9 @@ pub struct OpenAiConfig {
     pub model: String,
     /// Sent as `dimensions` with `model`, and the dimension its vectors then have.
     pub dimensions: Option<u32>,
+    /// How pictures are embedded, if they are. Texts go the same way, so that one model's vectors of
+    /// both are in one space.
+    pub pictures: Option<PictureCall>,
 }
 
 impl OpenAiConfig {
@@ -91,6 +127,7 @@ impl OpenAiConfig {
             api_key: Some(api_key),
             model: Self::MODEL.to_owned(),
             dimensions: None,
+            pictures: None,
         }
     }
 }
@@ -117,9 +154,11 @@ impl Default for CacheConfig {
 /// Every bound on the work of an embedder (E2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmbedLimits {
-    /// Calls to one remote provider at the same time. The local model always has one.
+    /// Calls to one remote provider at the same time, and as many of pictures. The local model always
+    /// has one.
     pub calls_concurrent_max: usize,
-    /// Texts admitted to one provider and not answered yet; beyond it callers get `Busy`.
+    /// Texts admitted to one provider and not answered yet, and as many pictures; beyond it callers
+    /// get `Busy`.
     pub queue_texts_max: usize,
     /// How long a batch may wait for more texts while another call of its provider is running.
     /// An idle provider is never made to wait.

@@ -1,4 +1,4 @@
-//! The embedder: texts in, checked vectors out, whoever computes them.
+//! The embedder: texts or pictures in, checked vectors out, whoever computes them.
 //!
 //! - E1: what comes back is `texts * dimension` finite values, no row all zeros.
 //! - E2: admission, concurrency, retries and waiting are bounded (`lane`).
@@ -17,12 +17,15 @@ use crate::config::{EmbedConfig, EmbedLimits};
 use crate::error::{EmbedError, OpenError};
 use crate::lane::{Lane, LaneParts, Request};
 use crate::local::LocalModel;
-use crate::meter::{Meter, Metered, Usage, tokens_estimated};
+use crate::meter::{Meter, Metered, Usage};
 use crate::model_files::ModelFiles;
 use crate::models::{DIMENSION_MAX, ModelRequest, ModelSpec, ProviderKind};
-use crate::provider::{InputType, Provider};
+use crate::picture::Picture;
+use crate::provider::{InputType, PictureLimits, Provider};
 use crate::resolve::Resolver;
-use crate::slots::{Slot, cohere_slot, local_slot, openai_slot};
+use crate::slots::{
+    Slot, cohere_pictures_slot, cohere_slot, local_slot, openai_pictures_slot, openai_slot,
+};
 use crate::stats::{Counters, EmbedStats};
 use crate::timer::{Random, Timer};
 
@@ -83,7 +86,7 @@ pub struct EmbedStatus {
     pub note: Option<String>,
 }
 
-/// Turns texts into vectors. Cloning shares it.
+/// Turns texts and pictures into vectors. Cloning shares it.
 ///
 /// Its calls must be made inside a Tokio runtime.
 #[derive(Clone)]
@@ -98,6 +101,8 @@ struct Inner {
     local: Mutex<Slot>,
     cohere: Slot,
     openai: Slot,
+    cohere_pictures: Slot,
+    openai_pictures: Slot,
     shared: LaneParts,
     closed: AtomicBool,
 }
@@ -123,6 +128,8 @@ impl Embedder {
         let shared = LaneParts { timer, random, cache, counters: Arc::new(Counters::default()) };
         let cohere = cohere_slot(&config, &http, &shared)?;
         let openai = openai_slot(&config, &http, &shared)?;
+        let cohere_pictures = cohere_pictures_slot(&config, &http, &shared)?;
+        let openai_pictures = openai_pictures_slot(&config, &http, &shared)?;
         let embedder = Embedder(Arc::new(Inner {
             resolver,
             default,
@@ -131,6 +138,8 @@ impl Embedder {
             local: Mutex::new(Err("the local model is not loaded yet".to_owned())),
             cohere,
             openai,
+            cohere_pictures,
+            openai_pictures,
             shared,
             closed: AtomicBool::new(false),
         }));
@@ -174,6 +183,31 @@ impl Embedder {
         Metered { embedder: self, meter }
     }
 
+    /// Embeds `pictures` as [`Embedder::embed`] does texts, with a model of a provider that is set up
+    /// to take them. Its vectors of texts and of pictures are in one space.
+    pub async fn embed_pictures(
+        &self,
+        model: &ModelSpec,
+        input: InputType,
+        pictures: Vec<Picture>,
+        deadline: Duration,
+    ) -> Result<Vec<f32>, EmbedError> {
+        self.embed_pictures_metered((model, input, pictures), deadline, None).await
+    }
+
+    /// Whether [`Embedder::embed_pictures`] takes this picture: an error says what is missing or what
+    /// does not fit. Asks nobody.
+    pub fn check_picture(&self, model: &ModelSpec, picture: &Picture) -> Result<(), EmbedError> {
+        let (_lane, takes) = self.0.pictures_lane(model)?;
+        check_picture(model, takes, picture)
+    }
+
+    /// The providers that are set up to take pictures.
+    pub fn picture_providers(&self) -> Vec<ProviderKind> {
+        let takes = |kind: &ProviderKind| self.0.pictures_slot(*kind).is_ok();
+        ProviderKind::ALL.into_iter().filter(takes).collect()
+    }
+
     pub(crate) async fn embed_metered(
         &self,
         (model, input, texts): (&ModelSpec, InputType, Vec<String>),
@@ -185,17 +219,41 @@ impl Embedder {
         }
         let lane = self.0.lane(model)?;
         check_texts(model, &lane, &texts)?;
-        if texts.is_empty() {
+        self.embed_by(&lane, (model, input, texts), deadline, meter).await
+    }
+
+    pub(crate) async fn embed_pictures_metered(
+        &self,
+        (model, input, pictures): (&ModelSpec, InputType, Vec<Picture>),
+        deadline: Duration,
+        meter: Option<&Arc<dyn Meter>>,
+    ) -> Result<Vec<f32>, EmbedError> {
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(EmbedError::Closed);
+        }
+        let (lane, takes) = self.0.pictures_lane(model)?;
+        pictures.iter().try_for_each(|picture| check_picture(model, takes, picture))?;
+        let urls = pictures.into_iter().map(Picture::into_url).collect();
+        self.embed_by(&lane, (model, input, urls), deadline, meter).await
+    }
+
+    async fn embed_by(
+        &self,
+        lane: &Lane,
+        work: (&ModelSpec, InputType, Vec<String>),
+        deadline: Duration,
+        meter: Option<&Arc<dyn Meter>>,
+    ) -> Result<Vec<f32>, EmbedError> {
+        if work.2.is_empty() {
             return Ok(Vec::new());
         }
         let until = self.0.shared.timer.now().saturating_add(deadline);
         // Looking into the cache counts as well: its files may lie on a disk that hangs.
         let work = async {
-            let work = (model, input, texts);
-            let (mut answer, missing, saved) = self.0.look_up(&lane, work, meter).await?;
+            let (mut answer, missing, saved) = self.0.look_up(lane, work, meter).await?;
             if !missing.texts.is_empty() {
                 let _admission = lane.admit(missing.texts.len().min(REQUEST_TEXTS_MAX))?;
-                self.0.embed_missing(&lane, &mut answer, missing, until).await?;
+                self.0.embed_missing(lane, &mut answer, missing, until).await?;
             }
             // Only now: what is refused or fails is tried again, and would be saved each time.
             if let (Some(meter), true) = (meter, saved.cached_texts > 0) {
@@ -238,8 +296,7 @@ impl Embedder {
 
     /// What was done since the embedder was opened.
     pub fn stats(&self) -> EmbedStats {
-        let lanes = ProviderKind::ALL.into_iter().filter_map(|kind| self.0.slot(kind).ok());
-        let queued: usize = lanes.map(|lane| lane.admitted()).sum();
+        let queued: usize = self.0.lanes().map(|lane| lane.admitted()).sum();
         EmbedStats {
             models: self.0.shared.counters.snapshot(),
             cache_memory_bytes: self.0.shared.cache.memory_bytes(),
@@ -258,10 +315,9 @@ impl Embedder {
     /// the cache's last entries. Further calls fail; closing again does nothing.
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::SeqCst);
-        for kind in ProviderKind::ALL {
-            if let Ok(lane) = self.0.slot(kind) {
-                lane.close().await;
-            }
+        let lanes: Vec<Lane> = self.0.lanes().collect();
+        for lane in lanes {
+            lane.close().await;
         }
         self.0.shared.cache.close().await;
     }
@@ -303,16 +359,33 @@ impl Inner {
         }
     }
 
-    fn lane(&self, model: &ModelSpec) -> Result<Lane, EmbedError> {
-        if !(1..=DIMENSION_MAX).contains(&model.dimension) {
-            return Err(EmbedError::DimensionUnsupported {
-                model: model.model.clone(),
-                dimension: model.dimension,
-                supported: format!("1 to {DIMENSION_MAX}"),
-            });
+    fn pictures_slot(&self, kind: ProviderKind) -> Slot {
+        match kind {
+            ProviderKind::Local => Err("its model takes texts only".to_owned()),
+            ProviderKind::Cohere => self.cohere_pictures.clone(),
+            ProviderKind::OpenAi => self.openai_pictures.clone(),
         }
+    }
+
+    /// Every lane there is.
+    fn lanes(&self) -> impl Iterator<Item = Lane> {
+        let slots = |kind| [self.slot(kind), self.pictures_slot(kind)];
+        ProviderKind::ALL.into_iter().flat_map(slots).flatten()
+    }
+
+    fn lane(&self, model: &ModelSpec) -> Result<Lane, EmbedError> {
+        check_dimension(model)?;
         self.slot(model.provider)
             .map_err(|reason| EmbedError::NotConfigured { provider: model.provider, reason })
+    }
+
+    /// The lane of pictures, and which it takes.
+    fn pictures_lane(&self, model: &ModelSpec) -> Result<(Lane, PictureLimits), EmbedError> {
+        check_dimension(model)?;
+        let none = |reason| EmbedError::NoPictures { provider: model.provider, reason };
+        let lane = self.pictures_slot(model.provider).map_err(none)?;
+        let takes = lane.pictures().ok_or_else(|| none("its model takes texts only".to_owned()))?;
+        Ok((lane, takes))
     }
 
     /// Fills in what the cache has, and gathers the rest, equal texts once; and what the cache saves.
@@ -340,7 +413,7 @@ impl Inner {
             if let Some(vector) = found {
                 rows.set(row, &vector);
                 hits += 1;
-                saved += tokens_estimated(&text);
+                saved += lane.tokens_estimated(&text);
             } else if let Some(rows) = seen.get(&key).and_then(|&at| missing.rows.get_mut(at)) {
                 rows.push(row);
             } else {
@@ -399,10 +472,10 @@ async fn keys(
     input: InputType,
     texts: Vec<String>,
 ) -> Result<(Vec<String>, Vec<CacheKey>), EmbedError> {
-    let (model, variant) = (model.clone(), lane.variant().to_owned());
+    let (model, lane) = (model.clone(), lane.clone());
     let bytes: usize = texts.iter().map(String::len).sum();
     let hash = move || {
-        let key = |text: &String| CacheKey::new(&model, &variant, input, text);
+        let key = |text: &String| lane.key(&model, input, text);
         let keys = texts.iter().map(key).collect();
         (texts, keys)
     };
@@ -420,6 +493,35 @@ fn at_row(error: EmbedError, rows: &[Vec<usize>]) -> EmbedError {
         return EmbedError::NotFinite { index: row.unwrap_or(index) };
     }
     error
+}
+
+fn check_dimension(model: &ModelSpec) -> Result<(), EmbedError> {
+    if (1..=DIMENSION_MAX).contains(&model.dimension) {
+        return Ok(());
+    }
+    Err(EmbedError::DimensionUnsupported {
+        model: model.model.clone(),
+        dimension: model.dimension,
+        supported: format!("1 to {DIMENSION_MAX}"),
+    })
+}
+
+/// Refuses a picture that the provider would not take.
+fn check_picture(
+    model: &ModelSpec,
+    takes: PictureLimits,
+    picture: &Picture,
+) -> Result<(), EmbedError> {
+    let unfit = |detail| Err(EmbedError::PictureUnfit { provider: model.provider, detail });
+    let most = takes.bytes_per_picture;
+    match picture.bytes() {
+        Some(bytes) if bytes > most => {
+            unfit(format!("it has {bytes} bytes, and the limit is {most}"))
+        }
+        Some(_) => Ok(()),
+        None if takes.fetches => Ok(()),
+        None => unfit("it fetches none, so give the picture itself as a data: URL".to_owned()),
+    }
 }
 
 fn check_texts(model: &ModelSpec, lane: &Lane, texts: &[String]) -> Result<(), EmbedError> {

@@ -57,6 +57,22 @@ pub enum EmbedError {
         /// What is missing.
         reason: String,
     },
+    /// The provider is not set up to make vectors of pictures, or cannot; an operator has to act.
+    #[error("{provider} makes no vectors of pictures here: {reason}")]
+    NoPictures {
+        /// The provider that was to be used.
+        provider: ProviderKind,
+        /// What is missing.
+        reason: String,
+    },
+    /// The provider takes other pictures than this; nothing was embedded.
+    #[error("{provider} takes no such picture: {detail}")]
+    PictureUnfit {
+        /// Who would refuse.
+        provider: ProviderKind,
+        /// What it takes.
+        detail: String,
+    },
     /// Too many texts are waiting; nothing was queued.
     #[error("too many texts are waiting to be embedded: try again in {retry_after:?}")]
     Busy {
@@ -109,13 +125,17 @@ impl EmbedError {
     /// Whether a text is at fault, so that others may fare better without it.
     pub fn is_of_a_text(&self) -> bool {
         match self {
-            Self::BlankText { .. } | Self::TextTooLong { .. } | Self::NotFinite { .. } => true,
+            Self::BlankText { .. }
+            | Self::TextTooLong { .. }
+            | Self::PictureUnfit { .. }
+            | Self::NotFinite { .. } => true,
             // Too large, and what providers say of texts that they will not look at.
             Self::Provider { status, detail: _ } => matches!(status, Some(413 | 422 | 498)),
             Self::UnknownModel { .. }
             | Self::DimensionUnsupported { .. }
             | Self::DimensionUnknown { .. }
             | Self::NotConfigured { .. }
+            | Self::NoPictures { .. }
             | Self::Busy { .. }
             | Self::RateLimited { .. }
             | Self::Deadline { .. }

@@ -24,9 +24,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheKey};
 use crate::error::EmbedError;
-use crate::provider::{Provider, ProviderLimits};
+use crate::meter::{PICTURE_TOKENS, tokens_estimated};
+use crate::models::ModelSpec;
+use crate::picture::is_data_url;
+use crate::provider::{InputType, PictureLimits, Provider, ProviderLimits};
 use crate::stats::Counters;
 use crate::timer::{Random, Timer};
 use call::{Running, run};
@@ -66,6 +69,7 @@ pub(crate) struct Lane(Arc<Shared>);
 struct Shared {
     provider: Arc<dyn Provider>,
     takes: ProviderLimits,
+    pictures: Option<PictureLimits>,
     /// See [`Provider::variant`].
     variant: String,
     limits: LaneLimits,
@@ -78,6 +82,20 @@ struct Shared {
     running: watch::Sender<usize>,
     /// Told of every caller that leaves.
     departures: Arc<Notify>,
+}
+
+impl Shared {
+    fn tokens_estimated(&self, text: &str) -> u64 {
+        match self.pictures {
+            Some(_) => PICTURE_TOKENS,
+            None => tokens_estimated(text),
+        }
+    }
+
+    /// Whether a vector may be kept: a URL that holds no picture may show another one tomorrow.
+    fn is_kept(&self, text: &str) -> bool {
+        self.pictures.is_none() || is_data_url(text)
+    }
 }
 
 #[derive(Default)]
@@ -106,6 +124,7 @@ impl Lane {
         assert!(takes.texts_per_call > 0 && takes.bytes_per_token > 0, "a provider takes texts");
         Lane(Arc::new(Shared {
             variant: provider.variant(),
+            pictures: provider.pictures(),
             provider,
             takes,
             limits,
@@ -124,9 +143,22 @@ impl Lane {
         &self.0.takes
     }
 
-    /// What else than the model the provider's vectors depend on.
-    pub(crate) fn variant(&self) -> &str {
-        &self.0.variant
+    /// What it takes, if its texts are URLs of pictures.
+    pub(crate) fn pictures(&self) -> Option<PictureLimits> {
+        self.0.pictures
+    }
+
+    /// About how many tokens a text or a picture has.
+    pub(crate) fn tokens_estimated(&self, text: &str) -> u64 {
+        self.0.tokens_estimated(text)
+    }
+
+    /// The key that the vector of a text or a picture is cached by.
+    pub(crate) fn key(&self, model: &ModelSpec, input: InputType, text: &str) -> CacheKey {
+        match self.0.pictures {
+            Some(_) => CacheKey::of_picture(model, &self.0.variant, input, text),
+            None => CacheKey::new(model, &self.0.variant, input, text),
+        }
     }
 
     /// Texts admitted and not answered yet.

@@ -7,15 +7,20 @@ use std::time::Duration;
 use crate::embedder::Embedder;
 use crate::error::EmbedError;
 use crate::models::ModelSpec;
+use crate::picture::Picture;
 use crate::provider::InputType;
 
 /// Bytes reckoned as one token of a text that no provider counted.
 const BYTES_PER_TOKEN: u64 = 4;
 
+/// Tokens reckoned for a picture that no provider counted: at the price of a text's token, that is
+/// what Cohere charges for one of its third generation, which it counts by the piece.
+pub(crate) const PICTURE_TOKENS: u64 = 1_000;
+
 /// What a call used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Texts that a provider embedded.
+    /// Texts, or pictures, that a provider embedded.
     pub texts: u64,
     /// Their tokens as the provider counted them, or the estimate where it does not say. A call that
     /// several requests shared is divided among them by estimate, and the sum stays the provider's.
@@ -58,6 +63,18 @@ impl Metered<'_> {
     ) -> Result<Vec<f32>, EmbedError> {
         let work = (model, input, texts);
         self.embedder.embed_metered(work, deadline, Some(&self.meter)).await
+    }
+
+    /// As [`Embedder::embed_pictures`].
+    pub async fn embed_pictures(
+        &self,
+        model: &ModelSpec,
+        input: InputType,
+        pictures: Vec<Picture>,
+        deadline: Duration,
+    ) -> Result<Vec<f32>, EmbedError> {
+        let work = (model, input, pictures);
+        self.embedder.embed_pictures_metered(work, deadline, Some(&self.meter)).await
     }
 }
 

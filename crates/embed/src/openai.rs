@@ -1,19 +1,25 @@
-//! The embeddings call of OpenAI, which many servers speak.
+//! The embeddings call of OpenAI, which many servers speak, and what some of them made of it for
+//! pictures: see [`request`].
+
+mod request;
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 
-use crate::config::OpenAiConfig;
+use crate::config::{OpenAiConfig, PictureCall};
 use crate::error::{EmbedError, OpenError};
 use crate::models::{self, ModelSpec, ProviderKind, Shortening};
+use crate::picture::PICTURE_BYTES_MAX;
 use crate::provider::{
-    BoxFuture, CallError, InputType, Provider, ProviderAnswer, ProviderLimits, cut,
+    BoxFuture, CallError, InputType, PICTURES_OF_A_CALL, PictureLimits, Provider, ProviderAnswer,
+    ProviderLimits, cut,
 };
 use crate::remote::Endpoint;
+use request::{Content, Input, Message, Request, VoyageInput};
 
 /// OpenAI's own limits, as documented: inputs and summed tokens of one request, tokens of one
 /// input.
@@ -25,10 +31,15 @@ const TOKENS_PER_TEXT: u64 = 8_192;
 /// told otherwise, and a model on a CPU needs its time for them.
 const OTHER_TEXTS_PER_CALL: usize = 32;
 
+/// Pictures in one request to a server that takes several.
+const PICTURES_PER_CALL: usize = 8;
+
 #[derive(Debug)]
 pub(crate) struct OpenAi {
     endpoint: Endpoint,
     host: Host,
+    /// How it takes pictures, and texts with them.
+    call: Option<PictureCall>,
     /// The configured model and the `dimensions` to be sent with it.
     shortened: Option<(String, u32)>,
 }
@@ -42,15 +53,19 @@ enum Host {
 
 impl OpenAi {
     pub(crate) fn new(config: &OpenAiConfig, http: reqwest::Client) -> Result<Self, OpenError> {
+        let path = match config.pictures {
+            None | Some(PictureCall::Jina | PictureCall::Vllm) => "embeddings",
+            Some(PictureCall::Voyage) => "multimodalembeddings",
+        };
         let endpoint = Endpoint::new(
             http,
             ProviderKind::OpenAi,
-            (&config.base_url, "embeddings"),
+            (&config.base_url, path),
             config.api_key.as_ref().map(|key| ("Bearer", key)),
         )?;
         let host = if endpoint.host() == "api.openai.com" { Host::OpenAi } else { Host::Other };
         let shortened = config.dimensions.map(|dimensions| (config.model.clone(), dimensions));
-        Ok(OpenAi { endpoint, host, shortened })
+        Ok(OpenAi { endpoint, host, call: config.pictures, shortened })
     }
 
     /// The `dimensions` to send: only where the model is asked for other than its full vectors.
@@ -63,15 +78,6 @@ impl OpenAi {
         });
         (configured || shorter).then_some(model.dimension)
     }
-}
-
-#[derive(Serialize)]
-struct Request<'a> {
-    input: &'a [String],
-    model: &'a str,
-    encoding_format: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dimensions: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -137,9 +143,10 @@ impl<'de> Visitor<'de> for EmbeddingVisitor {
 impl Provider for OpenAi {
     fn limits(&self) -> ProviderLimits {
         ProviderLimits {
-            texts_per_call: match self.host {
-                Host::OpenAi => OPENAI_TEXTS_PER_CALL,
-                Host::Other => OTHER_TEXTS_PER_CALL,
+            texts_per_call: match (self.call, self.host) {
+                (Some(PictureCall::Vllm), _) => 1,
+                (_, Host::OpenAi) => OPENAI_TEXTS_PER_CALL,
+                (_, Host::Other) => OTHER_TEXTS_PER_CALL,
             },
             tokens_per_call: TOKENS_PER_CALL,
             tokens_per_text: TOKENS_PER_TEXT,
@@ -150,42 +157,126 @@ impl Provider for OpenAi {
     }
 
     fn variant(&self) -> String {
-        // Two servers may know different models by one name.
-        match self.host {
-            Host::OpenAi => String::new(),
-            Host::Other => self.endpoint.address(),
+        // Two servers may know different models by one name, and a text in a chat is another one.
+        match (self.call, self.host) {
+            (Some(PictureCall::Vllm), _) => format!("{} messages", self.endpoint.address()),
+            (_, Host::OpenAi) => String::new(),
+            (_, Host::Other) => self.endpoint.address(),
         }
     }
 
     fn embed<'a>(
         &'a self,
         model: &'a ModelSpec,
-        _input: InputType,
+        input: InputType,
         texts: &'a [String],
     ) -> BoxFuture<'a, Result<ProviderAnswer, CallError>> {
         Box::pin(async move {
-            let request = Request {
-                input: texts,
-                model: &model.model,
-                encoding_format: match self.host {
-                    // A quarter of the bytes; other servers may not know it.
-                    Host::OpenAi => "base64",
-                    Host::Other => "float",
-                },
-                dimensions: self.dimensions(model),
-            };
+            let dimensions = self.dimensions(model);
+            let request = self.request((model, dimensions), input, Content::Texts(texts));
             let answer: Answer = self.endpoint.post(&request, texts).await?;
-            let tokens = answer.usage.and_then(|usage| usage.total_tokens.or(usage.prompt_tokens));
-            let mut vectors = in_order(answer.data, texts.len())?;
-            if request.dimensions.is_some() {
-                // A server that does not know `dimensions` answers with the full vectors.
-                for vector in &mut vectors {
-                    cut(vector, model.dimension);
-                }
-            }
-            Ok(ProviderAnswer { vectors, tokens })
+            answered(answer, texts.len(), dimensions)
         })
     }
+}
+
+impl OpenAi {
+    fn request<'a>(
+        &self,
+        (model, dimensions): (&'a ModelSpec, Option<u32>),
+        input: InputType,
+        content: Content<'a>,
+    ) -> Request<'a> {
+        // A quarter of the bytes; other servers may not know it.
+        let encoding_format = if self.host == Host::OpenAi { "base64" } else { "float" };
+        let model = model.model.as_str();
+        match self.call {
+            None | Some(PictureCall::Jina) => {
+                let input = Input::of(content);
+                Request::Input { input, model, encoding_format, dimensions }
+            }
+            Some(PictureCall::Vllm) => {
+                let messages = [Message::of(content)];
+                Request::Messages { messages, model, encoding_format, dimensions }
+            }
+            Some(PictureCall::Voyage) => {
+                let inputs = VoyageInput::all(content);
+                let input_type = match input {
+                    InputType::Document => "document",
+                    InputType::Query => "query",
+                };
+                Request::Inputs { inputs, model, input_type, output_dimension: dimensions }
+            }
+        }
+    }
+}
+
+/// A server like OpenAI's as one that takes pictures.
+#[derive(Debug)]
+pub(crate) struct OpenAiPictures {
+    server: OpenAi,
+    call: PictureCall,
+}
+
+impl OpenAiPictures {
+    pub(crate) fn new(
+        config: &OpenAiConfig,
+        call: PictureCall,
+        http: reqwest::Client,
+    ) -> Result<Self, OpenError> {
+        Ok(OpenAiPictures { server: OpenAi::new(config, http)?, call })
+    }
+}
+
+impl Provider for OpenAiPictures {
+    fn limits(&self) -> ProviderLimits {
+        let texts_per_call = match self.call {
+            PictureCall::Jina => PICTURES_PER_CALL,
+            PictureCall::Vllm | PictureCall::Voyage => 1,
+        };
+        ProviderLimits { texts_per_call, ..PICTURES_OF_A_CALL }
+    }
+
+    fn pictures(&self) -> Option<PictureLimits> {
+        Some(PictureLimits { bytes_per_picture: PICTURE_BYTES_MAX, fetches: true })
+    }
+
+    fn variant(&self) -> String {
+        self.server.variant()
+    }
+
+    fn embed<'a>(
+        &'a self,
+        model: &'a ModelSpec,
+        input: InputType,
+        pictures: &'a [String],
+    ) -> BoxFuture<'a, Result<ProviderAnswer, CallError>> {
+        Box::pin(async move {
+            let server = &self.server;
+            let dimensions = server.dimensions(model);
+            let content = Content::Pictures(pictures);
+            let request = server.request((model, dimensions), input, content);
+            let answer: Answer = server.endpoint.post_pictures(&request, pictures.len()).await?;
+            answered(answer, pictures.len(), dimensions)
+        })
+    }
+}
+
+/// The vectors of an answer; cut to `dimensions` if so many were asked for, as a server that does not
+/// know how to be asked answers with the full ones.
+fn answered(
+    answer: Answer,
+    count: usize,
+    dimensions: Option<u32>,
+) -> Result<ProviderAnswer, CallError> {
+    let tokens = answer.usage.and_then(|usage| usage.total_tokens.or(usage.prompt_tokens));
+    let mut vectors = in_order(answer.data, count)?;
+    if let Some(dimensions) = dimensions {
+        for vector in &mut vectors {
+            cut(vector, dimensions);
+        }
+    }
+    Ok(ProviderAnswer { vectors, tokens })
 }
 
 /// The vectors in the order of the texts, whatever the order of the answer.

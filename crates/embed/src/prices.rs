@@ -30,14 +30,22 @@ const KNOWN: &[(ProviderKind, &str, u64)] = &[
     (ProviderKind::OpenAi, "text-embedding-ada-002", 100),
 ];
 
+/// Of those, the ones whose tokens of pictures have a price of their own.
+const KNOWN_OF_PICTURES: &[(ProviderKind, &str, u64)] =
+    &[(ProviderKind::Cohere, "embed-v4.0", 470)];
+
 /// What a token costs with each model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prices(BTreeMap<(ProviderKind, String), PicoPerToken>);
+pub struct Prices {
+    texts: BTreeMap<(ProviderKind, String), PicoPerToken>,
+    /// Where another one holds for pictures.
+    pictures: BTreeMap<(ProviderKind, String), PicoPerToken>,
+}
 
 /// A text that is no price.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no price: write PROVIDER/MODEL=USD for a million tokens, with at most {DECIMALS} decimals, as in openai/text-embedding-3-small=0.02"
+    "{text:?} is no price: write PROVIDER/MODEL=USD for a million tokens, with at most {DECIMALS} decimals, as in openai/text-embedding-3-small=0.02, or PROVIDER/MODEL=USD/USD where tokens of pictures have a price of their own"
 )]
 pub struct PriceError {
     /// As it was given.
@@ -50,7 +58,10 @@ impl Default for Prices {
         let price = |&(provider, model, thousandths): &(ProviderKind, &str, u64)| {
             ((provider, model.to_owned()), thousandths * (PICO_PER_DOLLAR_A_MILLION / 1000))
         };
-        Self(KNOWN.iter().map(price).collect())
+        Self {
+            texts: KNOWN.iter().map(price).collect(),
+            pictures: KNOWN_OF_PICTURES.iter().map(price).collect(),
+        }
     }
 }
 
@@ -66,9 +77,26 @@ impl Prices {
         if model.is_empty() || provider == ProviderKind::Local {
             return Err(wrong());
         }
-        let price = pico_per_token(price).ok_or_else(wrong)?;
-        self.0.insert((provider, model.to_owned()), price);
+        let (texts, pictures) = match price.split_once('/') {
+            None => (price, None),
+            Some((texts, pictures)) => (texts.trim(), Some(pictures.trim())),
+        };
+        let texts = pico_per_token(texts).ok_or_else(wrong)?;
+        let pictures = pictures.map(|price| pico_per_token(price).ok_or_else(wrong)).transpose()?;
+        let model = (provider, model.to_owned());
+        match pictures {
+            Some(price) => self.pictures.insert(model.clone(), price),
+            None => self.pictures.remove(&model),
+        };
+        self.texts.insert(model, texts);
         Ok(())
+    }
+
+    /// As [`Prices::pico_per_token`], of a picture's token: the price of a text's where it has none of
+    /// its own.
+    pub fn pico_per_picture_token(&self, model: &ModelSpec) -> Option<u64> {
+        let wanted = (model.provider, model.model.as_str());
+        found(&self.pictures, wanted).or_else(|| self.pico_per_token(model))
     }
 
     /// Picodollars that a token costs; `None` if that is not known. The model inside this process
@@ -77,13 +105,18 @@ impl Prices {
         match model.provider {
             ProviderKind::Local => Some(0),
             ProviderKind::Cohere | ProviderKind::OpenAi => {
-                let wanted = (model.provider, model.model.as_str());
-                let found =
-                    self.0.iter().find(|((kind, name), _)| (*kind, name.as_str()) == wanted);
-                found.map(|(_model, price)| *price)
+                found(&self.texts, (model.provider, model.model.as_str()))
             }
         }
     }
+}
+
+fn found(
+    prices: &BTreeMap<(ProviderKind, String), PicoPerToken>,
+    wanted: (ProviderKind, &str),
+) -> Option<PicoPerToken> {
+    let found = prices.iter().find(|((kind, name), _)| (*kind, name.as_str()) == wanted);
+    found.map(|(_model, price)| *price)
 }
 
 /// A price in dollars for a million tokens, written as a decimal number.
@@ -140,6 +173,25 @@ mod tests {
     }
 
     #[test]
+    fn pictures_may_have_a_price_of_their_own() {
+        let mut prices = Prices::default();
+        let both = |prices: &Prices, model: &ModelSpec| {
+            (prices.pico_per_token(model), prices.pico_per_picture_token(model))
+        };
+        let [older, newer] =
+            ["embed-english-v3.0", "embed-v4.0"].map(|name| model(ProviderKind::Cohere, name));
+        assert_eq!(both(&prices, &older), (Some(100_000), Some(100_000)));
+        assert_eq!(both(&prices, &newer), (Some(120_000), Some(470_000)));
+        prices.set("cohere/embed-english-v3.0 = 1 / 2.5").unwrap();
+        assert_eq!(both(&prices, &older), (Some(1_000_000), Some(2_500_000)));
+        // Whoever sets one price means it for all.
+        prices.set("cohere/embed-v4.0=3").unwrap();
+        assert_eq!(both(&prices, &newer), (Some(3_000_000), Some(3_000_000)));
+        let unknown = model(ProviderKind::OpenAi, "other");
+        assert_eq!(both(&prices, &unknown), (None, None));
+    }
+
+    #[test]
     fn what_is_no_price_is_refused() {
         for text in [
             "",
@@ -158,6 +210,9 @@ mod tests {
             "local/x=1",
             "openai/x=99999999999999999999",
             "openai/x=1000001",
+            "openai/x=1/",
+            "openai/x=/1",
+            "openai/x=1/2/3",
         ] {
             let error = Prices::default().set(text).unwrap_err();
             assert!(error.to_string().contains("PROVIDER/MODEL=USD"), "{text}");

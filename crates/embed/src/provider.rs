@@ -35,6 +35,27 @@ pub struct ProviderLimits {
     pub bytes_per_token: u64,
 }
 
+/// What a provider of pictures takes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct PictureLimits {
+    /// Bytes of one picture, decoded.
+    pub bytes_per_picture: usize,
+    /// Whether it fetches pictures of `http` and `https` URLs. Else only `data:` URLs are taken.
+    pub fetches: bool,
+}
+
+/// Bytes of all pictures of one call together, as their URLs have them.
+const PICTURES_BYTES_PER_CALL: u64 = 20 << 20;
+
+/// How many pictures make a call: as many as fit by their bytes, which stand for tokens here.
+pub(crate) const PICTURES_OF_A_CALL: ProviderLimits = ProviderLimits {
+    texts_per_call: 1,
+    tokens_per_call: PICTURES_BYTES_PER_CALL,
+    tokens_per_text: u64::MAX,
+    chars_per_text: None,
+    bytes_per_token: 1,
+};
+
 /// A provider's answer to one call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProviderAnswer {
@@ -52,6 +73,11 @@ pub struct ProviderAnswer {
 pub trait Provider: Send + Sync + fmt::Debug {
     /// How much one call takes.
     fn limits(&self) -> ProviderLimits;
+
+    /// What it takes, if it takes pictures: then the texts that it is called with are their URLs.
+    fn pictures(&self) -> Option<PictureLimits> {
+        None
+    }
 
     /// What a vector depends on beside model, dimension and input type: the server, the number
     /// format. The cache never serves one variant's vector for another (E3). Empty where there

@@ -128,6 +128,16 @@ impl Endpoint {
         self.post_within(body, answer_bytes_max(texts)).await
     }
 
+    /// Sends `body`, which holds `count` pictures, and reads the answer.
+    pub(crate) async fn post_pictures<T: DeserializeOwned + Send + 'static>(
+        &self,
+        body: &impl Serialize,
+        count: usize,
+    ) -> Result<T, CallError> {
+        // Nobody sends a picture back.
+        self.post_within(body, answer_bytes_max(&vec![String::new(); count])).await
+    }
+
     /// Sends `body`, and reads an answer of at most `bytes_max` bytes.
     pub(crate) async fn post_within<T: DeserializeOwned + Send + 'static>(
         &self,

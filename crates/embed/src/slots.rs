@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cohere::Cohere;
+use crate::cohere::{Cohere, CoherePictures};
 use crate::config::{EmbedConfig, EmbedLimits};
 use crate::embedder::LocalSource;
 use crate::error::OpenError;
@@ -10,7 +10,7 @@ use crate::lane::{Lane, LaneLimits, LaneParts};
 use crate::local::{LocalModel, Precision};
 use crate::local_provider;
 use crate::model_files::ModelFiles;
-use crate::openai::OpenAi;
+use crate::openai::{OpenAi, OpenAiPictures};
 
 /// A provider's lane, or why there is none.
 pub(crate) type Slot = Result<Lane, String>;
@@ -78,6 +78,39 @@ pub(crate) fn openai_slot(
         return Ok(Err("no OpenAI-compatible server is configured".to_owned()));
     };
     let provider = Arc::new(OpenAi::new(openai, http.clone())?);
+    Ok(Ok(Lane::new(provider, remote_limits(&config.limits), shared.clone())))
+}
+
+/// The lane of pictures at Cohere.
+pub(crate) fn cohere_pictures_slot(
+    config: &EmbedConfig,
+    http: &reqwest::Client,
+    shared: &LaneParts,
+) -> Result<Slot, OpenError> {
+    let Some(cohere) = &config.cohere else {
+        return Ok(Err("COHERE_API_KEY is not set".to_owned()));
+    };
+    if !cohere.pictures {
+        return Ok(Err("set COHERE_IMAGES to true".to_owned()));
+    }
+    let provider = Arc::new(CoherePictures::new(cohere, http.clone())?);
+    Ok(Ok(Lane::new(provider, remote_limits(&config.limits), shared.clone())))
+}
+
+/// The lane of pictures at a server like OpenAI's.
+pub(crate) fn openai_pictures_slot(
+    config: &EmbedConfig,
+    http: &reqwest::Client,
+    shared: &LaneParts,
+) -> Result<Slot, OpenError> {
+    let Some(openai) = &config.openai else {
+        return Ok(Err("no OpenAI-compatible server is configured".to_owned()));
+    };
+    let Some(call) = openai.pictures else {
+        let reason = "set OPENAI_IMAGES to whose call its server speaks (jina, vllm or voyage)";
+        return Ok(Err(reason.to_owned()));
+    };
+    let provider = Arc::new(OpenAiPictures::new(openai, call, http.clone())?);
     Ok(Ok(Lane::new(provider, remote_limits(&config.limits), shared.clone())))
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arrwdb_embed::{EmbedError, InputType, Meter, ModelSpec, Usage};
+use arrwdb_embed::{EmbedError, InputType, Meter, ModelSpec, Picture, Usage};
 use arrwdb_state::limits::USAGE_ROWS_PER_RECORD_MAX;
 use arrwdb_state::{
     Day, LibraryId, LibrarySpec, Money, TenantId, UsageKey, UsageRow, Used, WorkCommand,
@@ -287,10 +287,34 @@ impl Inner {
         field: &str,
         (input, texts): (InputType, Vec<String>),
     ) -> Result<Vec<f32>, EngineError> {
+        self.embed_inputs(spec, field, (input, Inputs::Texts(texts))).await
+    }
+
+    /// As [`Inner::embed_texts`], of pictures.
+    pub(crate) async fn embed_pictures(
+        self: &Arc<Self>,
+        spec: &LibrarySpec,
+        field: &str,
+        (input, pictures): (InputType, Vec<Picture>),
+    ) -> Result<Vec<f32>, EngineError> {
+        self.embed_inputs(spec, field, (input, Inputs::Pictures(pictures))).await
+    }
+
+    async fn embed_inputs(
+        self: &Arc<Self>,
+        spec: &LibrarySpec,
+        field: &str,
+        (input, inputs): (InputType, Inputs),
+    ) -> Result<Vec<f32>, EngineError> {
         let model = model_of(spec, field)?;
-        let (count, started) = (texts.len(), Instant::now());
+        let prices = &self.config.prices;
+        let (count, price) = match &inputs {
+            Inputs::Texts(texts) => (texts.len(), prices.pico_per_token(&model)),
+            Inputs::Pictures(pictures) => (pictures.len(), prices.pico_per_picture_token(&model)),
+        };
+        let started = Instant::now();
         let meter = Arc::new(LibraryMeter {
-            price: self.config.prices.pico_per_token(&model),
+            price,
             engine: self.clone(),
             tenant: spec.tenant,
             library: spec.generation_of.unwrap_or(spec.id),
@@ -299,7 +323,13 @@ impl Inner {
         });
         let metered = self.parts.embedder.metered(meter.clone());
         let deadline = self.config.embed_deadline;
-        match metered.embed(&meter.model, input, texts, deadline).await {
+        let embedded = match inputs {
+            Inputs::Texts(texts) => metered.embed(&meter.model, input, texts, deadline).await,
+            Inputs::Pictures(pictures) => {
+                metered.embed_pictures(&meter.model, input, pictures, deadline).await
+            }
+        };
+        match embedded {
             Ok(vectors) => {
                 self.embedding_times.took(count, started.elapsed());
                 Ok(vectors)
@@ -319,6 +349,12 @@ fn today(clock: Day, newest: Option<Day>, rows: &[UsageRow]) -> Day {
     let of_rows = rows.iter().map(|row| row.key.day).max();
     let most = [of_rows, newest.map(Day::next)].into_iter().flatten();
     most.fold(clock, Day::min)
+}
+
+/// What vectors are made of.
+enum Inputs {
+    Texts(Vec<String>),
+    Pictures(Vec<Picture>),
 }
 
 /// Counts what one request uses of a library's model.

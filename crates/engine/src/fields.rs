@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrwdb_embed::InputType;
+use arrwdb_embed::{InputType, Picture};
 use arrwdb_state::limits::{CHUNK_CHARS_MAX, DIMENSIONS_MAX, VECTOR_FIELDS_MAX};
 use arrwdb_state::{
     Chunk, ChunkId, Command, Custom, DocumentId, Fate, FieldNameFault, FieldSpec, FieldVector,
@@ -15,6 +15,7 @@ use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::maintenance::blocking;
 use crate::moment::Moment;
+use crate::pictures::{Source, changed_metadata, not_of_passages};
 use crate::put::check_custom;
 use crate::request::{FieldModel, NewField, NewLibrary, PutVector, Written};
 use crate::search::model_of;
@@ -28,19 +29,33 @@ pub const WELL_KNOWN_FIELDS: [&str; 7] =
 /// How often a change of a document is tried again whose document somebody else changed meanwhile.
 const REPLACE_TRIES_MAX: usize = 16;
 
-/// What to change of a vector; `None` leaves it, but a new text without a vector is embedded.
+/// What to change of a vector; `None` leaves it, but a new picture or text without a vector is embedded.
 #[derive(Debug, Clone, Default)]
 pub struct NewVector {
     /// What it is made from.
     pub text: Option<String>,
     /// Its value.
     pub value: Option<VectorValue>,
+    /// What its value is made of.
+    pub picture: Option<Picture>,
+    /// Where a picture is that the value was made of elsewhere, for its metadata.
+    pub image_url: Option<String>,
     /// Custom metadata of it, in place of what it has.
     pub custom: Option<Custom>,
 }
 
+impl NewVector {
+    /// The URL of its picture, if that changes.
+    fn shown_at(&self) -> Option<&str> {
+        self.image_url.as_deref().or_else(|| self.picture.as_ref().map(Picture::url))
+    }
+}
+
 /// Those of them whose vectors are of texts.
 const OF_TEXTS: [&str; 4] = ["code", "title", "summary", "custom"];
+
+/// The one whose vectors are of pictures.
+const OF_PICTURES: &str = "image";
 
 /// What a document will have in vector fields, some values still missing.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +67,8 @@ struct FieldDraft {
     id: ChunkId,
     text: String,
     value: Option<VectorValue>,
+    /// What the value is to be made of, in place of the text.
+    picture: Option<Picture>,
     created_at: Timestamp,
     custom: Custom,
     pointer: String,
@@ -66,8 +83,17 @@ impl FieldDrafts {
             for (place, vector) in vectors.into_iter().enumerate() {
                 let FieldVector { id, text, value, created_at, custom } = vector;
                 let (spec, pointer) = (spec.clone(), format!("/vectors/{place}"));
-                let value = Some(value);
-                drafts.push(FieldDraft { spec, id, text, value, created_at, custom, pointer });
+                let (value, picture) = (Some(value), None);
+                drafts.push(FieldDraft {
+                    spec,
+                    id,
+                    text,
+                    value,
+                    picture,
+                    created_at,
+                    custom,
+                    pointer,
+                });
             }
         }
         Self(drafts)
@@ -91,7 +117,9 @@ impl FieldDrafts {
     /// The vectors by field; every value is there.
     pub(crate) fn finish(self) -> Vec<FieldVectors> {
         let mut fields: BTreeMap<String, FieldVectors> = BTreeMap::new();
-        for FieldDraft { spec, id, text, value, created_at, custom, pointer: _ } in self.0 {
+        for FieldDraft { spec, id, text, value, created_at, custom, picture: _, pointer: _ } in
+            self.0
+        {
             let Some(value) = value else { continue };
             let none = || FieldVectors { spec: FieldSpec::clone(&spec), vectors: Vec::new() };
             let field = fields.entry(spec.name.clone()).or_insert_with(none);
@@ -139,13 +167,14 @@ impl Inner {
         put: PutVector,
         at: Timestamp,
     ) -> Result<FieldDraft, EngineError> {
-        let PutVector { id, field, text, value, created_at, custom, pointer } = put;
+        let PutVector { id, field, text, value, picture, created_at, custom, pointer } = put;
         check_custom(&custom, &format!("{pointer}/metadata"))?;
         check_chars(&text, self.config.chunk_chars_max, &pointer)?;
+        let source = Source::of(value.as_ref(), picture.as_ref(), &text);
         let spec = if let Some(spec) = known.get(&field) {
             spec.clone()
         } else {
-            let spec = Arc::new(usual(library, (&field, value.as_ref()), &pointer)?);
+            let spec = Arc::new(self.usual(library, (&field, source), &pointer)?);
             if known.len() >= VECTOR_FIELDS_MAX {
                 let detail = format!(
                     "the library has {VECTOR_FIELDS_MAX} vector fields, which is the limit, and none \
@@ -156,12 +185,68 @@ impl Inner {
             known.insert(field, spec.clone());
             spec
         };
-        if value.is_none() {
-            check_text(&spec, &text, &pointer)?;
+        match source {
+            Source::Value(_) => {}
+            Source::Picture(picture) => self.check_picture((library, &spec), picture, &pointer)?,
+            Source::Text(text) => check_text(&spec, text, &pointer)?,
         }
         let id = id.unwrap_or_else(|| ChunkId::new(new_uuid(at, &*self.parts.random)));
         let created_at = created_at.unwrap_or(at);
-        Ok(FieldDraft { spec, id, text, value, created_at, custom, pointer })
+        Ok(FieldDraft { spec, id, text, value, picture, created_at, custom, pointer })
+    }
+
+    /// What a well-known field is, declared by the first vector that is put there.
+    fn usual(
+        &self,
+        library: &LibrarySpec,
+        (name, source): (&str, Source<'_>),
+        pointer: &str,
+    ) -> Result<FieldSpec, EngineError> {
+        let field = format!("{pointer}/type");
+        check_name(name, &field)?;
+        if !WELL_KNOWN_FIELDS.contains(&name) {
+            let detail = format!(
+                "the library has no vector field `{name}`: declare it with PUT \
+                 /v1/libraries/{}/vector-fields/{name}, or use one of text, {}",
+                library.id,
+                WELL_KNOWN_FIELDS.join(", ")
+            );
+            return Err(invalid(field, detail));
+        }
+        // Vectors of pictures that callers make are of a model of theirs.
+        let is_made = match source {
+            Source::Picture(_) => OF_TEXTS.contains(&name) || name == OF_PICTURES,
+            Source::Value(_) | Source::Text(_) => OF_TEXTS.contains(&name),
+        };
+        let has_model = || is_made && model_of(library, "").is_ok();
+        let (kind, dimension) = match source {
+            Source::Text(_) | Source::Picture(_) if has_model() => {
+                (VectorKind::Dense, library.dimension)
+            }
+            Source::Text(_) => return Err(needs_vector(name, pointer)),
+            Source::Picture(_) => return Err(self.no_model_of_pictures(name, pointer)),
+            Source::Value(VectorValue::Dense(vector)) => (VectorKind::Dense, size(vector.len())),
+            Source::Value(VectorValue::Sparse(_)) => (VectorKind::Sparse, 1),
+            Source::Value(VectorValue::Late(_)) => {
+                let detail = format!(
+                    "declare `{name}` as a field for late interaction first, with its dimension: PUT \
+                     /v1/libraries/{}/vector-fields/{name}",
+                    library.id
+                );
+                return Err(invalid(field, detail));
+            }
+        };
+        if !(1..=DIMENSIONS_MAX).contains(&dimension) {
+            let detail = format!("a vector has 1 to {DIMENSIONS_MAX} dimensions, not {dimension}");
+            return Err(EngineError::Vector { field: format!("{pointer}/embedding"), detail });
+        }
+        let dense = kind == VectorKind::Dense;
+        let model =
+            (dense && dimension == library.dimension && has_model()).then(|| library.model.clone());
+        let metric = if dense { library.metric } else { Metric::Dot };
+        let fits = dense && library.index.check_dimension(dimension as usize).is_ok();
+        let index = if fits { library.index } else { IndexSpec::default() };
+        Ok(FieldSpec { name: name.to_owned(), kind, dimension, metric, index, model })
     }
 
     /// Makes the values that are missing, in one call for each model.
@@ -171,17 +256,24 @@ impl Inner {
         drafts: &mut [&mut FieldDrafts],
     ) -> Result<(), EngineError> {
         let missing = |draft: &&mut FieldDraft| draft.value.is_none();
-        let mut by_model: BTreeMap<(String, String, u32), Vec<&mut FieldDraft>> = BTreeMap::new();
+        let mut by_model: BTreeMap<_, Vec<&mut FieldDraft>> = BTreeMap::new();
         for draft in drafts.iter_mut().flat_map(|drafts| &mut drafts.0).filter(missing) {
             let Some(model) = draft.spec.model.clone() else { continue };
-            let key = (model.provider, model.model, draft.spec.dimension);
+            let of_picture = draft.picture.is_some();
+            let key = (model.provider, model.model, draft.spec.dimension, of_picture);
             by_model.entry(key).or_default().push(draft);
         }
-        for drafts in by_model.into_values() {
+        for ((.., of_picture), mut drafts) in by_model {
             let Some(spec) = drafts.first().map(|draft| draft.spec.clone()) else { continue };
             let of_field = as_library(library, &spec);
-            let texts = drafts.iter().map(|draft| draft.text.clone()).collect();
-            let vectors = self.embed_texts(&of_field, "", (InputType::Document, texts)).await?;
+            let vectors = if of_picture {
+                // Nobody needs them any longer than that.
+                let pictures = drafts.iter_mut().filter_map(|draft| draft.picture.take()).collect();
+                self.embed_pictures(&of_field, "", (InputType::Document, pictures)).await?
+            } else {
+                let texts = drafts.iter().map(|draft| draft.text.clone()).collect();
+                self.embed_texts(&of_field, "", (InputType::Document, texts)).await?
+            };
             let vectors = vectors.chunks_exact(spec.dimension as usize);
             for (draft, vector) in drafts.into_iter().zip(vectors) {
                 draft.value = Some(VectorValue::Dense(vector.to_vec()));
@@ -234,6 +326,9 @@ impl Inner {
         chunk: &mut Chunk,
         new: &NewVector,
     ) -> Result<(), EngineError> {
+        if new.picture.is_some() && new.text.is_none() {
+            return Err(not_of_passages());
+        }
         if let Some(text) = &new.text {
             check_chars(text, self.config.chunk_chars_max, "")?;
             if text.trim().is_empty() {
@@ -255,9 +350,10 @@ impl Inner {
             }
             None => {}
         }
-        if let Some(custom) = &new.custom {
-            check_custom(custom, "/metadata")?;
-            chunk.custom.clone_from(custom);
+        let image_url = new.shown_at();
+        if new.custom.is_some() || image_url.is_some() {
+            chunk.custom = changed_metadata(&chunk.custom, new.custom.as_ref(), image_url);
+            check_custom(&chunk.custom, "/metadata")?;
         }
         Ok(())
     }
@@ -277,15 +373,19 @@ impl Inner {
             check_chars(text, self.config.chunk_chars_max, "")?;
             draft.text.clone_from(text);
         }
-        if new.value.is_some() || new.text.is_some() {
+        if new.value.is_some() || new.picture.is_some() || new.text.is_some() {
             draft.value.clone_from(&new.value);
+            draft.picture.clone_from(&new.picture);
         }
-        if draft.value.is_none() {
-            check_text(&draft.spec, &draft.text, "")?;
+        match Source::of(draft.value.as_ref(), draft.picture.as_ref(), &draft.text) {
+            Source::Value(_) => {}
+            Source::Picture(picture) => self.check_picture((library, &draft.spec), picture, "")?,
+            Source::Text(text) => check_text(&draft.spec, text, "")?,
         }
-        if let Some(custom) = &new.custom {
-            check_custom(custom, "/metadata")?;
-            draft.custom.clone_from(custom);
+        let image_url = new.shown_at();
+        if new.custom.is_some() || image_url.is_some() {
+            draft.custom = changed_metadata(&draft.custom, new.custom.as_ref(), image_url);
+            check_custom(&draft.custom, "/metadata")?;
         }
         self.embed_fields(library, &mut [fields]).await?;
         Ok(true)
@@ -398,52 +498,6 @@ fn check_chars(text: &str, most: usize, pointer: &str) -> Result<(), EngineError
 pub(crate) fn as_library(library: &LibrarySpec, field: &FieldSpec) -> LibrarySpec {
     let model = field.model.clone().unwrap_or_else(|| library.model.clone());
     LibrarySpec { model, dimension: field.dimension, ..library.clone() }
-}
-
-/// What a well-known field is, declared by the first vector that is put there.
-fn usual(
-    library: &LibrarySpec,
-    (name, value): (&str, Option<&VectorValue>),
-    pointer: &str,
-) -> Result<FieldSpec, EngineError> {
-    let field = format!("{pointer}/type");
-    check_name(name, &field)?;
-    if !WELL_KNOWN_FIELDS.contains(&name) {
-        let detail = format!(
-            "the library has no vector field `{name}`: declare it with PUT \
-             /v1/libraries/{}/vector-fields/{name}, or use one of text, {}",
-            library.id,
-            WELL_KNOWN_FIELDS.join(", ")
-        );
-        return Err(invalid(field, detail));
-    }
-    let of_texts = OF_TEXTS.contains(&name);
-    let has_model = || of_texts && model_of(library, "").is_ok();
-    let (kind, dimension) = match value {
-        None if has_model() => (VectorKind::Dense, library.dimension),
-        None => return Err(needs_vector(name, pointer)),
-        Some(VectorValue::Dense(vector)) => (VectorKind::Dense, size(vector.len())),
-        Some(VectorValue::Sparse(_)) => (VectorKind::Sparse, 1),
-        Some(VectorValue::Late(_)) => {
-            let detail = format!(
-                "declare `{name}` as a field for late interaction first, with its dimension: PUT \
-                 /v1/libraries/{}/vector-fields/{name}",
-                library.id
-            );
-            return Err(invalid(field, detail));
-        }
-    };
-    if !(1..=DIMENSIONS_MAX).contains(&dimension) {
-        let detail = format!("a vector has 1 to {DIMENSIONS_MAX} dimensions, not {dimension}");
-        return Err(EngineError::Vector { field: format!("{pointer}/embedding"), detail });
-    }
-    let dense = kind == VectorKind::Dense;
-    let model =
-        (dense && dimension == library.dimension && has_model()).then(|| library.model.clone());
-    let metric = if dense { library.metric } else { Metric::Dot };
-    let fits = dense && library.index.check_dimension(dimension as usize).is_ok();
-    let index = if fits { library.index } else { IndexSpec::default() };
-    Ok(FieldSpec { name: name.to_owned(), kind, dimension, metric, index, model })
 }
 
 /// Refuses a text that the field makes no vector of.

@@ -56,6 +56,7 @@ mod open;
 mod owed;
 mod paging;
 mod patch;
+mod pictures;
 mod pool;
 mod purge;
 mod put;
@@ -111,6 +112,7 @@ pub use multi_vector::{
 pub use owed::Owing;
 pub use paging::{HYBRID_ROWS_MAX, PAGED_ROWS_MAX, SearchPage};
 pub use patch::DocumentPatch;
+pub use pictures::note_picture;
 pub use purge::PurgeReceipt;
 pub use records::{RawRecord, Subject, WantedRecords};
 pub use request::{

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrwdb_embed::InputType;
+use arrwdb_embed::{InputType, Picture};
 use arrwdb_state::limits::{K_MAX, K_STREAM_MAX, LATE_QUERY_ROWS_MAX};
 use arrwdb_state::{
     ChunkId, Custom, Damage, DocumentId, DocumentMetadata, Effort, Executor, FieldQuery, FieldSpec,
@@ -69,6 +69,8 @@ pub struct FieldWanted {
 pub enum FieldValue {
     /// A text, embedded with the field's model.
     Text(String),
+    /// A picture, embedded with the field's model.
+    Picture(Picture),
     /// A vector of the field's kind.
     Vector(VectorValue),
 }
@@ -205,6 +207,12 @@ enum Numbers {
 }
 
 impl Asked {
+    fn of(place: &Place, value: VectorValue, wanted: &FieldWanted) -> Result<Self, EngineError> {
+        let numbers = numbers(place, value, wanted)?;
+        let (field, weight, metric) = (wanted.field.clone(), wanted.weight, place.metric);
+        Ok(Asked { field, weight, metric, numbers })
+    }
+
     fn query(&self) -> FieldQuery<'_> {
         match &self.numbers {
             Numbers::Dense(vector) => FieldQuery::Dense(vector),
@@ -260,31 +268,26 @@ impl Inner {
         snapshot: &Snapshot,
         request: &MultiVectorRequest,
     ) -> Result<Vec<Asked>, EngineError> {
-        let mut embedded: BTreeMap<(String, String, u32, String), Vec<f32>> = BTreeMap::new();
+        let mut embedded: BTreeMap<(String, String, u32, Input<'_>), Vec<f32>> = BTreeMap::new();
         let mut asked = Vec::with_capacity(request.queries.len());
         for wanted in &request.queries {
             let Some(place) = place_of(&snapshot.spec, &snapshot.view, wanted)? else { continue };
-            let value = match &wanted.value {
-                FieldValue::Vector(value) => value.clone(),
-                FieldValue::Text(text) => {
-                    let model = place.model.clone().ok_or_else(|| no_model(wanted))?;
-                    let key = (
-                        model.provider.clone(),
-                        model.model.clone(),
-                        place.dimension,
-                        text.clone(),
-                    );
-                    let vector = match embedded.get(&key) {
-                        Some(vector) => vector.clone(),
-                        None => self.embedded_for(&snapshot.spec, &place, wanted, text).await?,
-                    };
-                    embedded.insert(key, vector.clone());
-                    VectorValue::Dense(vector)
+            let input = match &wanted.value {
+                FieldValue::Vector(value) => {
+                    asked.push(Asked::of(&place, value.clone(), wanted)?);
+                    continue;
                 }
+                FieldValue::Text(text) => Input::Text(text),
+                FieldValue::Picture(picture) => Input::Picture(picture),
             };
-            let numbers = numbers(&place, value, wanted)?;
-            let (field, weight, metric) = (wanted.field.clone(), wanted.weight, place.metric);
-            asked.push(Asked { field, weight, metric, numbers });
+            let model = place.model.clone().ok_or_else(|| no_model(wanted))?;
+            let key = (model.provider, model.model, place.dimension, input);
+            let vector = match embedded.get(&key) {
+                Some(vector) => vector.clone(),
+                None => self.embedded_for(&snapshot.spec, &place, (wanted, input)).await?,
+            };
+            embedded.insert(key, vector.clone());
+            asked.push(Asked::of(&place, VectorValue::Dense(vector), wanted)?);
         }
         Ok(asked)
     }
@@ -293,9 +296,16 @@ impl Inner {
         self: &Arc<Self>,
         library: &LibrarySpec,
         place: &Place,
-        wanted: &FieldWanted,
-        text: &str,
+        (wanted, input): (&FieldWanted, Input<'_>),
     ) -> Result<Vec<f32>, EngineError> {
+        let model = place.model.clone().unwrap_or_else(|| library.model.clone());
+        let library = LibrarySpec { model, dimension: place.dimension, ..library.clone() };
+        let text = match input {
+            Input::Picture(picture) => {
+                return self.embedded_picture(&library, picture, &wanted.pointer).await;
+            }
+            Input::Text(text) => text,
+        };
         let field = format!("{}/query", wanted.pointer);
         let (chars, max) = (text.chars().count(), self.config.query_chars_max);
         if chars > max {
@@ -305,10 +315,15 @@ impl Inner {
         if text.trim().is_empty() {
             return Err(EngineError::Blank { field, detail: "the query is blank".into() });
         }
-        let model = place.model.clone().unwrap_or_else(|| library.model.clone());
-        let library = LibrarySpec { model, dimension: place.dimension, ..library.clone() };
         self.embed_texts(&library, &field, (InputType::Query, vec![text.to_owned()])).await
     }
+}
+
+/// What the vector of a query is made of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Input<'a> {
+    Text(&'a str),
+    Picture(&'a Picture),
 }
 
 fn check(request: &MultiVectorRequest) -> Result<(), EngineError> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrwdb_embed::Picture;
 use arrwdb_state::{
     Chunk, ChunkId, Custom, Document, DocumentId, DocumentMetadata, Effort, Facet, FacetCounts,
     FieldVector, FieldVectors, Filter, IndexSpec, LibrarySpec, Metric, ModelName, Quantization,
@@ -156,8 +157,11 @@ pub struct PutVector {
     pub field: String,
     /// What it is made from; empty where only the vector is given.
     pub text: String,
-    /// Its value; made of the text by the field's model when absent.
+    /// Its value; made by the field's model when absent, of the picture if there is one, else of the
+    /// text.
     pub value: Option<VectorValue>,
+    /// What the value is made of; the text then describes it.
+    pub picture: Option<Picture>,
     /// When it was added, for imports; now when absent.
     pub created_at: Option<Timestamp>,
     /// Custom metadata of it.
@@ -177,7 +181,7 @@ impl PutVector {
             let FieldVector { id, text, value, created_at, custom } = vector;
             let (id, value, created_at) = (Some(id), Some(value), Some(created_at));
             let pointer = format!("/vectors/{place}");
-            Self { id, field, text, value, created_at, custom, pointer }
+            Self { id, field, text, value, picture: None, created_at, custom, pointer }
         };
         vectors.enumerate().map(again).collect()
     }

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arrwdb_engine::embed::local::Precision;
-use arrwdb_engine::embed::{Prices, RerankKind, RerankPrice};
+use arrwdb_engine::embed::{PictureCall, Prices, RerankKind, RerankPrice};
 
 pub use flags::{add_flags, read_flags};
 pub use sources::{Origin, Sources, Values};
@@ -219,12 +219,16 @@ pub struct EmbeddingConfig {
     pub cohere_api_key: Option<Secret>,
     /// Where Cohere is.
     pub cohere_url: String,
+    /// Whether Cohere makes vectors of pictures.
+    pub cohere_pictures: Switch,
     /// Key of OpenAI.
     pub openai_api_key: Option<Secret>,
     /// Where OpenAI is.
     pub openai_url: String,
     /// Whether `OPENAI_BASE_URL` was written: a server at home needs no key.
     pub openai_url_written: Switch,
+    /// How that server makes vectors of pictures, if it does.
+    pub openai_pictures: Option<PictureCall>,
     /// The local model's files.
     pub files: ModelFilesConfig,
 }
@@ -522,7 +526,7 @@ impl Check<'_> {
             cors: self.switch("CORS_ENABLED").is_on().then(|| self.cors()),
             surface: self.surface(),
             rates: self.switch("RATE_LIMIT_ENABLED").is_on().then(|| self.rates()),
-            embedding: EmbeddingConfig { prices: self.prices(), ..self.embedding() },
+            embedding: self.embedding_with_prices(),
             reranking: self.reranking(),
             events: EventConfig {
                 streams_max: self.lasting().0,
@@ -733,11 +737,39 @@ impl Check<'_> {
         reranking
     }
 
+    fn embedding_with_prices(&mut self) -> EmbeddingConfig {
+        let embedding = EmbeddingConfig { prices: self.prices(), ..self.embedding() };
+        self.check_pictures(&embedding);
+        embedding
+    }
+
+    /// Refuses that pictures are to be embedded by nobody.
+    fn check_pictures(&mut self, embedding: &EmbeddingConfig) {
+        let nobody = [
+            (
+                "COHERE_IMAGES",
+                embedding.cohere_pictures.is_on() && embedding.cohere_api_key.is_none(),
+                "set COHERE_API_KEY, too",
+            ),
+            (
+                "OPENAI_IMAGES",
+                embedding.openai_pictures.is_some() && !embedding.openai_url_written.is_on(),
+                "OpenAI itself makes no vectors of pictures: set OPENAI_BASE_URL to a server that does",
+            ),
+        ];
+        for (name, is_wrong, detail) in nobody {
+            if let (true, Some(variable)) = (is_wrong, Variable::find(name)) {
+                self.refuse(variable, detail.to_owned());
+            }
+        }
+    }
+
     fn embedding(&self) -> EmbeddingConfig {
         let openai_url_written = match self.written("OPENAI_BASE_URL").1 {
             Origin::Default => Switch::Off,
             Origin::Toml(_) | Origin::DotEnv(_) | Origin::Environment | Origin::Flag => Switch::On,
         };
+        let openai_pictures = self.text("OPENAI_IMAGES").to_lowercase().parse().ok();
         EmbeddingConfig {
             provider: self.text_opt("EMBEDDING_PROVIDER").map(|word| word.to_lowercase()),
             model: self.text_opt("EMBEDDING_MODEL"),
@@ -756,9 +788,11 @@ impl Check<'_> {
             cost_days_kept: u32::try_from(self.whole("COST_RETENTION_DAYS")).unwrap_or(u32::MAX),
             cohere_api_key: self.secret("COHERE_API_KEY"),
             cohere_url: self.text("CO_API_URL"),
+            cohere_pictures: self.switch("COHERE_IMAGES"),
             openai_api_key: self.secret("OPENAI_API_KEY"),
             openai_url: self.text("OPENAI_BASE_URL"),
             openai_url_written,
+            openai_pictures,
             files: ModelFilesConfig {
                 dir: self.text_opt("MODEL_DIR").map(PathBuf::from),
                 url: self.text_opt("MODEL_URL"),

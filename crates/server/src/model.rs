@@ -84,6 +84,7 @@ fn settings(config: &Config) -> Result<EmbedConfig, UnknownProvider> {
     let embedding = &config.embedding;
     let cohere = embedding.cohere_api_key.as_ref().map(|key| CohereConfig {
         base_url: embedding.cohere_url.clone(),
+        pictures: embedding.cohere_pictures.is_on(),
         ..CohereConfig::new(Secret::new(key.expose()))
     });
     let cache = CacheConfig {
@@ -119,6 +120,7 @@ fn openai(embedding: &EmbeddingConfig) -> Option<OpenAiConfig> {
         api_key: key.map(|key| Secret::new(key.expose())),
         model: OpenAiConfig::MODEL.to_owned(),
         dimensions: None,
+        pictures: embedding.openai_pictures,
     })
 }
 

@@ -399,7 +399,9 @@ impl From<EmbedError> for Problem {
         let text = error.to_string();
         match error {
             EmbedError::BlankText { index: _ } => Self::new(&INVALID_REQUEST, text),
-            EmbedError::TextTooLong { .. } => Self::new(&VALIDATION, text),
+            EmbedError::TextTooLong { .. } | EmbedError::PictureUnfit { .. } => {
+                Self::new(&VALIDATION, text)
+            }
             EmbedError::UnknownModel { .. } => Self::field("/embedding_model", text),
             EmbedError::DimensionUnsupported { .. } | EmbedError::DimensionUnknown { .. } => {
                 Self::field("/embedding_dimension", text)
@@ -408,6 +410,7 @@ impl From<EmbedError> for Problem {
                 Self::new(&EMBEDDING, text).retry_after(retry_after)
             }
             EmbedError::NotConfigured { .. }
+            | EmbedError::NoPictures { .. }
             | EmbedError::Deadline { .. }
             | EmbedError::Provider { .. }
             | EmbedError::WrongDimension { .. }

@@ -33,6 +33,7 @@ const ENTRY_OVERHEAD_BYTES: usize = 96;
 /// Raised when the same text would get another key: one for each shape of what is hashed.
 const KEY_VERSION: u8 = 1;
 const KEY_VERSION_WITH_VARIANT: u8 = 2;
+const KEY_VERSION_OF_PICTURE: u8 = 3;
 
 /// E3: everything a vector depends on, hashed. Nothing of the text can be read from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +42,21 @@ pub(crate) struct CacheKey(pub(crate) [u8; 32]);
 impl CacheKey {
     /// The key of `text`; `variant` is its provider's.
     pub(crate) fn new(model: &ModelSpec, variant: &str, input: InputType, text: &str) -> Self {
+        let version = if variant.is_empty() { KEY_VERSION } else { KEY_VERSION_WITH_VARIANT };
+        Self::of(version, (model, variant), input, text)
+    }
+
+    /// The key of the picture at `url`, which no text has.
+    pub(crate) fn of_picture(
+        model: &ModelSpec,
+        variant: &str,
+        input: InputType,
+        url: &str,
+    ) -> Self {
+        Self::of(KEY_VERSION_OF_PICTURE, (model, variant), input, url)
+    }
+
+    fn of(version: u8, (model, variant): (&ModelSpec, &str), input: InputType, text: &str) -> Self {
         let mut hash = Sha256::new();
         let input: u8 = match input {
             InputType::Document => 1,
@@ -48,13 +64,12 @@ impl CacheKey {
         };
         let (provider, name) = (model.provider.name(), model.model.as_bytes());
         // Every field has a fixed length or its length before it, so that no two run together.
-        let version = if variant.is_empty() { KEY_VERSION } else { KEY_VERSION_WITH_VARIANT };
         hash.update([version, input, u8::try_from(provider.len()).unwrap_or(u8::MAX)]);
         hash.update(provider);
         hash.update(model.dimension.to_le_bytes());
         hash.update(u64::try_from(name.len()).unwrap_or(u64::MAX).to_le_bytes());
         hash.update(name);
-        if !variant.is_empty() {
+        if version != KEY_VERSION {
             hash.update(u64::try_from(variant.len()).unwrap_or(u64::MAX).to_le_bytes());
             hash.update(variant);
         }

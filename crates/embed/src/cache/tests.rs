@@ -22,6 +22,10 @@ fn e3_the_key_depends_on_every_part_and_on_nothing_else() {
         CacheKey::new(&base, "f32", InputType::Document, "text"),
         CacheKey::new(&base, "bf16", InputType::Document, "text"),
         CacheKey::new(&base, "f32t", InputType::Document, "ext"),
+        // A picture is never a text, whatever its URL says.
+        CacheKey::of_picture(&base, "", InputType::Document, "text"),
+        CacheKey::of_picture(&base, "f32", InputType::Document, "text"),
+        CacheKey::of_picture(&base, "", InputType::Query, "text"),
     ];
     for (number, other) in others.iter().enumerate() {
         assert_ne!(same, *other, "{number}");

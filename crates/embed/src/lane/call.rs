@@ -8,12 +8,16 @@ use super::queue::{Batch, tokens_reckoned};
 use super::ticket::{Part, latest_deadline};
 use super::{Lane, Shared};
 use crate::error::EmbedError;
-use crate::meter::{divided, tokens_estimated};
+use crate::meter::divided;
 use crate::models::ModelSpec;
 use crate::provider::{CallError, InputType, ProviderAnswer, Retry};
 
 /// Tokens that a model may put around each text: marks, or an instruction in front of it.
 const TOKENS_AROUND_A_TEXT_MAX: usize = 128;
+
+/// Tokens that a picture may have: several times those of 16 million pixels at Voyage, which counts one
+/// for 560 of them.
+const TOKENS_OF_A_PICTURE_MAX: usize = 100_000;
 
 /// A call's place in the lane. Dropping it frees the place and fails what was left unanswered,
 /// so that a provider that panics harms only its own call.
@@ -126,9 +130,9 @@ impl Shared {
         let start = self.parts.timer.now();
         let mut outcome = self.bounded(model, input, texts, deadline.saturating_sub(start)).await;
         if let Ok(answer) = &mut outcome {
-            answer.tokens = answer.tokens.filter(|&tokens| is_believable(tokens, texts));
+            answer.tokens = answer.tokens.filter(|&tokens| self.believes(tokens, texts));
             // It was paid for, whatever it is worth.
-            used(parts, answer.tokens);
+            self.used(parts, answer.tokens);
         }
         let outcome = outcome.and_then(|answer| check_shape(model, texts, answer));
         let time = self.parts.timer.now().saturating_sub(start);
@@ -138,9 +142,9 @@ impl Shared {
             match &outcome {
                 Ok(answer) => {
                     stats.texts += u64::try_from(texts.len()).unwrap_or(u64::MAX);
-                    let tokens = answer.tokens.unwrap_or_else(|| {
-                        texts.iter().map(|text| tokens_reckoned(text, &self.takes)).sum()
-                    });
+                    let tokens = answer
+                        .tokens
+                        .unwrap_or_else(|| texts.iter().map(|text| self.reckoned(text)).sum());
                     stats.tokens = stats.tokens.saturating_add(tokens);
                 }
                 Err(_) => stats.failures += 1,
@@ -239,29 +243,46 @@ impl Shared {
                 continue;
             }
             let keys = part.ticket.keys.get(part.range.clone()).unwrap_or_default();
-            for (key, vector) in keys.iter().zip(own) {
-                self.parts.cache.put(key, vector);
+            for ((key, text), vector) in keys.iter().zip(part.texts()).zip(own) {
+                if self.is_kept(text) {
+                    self.parts.cache.put(key, vector);
+                }
             }
             part.ticket.fill(part.range.start, own);
         }
     }
 }
 
-/// Whether so many tokens may be those of these texts. A server that does not count says 0, with
-/// which nothing would ever cost anything; and a number that is wrong by far would stay in the sums
-/// for ever. A token is a byte at least, but for what a model puts around each text.
-fn is_believable(tokens: u64, texts: &[String]) -> bool {
-    let most = texts.iter().map(|text| text.len() + TOKENS_AROUND_A_TEXT_MAX).sum::<usize>();
-    tokens > 0 && usize::try_from(tokens).is_ok_and(|tokens| tokens <= most)
-}
+impl Shared {
+    /// Whether so many tokens may be those of these texts. A server that does not count says 0, with
+    /// which nothing would ever cost anything; and a number that is wrong by far would stay in the
+    /// sums for ever. A token is a byte at least, but for what a model puts around each text.
+    fn believes(&self, tokens: u64, texts: &[String]) -> bool {
+        let most = |text: &String| match self.pictures {
+            Some(_) => TOKENS_OF_A_PICTURE_MAX,
+            None => text.len() + TOKENS_AROUND_A_TEXT_MAX,
+        };
+        let most = texts.iter().map(most).sum::<usize>();
+        tokens > 0 && usize::try_from(tokens).is_ok_and(|tokens| tokens <= most)
+    }
 
-/// Divides what a call used among those whose texts it was for.
-fn used(parts: &[Part], tokens: Option<u64>) {
-    let estimated = |part: &Part| part.texts().iter().map(|text| tokens_estimated(text)).sum();
-    let estimates: Vec<u64> = parts.iter().map(estimated).collect();
-    let tokens = tokens.unwrap_or_else(|| estimates.iter().sum());
-    for (part, tokens) in parts.iter().zip(divided(tokens, &estimates)) {
-        part.used(tokens);
+    /// Tokens of a text or a picture that the provider did not count.
+    fn reckoned(&self, text: &str) -> u64 {
+        match self.pictures {
+            Some(_) => self.tokens_estimated(text),
+            None => tokens_reckoned(text, &self.takes),
+        }
+    }
+
+    /// Divides what a call used among those whose texts it was for.
+    fn used(&self, parts: &[Part], tokens: Option<u64>) {
+        let estimated =
+            |part: &Part| part.texts().iter().map(|text| self.tokens_estimated(text)).sum();
+        let estimates: Vec<u64> = parts.iter().map(estimated).collect();
+        let tokens = tokens.unwrap_or_else(|| estimates.iter().sum());
+        for (part, tokens) in parts.iter().zip(divided(tokens, &estimates)) {
+            part.used(tokens);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod cache;
 mod failures;
 mod formats;
 mod meter;
+mod pictures;
 mod queue;
 mod rerank;
 mod resolve;

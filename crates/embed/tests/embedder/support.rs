@@ -131,6 +131,8 @@ impl Stand {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let url = format!("http://{}", listener.local_addr().expect("address"));
         let router = Router::new().fallback(answer).with_state(script);
+        // Pictures may be large.
+        let router = router.layer(axum::extract::DefaultBodyLimit::disable());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Stand { url, seen }
     }
@@ -174,27 +176,41 @@ async fn answer(
     response
 }
 
+/// What is to be embedded: texts as they are, pictures as what is given for them.
+fn inputs(body: &Value) -> Vec<&str> {
+    let given = ["texts", "images", "input", "inputs", "messages"];
+    let given = given.into_iter().find_map(|name| body.get(name)?.as_array());
+    let input = |input| -> Option<&str> {
+        let input: &Value = input;
+        let part = input.get("content").map_or(input, |content| &content[0]);
+        let places = ["", "/text", "/image", "/image_url/url", "/image_url", "/image_base64"];
+        places.into_iter().find_map(|place| part.pointer(place)?.as_str())
+    };
+    given.into_iter().flatten().filter_map(input).collect()
+}
+
 /// The answers as the providers document them.
 pub(crate) fn real_answer(path: &str, body: &Value) -> Value {
     if path.ends_with("rerank") {
         return ranked(path, body);
     }
-    let texts: Vec<&str> = body
-        .get("texts")
-        .or_else(|| body.get("input"))
-        .and_then(Value::as_array)
-        .map(|texts| texts.iter().filter_map(Value::as_str).collect())
-        .unwrap_or_default();
+    let texts = inputs(body);
     let asked = body.get("output_dimension").or_else(|| body.get("dimensions"));
     let full = match body.get("model").and_then(Value::as_str) {
         Some("embed-v4.0" | "text-embedding-3-small") => 1_536,
-        Some("nomic-embed-text") => 768,
+        Some("nomic-embed-text" | "clip") => 768,
         _ => 1_024,
     };
     let dimension = asked.and_then(Value::as_u64).unwrap_or(full);
     let dimension = u32::try_from(dimension).expect("a dimension");
     let vectors: Vec<Vec<f32>> = texts.iter().map(|text| vector_of(text, dimension)).collect();
-    let billed = json!({"input_tokens": 3 * texts.len()});
+    // Pictures are counted, not their tokens, by models of the third generation.
+    let pictures = body.get("images").and_then(Value::as_array).map(Vec::len);
+    let billed = match pictures {
+        None => json!({"input_tokens": 3 * texts.len()}),
+        Some(count) if full == 1_024 => json!({ "images": count }),
+        Some(count) => json!({"input_tokens": 0.0, "image_tokens": 1_610 * count}),
+    };
     match path {
         "/v1/embed" => json!({
             "id": "5c1e", "texts": texts, "embeddings": vectors,
@@ -257,7 +273,12 @@ fn ranked(path: &str, body: &Value) -> Value {
 }
 
 pub(crate) fn cohere(url: &str, api_version: CohereVersion) -> EmbedConfig {
-    let config = CohereConfig { api_key: Secret::new(KEY), base_url: url.to_owned(), api_version };
+    let config = CohereConfig {
+        api_key: Secret::new(KEY),
+        base_url: url.to_owned(),
+        api_version,
+        pictures: false,
+    };
     EmbedConfig { cohere: Some(config), ..EmbedConfig::default() }
 }
 
@@ -269,6 +290,7 @@ pub(crate) fn openai(url: &str, model: &str, dimensions: Option<u32>) -> EmbedCo
             api_key: Some(Secret::new(KEY)),
             model: model.to_owned(),
             dimensions,
+            pictures: None,
         }),
         ..EmbedConfig::default()
     }

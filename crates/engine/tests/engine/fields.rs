@@ -24,6 +24,7 @@ fn put_vector(field: &str, value: Option<VectorValue>, text: &str) -> PutVector 
         field: field.into(),
         text: text.into(),
         value,
+        picture: None,
         created_at: None,
         custom: Custom::new(),
         pointer: "/vectors/0".into(),
@@ -203,7 +204,7 @@ async fn vectors_that_many_change_at_the_same_time_are_all_changed() {
             let new = NewVector {
                 text: Some("after".into()),
                 value: Some(VectorValue::Dense(vec![f32::from(vector.to_bytes()[0]), 0.5])),
-                custom: None,
+                ..NewVector::default()
             };
             engine.put_vector(TENANT, library, (id(1), vector), new).await.map(drop)
         })

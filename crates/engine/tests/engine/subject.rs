@@ -103,6 +103,7 @@ pub(crate) fn vectors(n: u8, version: u64) -> Vec<PutVector> {
         field: field.into(),
         text: text(n, version, 9),
         value: Some(value),
+        picture: None,
         created_at: None,
         custom: serde_json::Map::new(),
         pointer: format!("/vectors/{place}"),

@@ -413,7 +413,8 @@ pub const VARIABLES: &[Variable] = &[
         "EMBEDDING_PRICES",
         Form::List,
         "",
-        "US dollars for a million tokens, as in openai/text-embedding-3-small=0.02 [of Cohere's and \
+        "US dollars for a million tokens, as in openai/text-embedding-3-small=0.02, or \
+         cohere/embed-v4.0=0.12/0.47 where those of pictures have a price of their own [of Cohere's and \
          OpenAI's models what their public lists said in November 2025; of others not known, which \
          counts as free]",
     ),
@@ -464,12 +465,25 @@ pub const VARIABLES: &[Variable] = &[
     ),
     used("COHERE_API_KEY", Form::Secret, "", "Key of Cohere"),
     used("CO_API_URL", Form::Text, "https://api.cohere.ai", "Where Cohere is"),
+    used(
+        "COHERE_IMAGES",
+        Form::Switch,
+        "false",
+        "Have Cohere make vectors of pictures, too, where a field's model is one of Cohere's",
+    ),
     used("OPENAI_API_KEY", Form::Secret, "", "Key of OpenAI or a server like it"),
     used(
         "OPENAI_BASE_URL",
         Form::Text,
         "https://api.openai.com/v1",
         "Where OpenAI, or a server like it, is",
+    ),
+    used(
+        "OPENAI_IMAGES",
+        Form::Word(&["none", "jina", "vllm", "voyage"]),
+        "none",
+        "Have that server make vectors of pictures, too, where a field's model is one of its: whose \
+         call it speaks for them; OpenAI itself makes none",
     ),
     used(
         "MODEL_DIR",

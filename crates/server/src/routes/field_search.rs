@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use arrwdb_engine::embed::Picture;
 use arrwdb_engine::state::{ChunkId, Custom, DocumentId, Filter, Seq, TEXT_FIELD, Tuning};
 use arrwdb_engine::{
     DocumentHit, FIELD_QUERIES_MAX, FieldFusion, FieldValue, FieldWanted, MatchedVector,
@@ -25,7 +26,7 @@ use super::search::Target;
 use super::search_requests::{
     FilterShape, read_filter, read_k, read_query, read_threshold, read_up_to,
 };
-use super::vector_requests::{FieldQueryBody, read_field_query};
+use super::vector_requests::{FieldQueryBody, read_field_query, read_picture};
 use super::{NDJSON, line, seq_header};
 use crate::app::App;
 use crate::extract::{WholeBody, read_json};
@@ -48,13 +49,16 @@ const FUSIONS: [(&str, FieldFusion); 2] =
 #[schema(example = json!({"queries": [{"type": "text", "query": "stable heaps", "weight": 0.5}, {"type": "title", "query": "stability", "weight": 0.5}], "k": 5}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 struct MultiVectorSearchBody {
-    /// What to find in which field; or `query` for all of `vector_types`.
+    /// What to find in which field; or `query` or `image_url` for all of `vector_types`.
     #[schema(min_items = 1, max_items = 16)]
     queries: Option<Vec<FieldQueryBody>>,
     /// What to find in words in each of `vector_types`, in place of `queries`.
     #[schema(min_length = 1, max_length = 1000)]
     query: Option<String>,
-    /// The fields of `query`, `text` without; of `queries`, only those of these fields count.
+    /// What to find as a picture in each of `vector_types`, in place of `queries`.
+    #[schema(min_length = 1)]
+    image_url: Option<String>,
+    /// The fields of `query` or `image_url`, `text` without; of `queries`, only those of these fields count.
     #[schema(min_items = 1, max_items = 16)]
     vector_types: Option<Vec<String>>,
     /// How many documents.
@@ -239,6 +243,8 @@ struct Queries {
     wanted: Option<Vec<FieldWanted>>,
     /// One text for all.
     query: Option<String>,
+    /// One picture for all.
+    picture: Option<Picture>,
     types: Option<Vec<String>>,
 }
 
@@ -250,6 +256,7 @@ fn read_asked(r: &mut Reader<'_>, query_chars_max: usize, k_max: usize) -> Read<
         match key {
             "queries" => queries.wanted = read_queries(r, query_chars_max)?,
             "query" => queries.query = read_query(r, query_chars_max)?,
+            "image_url" => queries.picture = read_picture(r)?,
             "vector_types" => queries.types = read_types(r)?,
             "k" => k = read_k(r, k_max)?,
             "fusion" => fusion = read_name(r, &FUSIONS)?,
@@ -320,10 +327,13 @@ fn check_count(r: &mut Reader<'_>, seen: Option<()>, count: usize) {
 impl Queries {
     /// The queries; what is missing or too much is noted.
     fn resolve(self, r: &mut Reader<'_>) -> Vec<FieldWanted> {
-        let Self { wanted, query, types } = self;
-        match (wanted, query) {
-            (Some(_), Some(_)) => {
-                r.fault_at("query", "is given together with queries; one of them is enough");
+        let Self { wanted, query, picture, types } = self;
+        let picture = picture.map(|picture| ("image_url", FieldValue::Picture(picture)));
+        let text = query.map(|query| ("query", FieldValue::Text(query)));
+        let (one, more) = if text.is_some() { (text, picture) } else { (picture, None) };
+        match (wanted, one) {
+            (Some(_), Some((name, _))) => {
+                r.fault_at(name, "is given together with queries; one of them is enough");
                 Vec::new()
             }
             (Some(mut queries), None) => {
@@ -335,19 +345,22 @@ impl Queries {
                 }
                 queries
             }
-            (None, Some(query)) => {
+            (None, Some((_name, value))) => {
+                if let Some((name, _)) = more {
+                    r.fault_at(name, "is given together with query; one of them is enough");
+                }
                 let types = types.unwrap_or_else(|| vec![TEXT_FIELD.to_owned()]);
                 let of_type = |field: String| FieldWanted {
                     field,
-                    value: FieldValue::Text(query.clone()),
+                    value: value.clone(),
                     weight: 1.0,
                     pointer: String::new(),
                 };
                 types.into_iter().map(of_type).collect()
             }
             (None, None) => {
-                let faulty = r.has_fault_at("queries") || r.has_fault_at("query");
-                r.require("queries", faulty);
+                let names = ["queries", "query", "image_url"];
+                r.require("queries", names.iter().any(|name| r.has_fault_at(name)));
                 Vec::new()
             }
         }

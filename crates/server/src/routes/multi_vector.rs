@@ -94,7 +94,8 @@ struct MultiVectorAnswer {
 
 /// Adds a document given by several vectors: passages, and vectors of other fields. Fields of the
 /// well-known types are declared by the first vector that comes. Texts are embedded by the field's
-/// model; vectors of pictures, sounds and films are given by the caller.
+/// model, and pictures, where it belongs to a provider that is set up for them; vectors of sounds and
+/// films are given by the caller.
 #[utoipa::path(post, operation_id = "add_multi_vector_document", path = "/libraries/{library_id}/documents/multi-vector", tag = "vector fields",
     params(("library_id" = String, Path, format = "uuid", description = "The library")),
     request_body = AddMultiVector,
@@ -159,7 +160,7 @@ async fn vectors(
 }
 
 /// Changes one vector of a document, of a passage or of a field. What is left out stays as it is; a new
-/// `text` without a vector is embedded. Passages keep their ids.
+/// `text`, or a new picture, without a vector is embedded. Passages keep their ids.
 #[utoipa::path(put, operation_id = "put_document_vector", path = "/libraries/{library_id}/documents/{document_id}/vectors/{vector_id}", tag = "vector fields",
     params(
         ("library_id" = String, Path, format = "uuid", description = "The library"),
@@ -213,7 +214,7 @@ struct FieldAnswer {
     index_type: &'static str,
     #[schema(value_type = Object)]
     index_config: Map<String, Value>,
-    /// What makes vectors of texts; null where callers give all of them.
+    /// What makes vectors of texts and pictures; null where callers give all of them.
     embedding_model: Option<String>,
     embedding_provider: Option<String>,
     /// Documents that have a vector there.
@@ -301,7 +302,7 @@ struct PutField {
     index_config: Option<Value>,
     #[schema(value_type = Option<Object>)]
     quantization_config: Option<Value>,
-    /// What makes vectors of texts: a model, or `library` for that of the library. Without one, and
+    /// What makes vectors of texts and pictures: a model, or `library` for that of the library. Without one, and
     /// without a provider, callers give all vectors.
     embedding_model: Option<String>,
     /// `local`, `cohere` or `openai`.

@@ -146,7 +146,12 @@ pub(super) fn read_multi_vector(
         if vector.field() != TEXT_FIELD {
             vectors.push(vector.into_put(place));
         } else if let Some(name) = vector.not_of_passages() {
-            let detail = "is given for a passage, which has a dense vector, or none";
+            let detail = if name == "image_url" {
+                "is given for a passage, which is made of a text: put the picture into a vector field, such \
+                 as image"
+            } else {
+                "is given for a passage, which has a dense vector, or none"
+            };
             r.fault_beneath(&format!("/vectors/{place}/{name}"), detail);
         } else if chunks.len() <= limits.chunks_per_document_max {
             chunks.push(vector.into_chunk(&title));

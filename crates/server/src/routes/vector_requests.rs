@@ -1,7 +1,12 @@
 //! Vectors of vector fields, as bodies have them.
 
-use arrwdb_engine::state::{ChunkId, Custom, SparseValue, Timestamp, VectorValue, limits};
-use arrwdb_engine::{FieldValue, FieldWanted, NewVector, PutVector};
+use arrwdb_engine::embed::{
+    PICTURE_BYTES_MAX, PICTURE_LINK_BYTES_MAX, PICTURE_URL_BYTES_MAX, Picture, is_data_url,
+};
+use arrwdb_engine::state::{
+    ChunkId, Custom, SparseValue, TEXT_FIELD, Timestamp, VectorValue, limits,
+};
+use arrwdb_engine::{FieldValue, FieldWanted, NewVector, PutVector, note_picture};
 use utoipa::ToSchema;
 
 use super::requests::{read_id, read_time, read_vector, text_within};
@@ -11,8 +16,9 @@ use crate::json::{Read, Reader};
 /// Vectors of one document in a body: in all fields together.
 const VECTORS_MAX: usize = limits::VECTORS_PER_FIELD_MAX * 2;
 
-/// A vector of a vector field. Its value is one of `text`, `embedding`, `embeddings` and `sparse`; a `text`
-/// beside one of the others says what it was made from.
+/// A vector of a vector field. Its value is one of `text`, `image_url`, `embedding`, `embeddings` and
+/// `sparse`; a `text` beside one of the others says what it was made from, an `image_url` beside the last
+/// three of what picture.
 #[derive(Debug, Default, ToSchema)]
 #[schema(example = json!({"type": "title", "text": "On the stability of heaps"}))]
 pub(crate) struct AddVector {
@@ -33,8 +39,15 @@ pub(crate) struct AddVector {
     embeddings: Option<Vec<Vec<f32>>>,
     /// Few of very many dimensions.
     sparse: Option<SparseVector>,
-    /// Where the picture is that an `embedding` was made of; kept as metadata of the vector.
+    /// The picture that the field's model makes the vector of, or that an `embedding` was made of: a
+    /// `data:` URL with the picture in it (PNG, JPEG, WebP or GIF, at most 20 MiB, in base64), or an `http`
+    /// or `https` URL, which only some providers fetch, and this server never. It is kept as metadata of
+    /// the vector, but for a `data:` URL.
+    #[schema(min_length = 1)]
     image_url: Option<String>,
+    /// The same, checked, where the vector is to be made of it.
+    #[schema(ignore)]
+    picture: Option<Picture>,
     /// Custom metadata of the vector, filterable.
     #[schema(value_type = Option<Object>)]
     metadata: Custom,
@@ -88,6 +101,10 @@ fn read_one(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<AddVector> {
     })?;
     r.require("type", vector.kind.is_some() || r.has_fault_at("type"));
     check_value(&vector, r, true);
+    // A passage that has a text is made of it.
+    if vector.kind.as_deref() != Some(TEXT_FIELD) || vector.text.is_none() {
+        take_picture(&mut vector, r);
+    }
     Ok(vector)
 }
 
@@ -110,10 +127,62 @@ fn read_value(
         "embedding" => vector.embedding = read_vector(r)?,
         "embeddings" => vector.embeddings = read_rows(r)?,
         "sparse" => vector.sparse = read_sparse(r)?,
-        "image_url" => vector.image_url = text_within(r, 1, limits.chunk_chars_max)?,
+        "image_url" => vector.image_url = read_image_url(r)?,
         _ignored => {}
     }
     Ok(())
+}
+
+/// The URL of a picture, of any kind.
+pub(super) fn read_image_url(r: &mut Reader<'_>) -> Read<Option<String>> {
+    let Some(url) = r.string()? else { return Ok(None) };
+    let most = if is_data_url(&url) { PICTURE_URL_BYTES_MAX } else { PICTURE_LINK_BYTES_MAX };
+    if (1..=most).contains(&url.len()) {
+        return Ok(Some(url));
+    }
+    let bytes = url.len();
+    r.fault(if is_data_url(&url) {
+        format!(
+            "must hold a picture of at most {PICTURE_BYTES_MAX} bytes, which takes {most} bytes as a data: \
+             URL; it has {bytes}"
+        )
+    } else {
+        format!("must have 1 to {most} bytes where it is no data: URL; it has {bytes}")
+    });
+    Ok(None)
+}
+
+/// The picture of a URL that something is to be made of.
+pub(super) fn read_picture(r: &mut Reader<'_>) -> Read<Option<Picture>> {
+    let Some(url) = read_image_url(r)? else { return Ok(None) };
+    Ok(match Picture::parse(url) {
+        Ok(picture) => Some(picture),
+        Err(fault) => {
+            r.fault(fault.to_string());
+            None
+        }
+    })
+}
+
+/// What the vector is to be made of, if that is a picture.
+fn take_picture(vector: &mut AddVector, r: &mut Reader<'_>) {
+    let has_value =
+        vector.embedding.is_some() || vector.embeddings.is_some() || vector.sparse.is_some();
+    // One that is wrong was to be one.
+    let values = ["embedding", "embeddings", "sparse"];
+    if has_value || values.iter().any(|name| r.has_fault_at(name)) {
+        return;
+    }
+    let Some(url) = vector.image_url.take() else { return };
+    match Picture::parse(url) {
+        Ok(picture) => {
+            // The picture itself is there once.
+            let link = Some(picture.url()).filter(|url| !is_data_url(url));
+            vector.image_url = link.map(str::to_owned);
+            vector.picture = Some(picture);
+        }
+        Err(fault) => r.fault_at("image_url", fault.to_string()),
+    }
 }
 
 /// Several vectors of one size.
@@ -192,20 +261,10 @@ fn check_value(vector: &AddVector, r: &mut Reader<'_>, needed: bool) {
         0 | 1 => {}
         _ => r.fault("give at most one of embedding, embeddings and sparse"),
     }
-    let any = given.contains(&true) || text.is_some();
-    let faulty =
-        ["text", "embedding", "embeddings", "sparse"].iter().any(|name| r.has_fault_at(name));
-    if any || faulty {
-        return;
-    }
-    if image_url.is_some() {
-        r.fault_at(
-            "embedding",
-            "is required: the server makes vectors of texts only; make that of the picture at image_url \
-             with a model of your own and give it here",
-        );
-    } else if needed {
-        r.fault("give one of text, embedding, embeddings and sparse");
+    let any = given.contains(&true) || text.is_some() || image_url.is_some();
+    let names = ["text", "embedding", "embeddings", "sparse", "image_url"];
+    if needed && !any && !names.iter().any(|name| r.has_fault_at(name)) {
+        r.fault("give one of text, image_url, embedding, embeddings and sparse");
     }
 }
 
@@ -235,7 +294,8 @@ impl AddVector {
     /// What it has that passages do not have.
     pub(super) fn not_of_passages(&self) -> Option<&'static str> {
         let sparse = self.sparse.is_some().then_some("sparse");
-        self.embeddings.is_some().then_some("embeddings").or(sparse)
+        let picture = self.picture.is_some().then_some("image_url");
+        self.embeddings.is_some().then_some("embeddings").or(sparse).or(picture)
     }
 
     /// A passage of the document, where the vector is one of the library's own.
@@ -250,7 +310,7 @@ impl AddVector {
     /// Where the picture is becomes metadata.
     fn keep_url(&mut self) {
         if let Some(url) = self.image_url.take() {
-            self.metadata.entry("image_url").or_insert_with(|| url.into());
+            note_picture(&mut self.metadata, url);
         }
     }
 
@@ -262,6 +322,7 @@ impl AddVector {
             field: self.kind.unwrap_or_default(),
             text: self.text.unwrap_or_default(),
             value: value_of(self.embedding, self.embeddings, self.sparse),
+            picture: self.picture,
             created_at: self.created_at,
             custom: self.metadata,
             pointer: format!("/vectors/{place}"),
@@ -274,9 +335,12 @@ impl AddVector {
 #[schema(example = json!({"embedding": [0.5, 0.5, 0.1]}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
 pub(super) struct ChangeVector {
-    /// What it is made from: without a value the field's model makes it anew.
+    /// What it is made from: without a value or a picture the field's model makes it anew.
     #[schema(min_length = 1, max_length = 10000)]
     text: Option<String>,
+    /// The picture that it is made of: without a value the field's model makes it anew.
+    #[schema(min_length = 1)]
+    image_url: Option<String>,
     /// As many numbers as the field has dimensions.
     embedding: Option<Vec<f32>>,
     /// Several of them, for late interaction.
@@ -300,11 +364,14 @@ pub(super) fn read_change(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<Ne
         Ok(())
     })?;
     check_value(&vector, r, custom.is_none());
+    take_picture(&mut vector, r);
+    let AddVector { text, image_url, picture, .. } = vector;
     let value = value_of(vector.embedding, vector.embeddings, vector.sparse);
-    Ok(NewVector { text: vector.text, value, custom })
+    Ok(NewVector { text, value, picture, image_url, custom })
 }
 
-/// A query of a search of several fields: one of `query`, `embedding`, `embeddings` and `sparse`.
+/// A query of a search of several fields: one of `query`, `image_url`, `embedding`, `embeddings` and
+/// `sparse`.
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({"type": "title", "query": "stable heaps", "weight": 0.5}))]
 #[expect(dead_code, reason = "describes the body; it is read field by field")]
@@ -315,6 +382,9 @@ pub(super) struct FieldQueryBody {
     /// What to find in words, embedded with the field's model.
     #[schema(min_length = 1, max_length = 1000)]
     query: Option<String>,
+    /// What to find as a picture, embedded with the field's model: as that of a vector to add.
+    #[schema(min_length = 1)]
+    image_url: Option<String>,
     /// What to find as a vector.
     embedding: Option<Vec<f32>>,
     /// What to find as several vectors, by late interaction.
@@ -333,7 +403,7 @@ pub(super) fn read_field_query(
     pointer: String,
 ) -> Read<FieldWanted> {
     let (mut field, mut query, mut weight) = (None, None, None);
-    let (mut embedding, mut embeddings, mut sparse) = (None, None, None);
+    let (mut embedding, mut embeddings, mut sparse, mut picture) = (None, None, None, None);
     r.object(|r, key| {
         match key {
             "type" | "field" => field = text_within(r, 1, limits::VECTOR_FIELD_NAME_BYTES_MAX)?,
@@ -342,22 +412,26 @@ pub(super) fn read_field_query(
             "embeddings" => embeddings = read_rows(r)?,
             "sparse" => sparse = read_sparse(r)?,
             "weight" => weight = r.number()?,
-            "image_url" => {
-                r.any()?;
-                r.fault("the server makes vectors of texts only: give an embedding of the picture");
-            }
+            "image_url" => picture = read_picture(r)?,
             _ignored => {}
         }
         Ok(())
     })?;
     r.require("type", field.is_some() || r.has_fault_at("type"));
-    let given = [query.is_some(), embedding.is_some(), embeddings.is_some(), sparse.is_some()];
-    let names = ["query", "embedding", "embeddings", "sparse", "image_url"];
+    let given = [
+        query.is_some(),
+        picture.is_some(),
+        embedding.is_some(),
+        embeddings.is_some(),
+        sparse.is_some(),
+    ];
+    let names = ["query", "image_url", "embedding", "embeddings", "sparse"];
     let faulty = names.iter().any(|name| r.has_fault_at(name));
     if !faulty && given.iter().filter(|&&given| given).count() != 1 {
-        r.fault("give exactly one of query, embedding, embeddings and sparse");
+        r.fault("give exactly one of query, image_url, embedding, embeddings and sparse");
     }
     let value = value_of(embedding, embeddings, sparse).map(FieldValue::Vector);
+    let value = value.or_else(|| picture.map(FieldValue::Picture));
     Ok(FieldWanted {
         field: field.unwrap_or_default(),
         value: value.unwrap_or_else(|| FieldValue::Text(query.unwrap_or_default())),

@@ -33,6 +33,7 @@ mod openapi;
 mod overload;
 mod pages;
 mod past;
+mod pictures;
 mod recall;
 mod reranking;
 mod rescoring;

@@ -1,13 +1,16 @@
-//! A stand-in for Cohere, and for OpenAI: speaks their wire formats and answers with vectors that follow from the
-//! texts, so that a text is found by itself and by texts that share its words.
+//! A stand-in for Cohere, for OpenAI and for servers like it: speaks their wire formats and answers with vectors that
+//! follow from the texts, so that a text is found by itself and by texts that share its words. The bytes of a picture
+//! are the words of what it shows; of one that has to be fetched its URL has them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::{Json, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -40,6 +43,10 @@ pub(crate) enum Trouble {
 struct Behaviour {
     trouble: watch::Sender<Trouble>,
     texts: AtomicUsize,
+    /// Pictures embedded so far.
+    pictures: AtomicUsize,
+    /// How many of the next calls for pictures are refused for their rate.
+    limited: AtomicUsize,
     /// Passages ranked so far.
     ranked: AtomicUsize,
     /// Calls answered with a status that it was told.
@@ -64,6 +71,8 @@ impl Provider {
         let state = Arc::new(Behaviour::default());
         let app = axum::Router::new()
             .route("/v1/embed", post(embed))
+            .route("/v2/embed", post(cohere_pictures))
+            .route("/v1/multimodalembeddings", post(voyage))
             .route("/v1/embeddings", post(openai))
             .route("/v2/rerank", post(rerank))
             .route("/rerank", post(tei));
@@ -110,6 +119,16 @@ impl Provider {
     /// Passages ranked so far.
     pub(crate) fn ranked(&self) -> usize {
         self.state.ranked.load(Ordering::SeqCst)
+    }
+
+    /// Refuses the next calls for pictures for their rate, and says to come back in a second.
+    pub(crate) fn set_limited(&self, calls: usize) {
+        self.state.limited.store(calls, Ordering::SeqCst);
+    }
+
+    /// Pictures embedded so far.
+    pub(crate) fn pictures(&self) -> usize {
+        self.state.pictures.load(Ordering::SeqCst)
     }
 
     /// Texts embedded so far.
@@ -199,16 +218,131 @@ async fn tei(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) ->
     Json(scores.iter().enumerate().map(of).collect::<Vec<Value>>()).into_response()
 }
 
-/// As OpenAI's servers answer: a text is billed as many tokens as it has bytes.
+/// An input of a call: a text, or what a picture shows.
+enum Input {
+    Text(String),
+    Picture(String),
+}
+
+impl Input {
+    /// What a picture shows that is given by a URL or by plain base64.
+    fn picture(given: &str) -> Input {
+        let shown =
+            |data: &str| STANDARD.decode(data).ok().and_then(|it| String::from_utf8(it).ok());
+        let data = given.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
+        Input::Picture(match data {
+            Some((_media_type, data)) => shown(data).expect("base64 of words"),
+            None if given.starts_with("http") => given.to_owned(),
+            None => shown(given).expect("base64 of words"),
+        })
+    }
+
+    /// An element of Jina's `input`, of a chat's or of Voyage's `content`.
+    fn of(part: &Value) -> Input {
+        let places = ["", "/text"].map(|place| part.pointer(place).and_then(Value::as_str));
+        if let Some(text) = places.into_iter().flatten().next() {
+            return Input::Text(text.to_owned());
+        }
+        let places = ["/image", "/image_url/url", "/image_url", "/image_base64"];
+        let url = places.into_iter().find_map(|place| part.pointer(place)?.as_str());
+        Input::picture(url.expect("a text or a picture"))
+    }
+}
+
+impl Behaviour {
+    /// The refusal that a call for pictures gets, if it gets one.
+    fn refusal(&self) -> Option<Response> {
+        let fewer = |left: usize| left.checked_sub(1);
+        if self.limited.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok() {
+            let body = Json(json!({ "message": "too many requests" }));
+            let headers = [(header::RETRY_AFTER, "1")];
+            return Some((StatusCode::TOO_MANY_REQUESTS, headers, body).into_response());
+        }
+        let trouble = *self.trouble.borrow();
+        match trouble {
+            Trouble::None | Trouble::Short => None,
+            Trouble::Malformed => Some("<html>told to fail</html>".into_response()),
+            Trouble::Status(status) => {
+                self.refused.fetch_add(1, Ordering::SeqCst);
+                let body = Json(json!({ "message": "told to fail" }));
+                Some((StatusCode::from_u16(status).expect("a status"), body).into_response())
+            }
+        }
+    }
+
+    /// The vectors of inputs.
+    fn vectors(&self, inputs: &[Input]) -> Vec<Vec<f32>> {
+        let short = *self.trouble.borrow() == Trouble::Short;
+        let of = |input: &Input| {
+            let (count, words) = match input {
+                Input::Text(text) => (&self.texts, text),
+                Input::Picture(shown) => (&self.pictures, shown),
+            };
+            count.fetch_add(1, Ordering::SeqCst);
+            if short { vec![1.0] } else { vector(words) }
+        };
+        inputs.iter().map(of).collect()
+    }
+
+    /// As OpenAI's servers answer: a text is billed as many tokens as it has bytes, a picture a hundred.
+    fn answer(&self, model: &Value, inputs: &[Input]) -> Response {
+        let tokens = |input: &Input| match input {
+            Input::Text(text) => text.len(),
+            Input::Picture(_) => 100,
+        };
+        let tokens: usize = inputs.iter().map(tokens).sum();
+        let of = |(index, vector): (usize, Vec<f32>)| json!({"index": index, "embedding": vector});
+        let data: Vec<Value> = self.vectors(inputs).into_iter().enumerate().map(of).collect();
+        let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
+        Json(json!({"object": "list", "data": data, "model": model, "usage": usage}))
+            .into_response()
+    }
+}
+
+/// As OpenAI's servers answer, Jina's for elements that are objects, and vLLM's for messages.
 async fn openai(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) -> Response {
-    let texts = request["input"].as_array().expect("texts").iter();
-    let texts: Vec<&str> = texts.map(|text| text.as_str().expect("text")).collect();
-    state.texts.fetch_add(texts.len(), Ordering::SeqCst);
-    let tokens: usize = texts.iter().map(|text| text.len()).sum();
-    let of = |(index, text): (usize, &&str)| json!({"index": index, "embedding": vector(text)});
-    let data: Vec<Value> = texts.iter().enumerate().map(of).collect();
-    let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
-    Json(json!({"object": "list", "data": data, "model": request["model"], "usage": usage}))
+    if let Some(refusal) = state.refusal() {
+        return refusal;
+    }
+    let inputs = match request["messages"].as_array() {
+        Some(messages) => {
+            assert_eq!((messages.len(), messages[0]["role"].as_str()), (1, Some("user")));
+            messages[0]["content"].as_array().expect("parts")
+        }
+        None => request["input"].as_array().expect("inputs"),
+    };
+    let inputs: Vec<Input> = inputs.iter().map(Input::of).collect();
+    state.answer(&request["model"], &inputs)
+}
+
+/// As Voyage answers for models of texts and pictures.
+async fn voyage(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) -> Response {
+    if let Some(refusal) = state.refusal() {
+        return refusal;
+    }
+    assert!(["document", "query"].contains(&request["input_type"].as_str().expect("a type")));
+    let inputs = request["inputs"].as_array().expect("inputs");
+    let inputs: Vec<Input> = inputs.iter().map(|input| Input::of(&input["content"][0])).collect();
+    state.answer(&request["model"], &inputs)
+}
+
+/// As Cohere answers for a picture, of which it takes one in a call, in a `data:` URL.
+async fn cohere_pictures(
+    State(state): State<Arc<Behaviour>>,
+    Json(request): Json<Value>,
+) -> Response {
+    if let Some(refusal) = state.refusal() {
+        return refusal;
+    }
+    let images = request["images"].as_array().expect("pictures");
+    let url = images[0].as_str().expect("a URL");
+    if images.len() > 1 || request["input_type"] != "image" || !url.starts_with("data:image/") {
+        let body = Json(json!({ "message": "invalid request: one data URI per call" }));
+        return (StatusCode::BAD_REQUEST, body).into_response();
+    }
+    let vectors = state.vectors(&[Input::picture(url)]);
+    let meta = json!({"api_version": {"version": "2"}, "billed_units": {"images": 1}});
+    Json(json!({"id": "1", "embeddings": {"float": vectors}, "texts": [], "meta": meta}))
         .into_response()
 }
 
