@@ -29,7 +29,8 @@ pub use highlight::{Highlight, fragments, highlights};
 pub use matching::{Clause, PhraseTerm, Prefix, matching, phrase_list, side_by_side};
 pub use postings::Postings;
 pub use query::{
-    KeywordQuery, Operator, PAIRS_MAX, PHRASE_TERMS_MAX, QueryError, TERMS_MAX, Term, What,
+    KeywordQuery, Operator, PAIRS_MAX, PHRASE_TERMS_MAX, PREFIXES_MAX, QueryError, TERMS_MAX, Term,
+    What,
 };
 pub use search::{BestRows, Scored, Wanted, search};
 

@@ -12,10 +12,13 @@
 //! than in front of a word or a phrase, is no more than a border between words.
 
 use super::matching::{Clause, PhraseTerm, Prefix};
-use crate::analysis::{Analyzer, Kind};
+use crate::analysis::{Analyzer, Kind, Language};
 
 /// Terms that a query may have, those that are asked for several times counted as often.
 pub const TERMS_MAX: usize = 1024;
+
+/// Beginnings of words that a query may have: each costs as much as all words that begin so.
+pub const PREFIXES_MAX: usize = 32;
 
 /// Terms that a phrase may have.
 pub const PHRASE_TERMS_MAX: usize = 64;
@@ -70,6 +73,8 @@ pub struct Term {
 /// A query, analysed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeywordQuery {
+    /// What its words were taken for: they are looked for in texts that were taken for the same.
+    pub language: Language,
     /// What rows are ranked by; a row that has none is not found. Each once.
     pub terms: Vec<Term>,
     /// What a row has to have.
@@ -89,16 +94,19 @@ pub enum QueryError {
     /// There are too many words.
     #[error("the query has more than {TERMS_MAX} words; ask for fewer")]
     Words,
+    /// There are too many beginnings of words.
+    #[error("the query has more than {PREFIXES_MAX} beginnings of words (`begin*`); ask for fewer")]
+    Prefixes,
     /// There are too many words in one phrase.
     #[error("a phrase of the query has more than {PHRASE_TERMS_MAX} words; ask for fewer")]
     Phrase,
 }
 
 impl KeywordQuery {
-    /// Reads a line of text. O(its bytes).
-    pub fn read(text: &str, operator: Operator) -> Result<Self, QueryError> {
+    /// Reads a line of text of a language. O(its bytes).
+    pub fn read(text: &str, operator: Operator, language: Language) -> Result<Self, QueryError> {
         let text = text.replace(QUOTES, "\"");
-        let mut reading = Reading::default();
+        let mut reading = Reading::of(language);
         let (mut rest, mut begins) = (text.as_str(), true);
         while let Some(first) = rest.chars().next() {
             let after = &rest[first.len_utf8()..];
@@ -157,7 +165,6 @@ enum Wish {
     Excluded,
 }
 
-#[derive(Default)]
 struct Reading {
     analyzer: Analyzer,
     query: KeywordQuery,
@@ -165,19 +172,33 @@ struct Reading {
     ranked: Vec<(What, bool)>,
     /// Terms that were asked for or excluded.
     terms: usize,
+    /// Beginnings of words among them.
+    prefixes: usize,
     /// The term before, where it is a plain one of text that goes on.
     before: Option<Box<str>>,
 }
 
 impl Reading {
+    fn of(language: Language) -> Self {
+        Self {
+            analyzer: Analyzer::new(language),
+            query: KeywordQuery { language, ..KeywordQuery::default() },
+            ranked: Vec::new(),
+            terms: 0,
+            prefixes: 0,
+            before: None,
+        }
+    }
+
     fn word(&mut self, word: &str, wish: Wish) -> Result<(), QueryError> {
         let begins = word.strip_suffix('*').filter(|begin| begin.ends_with(char::is_alphanumeric));
         let mut terms = self.terms_of(begins.unwrap_or(word));
         if let (Some(begin), Some(last)) = (begins, terms.last_mut())
             && last.word
         {
-            last.begin = Some(Analyzer::prefix(&begin[last.start..]).into());
+            last.begin = Some(self.analyzer.prefix(&begin[last.start..]).into());
             last.stop = false;
+            self.prefixes += 1;
         }
         if wish != Wish::Ranked {
             let clause = clause_of(&terms)?;
@@ -246,6 +267,8 @@ impl Reading {
                 return;
             }
             let term: Box<str> = token.term.into();
+            // One character of a pair is the beginning of all pairs with it.
+            self.prefixes += usize::from(token.kind == Kind::Alone);
             terms.push(Found {
                 begin: (token.kind == Kind::Alone).then(|| term.clone()),
                 term,
@@ -260,9 +283,12 @@ impl Reading {
     }
 
     fn finish(self, operator: Operator) -> Result<KeywordQuery, QueryError> {
-        let Self { mut query, mut ranked, terms, .. } = self;
+        let Self { mut query, mut ranked, terms, prefixes, .. } = self;
         if terms > TERMS_MAX {
             return Err(QueryError::Words);
+        }
+        if prefixes > PREFIXES_MAX {
+            return Err(QueryError::Prefixes);
         }
         // Where there is nothing else, they are what is meant.
         if ranked.iter().any(|(_wanted, stop)| !stop) {

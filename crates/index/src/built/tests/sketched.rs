@@ -6,8 +6,8 @@ use super::{
 };
 use crate::hnsw::{Config, Hnsw, Twins};
 use crate::{
-    AllRows, Allowed, Effort, IndexSpec, Metric, Quantization, Request, RowId, SegmentIndex, Sequential,
-    Structure, TopK, Tuning, Vectors,
+    AllRows, Allowed, Effort, IndexSpec, Metric, Quantization, Request, RowId, SegmentIndex,
+    Sequential, Structure, TopK, Tuning, Vectors,
 };
 
 /// Dimensions whose sketches have four bits, two, two with a part of the last byte unused, and one.
