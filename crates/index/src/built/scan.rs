@@ -29,7 +29,9 @@ impl Scout<'_> {
     fn leave_out_far(&self, rows: &mut Vec<RowId>, scores: &mut Vec<f32>, bound: f32) {
         match self {
             Self::Sketches(aim) => {
-                rows.iter().for_each(|row| aim.prefetch(*row));
+                for row in rows.iter() {
+                    aim.prefetch(*row);
+                }
                 let limit = aim.limit(bound, MARGIN_AMONG_SOME);
                 rows.retain(|row| !aim.is_far(*row, limit));
             }

@@ -230,8 +230,10 @@ fn a_query_of_too_many_words_is_refused() {
         );
     }
     let phrase = |words: usize| format!("+\"{}\"", vec!["a"; words].join(" "));
-    let begins =
-        |n: usize, sign: &str| -> String { (0..n).map(|n| format!("{sign}b{n}* ")).collect() };
+    let begins = |n: usize, sign: &str| -> String {
+        let begins: Vec<String> = (0..n).map(|n| format!("{sign}b{n}*")).collect();
+        begins.join(" ")
+    };
     for sign in ["", "+", "-"] {
         let read = |n| KeywordQuery::read(&begins(n, sign), Operator::Or, Language::English);
         assert!(read(PREFIXES_MAX).is_ok());
