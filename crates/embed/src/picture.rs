@@ -149,7 +149,8 @@ fn decoded_bytes(text: &str) -> Option<usize> {
     let digits = bytes.get(..bytes.len() - padding).unwrap_or_default();
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     let fits = bytes.len().is_multiple_of(4) && padding <= 2 && digits.iter().all(is_digit);
-    fits.then_some(bytes.len() / 4 * 3 - padding.min(bytes.len()))
+    // More padding than a group has would make less than nothing.
+    fits.then(|| bytes.len() / 4 * 3 - padding)
 }
 
 #[cfg(test)]

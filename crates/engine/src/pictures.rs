@@ -80,8 +80,8 @@ impl Inner {
 
     /// What to say of a picture for a field that has no model.
     pub(crate) fn no_model_of_pictures(&self, name: &str, pointer: &str) -> EngineError {
-        let takers: Vec<&str> =
-            self.parts.embedder.picture_providers().into_iter().map(ProviderKind::name).collect();
+        let takers = self.parts.embedder.picture_providers();
+        let takers: Vec<&str> = takers.into_iter().map(ProviderKind::name).collect();
         let who = if takers.is_empty() {
             "none is set up for that: see COHERE_IMAGES and OPENAI_IMAGES".to_owned()
         } else {

@@ -133,7 +133,7 @@ async fn servers_like_openais_make_them_by_the_call_they_speak_and_fetch_what_is
         let of_far = vectors(&server, &library, &far["id"]).await;
         assert_eq!(numbers(&of_far[1]["embedding"]), vector(link), "{call}");
         assert_eq!(of_far[1]["metadata"], json!({ "image_url": link }));
-        let by_link = json!({"type": "image", "image_url": "https://h/far/apple.png"});
+        let by_link = json!({"type": "image", "image_url": "http://127.0.0.1:9/apple.png"});
         assert_eq!(found(&server, &library, by_link).await[0], "Far", "{call}");
         assert!(!server.log().contains("hush-hush"));
     }
@@ -274,7 +274,10 @@ async fn without_a_provider_that_is_marked_the_error_says_what_to_set() {
     // The library's model would be the field's, or there is none.
     let detail = missing(&server, &texts, "image").await;
     assert!(detail.starts_with("is required: ") && detail.contains("COHERE_IMAGES"), "{detail}");
-    let detail = missing(&server, &given, "image").await;
+    let path = format!("/v1/libraries/{given}/vector-fields/own");
+    let field = json!({ "dimension": 3 });
+    server.send(server.request(Method::PUT, &path).json(&field)).await.expect(200);
+    let detail = missing(&server, &given, "own").await;
     assert!(detail.contains("COHERE_IMAGES and OPENAI_IMAGES"), "{detail}");
     let query = json!({"type": "text", "image_url": picture("x")});
     let problem = search(&server, &texts, &query).await.problem(422, "ValidationError");
