@@ -19,7 +19,7 @@ use arrwdb_bench::server::{Connection, Server, post, program};
 use arrwdb_embed::deterministic::DeterministicProvider;
 use arrwdb_embed::http::{HttpOptions, http_client};
 use arrwdb_embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
-use arrwdb_engine::state::{Custom, IndexSpec, LibraryId, Metric, TenantId};
+use arrwdb_engine::state::{Custom, IndexSpec, Language, LibraryId, Metric, TenantId};
 use arrwdb_engine::{
     Content, Engine, EngineConfig, EngineParts, NewLibrary, PutChunk, PutDocument,
 };
@@ -75,6 +75,7 @@ async fn open(dir: &Path) -> Outcome<(Engine, LibraryId)> {
         description: None,
         index: IndexSpec::default(),
         metric: Metric::Cosine,
+        language: Language::default(),
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: Some(8),

@@ -14,6 +14,7 @@ use std::time::Instant;
 use arrwdb_bench::Outcome;
 use arrwdb_bench::figures::at;
 use arrwdb_index::AllRows;
+use arrwdb_index::analysis::Language;
 use arrwdb_index::keyword::{
     BestRows, Bm25, Collection, KeywordQuery, Operator, Postings, PostingsBuilder, Scored, Visited,
     Wanted, What, search,
@@ -29,7 +30,7 @@ fn main() -> Outcome<()> {
     let queries = read(arguments.get(1).ok_or("which queries?")?)?;
     let words = arguments.get(2).map_or(Ok(10), |text| text.parse::<usize>())?;
     let started = Instant::now();
-    let mut builder = PostingsBuilder::default();
+    let mut builder = PostingsBuilder::new(Language::English);
     for (title, text) in &passages {
         builder.push(&[title, text]);
     }
@@ -72,7 +73,7 @@ fn main() -> Outcome<()> {
 }
 
 fn ask(postings: &Postings, query: &str) -> Outcome<Visited> {
-    let query = KeywordQuery::read(query, Operator::Or)?;
+    let query = KeywordQuery::read(query, Operator::Or, Language::English)?;
     let collection = Collection { rows: u64::from(postings.rows()), tokens: postings.tokens() };
     let mut scored = Vec::new();
     for term in &query.terms {

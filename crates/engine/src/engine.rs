@@ -286,6 +286,7 @@ impl Engine {
             dimension,
             companion_of: None,
             generation_of: None,
+            language: new.language,
         };
         inner.change_catalog(CatalogCommand::Create(spec)).await
     }
@@ -319,7 +320,7 @@ impl Engine {
         self.0.snapshot(tenant, id, at.into()).await
     }
 
-    /// Changes a library's name or description.
+    /// Changes a library's name, description or language.
     pub async fn update_library(
         &self,
         tenant: TenantId,
@@ -331,8 +332,9 @@ impl Engine {
             check_name(name)?;
         }
         check_description(patch.description.as_ref().and_then(Option::as_deref))?;
-        let LibraryPatch { name, description } = patch;
-        self.0.change_catalog(CatalogCommand::Update { tenant, id, name, description }).await
+        let LibraryPatch { name, description, language } = patch;
+        let update = CatalogCommand::Update { tenant, id, name, description, language };
+        self.0.change_catalog(update).await
     }
 
     /// Deletes a library with everything in it.

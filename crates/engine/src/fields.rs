@@ -475,6 +475,7 @@ impl Inner {
             description: None,
             index: IndexSpec::default(),
             metric: Metric::Cosine,
+            language: library.language,
             embedding_provider: provider,
             embedding_model: model,
             embedding_dimension: dimension,

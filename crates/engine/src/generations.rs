@@ -645,6 +645,7 @@ impl Inner {
             description: None,
             index: spec.index,
             metric: spec.metric,
+            language: spec.language,
             embedding_provider: new.embedding_provider.clone(),
             embedding_model: new.embedding_model.clone(),
             embedding_dimension: new.embedding_dimension,
@@ -664,6 +665,7 @@ impl Inner {
             dimension,
             companion_of: None,
             generation_of: Some(spec.id),
+            language: spec.language,
         };
         // One that takes vectors only makes none.
         model_of(&generation, "/embedding_dimension")?;

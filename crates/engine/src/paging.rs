@@ -15,7 +15,7 @@
 use std::collections::HashSet;
 
 use arrwdb_state::limits::K_STREAM_MAX;
-use arrwdb_state::{DocumentId, Executor, Nearest, RowPlace, Selection, View};
+use arrwdb_state::{DocumentId, Executor, Language, Nearest, RowPlace, Selection, View};
 use sha2::{Digest, Sha256};
 
 use crate::error::EngineError;
@@ -36,6 +36,9 @@ pub struct SearchPage {
     pub last: Option<(DocumentId, u32)>,
     /// Of a hybrid search, all of them, each by eight bytes of a digest of document and place.
     pub seen: Vec<u64>,
+    /// What the words of the pages before were taken for: of another language, words find other rows
+    /// in another order.
+    pub language: Language,
 }
 
 /// Eight bytes that tell a row from others.
@@ -154,7 +157,8 @@ fn not_there() -> EngineError {
 
 impl SearchPage {
     /// The page behind this one, of which these are the rows.
-    pub(crate) fn next(mut self, hits: &[Hit], mode: Mode) -> Self {
+    pub(crate) fn next(mut self, hits: &[Hit], (mode, language): (Mode, Language)) -> Self {
+        self.language = language;
         let row = |hit: &Hit| (hit.document_id, hit.chunk_index);
         self.offset += hits.len();
         self.last = hits.last().map(row).or(self.last);

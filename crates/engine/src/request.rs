@@ -6,8 +6,8 @@ use std::time::Duration;
 use arrwdb_embed::Picture;
 use arrwdb_state::{
     Chunk, ChunkId, Custom, Document, DocumentId, DocumentMetadata, Effort, Facet, FacetCounts,
-    FieldVector, FieldVectors, Filter, IndexSpec, LibrarySpec, Metric, ModelName, Quantization,
-    Seq, Structure, Timestamp, Tuning, VectorKind, VectorValue,
+    FieldVector, FieldVectors, Filter, IndexSpec, Language, LibrarySpec, Metric, ModelName,
+    Quantization, Seq, Structure, Timestamp, Tuning, VectorKind, VectorValue,
 };
 pub use arrwdb_state::{Cursor, Highlight, Operator};
 
@@ -27,6 +27,8 @@ pub struct NewLibrary {
     pub index: IndexSpec,
     /// How distances are measured.
     pub metric: Metric,
+    /// What its texts are taken for where it is searched by keywords.
+    pub language: Language,
     /// `local`, `cohere` or `openai`; the configured default when absent.
     pub embedding_provider: Option<String>,
     /// The provider's model; its default when absent.
@@ -44,6 +46,8 @@ pub struct LibraryPatch {
     pub name: Option<String>,
     /// New description; `Some(None)` removes it.
     pub description: Option<Option<String>>,
+    /// New language: what searches by keywords find from then on.
+    pub language: Option<Language>,
 }
 
 /// What a library is to be searched by; `None` leaves a part as it is.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrwdb_embed::{RerankError, RerankMeter, RerankUsage, Reranker};
-use arrwdb_state::{KeywordQuery, LibraryId, Money, TenantId, Used};
+use arrwdb_state::{KeywordQuery, Language, LibraryId, Money, TenantId, Used};
 use parking_lot::Mutex;
 
 use crate::budgets::BudgetRefusal;
@@ -111,7 +111,9 @@ fn words(request: &SearchRequest) -> Result<String, EngineError> {
         return Ok(text.clone());
     }
     // One that cannot be read is refused where it is searched for.
-    let plain = KeywordQuery::read(text, request.operator).ok().filter(KeywordQuery::has_clauses);
+    // Signs mean the same in every language.
+    let plain = KeywordQuery::read(text, request.operator, Language::None);
+    let plain = plain.ok().filter(KeywordQuery::has_clauses);
     let plain = plain.map(|query| query.text).filter(|text| !text.is_empty());
     Ok(plain.unwrap_or_else(|| text.clone()))
 }

@@ -7,8 +7,8 @@ use arrwdb_embed::{InputType, ModelSpec};
 use arrwdb_state::limits::{K_MAX, K_STREAM_MAX};
 use arrwdb_state::normalized;
 use arrwdb_state::{
-    Executor, KeywordQuery, LibraryId, LibrarySpec, Metric, Nearest, Sequential, TenantId,
-    Timestamp, View,
+    Executor, KeywordQuery, Language, LibraryId, LibrarySpec, Metric, Nearest, Sequential,
+    TenantId, Timestamp, View,
 };
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -54,7 +54,7 @@ impl Inner {
         let started = Instant::now();
         let mut spec = self.spec(tenant, library, at.reached()).await?;
         check(&request, spec.metric)?;
-        let ranking = ranking_of(&request)?;
+        let mut ranking = ranking_of(&request, spec.language)?;
         let asked = query_of(&request, &ranking);
         let mut query = self.vector_of(&spec, asked.clone()).await?;
         let embedding = started.elapsed();
@@ -67,6 +67,12 @@ impl Inner {
             query = self.vector_of(&spec, asked.clone()).await?;
             snapshot = self.snapshot(tenant, library, at).await?;
         }
+        // A search is of one language, that of the library at this moment, whatever it becomes meanwhile.
+        let language = snapshot.spec.language;
+        if language != spec.language {
+            ranking = ranking_of(&request, language)?;
+        }
+        check_language(&request, language)?;
         let (page, mode) = (request.page.clone(), request.mode);
         let groups = Groups::of(&request);
         let found = depth_of(&request, groups);
@@ -111,7 +117,7 @@ impl Inner {
             let (_spec, handle, _since) = self.placed(tenant, library, None).await?;
             handle.weigh_again();
         }
-        let next = page.filter(|_page| plan.more).map(|page| page.next(&hits, mode));
+        let next = page.filter(|_page| plan.more).map(|page| page.next(&hits, (mode, language)));
         Ok(SearchAnswer { hits, seq, index, model, next, plan: Plan { recall, embedding, ..plan } })
     }
 
@@ -245,8 +251,23 @@ fn check_page(request: &SearchRequest) -> Result<(), EngineError> {
     Err(EngineError::Invalid { field: "/cursor".into(), detail: detail.into() })
 }
 
-/// What passages are found by.
-fn ranking_of(request: &SearchRequest) -> Result<Ranking, EngineError> {
+/// Refuses a page of what words find behind pages of what they found in another language.
+fn check_language(request: &SearchRequest, language: Language) -> Result<(), EngineError> {
+    let before = request.page.as_ref().filter(|page| page.last.is_some());
+    let Some(before) = before.filter(|page| page.language != language) else { return Ok(()) };
+    if request.mode == Mode::Vector {
+        return Ok(());
+    }
+    let detail = format!(
+        "is of pages of a search in language {}, and the library's is {language} now: begin again \
+         with \"*\"",
+        before.language
+    );
+    Err(EngineError::Invalid { field: "/cursor".into(), detail })
+}
+
+/// What passages are found by, in a library of this language.
+fn ranking_of(request: &SearchRequest, language: Language) -> Result<Ranking, EngineError> {
     if request.mode == Mode::Vector {
         return Ok(Ranking::Vector);
     }
@@ -262,7 +283,7 @@ fn ranking_of(request: &SearchRequest) -> Result<Ranking, EngineError> {
         let detail = "the query is blank".to_owned();
         return Err(EngineError::Blank { field: "/query".into(), detail });
     }
-    let words = KeywordQuery::read(text, request.operator);
+    let words = KeywordQuery::read(text, request.operator, language);
     let words = words.map_err(|error| EngineError::Invalid {
         field: "/query".into(),
         detail: error.to_string(),

@@ -331,6 +331,7 @@ impl Inner {
                 dimension: spec.dimension,
                 companion_of: Some(spec.id),
                 generation_of: None,
+                language: spec.language,
             };
             match self.change_catalog(CatalogCommand::Create(companion)).await {
                 // Made by another request: its handle comes right after its record.

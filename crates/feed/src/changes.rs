@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use arrwdb_engine::state::{
-    CatalogEntry, DecodeError, DeletedDocument, IndexBuilt, IndexWork, LibraryId, LibraryOutline,
-    MatchedPassage, OutlineChange, PutOutline, Seq, TenantId, WorkEntry,
+    CatalogEntry, DecodeError, DeletedDocument, IndexBuilt, IndexWork, Language, LibraryId,
+    LibraryOutline, MatchedPassage, OutlineChange, PutOutline, Seq, TenantId, WorkEntry,
 };
 
 use bytes::Bytes;
@@ -36,10 +36,11 @@ pub(crate) fn of_catalog(
             };
             (spec.id, Some(spec.tenant), data)
         }
-        CatalogEntry::LibraryUpdated { id, at: _, name, description } => {
+        CatalogEntry::LibraryUpdated { id, at: _, name, description, language } => {
             let described = Some((name.as_str().into(), description.as_deref().map(Into::into)));
             let data = EventData::LibraryUpdated {
                 described,
+                language: language.map(Language::code),
                 index_type: None,
                 embedding: None,
                 vector_field: None,
@@ -55,6 +56,7 @@ pub(crate) fn of_catalog(
             let index_type = Some(index.structure.type_name());
             let data = EventData::LibraryUpdated {
                 described: None,
+                language: None,
                 index_type,
                 embedding: None,
                 vector_field: None,
@@ -66,6 +68,7 @@ pub(crate) fn of_catalog(
             let embedding = Some((model.model.as_str().into(), *dimension));
             let data = EventData::LibraryUpdated {
                 described: None,
+                language: None,
                 index_type: None,
                 embedding,
                 vector_field: None,
@@ -133,6 +136,7 @@ pub(crate) fn of_library(
         OutlineChange::Field(field) => {
             data.push(EventData::LibraryUpdated {
                 described: None,
+                language: None,
                 index_type: None,
                 embedding: None,
                 vector_field: Some(field.name.into()),

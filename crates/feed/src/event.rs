@@ -208,6 +208,8 @@ pub enum EventData {
     LibraryUpdated {
         /// What it is called, and how it is described.
         described: Option<(Box<str>, Option<Box<str>>)>,
+        /// The code of its language.
+        language: Option<&'static str>,
         /// What it asks to be searched by.
         index_type: Option<&'static str>,
         /// The model of its vectors, and their dimension.
@@ -339,7 +341,13 @@ impl EventData {
         let option = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         match self {
             Self::LibraryCreated { name, .. } => name.len(),
-            Self::LibraryUpdated { described, index_type: _, embedding, vector_field } => {
+            Self::LibraryUpdated {
+                described,
+                language: _,
+                index_type: _,
+                embedding,
+                vector_field,
+            } => {
                 let model = embedding.as_ref().map_or(0, |(model, _dimension)| model.len());
                 let described = described.as_ref();
                 let described =
@@ -371,10 +379,13 @@ impl EventData {
                 see("index_type", Value::Text(index_type));
                 see("embedding_dimension", Value::Number(u64::from(*embedding_dimension)));
             }
-            Self::LibraryUpdated { described, index_type, embedding, vector_field } => {
+            Self::LibraryUpdated { described, language, index_type, embedding, vector_field } => {
                 if let Some((name, description)) = described {
                     see("name", Value::Text(name));
                     see("description", Value::text(description.as_deref()));
+                }
+                if let Some(language) = language {
+                    see("language", Value::Text(language));
                 }
                 if let Some(index_type) = index_type {
                     see("index_type", Value::Text(index_type));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
-use arrwdb_engine::state::{IndexSpec, LibraryId, Metric, Seq, TenantId};
+use arrwdb_engine::state::{IndexSpec, Language, LibraryId, Metric, Seq, TenantId};
 use arrwdb_engine::{
     Change, ChangeEntry, Content, Engine, EngineConfig, EngineError, EngineParts, NewLibrary,
     PutDocument,
@@ -38,6 +38,7 @@ async fn library(engine: &Engine) -> LibraryId {
         description: None,
         index: IndexSpec::default(),
         metric: Metric::Cosine,
+        language: Language::default(),
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: Some(8),

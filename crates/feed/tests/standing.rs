@@ -16,8 +16,8 @@ use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
-    Custom, DocumentId, Filter, IndexSpec, LibraryEntry, LibraryId, MatchedPassage, Metric,
-    QueryId, Seq, TenantId,
+    Custom, DocumentId, Filter, IndexSpec, Language, LibraryEntry, LibraryId, MatchedPassage,
+    Metric, QueryId, Seq, TenantId,
 };
 use arrwdb_engine::{
     ChangeEntry, Content, Engine, EngineConfig, EngineError, EngineParts, NewLibrary,
@@ -94,6 +94,7 @@ async fn library(engine: &Engine, metric: Metric) -> LibraryId {
         description: None,
         index: IndexSpec::default(),
         metric,
+        language: Language::default(),
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: Some(DIMENSION),

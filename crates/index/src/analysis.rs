@@ -1,15 +1,18 @@
 //! How texts become the terms that they are found by.
 //!
 //! Words are cut at the borders of Unicode (UAX #29), folded (compatibility forms, case, accents of
-//! alphabets that are read without them), and English ones stemmed (Porter 2). Scripts that are
+//! alphabets that are read without them), and stemmed as those of one [`Language`] (Snowball), which
+//! is before accents are folded that its stemmer knows. Scripts that are
 //! written without spaces have no borders between words: their characters become overlapping pairs,
 //! as in Lucene's CJK analysis, and the last of a run a term of its own, so that every character
 //! begins a term and one alone is found as a prefix. Signs that are no letters are not terms, but for
 //! emoji.
 //!
-//! Queries are analysed as texts are: two texts that differ only in what is folded have equal terms.
+//! Queries are analysed as texts are: two texts that differ only in what is folded have equal terms,
+//! but for accents that are letters of the language, where another stem is found without them.
 
 mod fold;
+mod language;
 mod stop_words;
 #[cfg(test)]
 mod tests;
@@ -18,8 +21,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
-use rust_stemmers::{Algorithm, Stemmer};
+use rust_stemmers::Stemmer;
+use unicode_normalization::char::is_combining_mark;
 use unicode_segmentation::UnicodeSegmentation;
+
+pub use language::Language;
 
 /// Changes whenever a text may get other terms than before: structures made from terms are stamped
 /// with it.
@@ -63,35 +69,52 @@ pub enum Kind {
 
 /// Turns texts into terms. It remembers words, so that one for many texts is faster than many.
 pub struct Analyzer {
-    stemmer: Stemmer,
-    /// Where words of ASCII letters are among `cached`.
+    language: Language,
+    stemmer: Option<Stemmer>,
+    /// Where short words are among `cached`.
     places: HashMap<Box<str>, usize>,
     cached: Vec<(Box<str>, bool)>,
     term: String,
-}
-
-impl Default for Analyzer {
-    fn default() -> Self {
-        let stemmer = Stemmer::create(Algorithm::English);
-        Self { stemmer, places: HashMap::new(), cached: Vec::new(), term: String::new() }
-    }
+    /// A word as the stemmer wants it.
+    spelled: String,
 }
 
 impl fmt::Debug for Analyzer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Analyzer").field("cached", &self.cached.len()).finish_non_exhaustive()
+        f.debug_struct("Analyzer")
+            .field("language", &self.language)
+            .field("cached", &self.cached.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Analyzer {
+    /// For texts of one language.
+    pub fn new(language: Language) -> Self {
+        Self {
+            language,
+            stemmer: language.stemmer().map(Stemmer::create),
+            places: HashMap::new(),
+            cached: Vec::new(),
+            term: String::new(),
+            spelled: String::new(),
+        }
+    }
+
+    /// The language of its texts.
+    pub fn language(&self) -> Language {
+        self.language
+    }
+
     /// Gives the terms of a text in order. O(bytes).
     pub fn tokens(&mut self, text: &str, mut each: impl FnMut(Token<'_>)) {
         let mut position = 0;
         if text.is_ascii() {
             // Most texts are, and their borders are found several times as fast.
             for (start, word) in text.unicode_word_indices() {
-                let bytes = start..start + word.len();
-                let (term, stop) = self.term_of(word);
+                let bare = self.language.bare(word);
+                let bytes = start + bare.start..start + bare.end;
+                let (term, stop) = self.term_of(&word[bare]);
                 each(Token { term, position, bytes, stop, kind: Kind::Word });
                 position += 1;
             }
@@ -114,16 +137,16 @@ impl Analyzer {
                     continue;
                 }
                 if part.len() < word.len() {
-                    // What joined it to the other script is no part of it.
-                    let kept = part.trim_start_matches(fold::is_joint);
-                    bytes.start += part.len() - kept.len();
-                    bytes.end = bytes.start + kept.trim_end_matches(fold::is_joint).len();
+                    let alone = parted(part);
+                    bytes = bytes.start + alone.start..bytes.start + alone.end;
                 }
                 let part = &text[bytes.clone()];
                 if !part.chars().any(|letter| letter.is_alphanumeric() || fold::is_emoji(letter)) {
                     continue;
                 }
-                let (term, stop) = self.term_of(part);
+                let bare = self.language.bare(part);
+                bytes = bytes.start + bare.start..bytes.start + bare.end;
+                let (term, stop) = self.term_of(&part[bare]);
                 if !term.is_empty() {
                     each(Token { term, position, bytes, stop, kind: Kind::Word });
                     position += 1;
@@ -134,9 +157,11 @@ impl Analyzer {
     }
 
     /// The term of a word, as a query for words that begin so has it: folded, not stemmed.
-    pub fn prefix(word: &str) -> String {
+    pub fn prefix(&mut self, word: &str) -> String {
+        self.spelled.clear();
+        fold::spell(word, self.language, &mut self.spelled);
         let mut folded = String::new();
-        fold::fold(word, &mut folded);
+        fold::fold(&self.spelled, &mut folded);
         cut(&mut folded);
         folded
     }
@@ -171,19 +196,25 @@ impl Analyzer {
 
     /// The term of a word, and whether it is a stop word.
     fn term_of(&mut self, word: &str) -> (&str, bool) {
-        let cached = word.len() <= CACHED_WORD_BYTES_MAX && word.is_ascii();
+        let cached = word.len() <= CACHED_WORD_BYTES_MAX;
         if let Some(place) = self.places.get(word).filter(|_place| cached) {
             let (term, stop) = &self.cached[*place];
             return (term, *stop);
         }
+        self.spelled.clear();
+        fold::spell(word, self.language, &mut self.spelled);
+        let stop = stop_words::is_stop_word(&self.spelled, self.language);
         self.term.clear();
-        fold::fold(word, &mut self.term);
-        let stop = stop_words::is_stop_word(&self.term);
-        if self.term.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'\'') {
-            let stemmed = self.stemmer.stem(&self.term);
-            if stemmed != self.term {
-                self.term = stemmed.into_owned();
+        match &self.stemmer {
+            Some(stemmer) if is_stemmed(&self.spelled, self.language) => {
+                // A stemmer may leave letters with marks.
+                let stem = stemmer.stem(&self.spelled);
+                fold::fold(&stem, &mut self.term);
+                if self.term.is_empty() {
+                    fold::fold(&self.spelled, &mut self.term);
+                }
             }
+            Some(_) | None => fold::fold(&self.spelled, &mut self.term),
         }
         cut(&mut self.term);
         if cached {
@@ -196,6 +227,16 @@ impl Analyzer {
         }
         (&self.term, stop)
     }
+}
+
+/// Whether a word is one of letters and apostrophes, and of a length that words have.
+fn is_stemmed(word: &str, language: Language) -> bool {
+    if language == Language::English {
+        return word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'\'');
+    }
+    let is_letter =
+        |letter: char| letter.is_alphabetic() || is_combining_mark(letter) || letter == '\'';
+    word.len() <= TERM_BYTES_MAX && word.chars().all(is_letter)
 }
 
 /// A word in parts that are of a script without spaces and parts that are not: Unicode has no border
@@ -214,6 +255,16 @@ fn parts(word: &str) -> impl Iterator<Item = (&str, bool)> {
         rest = after;
         Some((part, unspaced))
     })
+}
+
+/// A part of a word without what joined it to a part of another script, and the marks of that.
+fn parted(part: &str) -> Range<usize> {
+    let is_joint = |letter| fold::is_joint(letter) || is_combining_mark(letter);
+    let kept = part.trim_start_matches(is_joint);
+    let letters = kept.trim_end_matches(is_joint).len();
+    let marks = kept[letters..].len() - kept[letters..].trim_start_matches(is_combining_mark).len();
+    let start = part.len() - kept.len();
+    start..start + letters + marks
 }
 
 /// Cuts a term that is too long.

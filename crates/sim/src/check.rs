@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrwdb_engine::state::{LibraryId, TenantId};
+use arrwdb_engine::state::{LibraryId, LibrarySpec, TenantId};
 use arrwdb_engine::{Embeddings, Engine, EngineError, Query, SearchRequest, Snapshot};
 
-use crate::model::{DOCUMENTS, Documents, Library, Model, expected, id};
+use crate::model::{DOCUMENTS, Documents, Library, Model, expected, id, language};
 
 pub(crate) const TENANT: TenantId = TenantId::DEFAULT;
 
@@ -39,6 +39,13 @@ pub(crate) async fn compare(engine: &Engine, model: &Model) -> Result<Digests, F
         .collect();
     if found != wanted {
         return differs(format!("the libraries are {found:?}, not {wanted:?}"));
+    }
+    let other = |spec: &LibrarySpec| spec.language != language(&spec.name);
+    if let Some(one) = listed.iter().find(|one| other(&one.spec)) {
+        return differs(format!(
+            "library {:?} is of language {}",
+            one.spec.name, one.spec.language
+        ));
     }
     let mut digests = Digests::new();
     for (slot, library) in &model.libraries {

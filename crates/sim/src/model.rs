@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use arrwdb_engine::embed::deterministic::vector_of;
 use arrwdb_engine::state::{
-    Chunk, ChunkId, Custom, Document, DocumentId, DocumentMetadata, IndexSpec, LibraryId, Metric,
-    Quantization, Structure, Timestamp,
+    Chunk, ChunkId, Custom, Document, DocumentId, DocumentMetadata, IndexSpec, Language, LibraryId,
+    Metric, Quantization, Structure, Timestamp,
 };
 use arrwdb_engine::{Content, NewLibrary, PutChunk, PutDocument};
 
@@ -45,10 +45,18 @@ pub(crate) fn name(slot: u64, version: u64) -> String {
     format!("library {slot} of {version}")
 }
 
+/// The language of a library of this name: each version has another, so that renaming changes it.
+pub(crate) fn language(name: &str) -> Language {
+    let version = name.rsplit(' ').next().and_then(|version| version.parse::<usize>().ok());
+    Language::ALL[version.unwrap_or(0) % Language::ALL.len()]
+}
+
 /// The library of a slot, as it is asked for.
 pub(crate) fn new_library(slot: u64, version: u64) -> NewLibrary {
+    let name = name(slot, version);
     NewLibrary {
-        name: name(slot, version),
+        language: language(&name),
+        name,
         description: None,
         index: index(slot),
         metric: Metric::Cosine,

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use crate::check::{Failure, TENANT, differs};
 use crate::doubt::Doubt;
 use crate::history::Step;
-use crate::model::{Library, document, id, name};
+use crate::model::{Library, document, id, language, name};
 use crate::run::Run;
 
 /// Renames or deletes a library.
@@ -15,7 +15,11 @@ pub(crate) async fn catalog(run: &mut Run, step: &Step) -> Result<(), Failure> {
         Step::Rename { slot, version } => {
             let Some(library) = run.model.libraries.get_mut(slot) else { return Ok(()) };
             let name = name(*slot, *version);
-            let patch = LibraryPatch { name: Some(name.clone()), description: None };
+            let patch = LibraryPatch {
+                name: Some(name.clone()),
+                description: None,
+                language: Some(language(&name)),
+            };
             match run.engine.update_library(TENANT, library.id, patch).await {
                 Ok(written) => {
                     library.name = name;

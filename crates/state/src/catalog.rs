@@ -3,18 +3,20 @@
 //! A snapshot of it is `text "arrwcat" | u32 version | u64 applied | u32 n | n * (spec | u64
 //! checkpointed) | u32 bytes | snapshot of work`, with a CRC32C of all of that behind it. That is
 //! version 4, with specs of version 3; version 5, where a library has generations, has specs of
-//! version 4, and before the snapshot of work `u32 m | m * generations`. Versions 1 to 3 are their
+//! version 4, and before the snapshot of work `u32 m | m * generations`; version 6, where a library is
+//! of another language than English, is version 5 with specs of version 5. Versions 1 to 3 are their
 //! specs' versions, and end before the snapshot of work.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrwdb_index::IndexSpec;
+use arrwdb_index::analysis::Language;
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::entry::{
-    CatalogEntry, DeletedLibrary, GENERATION_SPEC_VERSION, IndexBuilt, SPEC_VERSION, read_spec,
-    write_spec,
+    CatalogEntry, DeletedLibrary, GENERATION_SPEC_VERSION, IndexBuilt, LANGUAGE_SPEC_VERSION,
+    SPEC_VERSION, read_spec, write_spec,
 };
 use crate::generations::{Generations, OtherGeneration, Stage};
 use crate::ids::{LibraryId, Seq, TenantId, Timestamp};
@@ -28,6 +30,9 @@ const VERSION: u32 = 4;
 /// The version that is written where a library has generations: earlier releases know nothing of
 /// them.
 const GENERATIONS_VERSION: u32 = 5;
+/// The version that is written where a library is not English: earlier releases know no other
+/// language.
+const LANGUAGES_VERSION: u32 = 6;
 
 /// Which libraries exist. Immutable; a copy shares its specs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,7 +52,7 @@ pub struct Catalog {
 pub enum CatalogCommand {
     /// Create this library.
     Create(LibrarySpec),
-    /// Change a library's name or description; `None` leaves it.
+    /// Change a library's name, description or language; `None` leaves it.
     Update {
         /// Whose it is.
         tenant: TenantId,
@@ -57,6 +62,8 @@ pub enum CatalogCommand {
         name: Option<String>,
         /// New description; `Some(None)` removes it.
         description: Option<Option<String>>,
+        /// New language.
+        language: Option<Language>,
     },
     /// Delete a library.
     Delete {
@@ -246,11 +253,12 @@ impl Catalog {
     ) -> Result<CatalogEntry, CatalogRejection> {
         match command {
             CatalogCommand::Create(spec) => self.decide_create(spec),
-            CatalogCommand::Update { tenant, id, name, description } => {
+            CatalogCommand::Update { tenant, id, name, description, language } => {
                 let spec = self.owned(tenant, id)?;
+                let language = language.filter(|language| *language != spec.language);
                 let name = name.unwrap_or_else(|| spec.name.clone());
                 let description = description.unwrap_or_else(|| spec.description.clone());
-                Ok(CatalogEntry::LibraryUpdated { id, at, name, description })
+                Ok(CatalogEntry::LibraryUpdated { id, at, name, description, language })
             }
             CatalogCommand::Delete { tenant, id } => {
                 let name = self.owned(tenant, id)?.name.clone();
@@ -326,7 +334,8 @@ impl Catalog {
         }
     }
 
-    /// A new generation of a library, which is searched by what the library is searched by.
+    /// A new generation of a library, which is searched by what the library is searched by, and in
+    /// its language.
     fn decide_generation(
         &self,
         mut spec: LibrarySpec,
@@ -337,6 +346,7 @@ impl Catalog {
             return Err(CatalogRejection::Generation(HAS_ANOTHER));
         }
         (spec.index, spec.metric) = (library.index, library.metric);
+        spec.language = library.language;
         if spec.index.check_dimension(spec.dimension as usize).is_err() {
             return Err(CatalogRejection::Generation(UNFIT));
         }
@@ -375,12 +385,16 @@ impl Catalog {
         next.applied = seq;
         match entry {
             CatalogEntry::LibraryCreated(spec) => next.create(seq, spec),
-            CatalogEntry::LibraryUpdated { id, at: _, name, description } => {
+            CatalogEntry::LibraryUpdated { id, at: _, name, description, language } => {
                 // Its other generations have none that anybody sees.
                 next.change(*id, &[*id], |spec| {
                     spec.name.clone_from(name);
                     spec.description.clone_from(description);
                 });
+                if let Some(language) = language {
+                    let parts = next.parts(*id);
+                    next.change(*id, &parts, |spec| spec.language = *language);
+                }
             }
             CatalogEntry::LibraryDeleted { id, at: _, was: _ } => {
                 next.owned -= usize::from(next.library(*id).is_some());
@@ -463,24 +477,36 @@ impl Catalog {
     pub fn write(&self, work: &Work, checkpointed: impl Fn(LibraryId) -> Seq) -> Vec<u8> {
         let mut out = Writer::with_capacity(64 + self.libraries.len() * 160);
         out.text(MAGIC);
-        let generations = !self.generations.is_empty();
-        out.u32(if generations { GENERATIONS_VERSION } else { VERSION });
+        let (version, of_specs) = self.versions();
+        out.u32(version);
         out.u64(self.applied.get());
         out.count(self.libraries.len());
         for spec in self.libraries.values() {
-            write_spec(&mut out, spec);
+            write_spec(&mut out, spec, of_specs);
             out.u64(checkpointed(spec.id).get());
         }
-        if generations {
+        if version >= GENERATIONS_VERSION {
             out.count(self.generations.len());
             for generations in self.generations.values() {
-                generations.write(&mut out);
+                generations.write(&mut out, of_specs);
             }
         }
         let work = work.write();
         out.count(work.len());
         out.raw(&work);
         seal(out)
+    }
+
+    /// The versions that a snapshot and its specs are written in: the oldest that know all of it.
+    fn versions(&self) -> (u32, u8) {
+        let mut specs = self.iter().chain(self.generations.values().map(Generations::spec));
+        if specs.any(|spec| spec.language != Language::English) {
+            (LANGUAGES_VERSION, LANGUAGE_SPEC_VERSION)
+        } else if self.generations.is_empty() {
+            (VERSION, SPEC_VERSION)
+        } else {
+            (GENERATIONS_VERSION, GENERATION_SPEC_VERSION)
+        }
     }
 }
 
@@ -499,8 +525,7 @@ impl Snapshot {
     /// Reads a snapshot, checksum first.
     pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut from = unseal(bytes)?;
-        let (MAGIC, version @ 1..=GENERATIONS_VERSION) =
-            (from.text("magic")?, from.u32("version")?)
+        let (MAGIC, version @ 1..=LANGUAGES_VERSION) = (from.text("magic")?, from.u32("version")?)
         else {
             return Err(from.error("a catalog snapshot of a version this build knows"));
         };
@@ -508,7 +533,8 @@ impl Snapshot {
             1 => 1,
             2 => 2,
             3 | VERSION => SPEC_VERSION,
-            _ => GENERATION_SPEC_VERSION,
+            GENERATIONS_VERSION => GENERATION_SPEC_VERSION,
+            _ => LANGUAGE_SPEC_VERSION,
         };
         let mut catalog =
             Catalog { applied: Seq::new(from.u64("applied sequence")?), ..Catalog::default() };
@@ -520,7 +546,7 @@ impl Snapshot {
         }
         if version >= GENERATIONS_VERSION {
             for _library in 0..from.count(100, "generations")? {
-                let generations = Generations::read(&mut from)?;
+                let generations = Generations::read(&mut from, of_specs)?;
                 let id = generations.spec.id;
                 let there = |part: LibraryId| {
                     let spec = catalog.get(part);

@@ -5,8 +5,9 @@
 //!
 //! ```text
 //! catalog  1 LibraryCreated   v1: spec without index and metric, which are brute_force and cosine
-//!                             v2 to v4: spec
+//!                             v2 to v5: spec
 //!          2 LibraryUpdated   v1: id 16 | i64 at | text name | text? description
+//!                             v2: behind that: text language
 //!          3 LibraryDeleted   v1: id 16 | i64 at
 //!                             v2: id 16 | i64 at | u64 tenant | text name
 //!                             v3: behind that: u32 n, n * (u64 seq | id 16 generation)
@@ -46,6 +47,7 @@
 //!       v2: text provider | text model | u32 dimension | text metric | index
 //!       v3: as v2, then u8 is_companion, id 16 of the library it belongs to?
 //!       v4: of a generation only: as v2, then u8 2, id 16 of the library it belongs to
+//!       v5: of a language other than English only: as v3 or v4, then text language
 //!         21 FieldChanged     v1: i64 at | field
 //! field: text name | text kind | u32 dimension | text metric | index
 //!        u8 has_model, (text provider | text model)?
@@ -54,6 +56,7 @@
 //! ```
 
 use arrwdb_index::IndexSpec;
+use arrwdb_index::analysis::Language;
 use bytes::Bytes;
 
 mod documents;
@@ -63,11 +66,11 @@ mod spec;
 pub(crate) use self::documents::by_field;
 pub use self::documents::{DeletedDocument, Replaced};
 pub use self::outline::{LibraryOutline, OutlineChange, PutOutline};
-use self::spec::spec_version;
 pub(crate) use self::spec::{
-    GENERATION_SPEC_VERSION, SPEC_VERSION, read_dimension, read_index, read_metric, read_spec,
-    write_index, write_spec,
+    GENERATION_SPEC_VERSION, LANGUAGE_SPEC_VERSION, SPEC_VERSION, read_dimension, read_index,
+    read_metric, read_spec, write_index, write_spec,
 };
+use self::spec::{read_language, spec_version};
 use crate::batch::BatchNote;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::field::FieldSpec;
@@ -93,6 +96,8 @@ const BATCH_FINISHED: u8 = 19;
 const QUERIES_MATCHED: u8 = 20;
 const FIELD_CHANGED: u8 = 21;
 const VERSION: u8 = 1;
+/// The version of a library's update that changes its language too, of which 1 knew nothing.
+const UPDATED_LANGUAGE_VERSION: u8 = 2;
 /// The version of a library's deletion that is written: 1 did not say whose it was.
 const DELETED_VERSION: u8 = 2;
 /// The version of the deletion of a library that had generations, which 2 did not know.
@@ -118,6 +123,8 @@ pub enum CatalogEntry {
         name: String,
         /// Its description.
         description: Option<String>,
+        /// Its language, if it changes.
+        language: Option<Language>,
     },
     /// A library and all it holds is gone; later records of it mean nothing.
     LibraryDeleted {
@@ -287,14 +294,18 @@ impl CatalogEntry {
         match self {
             Self::LibraryCreated(spec) => {
                 out.raw(&[LIBRARY_CREATED, spec_version(spec)]);
-                write_spec(&mut out, spec);
+                write_spec(&mut out, spec, spec_version(spec));
             }
-            Self::LibraryUpdated { id, at, name, description } => {
-                out.raw(&[LIBRARY_UPDATED, VERSION]);
+            Self::LibraryUpdated { id, at, name, description, language } => {
+                let version = language.map_or(VERSION, |_changes| UPDATED_LANGUAGE_VERSION);
+                out.raw(&[LIBRARY_UPDATED, version]);
                 out.id(id.to_bytes());
                 out.i64(at.micros());
                 out.text(name);
                 out.text_option(description.as_deref());
+                if let Some(language) = language {
+                    out.text(language.code());
+                }
             }
             Self::LibraryDeleted { id, at, was: None } => {
                 out.raw(&[LIBRARY_DELETED, VERSION]);
@@ -338,14 +349,18 @@ impl CatalogEntry {
         let kind = from.u8("entry kind")?;
         let version = from.u8("entry version")?;
         let entry = match (kind, version) {
-            (LIBRARY_CREATED, 1..=GENERATION_SPEC_VERSION) => {
+            (LIBRARY_CREATED, 1..=LANGUAGE_SPEC_VERSION) => {
                 Self::LibraryCreated(read_spec(&mut from, version)?)
             }
-            (LIBRARY_UPDATED, VERSION) => Self::LibraryUpdated {
+            (LIBRARY_UPDATED, VERSION | UPDATED_LANGUAGE_VERSION) => Self::LibraryUpdated {
                 id: LibraryId::new(from.uuid("library id")?),
                 at: Timestamp::from_micros(from.i64("time")?),
                 name: from.text("name")?.to_owned(),
                 description: from.text_option("description")?.map(str::to_owned),
+                language: match version {
+                    UPDATED_LANGUAGE_VERSION => Some(read_language(&mut from)?),
+                    _ => None,
+                },
             },
             (LIBRARY_DELETED, 1..=DELETED_GENERATIONS_VERSION) => Self::LibraryDeleted {
                 id: LibraryId::new(from.uuid("library id")?),

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::entry::{GENERATION_SPEC_VERSION, read_spec, write_spec};
+use crate::entry::{read_spec, write_spec};
 use crate::ids::{LibraryId, Seq};
 use crate::library::LibrarySpec;
 use crate::limits::GENERATION_SWITCHES_MAX;
@@ -134,8 +134,8 @@ impl Generations {
 
     /// `spec | id 16 active | id 16 began | u32 n, n * (u64 seq | id 16) | u8 other, (id 16 | u64
     /// since | u8 stage)?`
-    pub(crate) fn write(&self, out: &mut Writer) {
-        write_spec(out, &self.spec);
+    pub(crate) fn write(&self, out: &mut Writer, of_spec: u8) {
+        write_spec(out, &self.spec, of_spec);
         out.id(self.active.to_bytes());
         out.id(self.began.to_bytes());
         out.count(self.switches.len());
@@ -151,8 +151,8 @@ impl Generations {
         }
     }
 
-    pub(crate) fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let spec = Arc::new(read_spec(from, GENERATION_SPEC_VERSION)?);
+    pub(crate) fn read(from: &mut Reader<'_>, of_spec: u8) -> Result<Self, DecodeError> {
+        let spec = Arc::new(read_spec(from, of_spec)?);
         let active = LibraryId::new(from.uuid("active generation")?);
         let began = LibraryId::new(from.uuid("first generation")?);
         let mut switches: Vec<(Seq, LibraryId)> = Vec::new();

@@ -1,8 +1,9 @@
 //! Searching a view by keywords: every segment by its postings, weighed by counts of the whole view.
 
 use std::cmp::Reverse;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use arrwdb_index::analysis::Language;
 use arrwdb_index::keyword::{
     BestRows, Bm25, Clause, Collection, KeywordQuery, List, OwnedList, Postings, PostingsBuilder,
     SCORE_UNIT, Scored, Scorer, Visited, Wanted, What, matching, phrase_list, search, side_by_side,
@@ -58,9 +59,10 @@ pub struct KeywordEffort {
     pub terms: Vec<(String, u64)>,
 }
 
-/// The terms of all rows of a segment: of their documents' titles and of their texts. O(bytes).
-pub(crate) fn postings_of(segment: &Segment) -> Result<Postings, Damage> {
-    let mut builder = PostingsBuilder::default();
+/// The terms of all rows of a segment: of their documents' titles and of their texts, taken for texts
+/// of this language. O(bytes).
+pub(crate) fn postings_of(segment: &Segment, language: Language) -> Result<Postings, Damage> {
+    let mut builder = PostingsBuilder::new(language);
     for ordinal in 0..segment.documents() {
         let head = segment.head(ordinal)?;
         let body = BodyReader::new(segment.body(ordinal)?);
@@ -128,8 +130,9 @@ impl View {
         executor: &dyn Executor,
     ) -> Result<(Vec<FoundByKeywords>, KeywordEffort), Damage> {
         let pool = pool.clamp(RESCORED_MIN, RESCORED_MAX);
+        let postings = self.postings(wanted.query.language, executor)?;
         let parts = each(self.segments.len(), executor, |place| {
-            Part::new((place, &self.segments[place]), wanted.query)
+            Ok(Part::new((place, &self.segments[place]), &postings[place], wanted.query))
         })?;
         let collection =
             Collection { rows: self.chunks, tokens: parts.iter().map(|part| part.tokens).sum() };
@@ -185,7 +188,8 @@ impl View {
         let segments = each(self.segments.len(), executor, |place| {
             let view = &self.segments[place];
             let selected = among.map(|among| among.segment(place));
-            Ok(rows_having(view, view.segment.postings()?, query, selected))
+            let postings = view.segment.postings(query.language)?;
+            Ok(rows_having(view, &postings, query, selected))
         })?;
         Ok(Selection::of(segments))
     }
@@ -200,8 +204,9 @@ impl View {
         among: Option<&Selection>,
         executor: &dyn Executor,
     ) -> Result<u64, Damage> {
+        let postings = self.postings(query.language, executor)?;
         let counts = each(self.segments.len(), executor, |place| {
-            let part = Part::new((place, &self.segments[place]), query)?;
+            let part = Part::new((place, &self.segments[place]), &postings[place], query);
             let mut rows = RowSet::empty(part.postings.rows());
             for list in part.lists.iter().filter_map(|(list, _live)| list.list()) {
                 list.for_each(|row, _frequency| rows.insert(row..row + 1));
@@ -212,11 +217,23 @@ impl View {
         })?;
         Ok(counts.into_iter().sum())
     }
+
+    /// The postings of every segment in a language, made where there are none.
+    fn postings(
+        &self,
+        language: Language,
+        executor: &dyn Executor,
+    ) -> Result<Vec<Arc<Postings>>, Damage> {
+        each(self.segments.len(), executor, |place| self.segments[place].segment.postings(language))
+    }
 }
 
 impl<'a> Part<'a> {
-    fn new((place, view): (usize, &'a SegmentView), query: &KeywordQuery) -> Result<Self, Damage> {
-        let postings = view.segment.postings()?;
+    fn new(
+        (place, view): (usize, &'a SegmentView),
+        postings: &'a Postings,
+        query: &KeywordQuery,
+    ) -> Self {
         let lists = query.terms.iter().map(|term| {
             let list = match &term.what {
                 What::Term(term) => postings.list(term).map_or(PartList::Nothing, PartList::Kept),
@@ -229,7 +246,7 @@ impl<'a> Part<'a> {
         let lists = lists.collect();
         let dead = view.tombstones.runs().flat_map(|run| run.first..run.first + run.rows);
         let dead: u64 = dead.map(|row| u64::from(postings.length(row))).sum();
-        Ok(Self { place, view, postings, lists, tokens: postings.tokens().saturating_sub(dead) })
+        Self { place, view, postings, lists, tokens: postings.tokens().saturating_sub(dead) }
     }
 
     fn search(

@@ -51,6 +51,7 @@ mod verify;
 mod view;
 mod work;
 
+pub use arrwdb_index::analysis::Language;
 pub use arrwdb_index::keyword::{
     Bm25, Highlight, KeywordQuery, Operator, QueryError, fragments, highlights,
 };

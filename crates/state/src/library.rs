@@ -1,5 +1,6 @@
-//! What a library is, fixed at its creation except for its name, description and index.
+//! What a library is, fixed at its creation except for its name, description, language and index.
 
+use arrwdb_index::analysis::Language;
 use arrwdb_index::{IndexSpec, Metric};
 
 use crate::ids::{LibraryId, TenantId, Timestamp};
@@ -73,6 +74,8 @@ pub struct LibrarySpec {
     /// The library whose documents it holds with vectors of another model, if it is a generation of
     /// it ([`crate::Generations`]): nobody reaches it by its id, and it is deleted with that library.
     pub generation_of: Option<LibraryId>,
+    /// What its texts and the words that it is asked for are taken for. Can change.
+    pub language: Language,
 }
 
 impl LibrarySpec {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use arrwdb_state::limits::LIBRARIES_MAX;
 use arrwdb_state::{
-    Catalog, CatalogEntry, IndexSpec, LibraryId, LibrarySpec, ModelName, Seq, Snapshot, TenantId,
-    Timestamp, Work,
+    Catalog, CatalogEntry, IndexSpec, Language, LibraryId, LibrarySpec, ModelName, Seq, Snapshot,
+    TenantId, Timestamp, Work,
 };
 
 /// Replay that copies the catalog for each record takes minutes, whatever the machine.
@@ -26,6 +26,7 @@ fn spec(n: u64) -> LibrarySpec {
         dimension: 384,
         companion_of: None,
         generation_of: None,
+        language: Language::English,
     }
 }
 

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use arrwdb_state::{
     Bm25, Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Document, DocumentId,
     DocumentMetadata, DocumentRecord, Field, FieldQuery, FileBytes, FileSegment, IndexFile,
-    IndexFileState, IndexSpec, KeywordQuery, Keywords, LibraryEntry, LibraryId, LibraryOutline,
-    Manifest, Metric, Nearest, NearestInField, Operator, Segment, Seq, Sequential, Snapshot,
-    SparseValue, Structure, Timestamp, Tuning, VectorKind, View, Work, WorkEntry,
+    IndexFileState, IndexSpec, KeywordQuery, Keywords, Language, LibraryEntry, LibraryId,
+    LibraryOutline, Manifest, Metric, Nearest, NearestInField, Operator, Segment, Seq, Sequential,
+    Snapshot, SparseValue, Structure, Timestamp, Tuning, VectorKind, View, Work, WorkEntry,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ const LIBRARY_ENTRIES: [&str; 7] = [
     "batch-finished-1.bin",
     "queries-matched-1.bin",
 ];
-const CATALOG_ENTRIES: [&str; 13] = [
+const CATALOG_ENTRIES: [&str; 16] = [
     "library-created-3.bin",
     "companion-created-3.bin",
     "library-updated-1.bin",
@@ -43,10 +43,18 @@ const CATALOG_ENTRIES: [&str; 13] = [
     "generation-activated-1.bin",
     "generation-discarded-1.bin",
     "library-deleted-3.bin",
+    "library-created-5.bin",
+    "generation-created-5.bin",
+    "library-updated-2.bin",
 ];
 
-const SNAPSHOTS: [&str; 3] =
-    ["catalog-5.bin", "catalog-generations-5.bin", "catalog-generations-alone-5.bin"];
+const SNAPSHOTS: [&str; 5] = [
+    "catalog-5.bin",
+    "catalog-generations-5.bin",
+    "catalog-generations-alone-5.bin",
+    "catalog-6.bin",
+    "catalog-generations-6.bin",
+];
 
 const WORK_ENTRIES: [&str; 13] = [
     "job-submitted-1.bin",
@@ -246,7 +254,8 @@ fn read_all(view: &View) {
             view.chunk_of(found.place, true).map(drop).unwrap_or_default();
         }
     }
-    let query = KeywordQuery::read("document passage +d* -5", Operator::Or).unwrap();
+    let query =
+        KeywordQuery::read("document passage +d* -5", Operator::Or, Language::English).unwrap();
     let wanted = Keywords { query: &query, k: 5, bm25: Bm25::default(), among: None };
     if let Ok((found, _effort)) = view.keywords(wanted, &Sequential) {
         for found in found {
@@ -425,7 +434,7 @@ proptest! {
     fn random_bytes_are_refused_and_nothing_panics(
         bytes in prop::collection::vec(any::<u8>(), 0..600),
         kind in prop::sample::select(vec![1_u8, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21]),
-        version in 1_u8..5,
+        version in 1_u8..6,
     ) {
         let with_kind: Vec<u8> = [kind, version].into_iter().chain(bytes.iter().copied()).collect();
         for bytes in [bytes, with_kind] {
@@ -457,9 +466,11 @@ proptest! {
     #[test]
     fn changed_snapshots_are_refused_or_read(changes in changes()) {
         manifest(&sealed(changed(unsealed(golden("manifest-3.bin")), &changes)));
-        let bytes = changed(unsealed(golden("catalog-5.bin")), &changes);
-        if let Ok(snapshot) = Snapshot::read(&sealed(bytes)) {
-            prop_assert_eq!(Snapshot::read(&written(&snapshot)).unwrap(), snapshot);
+        for name in ["catalog-5.bin", "catalog-generations-6.bin"] {
+            let bytes = changed(unsealed(golden(name)), &changes);
+            if let Ok(snapshot) = Snapshot::read(&sealed(bytes)) {
+                prop_assert_eq!(Snapshot::read(&written(&snapshot)).unwrap(), snapshot);
+            }
         }
     }
 

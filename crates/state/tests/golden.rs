@@ -13,7 +13,7 @@ use arrwdb_state::{
     DeletedDocument, DeletedLibrary, Document, DocumentId, DocumentMetadata, DocumentRecord,
     FieldSpec, FieldVector, FieldVectors, FileBytes, FileSegment, IndexBuilt, IndexSpec, IndexWork,
     JobChange, JobEnd, JobHead, JobId, JobInput, JobKind, JobOutcome, JobPriority, JobProgress,
-    JobSpec, JobUnit, LibraryEntry, LibraryId, LibrarySpec, Manifest, MatchPosition,
+    JobSpec, JobUnit, Language, LibraryEntry, LibraryId, LibrarySpec, Manifest, MatchPosition,
     MatchedPassage, MatchedQuery, Metric, ModelName, Money, Quantization, QueriesMatched, QueryId,
     Replaced, Schedule, ScheduleId, SealedSecret, Segment, Seq, Snapshot, SparseValue, Structure,
     TenantId, Timestamp, UsageKey, UsageRow, Used, VectorKind, VectorValue, View, Webhook,
@@ -42,6 +42,7 @@ fn spec() -> LibrarySpec {
         dimension: 3,
         companion_of: None,
         generation_of: None,
+        language: Language::English,
     }
 }
 
@@ -152,8 +153,8 @@ fn golden_catalog_entries() {
     let companion = LibrarySpec { id: id.companion(), companion_of: Some(id), ..spec() };
     let companion = CatalogEntry::LibraryCreated(companion);
     check("companion-created-3.bin", &companion.encode());
-    let updated =
-        CatalogEntry::LibraryUpdated { id, at, name: "renamed".into(), description: None };
+    let name = "renamed".to_owned();
+    let updated = CatalogEntry::LibraryUpdated { id, at, name, description: None, language: None };
     check("library-updated-1.bin", &updated.encode());
     check("library-deleted-1.bin", &CatalogEntry::LibraryDeleted { id, at, was: None }.encode());
     let was = Some(DeletedLibrary {
@@ -224,6 +225,62 @@ fn golden_generations() {
     // The library is there, though what it began with is not any more.
     let catalog = catalog.apply(Seq::new(10), &discarded);
     check("catalog-generations-alone-5.bin", &catalog.write(&Work::default(), |_id| Seq::new(5)));
+}
+
+#[test]
+fn golden_languages() {
+    let (id, at) = (spec().id, Timestamp::from_micros(9));
+    let generation = LibraryId::from_bytes([2; 16]);
+    let french = LibrarySpec { language: Language::French, ..spec() };
+    let created = CatalogEntry::LibraryCreated(french.clone());
+    check("library-created-5.bin", &created.encode());
+    let model = ModelName { provider: "cohere".into(), model: "embed-v4.0".into() };
+    let of = LibrarySpec { id: generation, model, generation_of: Some(id), ..french.clone() };
+    let of = CatalogEntry::LibraryCreated(of);
+    check("generation-created-5.bin", &of.encode());
+    let updated = CatalogEntry::LibraryUpdated {
+        id,
+        at,
+        name: "renamed".into(),
+        description: None,
+        language: Some(Language::None),
+    };
+    check("library-updated-2.bin", &updated.encode());
+    let mut catalog = Catalog::default();
+    for (seq, entry) in (6..).zip([created, updated.clone()]) {
+        assert_eq!(CatalogEntry::decode(&entry.encode()).unwrap(), entry);
+        catalog = catalog.apply(Seq::new(seq), &entry);
+    }
+    check("catalog-6.bin", &catalog.write(&Work::default(), |_id| Seq::new(5)));
+    let catalog = catalog.apply(Seq::new(8), &of);
+    check("catalog-generations-6.bin", &catalog.write(&Work::default(), |_id| Seq::new(5)));
+    // What another build wrote is read here.
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let read = Snapshot::read(&std::fs::read(dir.join("catalog-generations-6.bin")).unwrap());
+    assert_eq!(read.unwrap().catalog, catalog);
+    // English needs nothing that earlier releases do not know.
+    let english = CatalogEntry::LibraryUpdated {
+        id,
+        at,
+        name: "renamed".into(),
+        description: None,
+        language: Some(Language::English),
+    };
+    let only = Catalog::default().apply(Seq::new(6), &CatalogEntry::LibraryCreated(french));
+    let only = only.apply(Seq::new(7), &english);
+    let first = Catalog::default().apply(Seq::new(6), &CatalogEntry::LibraryCreated(spec()));
+    let first = first.apply(
+        Seq::new(7),
+        &CatalogEntry::LibraryUpdated {
+            id,
+            at,
+            name: "renamed".into(),
+            description: None,
+            language: None,
+        },
+    );
+    let written = |catalog: &Catalog| catalog.write(&Work::default(), |_id| Seq::new(5));
+    assert_eq!(written(&only), written(&first));
 }
 
 fn webhook(n: u8) -> Webhook {
@@ -440,6 +497,13 @@ fn files_of_earlier_versions_still_open() {
     let jobs = Snapshot::read(&std::fs::read(dir.join("catalog-4.bin")).unwrap()).unwrap().work;
     assert_eq!((jobs.jobs().count(), jobs.webhooks().count(), jobs.schedules().count()), (2, 1, 0));
     assert_eq!(manifest.matched, MatchPosition::START);
+    // Before there were languages.
+    for name in ["catalog-5.bin", "catalog-generations-5.bin"] {
+        let read = Snapshot::read(&std::fs::read(dir.join(name)).unwrap()).unwrap();
+        let libraries: Vec<_> = read.catalog.owners_libraries().collect();
+        assert!(libraries.iter().all(|spec| spec.language == Language::English));
+        assert_eq!(libraries.len(), 1);
+    }
 }
 
 #[test]

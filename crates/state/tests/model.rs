@@ -8,9 +8,9 @@ use std::sync::Arc;
 use arrwdb_state::{
     Bm25, Chunk, ChunkId, Command, Custom, Document, DocumentId, DocumentMetadata, DocumentRecord,
     Fate, FieldSpec, FieldVector, FieldVectors, FileBytes, FileSegment, FoundByKeywords, IndexSpec,
-    KeywordQuery, Keywords, LibraryEntry, LibraryId, Manifest, Merge, Metric, Nearest, Operator,
-    PastError, Segment, Seq, Sequential, SparseValue, Timestamp, VectorKind, VectorValue, View,
-    normalized,
+    KeywordQuery, Keywords, Language, LibraryEntry, LibraryId, Manifest, Merge, Metric, Nearest,
+    Operator, PastError, Segment, Seq, Sequential, SparseValue, Timestamp, VectorKind, VectorValue,
+    View, normalized,
 };
 use proptest::prelude::*;
 
@@ -398,8 +398,10 @@ fn check_view(view: &View, model: &Model) -> Result<(), TestCaseError> {
         let records = model.arrived.values().map(record);
         fresh.run(Command::Put(records.collect(), None));
     }
-    for query in QUERIES {
-        prop_assert_eq!(keywords(view, query), keywords(&fresh.view, query), "{}", query);
+    // The same in any language, and with postings of another language there from before.
+    for (query, language) in QUERIES.into_iter().zip(LANGUAGES) {
+        let found = keywords(view, (query, language));
+        prop_assert_eq!(found, keywords(&fresh.view, (query, language)), "{} {}", query, language);
     }
     Ok(())
 }
@@ -407,9 +409,12 @@ fn check_view(view: &View, model: &Model) -> Result<(), TestCaseError> {
 const QUERIES: [&str; 5] =
     ["apples pears", "title 3", "w1 -apples", "\"pears of an apple\"", "w* +pea*"];
 
+const LANGUAGES: [Language; 5] =
+    [Language::English, Language::English, Language::English, Language::English, Language::German];
+
 /// What keywords find, best first, with scores to the last bit.
-fn keywords(view: &View, query: &str) -> Vec<(u32, String)> {
-    let query = KeywordQuery::read(query, Operator::Or).unwrap();
+fn keywords(view: &View, (query, language): (&str, Language)) -> Vec<(u32, String)> {
+    let query = KeywordQuery::read(query, Operator::Or, language).unwrap();
     let wanted = Keywords { query: &query, k: 20, bm25: Bm25::default(), among: None };
     let (found, _effort) = view.keywords(wanted, &Sequential).unwrap();
     let text = |found: &FoundByKeywords| view.chunk_of(found.place, false).unwrap().chunk.text;

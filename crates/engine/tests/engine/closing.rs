@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arrwdb_engine::log::memory::MemoryDisk;
-use arrwdb_engine::state::{IndexSpec, Metric};
+use arrwdb_engine::state::{IndexSpec, Language, Metric};
 use arrwdb_engine::{Engine, EngineConfig, EngineError, NewLibrary};
 use futures_util::poll;
 
@@ -98,6 +98,7 @@ async fn a_library_that_is_created_while_the_engine_closes_has_no_writer_afterwa
                 description: None,
                 index: IndexSpec::default(),
                 metric: Metric::Cosine,
+                language: Language::default(),
                 embedding_provider: None,
                 embedding_model: None,
                 embedding_dimension: Some(DIMENSION),

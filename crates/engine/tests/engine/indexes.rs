@@ -7,7 +7,7 @@ use arrwdb_engine::check::{Finding, Remedy, Silent};
 use arrwdb_engine::log::disk::Disk;
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
-    DocumentId, IndexSpec, LibraryId, Metric, Quantization, Structure, Tuning,
+    DocumentId, IndexSpec, Language, LibraryId, Metric, Quantization, Structure, Tuning,
 };
 use arrwdb_engine::{
     Content, Engine, EngineConfig, EngineError, IndexChange, NewLibrary, PutChunk, PutDocument,
@@ -38,6 +38,7 @@ pub(crate) async fn library_by(engine: &Engine, index: IndexSpec, metric: Metric
         description: None,
         index,
         metric,
+        language: Language::default(),
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: Some(DIMENSION),

@@ -9,7 +9,7 @@ use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
-    DocumentId, IndexSpec, LibraryId, Metric, SparseValue, TenantId, VectorValue,
+    DocumentId, IndexSpec, Language, LibraryId, Metric, SparseValue, TenantId, VectorValue,
 };
 use arrwdb_engine::{
     Clock, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, NewLibrary,
@@ -70,6 +70,7 @@ pub(crate) async fn library(engine: &Engine) -> LibraryId {
         description: None,
         index: IndexSpec::default(),
         metric: Metric::Cosine,
+        language: Language::default(),
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: Some(DIMENSION),

@@ -188,7 +188,11 @@ async fn libraries_come_change_and_go() {
     let first = library(&engine).await;
     let second = library(&engine).await;
     engine.put_documents(TENANT, first, vec![document(1, 0)]).await.unwrap();
-    let patch = LibraryPatch { name: Some("renamed".into()), description: Some(Some("d".into())) };
+    let patch = LibraryPatch {
+        name: Some("renamed".into()),
+        description: Some(Some("d".into())),
+        ..LibraryPatch::default()
+    };
     engine.update_library(TENANT, second, patch).await.unwrap();
     engine.delete_library(TENANT, first).await.unwrap();
     let gone = engine.put_documents(TENANT, first, vec![document(1, 1)]).await.unwrap_err();

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
-use arrwdb_engine::state::{Custom, DocumentId, IndexSpec, LibraryId, Metric, Seq, TenantId};
+use arrwdb_engine::state::{
+    Custom, DocumentId, IndexSpec, Language, LibraryId, Metric, Seq, TenantId,
+};
 use arrwdb_engine::{
     Content, Engine, EngineConfig, EngineParts, NewLibrary, PutChunk, PutDocument,
 };
@@ -47,6 +49,7 @@ pub(crate) async fn library_of(engine: &Engine, tenant: TenantId) -> LibraryId {
         description: None,
         index: IndexSpec::default(),
         metric: Metric::Cosine,
+        language: Language::default(),
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: Some(8),

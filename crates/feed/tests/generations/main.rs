@@ -19,7 +19,7 @@ use arrwdb_engine::embed::{
 };
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
-    Custom, DocumentId, IndexSpec, LibraryId, Metric, Seq, Stage, TenantId,
+    Custom, DocumentId, IndexSpec, Language, LibraryId, Metric, Seq, Stage, TenantId,
 };
 use arrwdb_engine::{
     CarryPair, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, Load, Moment,
@@ -84,6 +84,7 @@ async fn library(engine: &Engine) -> LibraryId {
         description: None,
         index: IndexSpec::default(),
         metric: Metric::Cosine,
+        language: Language::default(),
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: Some(DIMENSIONS[0]),
@@ -748,6 +749,7 @@ async fn f8_what_others_write_while_a_library_rests_loses_nothing_of_it() {
         description: None,
         index: IndexSpec::default(),
         metric: Metric::Cosine,
+        language: Language::default(),
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: Some(DIMENSIONS[0]),

@@ -10,7 +10,7 @@ use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
-    IndexSpec, Job, JobId, JobKind, JobPriority, JobState, LibraryId, Metric, TenantId,
+    IndexSpec, Job, JobId, JobKind, JobPriority, JobState, Language, LibraryId, Metric, TenantId,
 };
 use arrwdb_engine::{
     Clock, Engine, EngineConfig, EngineParts, NewJob, NewLibrary, OsRandom, SystemClock,
@@ -62,6 +62,7 @@ pub(crate) async fn library(engine: &Engine) -> LibraryId {
         description: None,
         index: IndexSpec::default(),
         metric: Metric::Cosine,
+        language: Language::default(),
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: Some(2),

@@ -4,58 +4,115 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 use unicode_properties::UnicodeEmoji;
 
+use super::language::Language;
+
 /// Appends `word` as it is compared: compatibility forms and cases are one, and so are letters with
 /// and without accents in alphabets that are read without them.
 pub(super) fn fold(word: &str, out: &mut String) {
-    if word.is_ascii() {
+    write(word, Language::None, out);
+}
+
+/// Appends `word` as the stemmer of a language wants it: as [`fold`] does, but for the letters that
+/// it tells apart.
+pub(super) fn spell(word: &str, language: Language, out: &mut String) {
+    let start = out.len();
+    write(word, language, out);
+    if language == Language::German {
+        let spelled = german(&out[start..]);
+        out.truncate(start);
+        out.push_str(&spelled);
+    }
+}
+
+fn write(word: &str, language: Language, out: &mut String) {
+    let lowers = |letter: char| language.lowered(letter).is_some();
+    if word.is_ascii() && !word.contains(lowers) {
         out.extend(word.bytes().map(|byte| char::from(byte.to_ascii_lowercase())));
         return;
     }
-    // The mark of an emoji's presentation and of its skin are not what it is searched for.
-    // Nor are signs that cannot be seen: hints for breaking lines, joining letters, directions.
-    let shown = |letter: &char| {
-        !matches!(
-            letter,
-            '\u{fe0e}' | '\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}'
-            | '\u{ad}' | '\u{200b}' | '\u{200c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}' | '\u{feff}'
-        )
+    let lower = |letter: char| {
+        let own = language.lowered(letter);
+        let unicode = own.is_none().then(|| letter.to_lowercase());
+        own.into_iter().chain(unicode.into_iter().flatten())
     };
-    let lower = word.chars().filter(shown).nfkc().flat_map(char::to_lowercase);
+    let kept = language.letters();
     let mut base_is_plain = true;
-    let start = out.len();
     let mut accented = String::new();
-    // Decomposed, so that accents stand by themselves; what is left is put together again.
-    for letter in lower.nfd() {
-        if is_combining_mark(letter) {
-            if !base_is_plain {
-                accented.push(letter);
-            }
+    for letter in word.chars().filter(is_shown).nfkc().flat_map(lower).nfc() {
+        let letter = language.spelled(letter);
+        if !kept.is_empty() && kept.contains(letter) {
+            accented.push(letter);
+            base_is_plain = true;
             continue;
         }
-        base_is_plain = is_read_without_marks(letter);
-        match letter {
-            '\u{2019}' | '\u{ff07}' => accented.push('\''),
-            '\u{df}' => accented.push_str("ss"),
-            '\u{e6}' => accented.push_str("ae"),
-            '\u{153}' => accented.push_str("oe"),
-            '\u{f8}' => accented.push('o'),
-            '\u{111}' | '\u{f0}' => accented.push('d'),
-            '\u{142}' => accented.push('l'),
-            '\u{131}' => accented.push('i'),
-            '\u{fe}' => accented.push_str("th"),
-            // The last sigma of a word is a sigma.
-            '\u{3c2}' => accented.push('\u{3c3}'),
-            // Arabic: the stretching sign; letters that are written for one another.
-            '\u{640}' => {}
-            '\u{629}' => accented.push('\u{647}'),
-            '\u{649}' => accented.push('\u{64a}'),
-            '\u{671}' => accented.push('\u{627}'),
-            other => accented.push(other),
+        // Decomposed, so that accents stand by themselves; what is left is put together again.
+        for part in std::iter::once(letter).nfd() {
+            if !is_combining_mark(part) {
+                base_is_plain = is_read_without_marks(part);
+                push_folded(part, &mut accented);
+            } else if !base_is_plain {
+                accented.push(part);
+            }
         }
     }
     out.extend(accented.nfc());
-    debug_assert!(out.is_char_boundary(start), "appended");
+}
+
+/// Whether a character is more than the mark of an emoji's presentation or of its skin, which is not
+/// what it is searched for, and than signs that cannot be seen: hints for breaking lines, joining
+/// letters, directions.
+fn is_shown(letter: &char) -> bool {
+    !matches!(
+        letter,
+        '\u{fe0e}' | '\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}'
+        | '\u{ad}' | '\u{200b}' | '\u{200c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{2069}' | '\u{feff}'
+    )
+}
+
+/// Appends what a letter without marks is compared as.
+fn push_folded(letter: char, out: &mut String) {
+    match letter {
+        '\u{2019}' | '\u{ff07}' => out.push('\''),
+        '\u{df}' => out.push_str("ss"),
+        '\u{e6}' => out.push_str("ae"),
+        '\u{153}' => out.push_str("oe"),
+        '\u{f8}' => out.push('o'),
+        '\u{111}' | '\u{f0}' => out.push('d'),
+        '\u{142}' => out.push('l'),
+        '\u{131}' => out.push('i'),
+        '\u{fe}' => out.push_str("th"),
+        // The last sigma of a word is a sigma.
+        '\u{3c2}' => out.push('\u{3c3}'),
+        // Arabic: the stretching sign; letters that are written for one another.
+        '\u{640}' => {}
+        '\u{629}' => out.push('\u{647}'),
+        '\u{649}' => out.push('\u{64a}'),
+        '\u{671}' => out.push('\u{627}'),
+        other => out.push(other),
+    }
+}
+
+/// A German word with umlauts for the letters that are written where there are none: "ae", "oe", and
+/// "ue" but for one behind a "q" or a vowel ("Quelle", "neue").
+fn german(word: &str) -> String {
+    let no_umlaut = ['q', 'a', 'e', 'i', 'o', 'u', 'y', '\u{e4}', '\u{f6}', '\u{fc}'];
+    let mut out = String::with_capacity(word.len());
+    let mut letters = word.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let umlaut = match letter {
+            'a' => '\u{e4}',
+            'o' => '\u{f6}',
+            'u' if !out.ends_with(no_umlaut) => '\u{fc}',
+            other => {
+                out.push(other);
+                continue;
+            }
+        };
+        let is_pair = letters.next_if_eq(&'e').is_some();
+        out.push(if is_pair { umlaut } else { letter });
+    }
+    out
 }
 
 /// Whether a letter is of an alphabet whose marks may be left out: Latin, Greek, Cyrillic, Hebrew,

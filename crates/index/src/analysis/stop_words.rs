@@ -1,13 +1,68 @@
-//! English words that say nothing by themselves.
+//! Words that say nothing by themselves.
+//!
+//! Those of English are our own list. Those of other languages are Snowball's, as the crate
+//! `stop-words` has them. It has lists of Arabic, Greek, Romanian and Tamil too, but whence they come
+//! and on what terms is not said, so these languages have none here.
 
-/// Whether a word, folded, is one.
-pub(super) fn is_stop_word(word: &str) -> bool {
-    STOP_WORDS.binary_search(&word).is_ok()
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use super::fold::spell;
+use super::language::Language;
+
+/// The words of each language that has some but for English, as they are spelled; ascending.
+pub(super) static LISTS: LazyLock<BTreeMap<Language, Vec<String>>> = LazyLock::new(|| {
+    let list = |language: Language| {
+        let words = match language {
+            Language::Arabic
+            | Language::English
+            | Language::Greek
+            | Language::None
+            | Language::Romanian
+            | Language::Tamil => None,
+            Language::Danish
+            | Language::Dutch
+            | Language::Finnish
+            | Language::French
+            | Language::German
+            | Language::Hungarian
+            | Language::Italian
+            | Language::Norwegian
+            | Language::Portuguese
+            | Language::Russian
+            | Language::Spanish
+            | Language::Swedish
+            | Language::Turkish => stop_words::lookup(language.code()),
+        };
+        Some((language, spelled(words?, language)))
+    };
+    Language::ALL.into_iter().filter_map(list).collect()
+});
+
+/// Whether a word, spelled as its language is, is one.
+pub(super) fn is_stop_word(word: &str, language: Language) -> bool {
+    if language == Language::English {
+        return ENGLISH.binary_search(&word).is_ok();
+    }
+    let list = LISTS.get(&language);
+    list.is_some_and(|list| list.binary_search_by(|known| known.as_str().cmp(word)).is_ok())
 }
 
-/// Articles, pronouns, prepositions, conjunctions and auxiliary verbs. Ascending.
+fn spelled(words: &[&str], language: Language) -> Vec<String> {
+    let spelled = |word: &&str| {
+        let mut spelled = String::new();
+        spell(word.trim(), language, &mut spelled);
+        spelled
+    };
+    let mut words: Vec<String> = words.iter().map(spelled).collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
+/// Of English: articles, pronouns, prepositions, conjunctions and auxiliary verbs. Ascending.
 #[rustfmt::skip]
-const STOP_WORDS: &[&str] = &[
+const ENGLISH: &[&str] = &[
     "a", "about", "after", "again", "all", "also", "am", "an", "and", "any", "are", "aren't", "as", "at",
     "be", "because", "been", "before", "being", "between", "both", "but", "by",
     "can", "can't", "cannot", "could", "couldn't",

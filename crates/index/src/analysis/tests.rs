@@ -2,10 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The terms of a text, with `/` after pairs and `-` after stop words.
+/// The terms of an English text, with `/` after pairs and `-` after stop words.
 fn terms(text: &str) -> Vec<String> {
+    terms_in(Language::English, text)
+}
+
+fn terms_in(language: Language, text: &str) -> Vec<String> {
     let mut terms = Vec::new();
-    Analyzer::default().tokens(text, |token| {
+    Analyzer::new(language).tokens(text, |token| {
         let mark = if token.stop {
             "-"
         } else if token.kind == Kind::Pair {
@@ -74,7 +78,7 @@ fn emoji_are_terms_and_other_signs_are_not() {
 
 #[test]
 fn stop_words_are_in_order() {
-    let mut analyzer = Analyzer::default();
+    let mut analyzer = Analyzer::new(Language::English);
     for word in ["a", "yourselves", "let's", "very", "that's"] {
         analyzer.tokens(word, |token| assert!(token.stop, "{word}"));
     }
@@ -89,10 +93,150 @@ fn long_words_are_cut_at_a_character() {
     }
 }
 
+/// What the lines of a file say of words of each language.
+fn forms() -> impl Iterator<Item = (char, Language, Vec<&'static str>)> {
+    let lines = include_str!("tests/forms.txt").lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| {
+        let (sign, rest) = match line.split_at(2) {
+            ("! " | "- ", rest) => (line.chars().next().unwrap(), rest),
+            _ => ('=', line),
+        };
+        let mut words = rest.split(' ');
+        let language = Language::from_code(words.next().unwrap()).unwrap();
+        (sign, language, words.collect())
+    })
+}
+
+#[test]
+fn every_form_of_a_word_has_its_term_and_no_other_word_has() {
+    let mut seen = Vec::new();
+    for (sign, language, words) in forms() {
+        seen.push((sign, language));
+        let each = words.iter().map(|word| {
+            let terms = terms_in(language, word);
+            assert_eq!(terms.len(), 1, "{language} {word}");
+            terms[0].clone()
+        });
+        let mut terms: Vec<String> = each.collect();
+        match sign {
+            '-' => assert!(terms.iter().all(|term| term.ends_with('-')), "{language} {terms:?}"),
+            '!' => {
+                terms.sort();
+                terms.dedup();
+                assert_eq!(terms.len(), words.len(), "{language} {words:?}");
+            }
+            _ => {
+                let same = terms.windows(2).all(|two| two[0] == two[1]);
+                assert!(same && !terms[0].ends_with('-'), "{language} {words:?}: {terms:?}");
+            }
+        }
+    }
+    for language in Language::ALL {
+        for sign in ['=', '!'] {
+            assert!(seen.contains(&(sign, language)), "{sign} {language}");
+        }
+    }
+}
+
+#[test]
+fn letters_of_a_language_are_one_however_they_are_put_together() {
+    for (language, text, same) in [
+        (Language::German, "Bu\u{308}cher", "B\u{fc}cher"),
+        (Language::Portuguese, "nac\u{327}o\u{303}es", "na\u{e7}\u{f5}es"),
+        (Language::Italian, "nazio\u{300}ne", "nazi\u{f2}ne"),
+        // With the accent of its stress, which is not written otherwise.
+        (
+            Language::Russian,
+            "\u{43a}\u{43d}\u{438}\u{301}\u{433}\u{438}",
+            "\u{43a}\u{43d}\u{438}\u{433}\u{430}",
+        ),
+        (Language::Russian, "\u{43c}\u{43e}\u{438}\u{306}", "\u{43c}\u{43e}\u{439}"),
+        (Language::Turkish, "I\u{307}stanbul", "istanbul"),
+        // An accent of another language.
+        (Language::German, "Caf\u{e9}s", "Cafes"),
+    ] {
+        assert_eq!(terms_in(language, text), terms_in(language, same), "{language} {text}");
+    }
+}
+
+#[test]
+fn a_word_is_found_without_what_is_written_in_front_of_it() {
+    let bare = |language: Language, text: &'static str| -> Vec<&'static str> {
+        let mut words = Vec::new();
+        Analyzer::new(language).tokens(text, |token| words.push(&text[token.bytes]));
+        words
+    };
+    for (language, text, words) in [
+        (
+            Language::French,
+            "L'homme, qu\u{2019}il d'aujourd'hui",
+            &["homme", "il", "aujourd'hui"][..],
+        ),
+        (Language::French, "l'd'eau l' presqu'elle", &["eau", "l", "presqu'elle"]),
+        // Beside a letter that is no ASCII.
+        (
+            Language::French,
+            "l'\u{e9}t\u{e9} \u{e0} l\u{ff07}eau",
+            &["\u{e9}t\u{e9}", "\u{e0}", "eau"],
+        ),
+        (Language::Italian, "dell'amico un'altra", &["amico", "altra"]),
+        (Language::Dutch, "foto's zo'n", &["foto", "zo'n"]),
+        (Language::Turkish, "Ankara'daki ev", &["Ankara", "ev"]),
+        (Language::English, "l'homme", &["l'homme"]),
+        (Language::None, "l'homme foto's", &["l'homme", "foto's"]),
+    ] {
+        assert_eq!(bare(language, text), words, "{language}");
+    }
+}
+
+#[test]
+fn languages_are_known_by_their_codes() {
+    for language in Language::ALL {
+        assert_eq!(Language::from_code(language.code()), Some(language));
+    }
+    let codes: std::collections::BTreeSet<_> = Language::ALL.map(Language::code).into();
+    assert_eq!(codes.len(), Language::ALL.len());
+    for code in ["", "EN", "eng", "english", "zh", "None"] {
+        assert_eq!(Language::from_code(code), None, "{code}");
+    }
+    assert_eq!(Language::default(), Language::English);
+}
+
+#[test]
+fn lists_of_words_that_say_nothing_are_there() {
+    let without =
+        [Language::Arabic, Language::Greek, Language::None, Language::Romanian, Language::Tamil];
+    for language in Language::ALL {
+        let words = language != Language::English && !without.contains(&language);
+        assert_eq!(stop_words::LISTS.contains_key(&language), words, "{language}");
+    }
+    assert!(stop_words::LISTS.values().all(|list| list.len() > 40));
+}
+
+fn language() -> impl Strategy<Value = Language> {
+    prop::sample::select(Language::ALL.to_vec())
+}
+
+/// Texts of words of every language, with parts of others and with anything.
+fn text() -> impl Strategy<Value = String> {
+    let words: Vec<&str> = forms().flat_map(|(_sign, _language, words)| words).collect();
+    let word = prop::sample::select(words);
+    let part = prop_oneof![
+        4 => word.prop_map(str::to_owned),
+        2 => Just(" ".to_owned()),
+        1 => prop::sample::select(vec!["'", "\u{2019}", "-", "\u{301}", "\u{308}", "s", "ue", "I"]).prop_map(str::to_owned),
+        2 => "(\\PC|[a-zA-Z ']){0,8}",
+    ];
+    prop::collection::vec(part, 0..20).prop_map(|parts| parts.concat())
+}
+
 proptest! {
     #[test]
-    fn tokens_lie_on_characters_in_order_and_are_found_by_themselves(text in "(\\PC|[a-zA-Z ']){0,60}") {
-        let mut analyzer = Analyzer::default();
+    fn tokens_lie_on_characters_in_order_and_are_found_by_themselves(
+        language in language(),
+        text in prop_oneof![text(), "(\\PC|[a-zA-Z ']){0,60}"],
+    ) {
+        let mut analyzer = Analyzer::new(language);
         let mut tokens = Vec::new();
         analyzer.tokens(&text, |token| tokens.push((token.term.to_owned(), token.bytes, token.position)));
         for (place, (term, bytes, position)) in tokens.iter().enumerate() {
@@ -109,10 +253,13 @@ proptest! {
     }
 
     #[test]
-    fn plain_texts_have_the_terms_that_they_have_among_others(text in "([ -~]|[a-z.'_,:0-9]){0,40}") {
-        let alone = terms(&text);
-        let mut among = terms(&format!("{text} \u{e9}"));
-        prop_assert_eq!(among.pop(), Some("e".to_owned()));
+    fn plain_texts_have_the_terms_that_they_have_among_others(
+        language in language(),
+        text in "([ -~]|[a-z.'_,:0-9]){0,40}",
+    ) {
+        let alone = terms_in(language, &text);
+        let mut among = terms_in(language, &format!("{text} \u{e9}"));
+        prop_assert_eq!(among.pop(), terms_in(language, "\u{e9}").pop());
         prop_assert_eq!(alone, among);
     }
 }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use super::bm25::Impact;
 use super::postings::Postings;
-use crate::analysis::Analyzer;
+use crate::analysis::{Analyzer, Language};
 use crate::inverted::{Growing, Lists};
 
 /// The longest that a row counts as.
 const LENGTH_MAX: u16 = u16::MAX - 1;
 
 /// Collects the texts of rows, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PostingsBuilder {
     analyzer: Analyzer,
     places: HashMap<Box<str>, u32>,
@@ -23,6 +23,18 @@ pub struct PostingsBuilder {
 }
 
 impl PostingsBuilder {
+    /// For texts of one language.
+    pub fn new(language: Language) -> Self {
+        Self {
+            analyzer: Analyzer::new(language),
+            places: HashMap::new(),
+            terms: Vec::new(),
+            lengths: Vec::new(),
+            tokens: 0,
+            row: Vec::new(),
+        }
+    }
+
     /// Adds a row with its texts. A phrase is within one of them. O(bytes).
     pub fn push(&mut self, texts: &[&str]) {
         let Self { analyzer, places, terms, row, .. } = self;

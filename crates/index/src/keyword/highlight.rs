@@ -7,7 +7,7 @@ use super::query::{KeywordQuery, What};
 use crate::analysis::Analyzer;
 
 /// The words of a text that have a term that the query ranks by, ascending; words that
-/// touch are one. On borders of characters. O(bytes).
+/// touch are one. The text is taken for one of the query's language. On borders of characters. O(bytes).
 pub fn highlights(text: &str, query: &KeywordQuery) -> Vec<Range<usize>> {
     let (mut whole, mut begins) = (HashSet::new(), HashSet::new());
     for term in &query.terms {
@@ -27,10 +27,11 @@ pub fn highlights(text: &str, query: &KeywordQuery) -> Vec<Range<usize>> {
         !begins.is_empty() && ends.into_iter().any(|end| begins.contains(&word[..end]))
     };
     let mut found: Vec<Range<usize>> = Vec::new();
-    Analyzer::default().tokens(text, |token| {
+    let mut spelling = Analyzer::new(query.language);
+    Analyzer::new(query.language).tokens(text, |token| {
         let has = whole.contains(token.term)
             || begun(token.term)
-            || (!begins.is_empty() && begun(&Analyzer::prefix(&text[token.bytes.clone()])));
+            || (!begins.is_empty() && begun(&spelling.prefix(&text[token.bytes.clone()])));
         if !has {
             return;
         }

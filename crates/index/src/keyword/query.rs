@@ -12,7 +12,7 @@
 //! than in front of a word or a phrase, is no more than a border between words.
 
 use super::matching::{Clause, PhraseTerm, Prefix};
-use crate::analysis::{Analyzer, Kind};
+use crate::analysis::{Analyzer, Kind, Language};
 
 /// Terms that a query may have, those that are asked for several times counted as often.
 pub const TERMS_MAX: usize = 1024;
@@ -70,6 +70,8 @@ pub struct Term {
 /// A query, analysed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeywordQuery {
+    /// What its words were taken for: they are looked for in texts that were taken for the same.
+    pub language: Language,
     /// What rows are ranked by; a row that has none is not found. Each once.
     pub terms: Vec<Term>,
     /// What a row has to have.
@@ -95,10 +97,10 @@ pub enum QueryError {
 }
 
 impl KeywordQuery {
-    /// Reads a line of text. O(its bytes).
-    pub fn read(text: &str, operator: Operator) -> Result<Self, QueryError> {
+    /// Reads a line of text of a language. O(its bytes).
+    pub fn read(text: &str, operator: Operator, language: Language) -> Result<Self, QueryError> {
         let text = text.replace(QUOTES, "\"");
-        let mut reading = Reading::default();
+        let mut reading = Reading::of(language);
         let (mut rest, mut begins) = (text.as_str(), true);
         while let Some(first) = rest.chars().next() {
             let after = &rest[first.len_utf8()..];
@@ -157,7 +159,6 @@ enum Wish {
     Excluded,
 }
 
-#[derive(Default)]
 struct Reading {
     analyzer: Analyzer,
     query: KeywordQuery,
@@ -170,13 +171,23 @@ struct Reading {
 }
 
 impl Reading {
+    fn of(language: Language) -> Self {
+        Self {
+            analyzer: Analyzer::new(language),
+            query: KeywordQuery { language, ..KeywordQuery::default() },
+            ranked: Vec::new(),
+            terms: 0,
+            before: None,
+        }
+    }
+
     fn word(&mut self, word: &str, wish: Wish) -> Result<(), QueryError> {
         let begins = word.strip_suffix('*').filter(|begin| begin.ends_with(char::is_alphanumeric));
         let mut terms = self.terms_of(begins.unwrap_or(word));
         if let (Some(begin), Some(last)) = (begins, terms.last_mut())
             && last.word
         {
-            last.begin = Some(Analyzer::prefix(&begin[last.start..]).into());
+            last.begin = Some(self.analyzer.prefix(&begin[last.start..]).into());
             last.stop = false;
         }
         if wish != Wish::Ranked {

@@ -4,13 +4,17 @@ use proptest::prelude::*;
 
 use super::bm25::Scorer;
 use super::*;
-use crate::analysis::Analyzer;
+use crate::analysis::Language;
 use crate::random::hash;
 use crate::{AllRows, Allowed, RowId, RowSet};
 
 /// An index of rows that have a title and a text.
 fn index(rows: &[(&str, &str)]) -> Postings {
-    let mut builder = PostingsBuilder::default();
+    index_in(Language::English, rows)
+}
+
+fn index_in(language: Language, rows: &[(&str, &str)]) -> Postings {
+    let mut builder = PostingsBuilder::new(language);
     for (title, text) in rows {
         builder.push(&[title, text]);
     }
@@ -18,7 +22,7 @@ fn index(rows: &[(&str, &str)]) -> Postings {
 }
 
 fn read(query: &str) -> KeywordQuery {
-    KeywordQuery::read(query, Operator::Or).unwrap()
+    KeywordQuery::read(query, Operator::Or, Language::English).unwrap()
 }
 
 /// What a search finds, best first, in an index that is the whole collection.
@@ -116,11 +120,48 @@ fn words_phrases_prefixes_and_what_is_excluded_are_found() {
     let best = found(&index, &read("\"brown quick\""), 10, &AllRows);
     assert_eq!(best.iter().map(|(_score, row)| *row).collect::<Vec<_>>()[..1], [1]);
     assert!(best.len() > 1);
-    let all = KeywordQuery::read("\"quick brown\"", Operator::And).unwrap();
+    let all = KeywordQuery::read("\"quick brown\"", Operator::And, Language::English).unwrap();
     assert_eq!(found(&index, &all, 10, &AllRows).len(), 1);
-    let all = KeywordQuery::read("quick dogs brown", Operator::And).unwrap();
+    let all = KeywordQuery::read("quick dogs brown", Operator::And, Language::English).unwrap();
     let best = found(&index, &all, 10, &AllRows);
     assert_eq!(best.into_iter().map(|(_, row)| row).collect::<BTreeSet<_>>(), [0, 1].into());
+}
+
+#[test]
+fn words_phrases_and_beginnings_are_found_in_the_forms_of_a_language() {
+    let index = index_in(
+        Language::French,
+        &[
+            ("", "Les droits de l'homme et du citoyen"),
+            ("", "Des hommes de droit, \u{e0} l\u{2019}\u{e9}cole"),
+            ("", "L'\u{c9}cole des chevaux"),
+        ],
+    );
+    let rows = |query: &str| -> Vec<u32> {
+        let query = KeywordQuery::read(query, Operator::Or, Language::French).unwrap();
+        let found = found(&index, &query, 10, &AllRows).into_iter();
+        let rows: BTreeSet<u32> = found.map(|(_score, row)| row).collect();
+        rows.into_iter().collect()
+    };
+    for (query, expected) in [
+        ("homme", &[0, 1][..]),
+        ("d'hommes", &[0, 1]),
+        ("+\"droit de l'homme\"", &[0]),
+        ("+\"droits aux hommes\"", &[]),
+        ("\u{e9}coles -cheval", &[1]),
+        ("ecole", &[1, 2]),
+        ("l'\u{e9}co*", &[1, 2]),
+        ("l\u{2019}hom*", &[0, 1]),
+        // They say nothing, and are looked for where there is nothing else.
+        ("des homme", &[0, 1]),
+        ("du", &[0]),
+    ] {
+        assert_eq!(rows(query), expected, "{query}");
+    }
+    let query = KeywordQuery::read("l'hommes \u{e9}co*", Operator::Or, Language::French).unwrap();
+    let text = "\u{c0} l\u{2019}\u{c9}cole d'un Homme";
+    let shown: Vec<&str> = highlights(text, &query).into_iter().map(|at| &text[at]).collect();
+    assert_eq!(shown, ["\u{c9}cole", "Homme"]);
 }
 
 #[test]
@@ -177,14 +218,21 @@ fn every_row_that_has_a_word_is_found_however_little_the_word_is_worth() {
 #[test]
 fn a_query_of_too_many_words_is_refused() {
     let many = |count: usize| (0..count).map(|n| format!("w{n}")).collect::<Vec<_>>();
-    assert!(KeywordQuery::read(&many(TERMS_MAX).join(" "), Operator::And).is_ok());
+    assert!(
+        KeywordQuery::read(&many(TERMS_MAX).join(" "), Operator::And, Language::English).is_ok()
+    );
     let too_many = many(TERMS_MAX + 1).join(" ");
     for query in [too_many.clone(), format!("-{}", many(TERMS_MAX + 1).join(" -"))] {
-        assert_eq!(KeywordQuery::read(&query, Operator::Or), Err(QueryError::Words), "{query:.40}");
+        assert_eq!(
+            KeywordQuery::read(&query, Operator::Or, Language::English),
+            Err(QueryError::Words),
+            "{query:.40}"
+        );
     }
     let phrase = |words: usize| format!("+\"{}\"", vec!["a"; words].join(" "));
-    assert!(KeywordQuery::read(&phrase(PHRASE_TERMS_MAX), Operator::Or).is_ok());
-    let refused = KeywordQuery::read(&phrase(PHRASE_TERMS_MAX + 1), Operator::Or);
+    assert!(KeywordQuery::read(&phrase(PHRASE_TERMS_MAX), Operator::Or, Language::English).is_ok());
+    let refused =
+        KeywordQuery::read(&phrase(PHRASE_TERMS_MAX + 1), Operator::Or, Language::English);
     assert_eq!(refused, Err(QueryError::Phrase));
 }
 
@@ -320,7 +368,7 @@ fn name(word: u16) -> String {
 }
 
 fn index_of(texts: &[Vec<u16>], title: &str) -> Postings {
-    let mut builder = PostingsBuilder::default();
+    let mut builder = PostingsBuilder::new(Language::English);
     for text in texts {
         let text: Vec<String> = text.iter().copied().map(name).collect();
         builder.push(&[title, &text.join(" ")]);
@@ -378,9 +426,13 @@ proptest! {
     }
 
     #[test]
-    fn no_text_is_refused_as_a_query_and_what_is_shown_is_whole(query in "\\PC{0,40}", text in "\\PC{0,60}") {
-        let query = read(&query);
-        let index = index(&[("", &text)]);
+    fn no_text_is_refused_as_a_query_and_what_is_shown_is_whole(
+        language in prop::sample::select(Language::ALL.to_vec()),
+        query in prop_oneof!["\\PC{0,40}", "([a-z]{1,3}[*'\u{e0}-\u{17f} ]?){0,10}"],
+        text in prop_oneof!["\\PC{0,60}", "([a-z]{1,3}['\u{e0}-\u{17f} ]?){0,20}"],
+    ) {
+        let query = KeywordQuery::read(&query, Operator::Or, language).unwrap();
+        let index = index_in(language, &[("", &text)]);
         let found = found(&index, &query, 1, &AllRows);
         let shown = highlights(&text, &query);
         // A row that is found shows why.
@@ -400,7 +452,5 @@ proptest! {
                 prop_assert!(part.contains(['\u{1}', '\u{2}']), "{:?}", part);
             }
         }
-        let mut analyzer = Analyzer::default();
-        analyzer.tokens(&text, |_| ());
     }
 }

@@ -97,6 +97,9 @@ pub struct ImportArgs {
     /// Metric of a library that has to be created: cosine, dot or l2.
     #[arg(long, value_name = "METRIC", default_value = "cosine")]
     pub metric: String,
+    /// Language of a library that has to be created, by its code: en, de, fr and others, or none.
+    #[arg(long, value_name = "CODE", default_value = "en")]
+    pub language: String,
     /// Column or field that holds a row's title, where it has an unusual name.
     #[arg(long, value_name = "NAME")]
     pub title_field: Option<String>,

@@ -19,7 +19,7 @@ use super::client::Client;
 use super::demo_corpus::{self, Corpus};
 use super::error::CliError;
 use super::import::{self, Job, Known};
-use super::library;
+use super::library::{self, NewLibrary};
 use super::model;
 use super::progress::Bars;
 use super::read::Fields;
@@ -175,7 +175,8 @@ async fn ready(client: &Client) -> Result<(), CliError> {
 
 /// Imports, searches and says what to try next.
 async fn tour(client: &Client, corpus: Corpus, terminal: &mut Terminal) -> Result<(), CliError> {
-    let (library, _) = library::find_or_create(client, LIBRARY, ("brute_force", "cosine")).await?;
+    let new = NewLibrary { index: "brute_force", metric: "cosine", language: "en" };
+    let (library, _) = library::find_or_create(client, LIBRARY, new).await?;
     let job = Job {
         library: library.id,
         files: corpus.files,

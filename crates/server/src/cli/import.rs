@@ -21,7 +21,7 @@ use super::args::ImportArgs;
 use super::client::Client;
 use super::error::CliError;
 use super::item::{HASH_KEY, Item, ItemMaker, PATH_KEY, Place};
-use super::library::{self, Library};
+use super::library::{self, Library, NewLibrary};
 use super::progress::{Bars, ByteBar};
 use super::read::{self, Fields, Found};
 use super::source::{self, Source};
@@ -111,8 +111,9 @@ pub(crate) async fn run(args: ImportArgs, terminal: &mut Terminal) -> Result<Exi
     let sources = tokio::task::spawn_blocking(move || source::walk(&paths));
     let sources = sources.await.map_err(|error| CliError::Setup(error.to_string()))??;
     let client = Client::new(&args.server)?;
-    let searched_by = (args.index_type.as_str(), args.metric.as_str());
-    let (library, created) = library::find_or_create(&client, &args.library, searched_by).await?;
+    let new =
+        NewLibrary { index: &args.index_type, metric: &args.metric, language: &args.language };
+    let (library, created) = library::find_or_create(&client, &args.library, new).await?;
     let known = if created || (args.force && !args.prune) || library.num_documents == 0 {
         Known::default()
     } else {

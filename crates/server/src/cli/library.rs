@@ -23,6 +23,14 @@ pub(crate) struct Library {
     pub(crate) num_documents: u64,
 }
 
+/// What a library is that has to be created.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewLibrary<'a> {
+    pub(crate) index: &'a str,
+    pub(crate) metric: &'a str,
+    pub(crate) language: &'a str,
+}
+
 /// The library called `wanted` by name or id. Without one: the only library there is, or the
 /// one named "default".
 pub(crate) async fn find(client: &Client, wanted: Option<&str>) -> Result<Library, CliError> {
@@ -44,7 +52,7 @@ pub(crate) async fn find(client: &Client, wanted: Option<&str>) -> Result<Librar
 pub(crate) async fn find_or_create(
     client: &Client,
     wanted: &str,
-    (index, metric): (&str, &str),
+    new: NewLibrary<'_>,
 ) -> Result<(Library, bool), CliError> {
     let all = list(client).await?;
     if let Some(library) = named(&all, wanted)? {
@@ -54,7 +62,10 @@ pub(crate) async fn find_or_create(
         return Err(CliError::NoLibrary { wanted: wanted.to_owned(), known: known(&all) });
     }
     let request = client.request(Method::POST, "v1/libraries")?;
-    let request = request.json(&json!({ "name": wanted, "index_type": index, "metric": metric }));
+    let NewLibrary { index, metric, language } = new;
+    let request = request.json(
+        &json!({ "name": wanted, "index_type": index, "metric": metric, "language": language }),
+    );
     Ok((client.json(request, "create the library").await?, true))
 }
 

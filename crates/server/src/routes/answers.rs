@@ -51,6 +51,9 @@ pub(crate) struct LibraryMetadata {
     /// How distances are measured: `cosine`, `dot` or `l2`.
     #[schema(example = "cosine")]
     metric: &'static str,
+    /// What texts and queries are taken for where they are searched by keywords.
+    #[schema(example = "en")]
+    language: &'static str,
     #[schema(minimum = 1, maximum = 4096, example = 384)]
     embedding_dimension: u32,
     #[schema(example = "all-MiniLM-L6-v2")]
@@ -132,6 +135,7 @@ impl LibraryMetadata {
             index_type: spec.index.name(),
             index_config: index_config(spec.index),
             metric: spec.metric.name(),
+            language: spec.language.code(),
             embedding_dimension: spec.dimension,
             embedding_model: spec.model.model.clone(),
             embedding_provider: spec.model.provider.clone(),

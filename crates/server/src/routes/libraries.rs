@@ -1,6 +1,6 @@
 //! Libraries.
 
-use arrwdb_engine::state::{IndexSpec, Metric, check_library_name, limits};
+use arrwdb_engine::state::{IndexSpec, Language, Metric, check_library_name, limits};
 use arrwdb_engine::{LibraryPatch, NewLibrary, OtherVectors, Snapshot};
 use axum::Json;
 use axum::extract::State;
@@ -57,6 +57,11 @@ struct CreateLibrary {
     metric: Option<String>,
     /// Another name of `metric`.
     distance_metric: Option<String>,
+    /// What texts and queries are taken for where they are searched by keywords, by its code of ISO
+    /// 639-1: `ar`, `da`, `de`, `el`, `en`, `es`, `fi`, `fr`, `hu`, `it`, `nl`, `no`, `pt`, `ro`, `ru`,
+    /// `sv`, `ta`, `tr`; or `none`, which finds whole words. Can be changed later.
+    #[schema(default = "en")]
+    language: Option<String>,
     /// The model of the library's texts; the configured default when absent.
     embedding_model: Option<String>,
     /// `local`, `cohere` or `openai`; the configured default when absent.
@@ -81,6 +86,8 @@ struct PatchLibrary {
     name: Option<String>,
     /// An empty text removes the description.
     description: Option<String>,
+    /// What texts and queries are taken for from then on; the codes are those of a new library.
+    language: Option<String>,
 }
 
 fn read_create(r: &mut Reader<'_>) -> Read<NewLibrary> {
@@ -89,6 +96,7 @@ fn read_create(r: &mut Reader<'_>) -> Read<NewLibrary> {
         description: None,
         index: IndexSpec::default(),
         metric: Metric::default(),
+        language: Language::default(),
         embedding_provider: None,
         embedding_model: None,
         embedding_dimension: None,
@@ -115,6 +123,7 @@ fn read_create(r: &mut Reader<'_>) -> Read<NewLibrary> {
                 }
                 metric = metric.or(given);
             }
+            "language" => new.language = read_language(r)?.unwrap_or_default(),
             "embedding_model" => new.embedding_model = r.string()?,
             "embedding_provider" => new.embedding_provider = read_provider(r)?,
             "embedding_dimension" => new.embedding_dimension = read_dimension(r)?,
@@ -141,6 +150,16 @@ fn read_name(r: &mut Reader<'_>) -> Read<Option<String>> {
             None
         }
     })
+}
+
+fn read_language(r: &mut Reader<'_>) -> Read<Option<Language>> {
+    let Some(code) = r.string()? else { return Ok(None) };
+    let language = Language::from_code(&code);
+    if language.is_none() {
+        let codes = Language::ALL.map(Language::code).join(", ");
+        r.fault(format!("must be one of {codes}"));
+    }
+    Ok(language)
 }
 
 pub(super) fn read_provider(r: &mut Reader<'_>) -> Read<Option<String>> {
@@ -242,7 +261,8 @@ fn whole_library(
     Ok((headers, json_documents(&head, pages)).into_response())
 }
 
-/// Changes a library's name or description.
+/// Changes a library's name, description or language. From a change of its language on, searches by
+/// keywords find what its words find; the first of them takes as long as reading all texts.
 #[utoipa::path(patch, operation_id = "update_library", path = "/libraries/{library_id}", tag = "libraries",
     params(("library_id" = String, Path, format = "uuid", description = "The library")),
     request_body = PatchLibrary,
@@ -259,6 +279,7 @@ async fn patch(
         r.object(|r, key| {
             match key {
                 "name" => changes.name = read_name(r)?,
+                "language" => changes.language = read_language(r)?,
                 "description" => {
                     let text = text_within(r, 0, limits::LIBRARY_DESCRIPTION_CHARS_MAX)?;
                     changes.description =

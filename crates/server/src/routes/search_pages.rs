@@ -1,6 +1,6 @@
 //! Pages of what a search finds, and how many match.
 
-use arrwdb_engine::state::{DocumentId, LibraryId, Seq};
+use arrwdb_engine::state::{DocumentId, Language, LibraryId, Seq};
 use arrwdb_engine::{HYBRID_ROWS_MAX, Matches, Mode, Moment, PAGED_ROWS_MAX, SearchPage};
 use serde::Serialize;
 use serde_json::Value;
@@ -15,7 +15,9 @@ use crate::problem::Problem;
 const FIRST: &str = "*";
 const NO_CURSOR: &str =
     "must be \"*\" for a first page, or the next_cursor of a page of this search";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Bytes of a language's code, filled up with zeros.
+const LANGUAGE_BYTES: usize = 4;
 
 /// What a body says of pages.
 #[derive(Debug, Default)]
@@ -88,18 +90,22 @@ impl Paged {
         let (document, index) = page.last.unwrap_or((DocumentId::from_bytes([0; 16]), 0));
         bytes.extend(document.to_bytes());
         bytes.extend(index.to_le_bytes());
+        bytes.extend(language_bytes(page.language));
         bytes.extend(page.seen.iter().flat_map(|mark| mark.to_le_bytes()));
         opaque::seal(&bytes)
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let (fixed, marks) = bytes.split_at_checked(41)?;
+        let (fixed, marks) = bytes.split_at_checked(41 + LANGUAGE_BYTES)?;
         let (version, rest) = fixed.split_first()?;
         let (request, rest) = rest.split_first_chunk::<8>()?;
         let (seq, rest) = rest.split_first_chunk::<8>()?;
         let (offset, rest) = rest.split_first_chunk::<4>()?;
         let (document, rest) = rest.split_first_chunk::<16>()?;
-        let index = u32::from_le_bytes(*rest.first_chunk::<4>()?);
+        let (index, rest) = rest.split_first_chunk::<4>()?;
+        let index = u32::from_le_bytes(*index);
+        let known = |language: &Language| language_bytes(*language)[..] == *rest;
+        let language = Language::ALL.into_iter().find(known)?;
         let (marks, odd) = marks.as_chunks::<8>();
         let offset = usize::try_from(u32::from_le_bytes(*offset)).ok()?;
         let bounded = offset <= PAGED_ROWS_MAX && marks.len() <= HYBRID_ROWS_MAX;
@@ -111,9 +117,16 @@ impl Paged {
         Some(Self {
             request: *request,
             seq: Some(Seq::new(u64::from_le_bytes(*seq))),
-            page: SearchPage { offset, last, seen },
+            page: SearchPage { offset, last, seen, language },
         })
     }
+}
+
+/// A language's code in so many bytes.
+fn language_bytes(language: Language) -> [u8; LANGUAGE_BYTES] {
+    let mut bytes = [0; LANGUAGE_BYTES];
+    bytes.iter_mut().zip(language.code().bytes()).for_each(|(byte, letter)| *byte = letter);
+    bytes
 }
 
 /// What a search is for: the first bytes of SHA-256 over its body without the cursor.
@@ -163,7 +176,8 @@ mod tests {
         let first = first.page((library, Mode::Vector), body).unwrap().unwrap();
         assert_eq!(first.seq, None);
         let last = Some((DocumentId::from_bytes([2; 16]), 3));
-        let page = SearchPage { offset: 2, last, seen: vec![7, u64::MAX] };
+        let language = Language::None;
+        let page = SearchPage { offset: 2, last, seen: vec![7, u64::MAX], language };
         let text = first.next(&page, Seq::new(9));
         let open = |text: &str, mode, body: &[u8]| {
             Paging { cursor: Some(text.into()), count: false }.page((library, mode), body)
@@ -186,7 +200,7 @@ mod tests {
         ] {
             assert!(open(&text, mode, other).is_err());
         }
-        for wrong in ["", "**", &text[2..], &opaque::seal(b"x"), &opaque::seal(&[1; 43])] {
+        for wrong in ["", "**", &text[2..], &opaque::seal(b"x"), &opaque::seal(&[2; 47])] {
             assert!(open(wrong, Mode::Vector, body).is_err(), "{wrong}");
         }
     }

@@ -1,4 +1,5 @@
 use arrwdb_index::{Quantization, Structure};
+use proptest::prelude::*;
 
 use super::*;
 use crate::library::ModelName;
@@ -16,6 +17,7 @@ fn spec(n: u8) -> LibrarySpec {
         dimension: 384,
         companion_of: None,
         generation_of: None,
+        language: Language::English,
     }
 }
 
@@ -29,6 +31,7 @@ fn s1_a_catalog_is_the_fold_of_its_entries() {
         id: spec(1).id,
         name: Some("renamed".into()),
         description: Some(Some("about".into())),
+        language: Some(Language::Russian),
     };
     let delete = CatalogCommand::Delete { tenant: TenantId::DEFAULT, id: spec(2).id };
     let quantization = Quantization::new("hybrid", &[("bits", 4)]).unwrap();
@@ -44,6 +47,7 @@ fn s1_a_catalog_is_the_fold_of_its_entries() {
     }
     assert_eq!(catalog.get(spec(1).id).unwrap().name, "renamed");
     assert_eq!(catalog.get(spec(1).id).unwrap().index, index);
+    assert_eq!(catalog.get(spec(1).id).unwrap().language, Language::Russian);
     assert!(catalog.get(spec(2).id).is_none());
     let bytes = catalog.write(&Work::default(), |_id| Seq::new(7));
     let read = Snapshot::read(&bytes).unwrap();
@@ -141,6 +145,7 @@ fn a_library_goes_from_one_generation_to_the_next_and_keeps_its_id() {
         id,
         name: Some("renamed".into()),
         description: Some(Some("about".into())),
+        language: Some(Language::Russian),
     };
     let (catalog, done) = after(
         catalog,
@@ -156,6 +161,7 @@ fn a_library_goes_from_one_generation_to_the_next_and_keeps_its_id() {
     assert_eq!((seen.id, seen.dimension, &*seen.name, seen.index), (id, 64, "renamed", index));
     let there = catalog.get(second).unwrap();
     assert_eq!((there.index, &*there.name), (index, "library 2"));
+    assert_eq!((seen.language, there.language), (Language::Russian, Language::Russian));
     assert_eq!((catalog.active(id), catalog.is_passive(first)), (second, true));
     let since = catalog.generations(id).unwrap().history();
     assert_eq!(since, [(Seq::START, first), (Seq::new(50), second)]);
@@ -212,5 +218,67 @@ fn a_damaged_snapshot_is_refused() {
         let mut damaged = bytes.clone();
         damaged[place] ^= 1;
         assert!(Snapshot::read(&damaged).is_err(), "byte {place}");
+    }
+}
+
+/// Something that is done to one of few libraries.
+#[derive(Debug, Clone)]
+enum Step {
+    Create(u8, Language),
+    Update(u8, Option<Language>),
+    Generate(u8),
+    Delete(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let language = || prop::sample::select(Language::ALL.to_vec());
+    let update = prop::option::of(language());
+    prop_oneof![
+        (1..4_u8, language()).prop_map(|(n, language)| Step::Create(n, language)),
+        (1..4_u8, update).prop_map(|(n, language)| Step::Update(n, language)),
+        (1..4_u8).prop_map(Step::Generate),
+        (1..4_u8).prop_map(Step::Delete),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn s1_libraries_have_the_language_that_they_were_given_last(
+        steps in prop::collection::vec(step(), 0..20)
+    ) {
+        let tenant = TenantId::DEFAULT;
+        let mut model: BTreeMap<LibraryId, Language> = BTreeMap::new();
+        let mut catalog = Catalog::default();
+        for step in steps {
+            let command = match step {
+                Step::Create(n, language) => {
+                    CatalogCommand::Create(LibrarySpec { language, ..spec(n) })
+                }
+                Step::Update(n, language) => {
+                    let id = spec(n).id;
+                    CatalogCommand::Update { tenant, id, name: None, description: None, language }
+                }
+                Step::Generate(n) => CatalogCommand::Create(generation(n + 10, n)),
+                Step::Delete(n) => CatalogCommand::Delete { tenant, id: spec(n).id },
+            };
+            let (next, done) = after(catalog, vec![command]);
+            catalog = next;
+            if done.is_ok() {
+                match step {
+                    Step::Create(n, language) | Step::Update(n, Some(language)) => {
+                        model.extend([(spec(n).id, language)]);
+                    }
+                    Step::Update(_, None) | Step::Generate(_) => {}
+                    Step::Delete(n) => model.retain(|id, _language| *id != spec(n).id),
+                }
+            }
+            let seen = catalog.owners_libraries().map(|spec| (spec.id, spec.language));
+            prop_assert_eq!(seen.collect::<BTreeMap<_, _>>(), model.clone());
+            // What holds a library's documents is of its language.
+            for part in catalog.iter() {
+                let of = part.generation_of.unwrap_or(part.id);
+                prop_assert_eq!(Some(&part.language), model.get(&of));
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A library's spec as entries and the catalog's snapshot have it: the bytes are in the table of
 //! [`crate::LibraryEntry`]'s module.
 
+use arrwdb_index::analysis::Language;
 use arrwdb_index::{IndexSpec, Metric, Quantization, Structure};
 
 use crate::codec::{DecodeError, Reader, Writer};
@@ -13,10 +14,18 @@ use crate::limits::DIMENSIONS_MAX;
 pub(crate) const SPEC_VERSION: u8 = 3;
 /// The version of the spec of a generation, which 3 did not know.
 pub(crate) const GENERATION_SPEC_VERSION: u8 = 4;
+/// The version of the spec of a library that is not English, which all were to 4.
+pub(crate) const LANGUAGE_SPEC_VERSION: u8 = 5;
 
 /// The version that a spec is written in.
 pub(super) fn spec_version(spec: &LibrarySpec) -> u8 {
-    if spec.generation_of.is_some() { GENERATION_SPEC_VERSION } else { SPEC_VERSION }
+    if spec.language != Language::English {
+        LANGUAGE_SPEC_VERSION
+    } else if spec.generation_of.is_some() {
+        GENERATION_SPEC_VERSION
+    } else {
+        SPEC_VERSION
+    }
 }
 
 pub(crate) fn read_dimension(from: &mut Reader<'_>) -> Result<u32, DecodeError> {
@@ -28,7 +37,8 @@ pub(crate) fn read_dimension(from: &mut Reader<'_>) -> Result<u32, DecodeError> 
     }
 }
 
-pub(crate) fn write_spec(out: &mut Writer, spec: &LibrarySpec) {
+/// Writes a spec in a version from [`SPEC_VERSION`] on that knows all that it says.
+pub(crate) fn write_spec(out: &mut Writer, spec: &LibrarySpec, version: u8) {
     out.id(spec.id.to_bytes());
     out.u64(spec.tenant.number());
     out.text(&spec.name);
@@ -50,9 +60,12 @@ pub(crate) fn write_spec(out: &mut Writer, spec: &LibrarySpec) {
         }
         (None, None) => out.u8(0),
     }
+    if version >= LANGUAGE_SPEC_VERSION {
+        out.text(spec.language.code());
+    }
 }
 
-/// Reads a spec of a version up to [`GENERATION_SPEC_VERSION`].
+/// Reads a spec of a version up to [`LANGUAGE_SPEC_VERSION`].
 pub(crate) fn read_spec(from: &mut Reader<'_>, version: u8) -> Result<LibrarySpec, DecodeError> {
     let id = LibraryId::new(from.uuid("library id")?);
     let tenant = TenantId::new(from.u64("tenant")?);
@@ -78,7 +91,7 @@ pub(crate) fn read_spec(from: &mut Reader<'_>, version: u8) -> Result<LibrarySpe
     match (version, if version >= 3 { from.u8("part of a library")? } else { 0 }) {
         (_, 0) => {}
         (_, 1) => companion_of = Some(LibraryId::new(from.uuid("library id")?)),
-        (GENERATION_SPEC_VERSION, 2) => {
+        (GENERATION_SPEC_VERSION.., 2) => {
             generation_of = Some(LibraryId::new(from.uuid("library id")?));
         }
         _ => return Err(from.error("a part of a library that this version knows")),
@@ -89,6 +102,8 @@ pub(crate) fn read_spec(from: &mut Reader<'_>, version: u8) -> Result<LibrarySpe
     if generation_of == Some(id) {
         return Err(from.error("a generation that is not its own library"));
     }
+    let language =
+        if version >= LANGUAGE_SPEC_VERSION { read_language(from)? } else { Language::English };
     Ok(LibrarySpec {
         id,
         tenant,
@@ -101,7 +116,13 @@ pub(crate) fn read_spec(from: &mut Reader<'_>, version: u8) -> Result<LibrarySpe
         dimension,
         companion_of,
         generation_of,
+        language,
     })
+}
+
+pub(crate) fn read_language(from: &mut Reader<'_>) -> Result<Language, DecodeError> {
+    let code = from.text("language")?;
+    Language::from_code(code).ok_or_else(|| from.error("a language this build knows"))
 }
 
 pub(crate) fn read_metric(from: &mut Reader<'_>) -> Result<Metric, DecodeError> {

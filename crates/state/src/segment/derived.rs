@@ -1,9 +1,10 @@
 //! What is made of a segment's documents when it is first asked for: columns for filters, postings
 //! for keywords, an inverted index of sparse vectors.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use arrwdb_index::Columns;
+use arrwdb_index::analysis::Language;
 use arrwdb_index::keyword::Postings;
 use arrwdb_index::sparse::SparseIndex;
 
@@ -16,7 +17,7 @@ use crate::keyword::postings_of;
 #[derive(Debug, Default)]
 pub(super) struct Derived {
     columns: Lazy<Columns>,
-    postings: Lazy<Postings>,
+    postings: InLanguage,
     sparse: Lazy<SparseIndex>,
 }
 
@@ -48,6 +49,40 @@ impl<T> Lazy<T> {
     }
 }
 
+/// Postings of one language: of the last one that was asked for, which is that of the library but
+/// for searches that began before it changed. Those have theirs as long as they take.
+#[derive(Debug, Default)]
+struct InLanguage {
+    made: RwLock<Option<(Language, Arc<Postings>)>>,
+    making: Mutex<()>,
+}
+
+impl InLanguage {
+    fn made(&self) -> Option<(Language, Arc<Postings>)> {
+        // Nothing is left half done by who fails with it.
+        self.made.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn get_or_make(
+        &self,
+        language: Language,
+        make: impl FnOnce() -> Result<Postings, Damage>,
+    ) -> Result<Arc<Postings>, Damage> {
+        let kept = || self.made().filter(|(made, _postings)| *made == language);
+        if let Some((_language, postings)) = kept() {
+            return Ok(postings);
+        }
+        let _alone = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_language, postings)) = kept() {
+            return Ok(postings);
+        }
+        let postings = Arc::new(make()?);
+        let made = Some((language, postings.clone()));
+        *self.made.write().unwrap_or_else(PoisonError::into_inner) = made;
+        Ok(postings)
+    }
+}
+
 impl Segment {
     /// The values of its fields. The first who asks makes them, which takes as long as reading all
     /// documents; who asks meanwhile waits.
@@ -55,9 +90,10 @@ impl Segment {
         self.derived().columns.get_or_make(|| columns_of(self))
     }
 
-    /// The terms of its rows. Made as [`Segment::columns`] are.
-    pub(crate) fn postings(&self) -> Result<&Postings, Damage> {
-        self.derived().postings.get_or_make(|| postings_of(self))
+    /// The terms of its rows, as of texts of this language. Made as [`Segment::columns`] are, and
+    /// anew for another language.
+    pub(crate) fn postings(&self, language: Language) -> Result<Arc<Postings>, Damage> {
+        self.derived().postings.get_or_make(language, || postings_of(self, language))
     }
 
     /// The sparse vectors of its rows, of a field that holds such. Made as [`Segment::columns`] are.
@@ -68,7 +104,8 @@ impl Segment {
     /// Bytes that all this takes in memory, as far as it is made.
     pub(crate) fn derived_bytes(&self) -> u64 {
         let Derived { columns, postings, sparse } = self.derived();
-        let postings = postings.made.get().map_or(0, |postings| postings.as_bytes().len() as u64);
+        let postings = postings.made();
+        let postings = postings.map_or(0, |(_language, it)| it.as_bytes().len() as u64);
         let sparse = sparse.made.get().map_or(0, |sparse| sparse.as_bytes().len() as u64);
         columns.made.get().map_or(0, Columns::bytes) + postings + sparse
     }
@@ -82,8 +119,8 @@ impl Segment {
         if columns.made.get().is_some() {
             self.columns()?;
         }
-        if postings.made.get().is_some() {
-            self.postings()?;
+        if let Some((language, _postings)) = postings.made() {
+            self.postings(language)?;
         }
         Ok(())
     }

@@ -11,8 +11,8 @@ use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
-    Custom, DocumentId, IndexSpec, LibraryId, Metric, SealedSecret, Seq, TenantId, Webhook,
-    WebhookStatus,
+    Custom, DocumentId, IndexSpec, Language, LibraryId, Metric, SealedSecret, Seq, TenantId,
+    Webhook, WebhookStatus,
 };
 use arrwdb_engine::{
     Content, Engine, EngineConfig, EngineParts, NewLibrary, OsRandom, PutChunk, PutDocument,
@@ -103,6 +103,7 @@ impl Site {
             description: None,
             index: IndexSpec::default(),
             metric: Metric::Cosine,
+            language: Language::default(),
             embedding_provider: None,
             embedding_model: None,
             embedding_dimension: Some(2),

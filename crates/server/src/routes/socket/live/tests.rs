@@ -3,7 +3,7 @@ use std::time::Duration;
 use arrwdb_engine::embed::deterministic::DeterministicProvider;
 use arrwdb_engine::embed::http::{HttpOptions, http_client};
 use arrwdb_engine::embed::{EmbedConfig, EmbedParts, Embedder, LocalSource, TokioTimer};
-use arrwdb_engine::state::{Custom, DocumentId, Filter, IndexSpec, Metric};
+use arrwdb_engine::state::{Custom, DocumentId, Filter, IndexSpec, Language, Metric};
 use arrwdb_engine::{Content, EngineConfig, EngineParts, NewLibrary, PutChunk, PutDocument};
 use arrwdb_feed::FeedConfig;
 use proptest::prelude::*;
@@ -97,6 +97,7 @@ impl World {
             description: None,
             index: IndexSpec::default(),
             metric: Metric::L2,
+            language: Language::default(),
             embedding_provider: None,
             embedding_model: None,
             embedding_dimension: Some(2),
