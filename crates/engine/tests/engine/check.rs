@@ -269,7 +269,7 @@ async fn l2_no_number_is_given_twice_after_the_end_of_the_log_was_given_up() {
         let library = after.libraries[0].id;
         let put = engine.put_documents(TENANT, library, vec![document(1, 999)]).await.unwrap();
         assert!(put.seq > known, "{case}: {} after {known}", put.seq);
-        let patch = LibraryPatch { name: Some("again".into()), description: None };
+        let patch = LibraryPatch { name: Some("again".into()), ..LibraryPatch::default() };
         let patched = engine.update_library(TENANT, library, patch).await.unwrap();
         assert!(patched.seq > put.seq);
         engine.close().await.unwrap();

@@ -65,7 +65,7 @@ async fn any_directory() -> MemoryDisk {
     put(&engine, libraries[0], 200..230).await;
     put(&engine, libraries[2], 0..4).await;
     engine.delete_documents(TENANT, libraries[1], vec![id(7)]).await.unwrap();
-    let patch = LibraryPatch { name: Some("renamed".into()), description: None };
+    let patch = LibraryPatch { name: Some("renamed".into()), ..LibraryPatch::default() };
     engine.update_library(TENANT, libraries[1], patch).await.unwrap();
     let killed = disk.crash(|| true);
     engine.close().await.unwrap();

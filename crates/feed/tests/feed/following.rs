@@ -1,7 +1,7 @@
 //! Who follows sees everything once and in order, whatever happens.
 
 use arrwdb_engine::state::{
-    BatchEnd, BatchNote, BatchOperation, BatchOutcome, DocumentId, Seq, TenantId,
+    BatchEnd, BatchNote, BatchOperation, BatchOutcome, DocumentId, Language, Seq, TenantId,
 };
 use arrwdb_engine::{Embeddings, Engine, IndexChange, LibraryPatch};
 use arrwdb_feed::{EventTypes, FeedError, Filter, Position};
@@ -25,7 +25,8 @@ async fn busy_life(engine: &Engine) {
     let change = IndexChange { structure: None, quantization: None };
     engine.rebuild_index(TENANT, library, change).await.unwrap();
     engine.optimize_index(TENANT, library).await.unwrap();
-    let patch = LibraryPatch { name: Some("b".into()), description: None };
+    let language = Some(Language::Finnish);
+    let patch = LibraryPatch { name: Some("b".into()), description: None, language };
     engine.update_library(TENANT, library, patch).await.unwrap();
     engine.delete_library(TENANT, library).await.unwrap();
 }
@@ -71,6 +72,7 @@ async fn every_kind_of_change_is_told_as_what_it_is() {
     assert_eq!(events[12]["data"]["total"], serde_json::Value::Null);
     assert_eq!(events[14]["data"]["failed"], 1);
     assert_eq!(events[17]["data"]["name"], "b");
+    assert_eq!(events[17]["data"]["language"], "fi");
     assert_eq!(events[18]["data"]["name"], "b");
     // The event of a document that was written alone has its record's own number.
     let seq = events[3]["seq"].as_u64().unwrap();

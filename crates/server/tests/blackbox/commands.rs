@@ -116,8 +116,14 @@ async fn what_was_imported_is_found_and_shown() {
     let site = Site::new().await;
     let server = site.start().await;
     let docs = corpus(&site);
-    let (ok, _, said) = run(&site, &server, &["import", &docs, "--library", "zoo"]);
+    let import = |language| ["import", &docs, "--library", "zoo", "--language", language];
+    let (ok, _, said) = run(&site, &server, &import("xx"));
+    assert!(!ok && said.contains("must be one of ar, da, de"), "{said}");
+    assert_eq!(server.get("/v1/libraries").await.expect(200), json!([]));
+    let (ok, _, said) = run(&site, &server, &import("fr"));
     assert!(!ok, "{said}");
+    let made = server.get("/v1/libraries").await.expect(200);
+    assert_eq!(made[0]["metadata"]["language"], "fr");
     let (ok, shown, said) = run(&site, &server, &["search", "whales", "swim", "-k", "2"]);
     assert!(ok, "{said}");
     let lines: Vec<&str> = shown.lines().collect();

@@ -25,6 +25,7 @@ mod jobs;
 mod jobs_import;
 mod jobs_trouble;
 mod keywords;
+mod languages;
 mod lifecycle;
 mod lists;
 mod local_model;
