@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use arrwdb_state::{
     Bm25, Executor, Facet, Filter, FoundByKeywords, FoundPassage, KeywordEffort, KeywordQuery,
-    Keywords, Nearest, RowPlace, Selection, View, fragments, highlights,
+    Keywords, Language, Nearest, RowPlace, Selection, View, fragments, highlights,
 };
 
 use crate::counting::matches;
@@ -28,6 +28,11 @@ pub(crate) enum Ranking {
 }
 
 impl Ranking {
+    /// The language of the words, if there are any.
+    pub(crate) fn language(&self) -> Option<Language> {
+        self.words().map(|words| words.language)
+    }
+
     fn words(&self) -> Option<&KeywordQuery> {
         match self {
             Self::Vector => None,

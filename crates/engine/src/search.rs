@@ -1,7 +1,7 @@
 //! The read path: embed the query, load the view once, search on the CPU pool.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrwdb_embed::{InputType, ModelSpec};
 use arrwdb_state::limits::{K_MAX, K_STREAM_MAX};
@@ -28,6 +28,18 @@ use crate::snapshot::Snapshot;
 /// would take longer than the work.
 const INLINE_BYTES_MAX: u64 = 512 << 10;
 
+/// A search that may begin.
+struct Begun {
+    ranking: Ranking,
+    /// Empty where only words are asked for.
+    query: Vec<f32>,
+    snapshot: Snapshot,
+    /// How long it took to make the query a vector.
+    embedding: Duration,
+    /// Room for one search, until it is done.
+    permit: OwnedSemaphorePermit,
+}
+
 impl Inner {
     pub(crate) async fn search(
         self: &Arc<Self>,
@@ -51,34 +63,15 @@ impl Inner {
         request: SearchRequest,
         at: Moment,
     ) -> Result<SearchAnswer, EngineError> {
-        let started = Instant::now();
-        let mut spec = self.spec(tenant, library, at.reached()).await?;
-        check(&request, spec.metric)?;
-        let mut ranking = ranking_of(&request, spec.language)?;
-        let asked = query_of(&request, &ranking);
-        let mut query = self.vector_of(&spec, asked.clone()).await?;
-        let embedding = started.elapsed();
-        let permit = self.search_permit()?;
-        // The view is loaded after the query is embedded, so that it is as fresh as can be.
-        let mut snapshot = self.snapshot(tenant, library, at).await?;
-        // Where another model took over meanwhile, the query is one of that model.
-        while (&snapshot.spec.model, snapshot.spec.dimension) != (&spec.model, spec.dimension) {
-            spec = snapshot.spec;
-            query = self.vector_of(&spec, asked.clone()).await?;
-            snapshot = self.snapshot(tenant, library, at).await?;
-        }
-        // A search is of one language, that of the library at this moment, whatever it becomes meanwhile.
-        let language = snapshot.spec.language;
-        if language != spec.language {
-            ranking = ranking_of(&request, language)?;
-        }
-        check_language(&request, language)?;
+        let Begun { ranking, query, snapshot, embedding, permit } =
+            self.begin((tenant, library), &request, at).await?;
         let (page, mode) = (request.page.clone(), request.mode);
         let groups = Groups::of(&request);
         let found = depth_of(&request, groups);
         let recall = request.recall.map(|wanted| self.effort_for(&snapshot, found, wanted));
         let tuning = recall.map_or(request.tuning, |plan| plan.tuning);
         let Snapshot { spec, view, seq, .. } = snapshot;
+        let language = spec.language;
         let now = self.parts.clock.now();
         let inline = is_quick(&request, &view);
         let (index, derived, model) = (spec.index, view.derived_bytes(), spec.model.clone());
@@ -119,6 +112,38 @@ impl Inner {
         }
         let next = page.filter(|_page| plan.more).map(|page| page.next(&hits, (mode, language)));
         Ok(SearchAnswer { hits, seq, index, model, next, plan: Plan { recall, embedding, ..plan } })
+    }
+
+    /// What a search asks for, of the library as it is once the query is a vector, which may take a while.
+    async fn begin(
+        self: &Arc<Self>,
+        (tenant, library): (TenantId, LibraryId),
+        request: &SearchRequest,
+        at: Moment,
+    ) -> Result<Begun, EngineError> {
+        let started = Instant::now();
+        let mut spec = self.spec(tenant, library, at.reached()).await?;
+        check(request, spec.metric)?;
+        let mut ranking = ranking_of(request, spec.language)?;
+        let asked = query_of(request, &ranking);
+        let mut query = self.vector_of(&spec, asked.clone()).await?;
+        let embedding = started.elapsed();
+        let permit = self.search_permit()?;
+        // The view is loaded after the query is embedded, so that it is as fresh as can be.
+        let mut snapshot = self.snapshot(tenant, library, at).await?;
+        // Where another model took over meanwhile, the query is one of that model.
+        while (&snapshot.spec.model, snapshot.spec.dimension) != (&spec.model, spec.dimension) {
+            spec = snapshot.spec;
+            query = self.vector_of(&spec, asked.clone()).await?;
+            snapshot = self.snapshot(tenant, library, at).await?;
+        }
+        // A search is of one language, that of the library at this moment, whatever it becomes.
+        let language = snapshot.spec.language;
+        if language != ranking.language().unwrap_or(language) {
+            ranking = ranking_of(request, language)?;
+        }
+        check_language(request, language)?;
+        Ok(Begun { ranking, query, snapshot, embedding, permit })
     }
 
     /// The query as a vector; nothing for a search by keywords alone, which needs no model.

@@ -38,7 +38,7 @@ fn write(word: &str, language: Language, out: &mut String) {
     let kept = language.letters();
     let mut base_is_plain = true;
     let mut accented = String::new();
-    for letter in word.chars().filter(is_shown).nfkc().flat_map(lower).nfc() {
+    for letter in word.chars().filter(|letter| is_shown(*letter)).nfkc().flat_map(lower).nfc() {
         let letter = language.spelled(letter);
         if !kept.is_empty() && kept.contains(letter) {
             accented.push(letter);
@@ -61,7 +61,7 @@ fn write(word: &str, language: Language, out: &mut String) {
 /// Whether a character is more than the mark of an emoji's presentation or of its skin, which is not
 /// what it is searched for, and than signs that cannot be seen: hints for breaking lines, joining
 /// letters, directions.
-fn is_shown(letter: &char) -> bool {
+fn is_shown(letter: char) -> bool {
     !matches!(
         letter,
         '\u{fe0e}' | '\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}'

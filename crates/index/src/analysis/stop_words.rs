@@ -1,8 +1,9 @@
 //! Words that say nothing by themselves.
 //!
 //! Those of English are our own list. Those of other languages are Snowball's, and the Turkish ones
-//! PostgreSQL's, as the crate `stop-words` has them. It has lists of Arabic, Greek, Romanian and Tamil
-//! too, but whence they come and on what terms is not said, so these languages have none here.
+//! of the database `PostgreSQL`, as the crate `stop-words` has them. It has lists of Arabic, Greek,
+//! Romanian and Tamil too, but whence they come and on what terms is not said, so these languages have
+//! none here.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
