@@ -23,7 +23,7 @@ async fn a_page_of_words_behind_a_passage_without_them_is_refused() {
     };
     engine.put_documents(TENANT, library, vec![mute]).await.unwrap();
     let page = |last| SearchRequest {
-        page: Some(SearchPage { offset: 1, last: Some(last), seen: Vec::new() }),
+        page: Some(SearchPage { offset: 1, last: Some(last), ..SearchPage::default() }),
         mode: Mode::Keyword,
         words: Some("word".into()),
         ..SearchRequest::new(Query::Text("word".into()), 2)
