@@ -221,7 +221,7 @@ impl Provider for CoherePictures {
                 output_dimension: output_dimension(model),
             };
             let answer: Answer<ByType> =
-                self.endpoint.post_pictures(&request, pictures.len()).await?;
+                self.endpoint.post_pictures(&request, (ProviderKind::Cohere, pictures)).await?;
             let mut vectors = answer.embeddings.float;
             for vector in &mut vectors {
                 cut(vector, model.dimension);

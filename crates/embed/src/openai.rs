@@ -31,9 +31,6 @@ const TOKENS_PER_TEXT: u64 = 8_192;
 /// told otherwise, and a model on a CPU needs its time for them.
 const OTHER_TEXTS_PER_CALL: usize = 32;
 
-/// Pictures in one request to a server that takes several.
-const PICTURES_PER_CALL: usize = 8;
-
 #[derive(Debug)]
 pub(crate) struct OpenAi {
     endpoint: Endpoint,
@@ -215,26 +212,18 @@ impl OpenAi {
 #[derive(Debug)]
 pub(crate) struct OpenAiPictures {
     server: OpenAi,
-    call: PictureCall,
 }
 
 impl OpenAiPictures {
-    pub(crate) fn new(
-        config: &OpenAiConfig,
-        call: PictureCall,
-        http: reqwest::Client,
-    ) -> Result<Self, OpenError> {
-        Ok(OpenAiPictures { server: OpenAi::new(config, http)?, call })
+    pub(crate) fn new(config: &OpenAiConfig, http: reqwest::Client) -> Result<Self, OpenError> {
+        Ok(OpenAiPictures { server: OpenAi::new(config, http)? })
     }
 }
 
 impl Provider for OpenAiPictures {
     fn limits(&self) -> ProviderLimits {
-        let texts_per_call = match self.call {
-            PictureCall::Jina => PICTURES_PER_CALL,
-            PictureCall::Vllm | PictureCall::Voyage => 1,
-        };
-        ProviderLimits { texts_per_call, ..PICTURES_OF_A_CALL }
+        // Jina takes several, but does not say which of them it refuses.
+        ProviderLimits { texts_per_call: 1, ..PICTURES_OF_A_CALL }
     }
 
     fn pictures(&self) -> Option<PictureLimits> {
@@ -256,7 +245,8 @@ impl Provider for OpenAiPictures {
             let dimensions = server.dimensions(model);
             let content = Content::Pictures(pictures);
             let request = server.request((model, dimensions), input, content);
-            let answer: Answer = server.endpoint.post_pictures(&request, pictures.len()).await?;
+            let answer: Answer =
+                server.endpoint.post_pictures(&request, (ProviderKind::OpenAi, pictures)).await?;
             answered(answer, pictures.len(), dimensions)
         })
     }

@@ -4,6 +4,7 @@
 //! `http` or `https` URL that is handed to the provider as it is, where the provider fetches them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use reqwest::Url;
 
@@ -26,7 +27,7 @@ const MEDIA_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/webp", "image/
 /// A picture to be embedded: itself in a `data:` URL that was checked, or where it is. Its `Debug` shows
 /// neither.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Picture(String);
+pub struct Picture(Arc<str>);
 
 /// Why a text is no picture.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +86,7 @@ impl Picture {
         if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
             return Err(PictureFault::Url);
         }
-        Ok(Self(url))
+        Ok(Self(url.into()))
     }
 
     fn of_data(url: String) -> Result<Self, PictureFault> {
@@ -111,7 +112,7 @@ impl Picture {
             _ => return Err(PictureFault::TooLarge { bytes }),
         }
         let usual = format!("data:{media_type};base64,");
-        Ok(if url.starts_with(&usual) { Self(url) } else { Self(usual + data) })
+        Ok(Self(if url.starts_with(&usual) { url.into() } else { (usual + data).into() }))
     }
 
     /// The URL.
@@ -125,7 +126,7 @@ impl Picture {
     }
 
     pub(crate) fn into_url(self) -> String {
-        self.0
+        self.0.as_ref().to_owned()
     }
 }
 

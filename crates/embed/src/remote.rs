@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::config::Secret;
 use crate::error::{EmbedError, OpenError};
 use crate::models::{DIMENSION_MAX, ProviderKind};
+use crate::picture::is_data_url;
 use crate::provider::{CallError, Retry};
 
 /// The most bytes of an answer: 2,048 vectors of 4,096 values written as text are smaller.
@@ -128,14 +129,33 @@ impl Endpoint {
         self.post_within(body, answer_bytes_max(texts)).await
     }
 
-    /// Sends `body`, which holds `count` pictures, and reads the answer.
+    /// Sends `body`, which holds `pictures`, and reads the answer. One that is refused by itself is unfit.
+    /// What is said of a picture's link is kept from callers and logs: it may repeat the link, and tell
+    /// of a network that the caller does not see.
     pub(crate) async fn post_pictures<T: DeserializeOwned + Send + 'static>(
         &self,
         body: &impl Serialize,
-        count: usize,
+        (provider, pictures): (ProviderKind, &[String]),
     ) -> Result<T, CallError> {
         // Nobody sends a picture back.
-        self.post_within(body, answer_bytes_max(&vec![String::new(); count])).await
+        let bytes_max = answer_bytes_max(&vec![String::new(); pictures.len()]);
+        let answer = self.post_within(body, bytes_max).await;
+        let CallError { error, retry } = match answer {
+            Ok(answer) => return Ok(answer),
+            Err(failed) => failed,
+        };
+        let EmbedError::Provider { status: Some(status @ 400..), mut detail } = error else {
+            return Err(CallError { error, retry });
+        };
+        if pictures.iter().any(|url| !is_data_url(url)) {
+            let status = StatusCode::from_u16(status).ok();
+            let reason = status.and_then(|status| status.canonical_reason());
+            reason.unwrap_or("no reason").clone_into(&mut detail);
+        }
+        if retry == Retry::Apart && pictures.len() == 1 {
+            return Err(CallError::fatal(EmbedError::PictureUnfit { provider, detail }));
+        }
+        Err(CallError { error: EmbedError::Provider { status: Some(status), detail }, retry })
     }
 
     /// Sends `body`, and reads an answer of at most `bytes_max` bytes.

@@ -106,11 +106,11 @@ pub(crate) fn openai_pictures_slot(
     let Some(openai) = &config.openai else {
         return Ok(Err("no OpenAI-compatible server is configured".to_owned()));
     };
-    let Some(call) = openai.pictures else {
+    if openai.pictures.is_none() {
         let reason = "set OPENAI_IMAGES to whose call its server speaks (jina, vllm or voyage)";
         return Ok(Err(reason.to_owned()));
-    };
-    let provider = Arc::new(OpenAiPictures::new(openai, call, http.clone())?);
+    }
+    let provider = Arc::new(OpenAiPictures::new(openai, http.clone())?);
     Ok(Ok(Lane::new(provider, remote_limits(&config.limits), shared.clone())))
 }
 

@@ -33,6 +33,8 @@ impl Engine {
     ) -> Result<Faceted, EngineError> {
         let selected = self.select(tenant, library, (filter, at)).await?;
         let permit = self.0.search_permit()?;
+        let view = selected.snapshot().view.clone();
+        let derived = view.derived_bytes();
         let count = move |executor: &dyn Executor| {
             let _permit = permit;
             let (view, selection) = (&selected.snapshot().view, selected.selection());
@@ -40,13 +42,19 @@ impl Engine {
             let (documents, chunks) = (selected.documents(), selected.chunks());
             Ok(Faceted { facets, documents, chunks, seq: selected.snapshot().seq() })
         };
-        self.0.pool.read(count).await?
+        let counted = self.0.pool.read(count).await?;
+        self.0.weigh_again((tenant, library), &view, derived).await?;
+        counted
     }
 }
 
 /// Refuses a field whose values a segment does not keep, since it has too many others.
-pub(crate) fn check_has_column(view: &View, name: &str, place: &str) -> Result<(), EngineError> {
-    if view.has_column(name)? {
+pub(crate) fn check_has_column(
+    view: &View,
+    (name, place): (&str, &str),
+    executor: &dyn Executor,
+) -> Result<(), EngineError> {
+    if view.has_column(name, executor)? {
         return Ok(());
     }
     let detail = format!(
@@ -67,7 +75,7 @@ pub(crate) fn facets_of(
         return Ok(Vec::new());
     }
     for facet in facets {
-        check_has_column(view, facet.field(), "/facets")?;
+        check_has_column(view, (facet.field(), "/facets"), executor)?;
     }
     if let Some(selection) = selection {
         return Ok(view.facets(selection, facets, executor)?);

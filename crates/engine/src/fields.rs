@@ -15,7 +15,7 @@ use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
 use crate::maintenance::blocking;
 use crate::moment::Moment;
-use crate::pictures::{Source, changed_metadata, not_of_passages};
+use crate::pictures::{IMAGE_URL, Source, changed_metadata, not_of_passages};
 use crate::put::check_custom;
 use crate::request::{FieldModel, NewField, NewLibrary, PutVector, Written};
 use crate::search::model_of;
@@ -376,6 +376,10 @@ impl Inner {
         if new.value.is_some() || new.picture.is_some() || new.text.is_some() {
             draft.value.clone_from(&new.value);
             draft.picture.clone_from(&new.picture);
+            if new.value.is_none() && new.picture.is_none() {
+                // It is made of its text from here on.
+                draft.custom.remove(IMAGE_URL);
+            }
         }
         match Source::of(draft.value.as_ref(), draft.picture.as_ref(), &draft.text) {
             Source::Value(_) => {}

@@ -255,10 +255,7 @@ impl Inner {
             find(&searched, (&spec, &request, &asked), executor)
         };
         let (hits, plan) = self.pool.read(search).await??;
-        if view.derived_bytes() != derived {
-            let (_spec, handle, _since) = self.placed(tenant, library, None).await?;
-            handle.weigh_again();
-        }
+        self.weigh_again((tenant, library), &view, derived).await?;
         Ok(MultiVectorAnswer { hits, seq, plan: MultiVectorPlan { embedding, ..plan } })
     }
 

@@ -10,7 +10,7 @@ use crate::fields::as_library;
 use crate::search::model_of;
 
 /// The key of a vector's metadata that says where its picture is.
-const IMAGE_URL: &str = "image_url";
+pub(crate) const IMAGE_URL: &str = "image_url";
 
 /// Notes in metadata where a vector's picture is, unless that says so already. A `data:` URL is the
 /// picture itself, which belongs elsewhere.

@@ -106,10 +106,7 @@ impl Inner {
             let view = view.clone();
             self.pool.read(move |executor: &dyn Executor| search(&view, executor)).await??
         };
-        if view.derived_bytes() != derived {
-            let (_spec, handle, _since) = self.placed(tenant, library, None).await?;
-            handle.weigh_again();
-        }
+        self.weigh_again((tenant, library), &view, derived).await?;
         let next = page.filter(|_page| plan.more).map(|page| page.next(&hits, (mode, language)));
         Ok(SearchAnswer { hits, seq, index, model, next, plan: Plan { recall, embedding, ..plan } })
     }
@@ -156,6 +153,21 @@ impl Inner {
             Some(query) => self.query_numbers(spec, query).await,
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Has a library's memory counted anew where reading this view of it made something: columns,
+    /// postings. `derived` is what it had of that before.
+    pub(crate) async fn weigh_again(
+        self: &Arc<Self>,
+        (tenant, library): (TenantId, LibraryId),
+        view: &View,
+        derived: u64,
+    ) -> Result<(), EngineError> {
+        if view.derived_bytes() != derived {
+            let (_spec, handle, _since) = self.placed(tenant, library, None).await?;
+            handle.weigh_again();
+        }
+        Ok(())
     }
 
     /// Room among what is searched and filtered at a time.

@@ -20,6 +20,7 @@ const DELETED_PER_RECORD_MAX: usize = 1000;
 /// What of a snapshot passes a filter. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Selected {
+    library: (TenantId, LibraryId),
     snapshot: Snapshot,
     selection: Arc<Selection>,
     /// Documents that have a row of it, with the records that added them.
@@ -92,15 +93,19 @@ impl Engine {
         (cursor, limit): (Option<OrderedCursor>, usize),
     ) -> Result<OrderedPage, EngineError> {
         let permit = self.0.search_permit()?;
+        let (library, view) = (selected.library, selected.snapshot.view.clone());
+        let derived = view.derived_bytes();
         let selected = selected.clone();
         let find = move |executor: &dyn Executor| {
             let _permit = permit;
             let view = &selected.snapshot.view;
-            check_has_column(view, order.field(), "/order_by")?;
+            check_has_column(view, (order.field(), "/order_by"), executor)?;
             let among = (&order, &*selected.selection);
             Ok(view.documents_by(among, cursor.as_ref(), limit, executor)?)
         };
-        self.0.pool.read(find).await?
+        let page = self.0.pool.read(find).await?;
+        self.0.weigh_again(library, &view, derived).await?;
+        page
     }
 
     /// What of a library passes a filter.
@@ -121,11 +126,9 @@ impl Engine {
             Ok::<_, EngineError>((selection, versions))
         };
         let (selection, versions) = inner.pool.read(select).await??;
-        if snapshot.view.derived_bytes() != columns {
-            let (_spec, handle, _since) = inner.placed(tenant, library, None).await?;
-            handle.weigh_again();
-        }
-        Ok(Selected { snapshot, selection: Arc::new(selection), versions: versions.into() })
+        inner.weigh_again((tenant, library), &snapshot.view, columns).await?;
+        let (selection, versions) = (Arc::new(selection), versions.into());
+        Ok(Selected { library: (tenant, library), snapshot, selection, versions })
     }
 
     /// Deletes every document that has a passage that passes the filter when this begins. One that is

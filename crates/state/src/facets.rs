@@ -78,13 +78,11 @@ pub enum FacetFault {
 impl View {
     /// Whether the values of a field, named as filters name it, can be counted and put in order: false
     /// where a segment has more fields than it keeps columns for, and this is one of the others.
-    pub fn has_column(&self, field: &str) -> Result<bool, Damage> {
-        for view in &self.segments {
-            if is_left_out(view.segment.columns()?, field) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    pub fn has_column(&self, field: &str, executor: &dyn Executor) -> Result<bool, Damage> {
+        let left_out = each(self.segments.len(), executor, |place| {
+            Ok(is_left_out(self.segments[place].segment.columns()?, field))
+        })?;
+        Ok(!left_out.contains(&true))
     }
 
     /// Counts values over the rows of a selection of this same view, fields side by side.

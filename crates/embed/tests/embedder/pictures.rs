@@ -284,7 +284,7 @@ async fn what_a_provider_refuses_or_gets_wrong_is_told_without_the_key() {
             failed
         };
         let body = json!({"message": format!("no picture, {KEY}")}).to_string();
-        let EmbedError::Provider { status: Some(400), detail } = outcome(400, body).await else {
+        let EmbedError::PictureUnfit { detail, .. } = outcome(400, body).await else {
             panic!("a refusal");
         };
         assert_eq!(detail, "Bad Request: no picture, ***");

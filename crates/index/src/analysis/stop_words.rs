@@ -1,7 +1,7 @@
 //! Words that say nothing by themselves.
 //!
 //! Those of English are our own list. Those of other languages are Snowball's, and the Turkish ones
-//! of the database `PostgreSQL`, as the crate `stop-words` has them. It has lists of Arabic, Greek,
+//! of the database `PostgreSQL`, as the crate `stop-words` has them. It has lists of Arabic,
 //! Romanian and Tamil too, but whence they come and on what terms is not said, so these languages have
 //! none here.
 
@@ -17,7 +17,6 @@ pub(super) static LISTS: LazyLock<BTreeMap<Language, Vec<String>>> = LazyLock::n
         let words = match language {
             Language::Arabic
             | Language::English
-            | Language::Greek
             | Language::None
             | Language::Romanian
             | Language::Tamil => None,

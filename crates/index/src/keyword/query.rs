@@ -17,7 +17,7 @@ use crate::analysis::{Analyzer, Kind, Language};
 /// Terms that a query may have, those that are asked for several times counted as often.
 pub const TERMS_MAX: usize = 1024;
 
-/// Beginnings of words that a query may have: each costs as much as all words that begin so.
+/// Beginnings of words (`begin*`) that a query may have: each costs as much as all words that begin so.
 pub const PREFIXES_MAX: usize = 32;
 
 /// Terms that a phrase may have.
@@ -267,8 +267,6 @@ impl Reading {
                 return;
             }
             let term: Box<str> = token.term.into();
-            // One character of a pair is the beginning of all pairs with it.
-            self.prefixes += usize::from(token.kind == Kind::Alone);
             terms.push(Found {
                 begin: (token.kind == Kind::Alone).then(|| term.clone()),
                 term,

@@ -239,9 +239,9 @@ fn a_query_of_too_many_words_is_refused() {
         assert!(read(PREFIXES_MAX).is_ok());
         assert_eq!(read(PREFIXES_MAX + 1), Err(QueryError::Prefixes));
     }
-    let alone = "\u{6df1} ".repeat(PREFIXES_MAX + 1);
-    let read = KeywordQuery::read(&alone, Operator::Or, Language::English);
-    assert_eq!(read, Err(QueryError::Prefixes));
+    // One character of a script without spaces is found as the beginning of a pair; nobody asked for that.
+    let alone: Vec<String> = ('\u{6df1}'..'\u{6e70}').map(String::from).collect();
+    assert!(KeywordQuery::read(&alone.join(" "), Operator::Or, Language::English).is_ok());
     assert!(KeywordQuery::read(&phrase(PHRASE_TERMS_MAX), Operator::Or, Language::English).is_ok());
     let refused =
         KeywordQuery::read(&phrase(PHRASE_TERMS_MAX + 1), Operator::Or, Language::English);

@@ -1,6 +1,6 @@
 //! Searching several vector fields at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use arrwdb_engine::embed::Picture;
@@ -350,6 +350,7 @@ impl Queries {
                     r.fault_at(name, "is given together with query; one of them is enough");
                 }
                 let types = types.unwrap_or_else(|| vec![TEXT_FIELD.to_owned()]);
+                let types: BTreeSet<String> = types.into_iter().collect();
                 let of_type = |field: String| FieldWanted {
                     field,
                     value: value.clone(),

@@ -58,7 +58,7 @@ struct CreateLibrary {
     /// Another name of `metric`.
     distance_metric: Option<String>,
     /// What texts and queries are taken for where they are searched by keywords, by its code of ISO
-    /// 639-1: `ar`, `da`, `de`, `el`, `en`, `es`, `fi`, `fr`, `hu`, `it`, `nl`, `no`, `pt`, `ro`, `ru`,
+    /// 639-1: `ar`, `da`, `de`, `en`, `es`, `fi`, `fr`, `hu`, `it`, `nl`, `no`, `pt`, `ro`, `ru`,
     /// `sv`, `ta`, `tr`; or `none`, which finds whole words. Can be changed later.
     #[schema(default = "en")]
     language: Option<String>,

@@ -137,7 +137,7 @@ async fn a_language_is_told_changed_and_refused() {
     assert_eq!(updates[0]["data"].get("language"), None);
     assert_eq!(updates[1]["data"]["language"], "tr");
 
-    let codes = "ar, da, de, el, en, es, fi, fr, hu, it, nl, no, pt, ro, ru, sv, ta, tr, none";
+    let codes = "ar, da, de, en, es, fi, fr, hu, it, nl, no, pt, ro, ru, sv, ta, tr, none";
     for wrong in [json!("xx"), json!("EN"), json!(""), json!("english")] {
         let bodies = [json!({"name": "x", "language": wrong}), json!({ "language": wrong })];
         let answers = [

@@ -1,8 +1,9 @@
 //! What is made of a segment's documents when it is first asked for: columns for filters, postings
 //! for keywords, an inverted index of sparse vectors.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use arrwdb_index::Columns;
 use arrwdb_index::analysis::Language;
 use arrwdb_index::keyword::Postings;
@@ -53,14 +54,13 @@ impl<T> Lazy<T> {
 /// for searches that began before it changed. Those have theirs as long as they take.
 #[derive(Debug, Default)]
 struct InLanguage {
-    made: RwLock<Option<(Language, Arc<Postings>)>>,
+    made: ArcSwapOption<(Language, Arc<Postings>)>,
     making: Mutex<()>,
 }
 
 impl InLanguage {
     fn made(&self) -> Option<(Language, Arc<Postings>)> {
-        // Nothing is left half done by who fails with it.
-        self.made.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.made.load().as_deref().cloned()
     }
 
     fn get_or_make(
@@ -77,8 +77,7 @@ impl InLanguage {
             return Ok(postings);
         }
         let postings = Arc::new(make()?);
-        let made = Some((language, postings.clone()));
-        *self.made.write().unwrap_or_else(PoisonError::into_inner) = made;
+        self.made.store(Some(Arc::new((language, postings.clone()))));
         Ok(postings)
     }
 }
