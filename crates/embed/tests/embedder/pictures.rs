@@ -186,23 +186,35 @@ async fn several_texts_and_pictures_come_back_in_order_from_every_server() {
 }
 
 #[tokio::test]
-async fn jina_gets_several_pictures_a_call_of_so_many_bytes_at_most() {
+async fn jina_gets_one_picture_a_call_so_that_what_it_refuses_is_known() {
     let mut stand = Stand::start(vec![]).await;
     let (embedder, _clock) = remote(server(&stand.url, PictureCall::Jina)).await;
-    // Four of six megabytes, of which three fit into a call, and ten small ones.
-    let large = |n: char| format!("data:image/png;base64,{}", n.to_string().repeat(6 << 20));
-    let mut urls: Vec<String> = ('A'..='D').map(large).collect();
+    let mut urls = vec![PNG.to_owned()];
     urls.extend((0..10).map(|n| format!("http://h/{n}")));
     let given = urls.iter().map(|url| Picture::parse(url.clone()).expect("a picture")).collect();
     let model = embedder.default_model();
     embedder.embed_pictures(&model, InputType::Document, given, LONG).await.expect("vectors");
-    let mut sizes = Vec::new();
-    while sizes.iter().sum::<usize>() < urls.len() {
-        sizes.push(stand.next().await.body["input"].as_array().expect("inputs").len());
+    for _picture in &urls {
+        assert_eq!(stand.next().await.body["input"].as_array().expect("inputs").len(), 1);
     }
     stand.assert_quiet();
-    assert_eq!(sizes.iter().max(), Some(&8));
-    assert_eq!(sizes.len(), 3, "{sizes:?}");
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_link_is_kept_to_its_status() {
+    let body =
+        json!({"message": "cannot load http://h/p?secret=1: connection refused"}).to_string();
+    for call in [PictureCall::Jina, PictureCall::Vllm, PictureCall::Voyage] {
+        for (status, reason) in [(400, "Bad Request"), (401, "Unauthorized")] {
+            let stand = Stand::start(vec![Reply::Raw(status, vec![], body.clone())]).await;
+            let (embedder, _clock) = remote(server(&stand.url, call)).await;
+            let link = "http://h/p?secret=1";
+            let failed = embed(&embedder, InputType::Document, [link]).await.expect_err("refused");
+            let said = format!("{failed:?} {failed}");
+            assert!(said.contains(reason) && !said.contains("secret"), "{said}");
+            assert_eq!(failed.is_of_a_text(), status == 400, "{said}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::passage::{FieldName, Passage, Scalar, named, time_of};
 use super::value::Operand;
@@ -12,7 +12,7 @@ use super::{Node, Side, Test, words};
 pub(super) struct ReadPassage<'a> {
     passage: &'a Passage<'a>,
     /// The words of its text.
-    words: OnceCell<HashSet<String>>,
+    words: OnceCell<BTreeSet<String>>,
 }
 
 impl<'a> ReadPassage<'a> {
