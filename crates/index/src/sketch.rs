@@ -298,6 +298,12 @@ impl Aim<'_> {
     /// Whether a row is likely beyond the bound. What overflowed, or is not a number, is not.
     #[inline]
     pub(crate) fn is_far(&self, row: RowId, limit: Limit) -> bool {
+        self.guess(row).is_far(limit)
+    }
+
+    /// What a row's sketch says of its distance.
+    #[inline]
+    pub(crate) fn guess(&self, row: RowId) -> Guess {
         let (terms, codes) = self.sketch.record(row).split_at(TERMS_BYTES);
         let (terms, _) = terms.as_chunks::<4>();
         let (factor, length) = (f32::from_le_bytes(terms[0]), f32::from_le_bytes(terms[1]));
@@ -307,8 +313,24 @@ impl Aim<'_> {
             Bits::Four => self.kernels.dot_nibbles(codes, &self.query),
         };
         let near = self.factor * factor * (product as f32 - self.zero);
-        let least = self.own - near + length * (self.own_weight * length - limit.reach);
-        let least = least - ROUNDING * length * length;
+        let distance = self.own - near + length * (self.own_weight * length);
+        Guess { row, distance, length }
+    }
+}
+
+/// About how far a row is.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Guess {
+    pub(crate) row: RowId,
+    pub(crate) distance: f32,
+    length: f32,
+}
+
+impl Guess {
+    /// Whether it is likely beyond the bound. What overflowed, or is not a number, is not.
+    #[inline]
+    pub(crate) fn is_far(self, limit: Limit) -> bool {
+        let least = self.distance - self.length * (limit.reach + ROUNDING * self.length);
         least > limit.bound && least < f32::INFINITY
     }
 }

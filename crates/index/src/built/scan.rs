@@ -5,7 +5,7 @@ use super::{Effort, Kind, SegmentIndex};
 use crate::codes::product::ProductBlockScorer;
 use crate::codes::{BoundedScorer, Codes, CodesScorer, HalvedScorer};
 use crate::ivf::reservoir::Reservoir;
-use crate::sketch::{Aim, MARGIN_AMONG_SOME};
+use crate::sketch::{Aim, Guess, MARGIN_AMONG_SOME};
 use crate::{RowId, Scorer, TopK, VectorScorer, Vectors, brute_force};
 
 /// Rows of which a scan of codes rules some out at a time.
@@ -13,38 +13,93 @@ const SCAN_ROWS: u32 = 256;
 /// Fewer allowed rows are scored as they are: preparing a query for codes would take longer.
 const SCOUTED_ROWS_MIN: u32 = 256;
 
-/// Rows of which a scout leaves some out at a time: soon after the first of them what is near is known.
-const SCOUTED_ROWS: usize = 64;
+/// Allowed rows that are looked at together: the nearest of them by what is known of them say early
+/// what is near.
+const SCOUTED_ROWS: usize = 16 << 10;
+/// So many rows for each result are read first of those.
+const READ_FIRST: usize = 2;
+/// Vectors that are read between one look at the bound and the next.
+const READ_ROWS: usize = 64;
+/// Sketches that are asked for ahead.
+const AHEAD_ROWS: usize = 16;
 
 /// What rules rows of a structure out before their vectors are read, where some of them are scanned.
-pub(super) enum Scout<'a> {
+enum Scout<'a> {
     /// Likely.
     Sketches(Aim<'a>),
     /// For certain.
     Codes(CodesScorer<'a>),
 }
 
+/// What a scout says of a row: about how far it is, and for codes what it is not nearer than.
+#[derive(Copy, Clone)]
+enum Seen {
+    Sketch(Guess),
+    Code { row: RowId, score: f32, least: f32 },
+}
+
+impl Seen {
+    fn row(&self) -> RowId {
+        match self {
+            Self::Sketch(guess) => guess.row,
+            Self::Code { row, .. } => *row,
+        }
+    }
+
+    fn distance(&self) -> f32 {
+        match self {
+            Self::Sketch(guess) => guess.distance,
+            Self::Code { score, .. } => *score,
+        }
+    }
+}
+
 impl Scout<'_> {
-    /// Takes out of `rows` what is beyond the bound.
-    fn leave_out_far(&self, rows: &mut Vec<RowId>, scores: &mut Vec<f32>, bound: f32) {
+    /// Looks at rows.
+    fn look(&self, rows: &[RowId], seen: &mut Vec<Seen>) {
+        seen.clear();
         match self {
             Self::Sketches(aim) => {
-                for row in rows.iter() {
-                    aim.prefetch(*row);
+                for (at, row) in rows.iter().enumerate() {
+                    if let Some(ahead) = rows.get(at + AHEAD_ROWS) {
+                        aim.prefetch(*ahead);
+                    }
+                    seen.push(Seen::Sketch(aim.guess(*row)));
                 }
-                let limit = aim.limit(bound, MARGIN_AMONG_SOME);
-                rows.retain(|row| !aim.is_far(*row, limit));
             }
             Self::Codes(codes) => {
                 let Some(scorer) = codes.scorer() else { return };
-                scores.resize(rows.len(), 0.0);
-                scorer.score(rows, scores);
-                let mut scores = scores.iter();
-                rows.retain(|row| {
-                    let score = scores.next().copied().unwrap_or(f32::NEG_INFINITY);
-                    !is_far(codes.lower_bound(*row, score), bound)
-                });
+                let mut scores = vec![0.0; rows.len()];
+                scorer.score(rows, &mut scores);
+                seen.extend(rows.iter().zip(scores).map(|(row, score)| {
+                    let least = codes.lower_bound(*row, score);
+                    Seen::Code { row: *row, score, least }
+                }));
             }
+        }
+    }
+
+    /// What tells rows that are beyond the bound.
+    fn far(&self, bound: f32) -> impl Fn(&Seen) -> bool + use<> {
+        let limit = match self {
+            Self::Sketches(aim) if bound < f32::INFINITY => {
+                Some(aim.limit(bound, MARGIN_AMONG_SOME))
+            }
+            Self::Sketches(_) | Self::Codes(_) => None,
+        };
+        move |seen| match (seen, limit) {
+            (Seen::Sketch(guess), Some(limit)) => guess.is_far(limit),
+            (Seen::Sketch(_), None) => false,
+            (Seen::Code { least, .. }, _) => is_far(*least, bound),
+        }
+    }
+
+    /// What a search of a segment by it counts as.
+    fn effort(&self) -> Effort {
+        match self {
+            // What it leaves out is likely, not certain, to be too far.
+            Self::Sketches(_) => Effort { walked: 1, ..Effort::default() },
+            Self::Codes(_) => Effort { scanned: 1, ..Effort::default() },
         }
     }
 }
@@ -87,8 +142,7 @@ impl SegmentIndex {
             return Effort { vectors, codes, ..effort };
         }
         if let Some(scout) = self.scout(&request) {
-            let Effort { vectors, codes, .. } = scan_scouted(&scout, full, request, top, key);
-            return Effort { vectors, codes, ..effort };
+            return scan_scouted(&scout, full, request, top, key);
         }
         let (first, end) = request.rows;
         brute_force::search(full, first..end, request.allowed, top, key);
@@ -197,7 +251,7 @@ fn scan_codes<V: Vectors + ?Sized, T: Ord + Copy>(
     effort
 }
 
-/// Offers the allowed rows to `top`, nearest or not, but those that the scout leaves out.
+/// Offers the allowed rows to `top` but those that the scout leaves out.
 fn scan_scouted<V: Vectors + ?Sized, T: Ord + Copy>(
     scout: &Scout<'_>,
     full: &VectorScorer<'_, V>,
@@ -205,22 +259,37 @@ fn scan_scouted<V: Vectors + ?Sized, T: Ord + Copy>(
     top: &mut TopK<T>,
     key: impl Fn(RowId) -> T,
 ) -> Effort {
-    let mut effort = Effort::default();
-    let (mut rows, mut scores) = (Vec::new(), Vec::new());
-    let (first, end) = request.rows;
-    let mut offer = |rows: &mut Vec<RowId>| {
-        if top.bound() < f32::INFINITY {
-            effort.codes += rows.len() as u64;
-            scout.leave_out_far(rows, &mut scores, top.bound());
-        }
-        scores.resize(rows.len(), 0.0);
-        full.score(rows, &mut scores);
-        effort.vectors += rows.len() as u64;
-        for (row, distance) in rows.iter().zip(&scores) {
+    let mut effort = scout.effort();
+    let (mut rows, mut seen, mut distances) = (Vec::new(), Vec::new(), Vec::new());
+    let mut read = |rows: &[RowId], top: &mut TopK<T>| {
+        distances.resize(rows.len(), 0.0);
+        full.score(rows, &mut distances);
+        for (row, distance) in rows.iter().zip(&distances) {
             top.push(*distance, key(*row));
         }
-        rows.clear();
+        rows.len() as u64
     };
+    let mut near: Vec<RowId> = Vec::with_capacity(READ_ROWS);
+    let mut offer = |rows: &mut Vec<RowId>, effort: &mut Effort| {
+        scout.look(rows, &mut seen);
+        effort.codes += seen.len() as u64;
+        rows.clear();
+        let first = request.k.saturating_mul(READ_FIRST).min(seen.len());
+        if (1..seen.len()).contains(&first) {
+            seen.select_nth_unstable_by(first, |a, b| a.distance().total_cmp(&b.distance()));
+        }
+        let (first, others) = seen.split_at(first);
+        near.clear();
+        near.extend(first.iter().map(Seen::row));
+        effort.vectors += read(&near, top);
+        for others in others.chunks(READ_ROWS) {
+            let far = scout.far(top.bound());
+            near.clear();
+            near.extend(others.iter().filter(|seen| !far(seen)).map(Seen::row));
+            effort.vectors += read(&near, top);
+        }
+    };
+    let (first, end) = request.rows;
     for word_first in (first - first % u64::BITS..end).step_by(u64::BITS as usize) {
         let mut word = request.allowed.word(RowId(word_first));
         while word != 0 {
@@ -231,9 +300,9 @@ fn scan_scouted<V: Vectors + ?Sized, T: Ord + Copy>(
             }
         }
         if rows.len() >= SCOUTED_ROWS {
-            offer(&mut rows);
+            offer(&mut rows, &mut effort);
         }
     }
-    offer(&mut rows);
+    offer(&mut rows, &mut effort);
     effort
 }
