@@ -3,7 +3,7 @@
 use super::search::{Request, is_far};
 use super::{Effort, Kind, SegmentIndex};
 use crate::codes::product::ProductBlockScorer;
-use crate::codes::{BoundedScorer, Codes, CodesScorer, HalvedScorer};
+use crate::codes::{BoundedScorer, CodeScorer, Codes, CodesScorer, HalvedScorer};
 use crate::ivf::reservoir::Reservoir;
 use crate::sketch::{Aim, Guess, MARGIN_AMONG_SOME};
 use crate::{RowId, Scorer, TopK, VectorScorer, Vectors, brute_force};
@@ -28,7 +28,7 @@ enum Scout<'a> {
     /// Likely.
     Sketches(Aim<'a>),
     /// For certain.
-    Codes(CodesScorer<'a>),
+    Codes(CodeScorer<'a>),
 }
 
 /// What a scout says of a row: about how far it is, and for codes what it is not nearer than.
@@ -68,9 +68,8 @@ impl Scout<'_> {
                 }
             }
             Self::Codes(codes) => {
-                let Some(scorer) = codes.scorer() else { return };
                 let mut scores = vec![0.0; rows.len()];
-                scorer.score(rows, &mut scores);
+                codes.score(rows, &mut scores);
                 seen.extend(rows.iter().zip(scores).map(|(row, score)| {
                     let least = codes.lower_bound(*row, score);
                     Seen::Code { row: *row, score, least }
@@ -167,7 +166,8 @@ impl SegmentIndex {
             return None;
         }
         match &self.codes {
-            Some(codes) => Some(Scout::Codes(codes.scorer(request.query))),
+            Some(Codes::Scalar(codes)) => Some(Scout::Codes(codes.scorer(request.query))),
+            Some(Codes::Halved(_) | Codes::Binary(_) | Codes::Product(_)) => None,
             None => graph.aim(request.query).map(Scout::Sketches),
         }
     }
