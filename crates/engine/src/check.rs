@@ -106,7 +106,7 @@ pub struct Closed {
 impl Closed {
     /// Locks a data directory. Nothing is made where there is none.
     pub fn lock(disk: Arc<dyn Disk>, data_dir: &Path) -> Result<Self, CheckError> {
-        let store = Store { disk, root: data_dir.to_owned() };
+        let store = Store::new(disk, data_dir.to_owned(), None);
         let ours = ["VERSION", "log", "catalog", "libraries"];
         if !store.names(data_dir)?.iter().any(|name| ours.contains(&name.as_str())) {
             return Err(CheckError::Absent(data_dir.to_owned()));

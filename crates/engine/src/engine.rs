@@ -27,6 +27,7 @@ use crate::generations::Carrying;
 use crate::handle::{Counts, Handle, Handles};
 use crate::held::Held;
 use crate::indexing::check_index;
+use crate::locate::Owners;
 use crate::maintenance::{LastSnapshot, Upkeep};
 use crate::memory::Gauges;
 use crate::moment::{self, Moment};
@@ -479,21 +480,42 @@ impl Engine {
         id: DocumentId,
         at: impl Into<Moment>,
     ) -> Result<Option<LibraryId>, EngineError> {
-        Ok(self.locate_documents(tenant, vec![id], at).await?.pop().flatten())
+        let at = at.into();
+        let found = self.locate(tenant, (vec![id], false), at).await?;
+        Ok(found.first().and_then(|owners| owners.first))
     }
 
-    /// Which of the tenant's libraries holds each document, as [`Engine::locate_document`]; one
-    /// look into each library for all of them.
-    pub async fn locate_documents(
+    /// Which of the tenant's libraries holds each document that is to be changed, which has to be a
+    /// single one: [`EngineError::DocumentNotFound`], or [`EngineError::AmbiguousDocument`] where
+    /// several do. One look into each library for all of them.
+    pub async fn owners_of_documents(
         &self,
         tenant: TenantId,
         ids: Vec<DocumentId>,
-        at: impl Into<Moment>,
-    ) -> Result<Vec<Option<LibraryId>>, EngineError> {
-        let at = at.into();
+    ) -> Result<Vec<Result<LibraryId, EngineError>>, EngineError> {
+        let found = self.locate(tenant, (ids.clone(), true), Moment::default()).await?;
+        Ok(found.into_iter().zip(ids).map(|(owners, id)| owners.only(id)).collect())
+    }
+
+    /// As [`Engine::owners_of_documents`], of one.
+    pub async fn owner_of_document(
+        &self,
+        tenant: TenantId,
+        id: DocumentId,
+    ) -> Result<LibraryId, EngineError> {
+        let found = self.owners_of_documents(tenant, vec![id]).await?.pop();
+        found.unwrap_or(Err(EngineError::DocumentNotFound(id)))
+    }
+
+    async fn locate(
+        &self,
+        tenant: TenantId,
+        wanted: (Vec<DocumentId>, bool),
+        at: Moment,
+    ) -> Result<Vec<Owners>, EngineError> {
         let libraries = self.libraries(tenant, at.reached()).await?;
         let libraries = libraries.into_iter().map(|overview| overview.spec.id).collect();
-        self.0.locate(libraries, ids, at).await
+        self.0.locate(libraries, wanted, at).await
     }
 
     /// The nearest passages.

@@ -100,6 +100,18 @@ pub enum EngineError {
         /// What it holds.
         detail: String,
     },
+    /// A document that is to be changed is in several libraries, and which is meant was not said.
+    #[error(
+        "document {id} is in several libraries, {} and {} among them: say which one, as in \
+         /v1/libraries/{}/documents/{id}",
+        libraries[0], libraries[1], libraries[0]
+    )]
+    AmbiguousDocument {
+        /// The document.
+        id: DocumentId,
+        /// Two of those that have it.
+        libraries: [LibraryId; 2],
+    },
     /// The embedding provider refused or failed.
     #[error(transparent)]
     Embedding(#[from] EmbedError),
@@ -144,6 +156,9 @@ pub enum EngineError {
         /// What was tried, on what, and what came of it.
         detail: String,
     },
+    /// A fault of arrwDB itself ended the work; the server goes on, and its log says where it was.
+    #[error("the work ended in a panic")]
+    Panicked,
     /// Another process has the data directory open.
     #[error("{detail}")]
     Locked {

@@ -62,6 +62,21 @@ impl Name {
         }
     }
 
+    fn text(&self) -> &str {
+        match self {
+            Self::Similarity => "similarity",
+            Self::Distance => "distance",
+            Self::Bm25 => "bm25",
+            Self::Recency => "recency",
+            Self::Position => "position",
+            Self::Length => "length",
+            Self::AgeDays => "age_days",
+            Self::ChunkIndex => "chunk_index",
+            Self::Chars => "chars",
+            Self::Field(field) => field,
+        }
+    }
+
     fn value(&self, evidence: &Evidence<'_>, preferences: &Preferences) -> f64 {
         match self {
             Self::Similarity => evidence.similarity,
@@ -149,6 +164,11 @@ impl Scorer for Expression {
         let values: Vec<f64> =
             self.names.iter().map(|name| name.value(evidence, &self.preferences)).collect();
         self.compute(&values)
+    }
+
+    fn signals(&self, evidence: &Evidence<'_>) -> Vec<(String, f64)> {
+        let named = |name: &Name| (name.text().to_owned(), name.value(evidence, &self.preferences));
+        self.names.iter().map(named).collect()
     }
 }
 

@@ -308,7 +308,7 @@ impl Inner {
             } else if !self.change_vector(&of, &mut fields, (vector, &new)).await? {
                 return Err(EngineError::VectorNotFound(vector));
             }
-            let record = self.record_of(whole, fields, of.dimension).await?;
+            let record = self.record_of(whole, fields, (of.dimension, of.metric)).await?;
             let done =
                 self.write_one((tenant, library), &Command::Replace(record, version)).await?;
             if done.fates.first() != Some(&Fate::Absent) {

@@ -47,6 +47,8 @@ pub(crate) struct Candidate {
     pub(crate) vector_rank: Option<usize>,
     /// Its rank by keywords, from 1, and its score, if it has one of them.
     pub(crate) keyword: Option<(usize, f32)>,
+    /// What vectors and what keywords add to its score, once they are fused.
+    pub(crate) parts: (f64, f64),
 }
 
 /// All candidates of the nearest and of the best by keywords, both in order. `distance` is asked for
@@ -63,6 +65,7 @@ pub(crate) fn candidates<E>(
             distance: *distance,
             vector_rank: Some(rank),
             keyword: None,
+            parts: (0.0, 0.0),
         })
         .collect();
     let places: HashMap<RowPlace, usize> =
@@ -76,6 +79,7 @@ pub(crate) fn candidates<E>(
                 distance: distance(*place)?,
                 vector_rank: None,
                 keyword,
+                parts: (0.0, 0.0),
             }),
         }
     }
@@ -100,22 +104,23 @@ pub(crate) fn fuse(
     let mut scored: Vec<(f64, Candidate)> = candidates
         .into_iter()
         .map(|candidate| {
-            let score = match fusion {
+            let (vector, keyword) = match fusion {
                 Fusion::ReciprocalRank => {
                     let part = |rank: Option<usize>| {
                         rank.map_or(0.0, |rank| 1.0 / (RANK_CONSTANT + rank as f64))
                     };
                     let keyword = part(candidate.keyword.map(|(rank, _score)| rank));
                     // Twice, so that lists that weigh the same give the sum as it is known.
-                    2.0 * (alpha * part(candidate.vector_rank) + (1.0 - alpha) * keyword)
+                    (2.0 * part(candidate.vector_rank), 2.0 * keyword)
                 }
                 Fusion::Weighted | Fusion::RelativeScore => {
                     let keyword = keyword_score(&candidate).map_or(0.0, |it| keywords.stretch(it));
                     let vector = vectors.stretch(similarity(candidate.distance));
-                    alpha * vector + (1.0 - alpha) * keyword
+                    (vector, keyword)
                 }
             };
-            (score, candidate)
+            let parts = (alpha * vector, (1.0 - alpha) * keyword);
+            (parts.0 + parts.1, Candidate { parts, ..candidate })
         })
         .collect();
     scored.sort_by(|(a, of), (b, other)| {
@@ -174,6 +179,12 @@ mod tests {
         let far = |_place| Ok::<_, ()>(1.2);
         let candidates = candidates(&nearest, &keywords, far).unwrap();
         let fused = fuse(candidates, fusion, alpha);
+        for (score, candidate) in &fused {
+            let (vector, keyword) = candidate.parts;
+            assert!((score - (vector + keyword)).abs() < 1e-12, "{candidate:?}");
+            let alone = candidate.keyword.is_none();
+            assert!(!alone || keyword.abs() < 1e-12, "{candidate:?}");
+        }
         fused.into_iter().map(|(score, candidate)| (score, candidate.place)).collect()
     }
 

@@ -15,7 +15,9 @@ use crate::moment::{Moment, not_kept};
 /// Documents that are being looked for.
 struct Hunt {
     ids: Vec<DocumentId>,
-    found: Vec<Option<LibraryId>>,
+    found: Vec<Owners>,
+    /// Whether a second library that has one is looked for, too.
+    thorough: bool,
     /// When they have to have lived, if not now.
     as_of: Option<Seq>,
     /// Libraries not looked into yet, in their order.
@@ -24,16 +26,36 @@ struct Hunt {
     unread: Option<EngineError>,
 }
 
+/// The first library that has a document, and another one, where that was looked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Owners {
+    pub(crate) first: Option<LibraryId>,
+    pub(crate) second: Option<LibraryId>,
+}
+
+impl Owners {
+    /// The one library that has the document, where all were looked into.
+    pub(crate) fn only(self, id: DocumentId) -> Result<LibraryId, EngineError> {
+        match (self.first, self.second) {
+            (None, _) => Err(EngineError::DocumentNotFound(id)),
+            (Some(library), None) => Ok(library),
+            (Some(first), Some(second)) => {
+                Err(EngineError::AmbiguousDocument { id, libraries: [first, second] })
+            }
+        }
+    }
+}
+
 impl Inner {
-    /// Which of these libraries holds each document: the first of them, if several do. A library
-    /// that cannot be read hides nothing that another one has; it is an error where a document is
-    /// found nowhere else. O(libraries * segments).
+    /// Which of these libraries holds each document: the first of them, if several do, and if
+    /// `thorough`, another one. A library that cannot be read hides nothing that another one has; it
+    /// is an error where a document is found nowhere else. O(libraries * segments).
     pub(crate) async fn locate(
         self: &Arc<Self>,
         libraries: Vec<LibraryId>,
-        ids: Vec<DocumentId>,
+        (ids, thorough): (Vec<DocumentId>, bool),
         at: Moment,
-    ) -> Result<Vec<Option<LibraryId>>, EngineError> {
+    ) -> Result<Vec<Owners>, EngineError> {
         let mut left = VecDeque::with_capacity(libraries.len());
         let mut unread = None;
         for id in libraries {
@@ -52,8 +74,8 @@ impl Inner {
             }
             left.push_back((id, handle));
         }
-        let found = vec![None; ids.len()];
-        let mut hunt = Hunt { ids, found, as_of: at.as_of, left, unread };
+        let found = vec![Owners::default(); ids.len()];
+        let mut hunt = Hunt { ids, found, thorough, as_of: at.as_of, left, unread };
         while let Some(next) = hunt.next() {
             let permit = match next.1.residence() {
                 Ok(_open) => None,
@@ -70,7 +92,7 @@ impl Inner {
                 looked.await.map_err(|error| EngineError::Storage { detail: error.to_string() })?;
         }
         match hunt.unread {
-            Some(error) if hunt.found.iter().any(Option::is_none) => Err(error),
+            Some(error) if hunt.found.iter().any(|found| found.first.is_none()) => Err(error),
             _ => Ok(hunt.found),
         }
     }
@@ -106,7 +128,9 @@ impl Inner {
 impl Hunt {
     /// The next library to be looked into, while there is something to be found.
     fn next(&mut self) -> Option<(LibraryId, Arc<Handle>)> {
-        if self.found.iter().all(Option::is_some) {
+        let thorough = self.thorough;
+        let done = |found: &Owners| if thorough { found.second } else { found.first }.is_some();
+        if self.found.iter().all(done) {
             return None;
         }
         let now = self.as_of.is_none();
@@ -149,13 +173,19 @@ impl Hunt {
             view => view,
         };
         let Some(view) = view else { return Ok(()) };
-        for (id, place) in self.ids.iter().zip(&mut self.found) {
+        for (id, found) in self.ids.iter().zip(&mut self.found) {
             let lives = || match self.as_of {
                 None => Ok(view.contains(*id)?),
                 Some(seq) => view.contained(*id, seq).map_err(|error| not_kept(seq, error)),
             };
-            if place.is_none() && lives()? {
-                *place = Some(library);
+            let wanted = found.first.is_none() || (self.thorough && found.second.is_none());
+            if !wanted || !lives()? {
+                continue;
+            }
+            match found.first {
+                None => found.first = Some(library),
+                Some(first) if first != library => found.second = Some(library),
+                Some(_) => {}
             }
         }
         Ok(())

@@ -35,7 +35,7 @@ use crate::maintenance::{self, Upkeep};
 use crate::memory::Gauges;
 use crate::pool::{BuildPool, Pool};
 use crate::residence::OPENING_MAX;
-use crate::store::{Store, damaged};
+use crate::store::{KeptPostings, Store, damaged};
 use crate::unapplied::Unapplied;
 use crate::work;
 
@@ -192,7 +192,11 @@ fn spawn(
 }
 
 fn recover(config: &EngineConfig, parts: &EngineParts) -> Result<Recovered, EngineError> {
-    let store = Store { disk: parts.disk.clone(), root: config.data_dir.clone() };
+    let kept = KeptPostings {
+        rows_min: config.index_rows_min,
+        free_bytes_min: config.disk_free_bytes_min,
+    };
+    let store = Store::new(parts.disk.clone(), config.data_dir.clone(), Some(kept));
     let root = &store.root;
     store.disk.create_dir_all(root).map_err(crate::store::failed("create", root))?;
     let lock = lock(&*store.disk, &root.join("LOCK"))?;

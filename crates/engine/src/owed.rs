@@ -142,6 +142,7 @@ pub(crate) fn said(error: &EngineError) -> String {
     let hidden = matches!(
         error,
         EngineError::Storage { .. }
+            | EngineError::Panicked
             | EngineError::Damaged { .. }
             | EngineError::LogFailed { .. }
             | EngineError::Locked { .. }

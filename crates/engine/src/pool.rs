@@ -58,7 +58,7 @@ impl Pool {
                 drop(sender.send(answer));
             }
         });
-        receiver.await.map_err(|_worker_panicked| worker_stopped())
+        receiver.await.map_err(|_sender_dropped| EngineError::Panicked)
     }
 
     /// Runs `work` on a thread of the pool. It is not begun for a caller who has left by then.
@@ -77,12 +77,8 @@ impl Pool {
                 drop(sender.send(answer));
             }
         });
-        receiver.await.map_err(|_worker_panicked| worker_stopped())
+        receiver.await.map_err(|_sender_dropped| EngineError::Panicked)
     }
-}
-
-fn worker_stopped() -> EngineError {
-    EngineError::Storage { detail: "a worker stopped before it had answered".into() }
 }
 
 /// Threads for long work, which run only while nobody else wants the processors.

@@ -9,8 +9,8 @@ use arrwdb_state::limits::{
 };
 use arrwdb_state::{
     BatchNote, Chunk, ChunkId, Command, Custom, DecodeError, Document, DocumentId,
-    DocumentMetadata, DocumentRecord, Fate, JobUnit, LibraryId, LibrarySpec, RecordError, Seq,
-    TenantId, Timestamp,
+    DocumentMetadata, DocumentRecord, Fate, JobUnit, LibraryId, LibrarySpec, Metric, RecordError,
+    Seq, TenantId, Timestamp,
 };
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ impl Inner {
         let at = self.parts.clock.now();
         let mut drafts = self.drafts((&spec, &handle), documents, at).await?;
         self.embed(&spec, &mut drafts).await?;
-        let mut records = self.recorded(drafts, spec.dimension).await?;
+        let mut records = self.recorded(drafts, (spec.dimension, spec.metric)).await?;
         turn.await;
         let (mut seq, mut fates) = self.log_records(&handle, unit, &records).await?;
         // Those that came while another embedding model took over are made anew for that one; where
@@ -131,7 +131,7 @@ impl Inner {
             }
         }
         let count = drafts.len();
-        let recorded = self.recorded(drafts, spec.dimension).await;
+        let recorded = self.recorded(drafts, (spec.dimension, spec.metric)).await;
         recorded.unwrap_or_else(|error| vec![Err(error); count])
     }
 
@@ -140,9 +140,9 @@ impl Inner {
         &self,
         document: Document,
         fields: FieldDrafts,
-        dimension: u32,
+        space: (u32, Metric),
     ) -> Result<DocumentRecord, EngineError> {
-        let made = self.recorded(vec![Ok(Draft { document, fields })], dimension).await?.pop();
+        let made = self.recorded(vec![Ok(Draft { document, fields })], space).await?.pop();
         made.unwrap_or(Err(EngineError::Closed)).map(|(record, _title)| record)
     }
 
@@ -177,10 +177,10 @@ impl Inner {
     pub(crate) async fn recorded(
         &self,
         drafts: Vec<Result<Draft, EngineError>>,
-        dimension: u32,
+        space: (u32, Metric),
     ) -> Result<Vec<Made>, EngineError> {
         let bytes: usize = drafts.iter().flatten().map(Draft::bytes).sum();
-        let make = move || drafts.into_iter().map(|draft| draft?.record(dimension)).collect();
+        let make = move || drafts.into_iter().map(|draft| draft?.record(space)).collect();
         if bytes <= RECORDS_AT_ONCE_BYTES { Ok(make()) } else { self.pool.run(make).await }
     }
 
@@ -433,10 +433,14 @@ impl Draft {
         fixed + metadata + self.fields.bytes() + chunks.iter().map(of_chunk).sum::<usize>()
     }
 
-    fn record(self, dimension: u32) -> Result<(DocumentRecord, String), EngineError> {
+    fn record(
+        self,
+        (dimension, metric): (u32, Metric),
+    ) -> Result<(DocumentRecord, String), EngineError> {
         let Self { document, fields } = self;
         let refused = |error: RecordError| refused(&document, &fields, &error);
         let mut record = DocumentRecord::new(&document, dimension).map_err(refused)?;
+        record.check_metric(metric).map_err(refused)?;
         if !fields.is_empty() {
             let vectors = fields.clone().finish();
             record = record.with_fields(&document.metadata, &vectors).map_err(refused)?;

@@ -156,7 +156,8 @@ pub(crate) fn rank(
             let mut fused = fuse(all, *fusion, *alpha);
             fused.truncate(wanted.nearest.k);
             let ranked = fused.into_iter().map(|(score, candidate)| fused_row(score, &candidate));
-            Ok((ranked.collect(), Plan { effort, keywords: Some(keywords), ..plan }))
+            let fusion = Some((*fusion, *alpha));
+            Ok((ranked.collect(), Plan { effort, keywords: Some(keywords), fusion, ..plan }))
         }
     }
 }
@@ -164,7 +165,11 @@ pub(crate) fn rank(
 fn fused_row(score: f64, candidate: &Candidate) -> Ranked {
     #[expect(clippy::cast_possible_truncation, reason = "a score of a few units at most")]
     let score = score as f32;
-    let signals = Signals { vector_rank: candidate.vector_rank, keyword: candidate.keyword };
+    let signals = Signals {
+        vector_rank: candidate.vector_rank,
+        keyword: candidate.keyword,
+        fused: Some(candidate.parts),
+    };
     Ranked { place: candidate.place, distance: Some(candidate.distance), score, signals }
 }
 

@@ -358,6 +358,9 @@ pub struct Signals {
     pub vector_rank: Option<usize>,
     /// Its rank by keywords, from 1, and its BM25, if it has one of them.
     pub keyword: Option<(usize, f32)>,
+    /// What vectors and what keywords add to its fused score, where both are searched: the score is
+    /// their sum.
+    pub fused: Option<(f64, f64)>,
 }
 
 /// One passage found.
@@ -393,6 +396,8 @@ pub struct Rescored {
     pub score: Option<f64>,
     /// How a hybrid score came about.
     pub breakdown: Option<Box<Breakdown>>,
+    /// What it was made of, by name: see [`Scorer::signals`](crate::Scorer::signals).
+    pub signals: Vec<(String, f64)>,
 }
 
 /// The passages found, best first; of equal ones the one that came first.
@@ -426,6 +431,8 @@ pub struct Plan {
     pub filtered: Option<Filtered>,
     /// What searching by keywords took, where that was asked for.
     pub keywords: Option<KeywordPlan>,
+    /// How both rankings became one, and how much vectors weighed, where there were two.
+    pub fusion: Option<(Fusion, f64)>,
     /// What a model ranked, where that was asked for.
     pub reranked: Option<RerankPlan>,
     /// How long turning the query into a vector took; zero for a vector.

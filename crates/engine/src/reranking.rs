@@ -128,7 +128,11 @@ fn scored(hit: Hit, score: f64) -> Hit {
         reason = "a score that is answered as it is elsewhere"
     )]
     let shown = score as f32;
-    Hit { score: shown, rescored: Some(Rescored { score: Some(score), breakdown: None }), ..hit }
+    Hit {
+        score: shown,
+        rescored: Some(Rescored { score: Some(score), breakdown: None, signals: Vec::new() }),
+        ..hit
+    }
 }
 
 /// Counts what one request uses.

@@ -76,19 +76,26 @@ pub(crate) fn rescore(
 fn best(candidates: &[Candidate], wanted: &Wanted<'_>, anew: Anew<'_>) -> Vec<(usize, Rescored)> {
     let metric = wanted.nearest.metric;
     let evidence = candidates.iter().map(|candidate| candidate.evidence(metric, anew.now));
-    let plain =
-        |score: f64| Rescored { score: Some(score).filter(|it| it.is_finite()), breakdown: None };
+    let plain = |score: f64| Rescored {
+        score: Some(score).filter(|it| it.is_finite()),
+        breakdown: None,
+        signals: Vec::new(),
+    };
     match &anew.rescoring.by {
         Scoring::Each(scorer) => {
             let scored = evidence.map(|evidence| plain(scorer.score(&evidence)));
-            sorted(scored.collect(), anew.k)
+            let mut best = sorted(scored.collect(), anew.k);
+            for (at, rescored) in &mut best {
+                rescored.signals = scorer.signals(&candidates[*at].evidence(metric, anew.now));
+            }
+            best
         }
         Scoring::Hybrid(scoring) => {
             let scored = candidates.iter().zip(evidence).map(|(candidate, evidence)| {
                 let fused = fused(candidate, wanted.ranking, scoring);
                 let breakdown = scoring.breakdown(&evidence, fused);
                 let score = Some(breakdown.hybrid_score).filter(|it| it.is_finite());
-                Rescored { score, breakdown: Some(Box::new(breakdown)) }
+                Rescored { score, breakdown: Some(Box::new(breakdown)), signals: Vec::new() }
             });
             sorted(scored.collect(), anew.k)
         }

@@ -29,6 +29,13 @@ pub const CANDIDATES_MAX: usize = 1000;
 pub trait Scorer: fmt::Debug + Send + Sync {
     /// The score of one candidate.
     fn score(&self, evidence: &Evidence<'_>) -> f64;
+
+    /// What the score of a candidate is made of, by name: what `explain` shows of those that are
+    /// answered. Nothing, unless a scorer says so.
+    fn signals(&self, evidence: &Evidence<'_>) -> Vec<(String, f64)> {
+        let _of_none = evidence;
+        Vec::new()
+    }
 }
 
 /// What is known of one candidate.

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use arrwdb_embed::{InputType, ModelSpec};
 use arrwdb_state::limits::{K_MAX, K_STREAM_MAX};
-use arrwdb_state::normalized;
 use arrwdb_state::{
     Executor, KeywordQuery, Language, LibraryId, LibrarySpec, Metric, Nearest, Sequential,
     TenantId, Timestamp, View,
 };
+use arrwdb_state::{check_norm, normalized};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -196,7 +196,11 @@ impl Inner {
                 ),
             });
         }
-        let (unit, _inverse_norm) = normalized(&vector).map_err(|error| EngineError::Vector {
+        let checked = normalized(&vector).and_then(|(unit, inverse_norm)| {
+            check_norm(spec.metric, inverse_norm)?;
+            Ok(unit)
+        });
+        let unit = checked.map_err(|error| EngineError::Vector {
             field: field.into(),
             detail: format!("Query embedding invalid: {error}"),
         })?;

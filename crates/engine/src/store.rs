@@ -4,7 +4,7 @@
 //! LOCK  VERSION
 //! log/<first-seq>.log
 //! catalog/catalog-<covered>
-//! libraries/<id>/manifest-<applied>   libraries/<id>/segments/{<number>.seg, <number>.idx}
+//! libraries/<id>/manifest-<applied>   libraries/<id>/segments/<number>.{seg, idx, kwd}
 //! cache/                              (safe to delete)
 //! ```
 //!
@@ -19,9 +19,10 @@ use std::sync::Arc;
 
 use arrwdb_log::disk::{Access, Disk, File, read_exact_at};
 use arrwdb_state::{
-    FileSegment, IndexFile, LibraryId, Manifest, Merge, Metric, Segment, SegmentIndex,
-    SegmentWriteError, Seq, View,
+    BesideSummary, Damage, FileSegment, IndexFile, LibraryId, Manifest, Merge, Metric,
+    PostingsPlace, Segment, SegmentIndex, SegmentWriteError, Seq, View,
 };
+use parking_lot::Mutex;
 
 use crate::error::EngineError;
 use crate::map::map;
@@ -29,8 +30,9 @@ use crate::map::map;
 pub(crate) const TEMPORARY: &str = ".tmp";
 pub(crate) const SEGMENT: &str = ".seg";
 pub(crate) const INDEX: &str = ".idx";
-/// A structure that is being written, or was when the process died; the next one replaces it.
-const INDEX_TEMPORARY: &str = ".idx.tmp";
+pub(crate) const POSTINGS: &str = ".kwd";
+/// What is being written beside a segment, or was when the process died; the next one replaces it.
+const BESIDE_TEMPORARY: [&str; 2] = [".idx.tmp", ".kwd.tmp"];
 pub(crate) const MANIFEST: &str = "manifest-";
 pub(crate) const CATALOG: &str = "catalog-";
 /// Bytes of a segment gathered before they are written.
@@ -43,6 +45,20 @@ const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
 pub(crate) struct Store {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) root: PathBuf,
+    /// Held while postings are written, and while segments are removed: searches write them, and none
+    /// shall be left of a segment that is gone.
+    removing: Arc<Mutex<()>>,
+    /// Which postings are kept; `None` if none are.
+    kept_postings: Option<KeptPostings>,
+}
+
+/// Which postings are kept beside their segments.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeptPostings {
+    /// Those of fewer rows are made again sooner than a file is written.
+    pub(crate) rows_min: u32,
+    /// With less than this free none are: nobody needs them.
+    pub(crate) free_bytes_min: u64,
 }
 
 /// For `map_err`: what was tried on what.
@@ -59,6 +75,14 @@ pub(crate) fn failed<'a>(
 }
 
 impl Store {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        root: PathBuf,
+        kept_postings: Option<KeptPostings>,
+    ) -> Self {
+        Self { disk, root, removing: Arc::default(), kept_postings }
+    }
+
     pub(crate) fn log_dir(&self) -> PathBuf {
         self.root.join("log")
     }
@@ -154,7 +178,7 @@ impl Store {
         }
         // A process that was killed may have left one of a file that had this number: nobody finds
         // that out later, once this file is there.
-        self.remove_index(id, number)?;
+        self.remove_beside(id, number)?;
         let path = self.segment_path(id, number);
         let temporary = with_suffix(&path);
         self.make_dir(&self.segments_dir(id))?;
@@ -189,20 +213,29 @@ impl Store {
         metric: Metric,
     ) -> Result<(), EngineError> {
         let path = self.index_path(id, segment.number());
-        let temporary = with_suffix(&path);
+        self.write_beside(&path, &|out| IndexFile::write(index, segment, metric, out))
+    }
+
+    /// Writes what lies beside a segment, in place of what is there.
+    fn write_beside(
+        &self,
+        path: &Path,
+        write: &dyn Fn(&mut dyn Write) -> io::Result<BesideSummary>,
+    ) -> Result<(), EngineError> {
+        let temporary = with_suffix(path);
         let file = self.begin(&temporary)?;
         let write = || -> io::Result<()> {
             let mut out = io::BufWriter::with_capacity(
                 WRITE_BYTES,
                 Positioned { file: &*file, at: 0, stopped: &|| false },
             );
-            let summary = IndexFile::write(index, segment, metric, &mut out)?;
+            let summary = write(&mut out)?;
             out.flush()?;
             file.write_all_at(&summary.header, 0)
         };
         let written = write()
             .map_err(failed("write", &temporary))
-            .and_then(|()| self.finish(&*file, &temporary, &path));
+            .and_then(|()| self.finish(&*file, &temporary, path));
         if written.is_err()
             && let Err(left_over) = self.disk.remove(&temporary)
         {
@@ -226,14 +259,16 @@ impl Store {
         }
     }
 
-    /// Removes a segment that no manifest names and nobody uses, with its structure.
+    /// Removes a segment that no manifest names and nobody uses, with what lies beside it.
     pub(crate) fn remove_segment(&self, id: LibraryId, number: u64) -> Result<(), EngineError> {
+        let _alone = self.removing.lock();
+        self.remove_beside(id, number)?;
+        self.remove_if_there(&self.segment_path(id, number))
+    }
+
+    fn remove_beside(&self, id: LibraryId, number: u64) -> Result<(), EngineError> {
         self.remove_index(id, number)?;
-        let path = self.segment_path(id, number);
-        match self.disk.remove(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(failed("remove", &path)),
-        }
+        self.remove_if_there(&self.postings_path(id, number))
     }
 
     /// The size of the file of a segment's structure; 0 if there is none.
@@ -246,11 +281,18 @@ impl Store {
     }
 
     pub(crate) fn remove_index(&self, id: LibraryId, number: u64) -> Result<(), EngineError> {
-        let path = self.index_path(id, number);
-        match self.disk.remove(&path) {
+        self.remove_if_there(&self.index_path(id, number))
+    }
+
+    fn remove_if_there(&self, path: &Path) -> Result<(), EngineError> {
+        match self.disk.remove(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(failed("remove", &path)),
+            other => other.map_err(failed("remove", path)),
         }
+    }
+
+    pub(crate) fn postings_path(&self, id: LibraryId, number: u64) -> PathBuf {
+        self.segments_dir(id).join(format!("{number:010}{POSTINGS}"))
     }
 
     pub(crate) fn open_segment(
@@ -267,7 +309,14 @@ impl Store {
                 failed("map", &path)(error)
             }
         })?;
-        Ok(FileSegment::open(number, bytes)?)
+        let segment = FileSegment::open(number, bytes)?;
+        Ok(match self.kept_postings {
+            Some(kept) if segment.rows() >= kept.rows_min => {
+                let place = KeptAt { store: self.clone(), library: id, number, kept };
+                segment.with_postings_at(Arc::new(place))
+            }
+            Some(_) | None => segment,
+        })
     }
 
     /// Makes the manifest of a view durable; returns what it says.
@@ -372,6 +421,7 @@ impl Store {
         manifest: &Manifest,
         kept: impl Fn() -> BTreeSet<u64>,
     ) -> Result<(), EngineError> {
+        let _alone = self.removing.lock();
         self.superseded(manifest, &kept)?.iter().try_for_each(|path| self.remove(path))
     }
 
@@ -392,8 +442,8 @@ impl Store {
         let names = self.names(&segments)?;
         let kept = kept();
         for name in names {
-            let suffixes = [SEGMENT, INDEX, INDEX_TEMPORARY];
-            let named = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
+            let suffixes = [SEGMENT, INDEX, POSTINGS].into_iter().chain(BESIDE_TEMPORARY);
+            let named = suffixes.into_iter().find_map(|suffix| name.strip_suffix(suffix));
             let named = named.and_then(|number| number.parse::<u64>().ok());
             let begun = name.split_once('.').and_then(|(number, _)| number.parse::<u64>().ok());
             if !manifest.all_segments().any(|segment| Some(segment.number) == named)
@@ -428,6 +478,7 @@ impl Store {
 
     /// Removes a deleted library's directory.
     pub(crate) fn remove_library(&self, id: LibraryId) -> Result<(), EngineError> {
+        let _alone = self.removing.lock();
         let dir = self.library_dir(id);
         let segments = self.segments_dir(id);
         for dir in [&segments, &dir] {
@@ -508,6 +559,56 @@ impl Store {
 
     pub(crate) fn remove(&self, path: &Path) -> Result<(), EngineError> {
         self.disk.remove(path).map_err(failed("remove", path))
+    }
+}
+
+/// Where the postings of a segment are kept: beside it.
+#[derive(Debug)]
+struct KeptAt {
+    store: Store,
+    library: LibraryId,
+    number: u64,
+    kept: KeptPostings,
+}
+
+impl PostingsPlace for KeptAt {
+    fn read(&self) -> Option<Vec<u8>> {
+        let path = self.store.postings_path(self.library, self.number);
+        let read = self.store.disk.open(&path, Access::Read).and_then(|file| {
+            let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
+            let mut bytes = vec![0; length];
+            read_exact_at(&*file, &mut bytes, 0)?;
+            Ok(bytes)
+        });
+        match read {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "cannot be read; it is made again");
+                None
+            }
+        }
+    }
+
+    fn refuse(&self, damage: &Damage) {
+        tracing::warn!(library = %self.library, %damage, "postings are made again");
+    }
+
+    fn keep(&self, write: &dyn Fn(&mut dyn Write) -> io::Result<BesideSummary>) {
+        let Self { store, library, number, kept } = self;
+        let _alone = store.removing.lock();
+        let segment = store.segment_path(*library, *number);
+        // Merged or deleted meanwhile: who searches it has what was made.
+        let gone = store.disk.open(&segment, Access::Read).is_err();
+        let free = store.disk.free_bytes(&store.root);
+        let full = free.is_ok_and(|free| free < kept.free_bytes_min);
+        if gone || full {
+            return;
+        }
+        let path = store.postings_path(*library, *number);
+        if let Err(error) = store.write_beside(&path, write) {
+            tracing::warn!(library = %library, %error, "postings are not kept; they are made again after a start");
+        }
     }
 }
 

@@ -82,22 +82,41 @@ impl WeightedSum {
     }
 }
 
+impl WeightedSum {
+    /// Gives each signal that weighs something, with its weight. Others are not asked for: lengths and
+    /// fields take reading.
+    fn each(&self, evidence: &Evidence<'_>, mut each: impl FnMut(&str, f64, f64)) {
+        let preferences = &self.preferences;
+        let signals: [(&str, f64, &dyn Fn() -> f64); 5] = [
+            ("similarity", self.similarity, &|| evidence.similarity),
+            ("bm25", self.bm25, &|| evidence.bm25),
+            ("recency", self.recency, &|| preferences.recency(evidence)),
+            ("position", self.position, &|| preferences.position(evidence)),
+            ("length", self.length, &|| preferences.length(evidence)),
+        ];
+        for (name, weight, signal) in signals {
+            if weight.abs() > 0.0 {
+                each(name, weight, signal());
+            }
+        }
+        for (field, weight) in &self.fields {
+            if weight.abs() > 0.0 {
+                each(field, *weight, preferences.number(field, evidence));
+            }
+        }
+    }
+}
+
 impl Scorer for WeightedSum {
     fn score(&self, evidence: &Evidence<'_>) -> f64 {
-        // What weighs nothing is not asked for: lengths and fields take reading.
-        let weighed = |weight: f64, signal: &dyn Fn() -> f64| {
-            if weight.abs() > 0.0 { weight * signal() } else { 0.0 }
-        };
-        let preferences = &self.preferences;
-        let fields = self
-            .fields
-            .iter()
-            .map(|(field, weight)| weighed(*weight, &|| preferences.number(field, evidence)));
-        weighed(self.similarity, &|| evidence.similarity)
-            + weighed(self.bm25, &|| evidence.bm25)
-            + weighed(self.recency, &|| preferences.recency(evidence))
-            + weighed(self.position, &|| preferences.position(evidence))
-            + weighed(self.length, &|| preferences.length(evidence))
-            + fields.sum::<f64>()
+        let mut sum = 0.0;
+        self.each(evidence, |_name, weight, signal| sum += weight * signal);
+        sum
+    }
+
+    fn signals(&self, evidence: &Evidence<'_>) -> Vec<(String, f64)> {
+        let mut signals = Vec::new();
+        self.each(evidence, |name, _weight, signal| signals.push((name.to_owned(), signal)));
+        signals
     }
 }

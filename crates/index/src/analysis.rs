@@ -17,9 +17,11 @@ mod stop_words;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rust_stemmers::Stemmer;
 use unicode_normalization::char::is_combining_mark;
@@ -208,8 +210,9 @@ impl Analyzer {
         match &self.stemmer {
             Some(stemmer) if is_stemmed(&self.spelled, self.language) => {
                 // A stemmer may leave letters with marks.
-                let stem = stemmer.stem(&self.spelled);
-                fold::fold(&stem, &mut self.term);
+                if let Some(stem) = stem(stemmer, &self.spelled) {
+                    fold::fold(&stem, &mut self.term);
+                }
                 if self.term.is_empty() {
                     fold::fold(&self.spelled, &mut self.term);
                 }
@@ -227,6 +230,23 @@ impl Analyzer {
         }
         (&self.term, stop)
     }
+}
+
+/// The words of a text in order, folded and whole, whatever their language: as Unicode divides them, with
+/// emoji among them. O(bytes).
+pub fn folded_words(text: &str) -> impl Iterator<Item = String> + '_ {
+    let says = |letter: char| letter.is_alphanumeric() || fold::is_emoji(letter);
+    text.split_word_bounds().filter(move |word| word.chars().any(says)).map(|word| {
+        let mut folded = String::with_capacity(word.len());
+        fold::fold(word, &mut folded);
+        folded
+    })
+}
+
+/// The stem of a word; `None` where the stemmer panics. That of Greek does, on real words of its
+/// language; one such word must not take everything else that its passage says out of the index.
+fn stem<'word>(stemmer: &Stemmer, word: &'word str) -> Option<Cow<'word, str>> {
+    catch_unwind(AssertUnwindSafe(|| stemmer.stem(word))).ok()
 }
 
 /// Whether a word is one of letters and apostrophes, and of a length that words have.

@@ -19,7 +19,8 @@ const _: () = assert!(BLOCK_ROWS as usize == WORDS * WORD_ROWS as usize);
 /// allowed rows one by one was measured to be quicker than reading past the others.
 const STREAM_ROWS_PER_ALLOWED_MAX: u32 = 4;
 
-/// Offers every allowed row of `rows` to `top`, under the key `key(row)`.
+/// Offers every allowed row of `rows` to `top`, under the key `key(row)`; how many rows were scored:
+/// those allowed, and where most of a block are, all of it.
 ///
 /// Ranges can be searched apart, by several threads, and their collections merged: the answer is
 /// the same. Linear in the rows; needs no memory but its stack.
@@ -32,10 +33,11 @@ pub fn search<T: Ord + Copy>(
     allowed: &dyn Allowed,
     top: &mut TopK<T>,
     key: impl Fn(RowId) -> T,
-) {
+) -> u64 {
     assert!(rows.end <= scorer.rows(), "rows up to {} of {}", rows.end, scorer.rows());
     let mut distances = [0.0_f32; BLOCK_ROWS as usize];
     let mut scattered = Scattered::new();
+    let mut scored = 0;
     let mut start = rows.start;
     while start < rows.end {
         let block = Block::of(start, rows.end);
@@ -44,6 +46,7 @@ pub fn search<T: Ord + Copy>(
         if count * STREAM_ROWS_PER_ALLOWED_MAX >= block.rows() {
             let distances = &mut distances[..block.rows() as usize];
             scorer.score_range(RowId(block.start), distances);
+            scored += u64::from(block.rows());
             for (row, distance) in (block.start..block.end).zip(distances) {
                 // The distance first: it is what decides nearly always.
                 if *distance <= top.bound() && block.contains(&words, row) {
@@ -55,10 +58,12 @@ pub fn search<T: Ord + Copy>(
                 scattered.search(scorer, top, &key);
             }
             block.each(&words, |row| scattered.add(row));
+            scored += u64::from(count);
         }
         start = block.end;
     }
     scattered.search(scorer, top, &key);
+    scored
 }
 
 /// Allowed rows of thinly allowed blocks, gathered so that many are fetched at once: one row's

@@ -13,6 +13,7 @@ use crate::hnsw::{self, Hnsw, Twins};
 use crate::ivf::{self, Ivf};
 use crate::kd_tree::{self, KdTree};
 use crate::lsh::{self, Lsh};
+use crate::telling::tells_apart;
 use crate::{
     Executor, IndexSpec, Malformed, Metric, SectionReader, SectionWriter, Structure, Vectors,
 };
@@ -158,16 +159,19 @@ impl SegmentIndex {
             Structure::Hnsw { build, .. } => {
                 let full = FullSpace::new(metric, vectors);
                 let temporary;
-                // A graph over codes is as good, and its build reads a quarter of the bytes.
-                let space: &dyn Space = match codes.as_ref().and_then(Codes::comparable) {
-                    _ if metric == Metric::Dot => &full,
-                    Some(codes) => codes,
+                let coded: Option<&dyn Space> = match codes.as_ref().and_then(Codes::comparable) {
+                    _ if metric == Metric::Dot => None,
+                    Some(codes) => Some(codes),
                     None => {
                         let (bits, errors) = (Bits::Eight, Errors::Omitted);
                         temporary = ScalarCodes::encode(metric, bits, errors, vectors, executor);
-                        &temporary
+                        Some(&temporary)
                     }
                 };
+                // A graph over codes is as good where they tell near rows apart, and its build reads a
+                // quarter of the bytes.
+                let coded = coded.filter(|codes| tells_apart(*codes, &full, executor));
+                let space: &dyn Space = coded.unwrap_or(&full);
                 let twins = Twins::find(vectors, executor);
                 let graph = hnsw::build(space, twins, build, SEED, executor);
                 // A walk over codes reads no vectors.

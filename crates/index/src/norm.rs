@@ -5,6 +5,8 @@
 
 use thiserror::Error;
 
+use crate::Metric;
+
 /// Why a vector cannot be searched by angle.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
 pub enum VectorError {
@@ -23,6 +25,30 @@ pub enum VectorError {
     /// The inverse of the norm is above the largest f32.
     #[error("the norm of the vector is too small for a 32-bit float")]
     NormUnderflow,
+    /// Distances by the metric would overflow, or vanish.
+    #[error(
+        "by {} the norm of a vector has to be from {NORM_MIN:e} to {NORM_MAX:e}, or its distances \
+         would be beyond 32-bit floats; scale the vectors",
+        metric.name()
+    )]
+    NormForMetric {
+        /// The metric.
+        metric: Metric,
+    },
+}
+
+/// Lengths of vectors whose products and squared differences are well within the range of f32.
+const NORM_MIN: f32 = 1e-18;
+const NORM_MAX: f32 = 1e18;
+
+/// Whether distances of a vector whose inverse norm this is can be told by a metric. By cosine they
+/// always can.
+pub fn check_norm(metric: Metric, inverse_norm: f32) -> Result<(), VectorError> {
+    let norm = inverse_norm.recip();
+    if metric == Metric::Cosine || (NORM_MIN..=NORM_MAX).contains(&norm) {
+        return Ok(());
+    }
+    Err(VectorError::NormForMetric { metric })
 }
 
 /// `1 / |v|`, positive and finite, the same bits on every machine.

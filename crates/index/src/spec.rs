@@ -273,12 +273,15 @@ impl Quantization {
     pub fn new(strategy: &str, parameters: &[(&str, u64)]) -> Result<Self, ParameterError> {
         match strategy {
             "none" => {
-                Given::new("none", parameters)?.end()?;
+                let mut given = Given::new("none", parameters)?;
+                given.leave_usual(&[&BITS, &RERANK_TOP_K]);
+                given.end()?;
                 Ok(Self::None)
             }
             "scalar" => {
                 let mut given = Given::new("scalar", parameters)?;
                 let bits = given.take_bits()?;
+                given.leave_usual(&[&RERANK_TOP_K]);
                 given.end()?;
                 Ok(Self::Scalar { bits })
             }
@@ -292,6 +295,7 @@ impl Quantization {
             "binary" => {
                 let mut given = Given::new("binary", parameters)?;
                 let rerank_top_k = given.take(&RERANK_TOP_K)?;
+                given.leave_usual(&[&BITS]);
                 given.end()?;
                 Ok(Self::Binary { rerank_top_k })
             }
@@ -299,6 +303,7 @@ impl Quantization {
                 let mut given = Given::new("product", parameters)?;
                 let subvectors = given.take(&PQ_SUBVECTORS)?;
                 let rerank_top_k = given.take(&RERANK_TOP_K)?;
+                given.leave_usual(&[&BITS]);
                 given.end()?;
                 let pq_subvectors = (subvectors > 0).then_some(subvectors);
                 Ok(Self::Product { pq_subvectors, rerank_top_k })
@@ -447,6 +452,15 @@ impl<'a> Given<'a> {
             name: BITS.name.into(),
             detail: format!("\"bits\" is {bits}; it has to be 4 or 8"),
         })
+    }
+
+    /// Leaves out what is of no effect and has its usual number: clients that always send the whole
+    /// object of the original mean nothing by it.
+    fn leave_usual(&mut self, unused: &[&Parameter]) {
+        let usual = |name: &str, value| {
+            unused.iter().any(|unused| (unused.name, unused.default) == (name, value))
+        };
+        self.left.retain(|(name, value)| !usual(name, *value));
     }
 
     fn end(self) -> Result<(), ParameterError> {

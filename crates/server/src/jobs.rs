@@ -143,6 +143,7 @@ impl From<EngineError> for Unable {
             // Until somebody raises it, or it begins anew.
             EngineError::BudgetExceeded(_) => Self::Later(text, BUDGET_LATER),
             EngineError::Storage { .. }
+            | EngineError::Panicked
             | EngineError::SeqNotReached { .. }
             | EngineError::Embedding(_)
             | EngineError::Reranking(_) => Self::Again(text),
@@ -152,6 +153,7 @@ impl From<EngineError> for Unable {
             | EngineError::VectorNotFound(_)
             | EngineError::VectorField { .. }
             | EngineError::DocumentNotFound(_)
+            | EngineError::AmbiguousDocument { .. }
             | EngineError::TooManyLibraries(_)
             | EngineError::TooManyDocuments(_)
             | EngineError::StandingQueryNotFound(_)

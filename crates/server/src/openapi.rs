@@ -180,6 +180,7 @@ impl IntoResponses for WriteErrors {
             &problem::LIBRARY_NOT_FOUND,
             &problem::DOCUMENT_NOT_FOUND,
             &problem::BODY_TIMEOUT,
+            &problem::AMBIGUOUS_DOCUMENT,
             &problem::LIBRARY_EXISTS,
             &problem::TOO_MANY_LIBRARIES,
             &problem::TOO_MANY_DOCUMENTS,

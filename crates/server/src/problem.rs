@@ -90,6 +90,8 @@ kinds! {
         "The path exists, but not for this method; the header Allow lists those that it has.";
     BODY_TIMEOUT = "body-timeout", 408, "Request body timed out", "RequestTimeoutError",
         "The body stopped arriving. Send it again.";
+    AMBIGUOUS_DOCUMENT = "ambiguous-document", 409, "Document in several libraries", "AmbiguousDocumentError",
+        "Several libraries have a document of this id. Say which is meant: /v1/libraries/{library_id}/documents/{document_id}, or library_id in a batch.";
     LIBRARY_EXISTS = "library-exists", 409, "Library exists already", "LibraryExistsError",
         "A library of this id exists already.";
     TOO_MANY_LIBRARIES = "too-many-libraries", 409, "Too many libraries", "TooManyLibrariesError",
@@ -340,6 +342,7 @@ impl From<EngineError> for Problem {
         let text = error.to_string();
         match error {
             EngineError::LibraryNotFound(_) => Self::new(&LIBRARY_NOT_FOUND, text),
+            EngineError::AmbiguousDocument { .. } => Self::new(&AMBIGUOUS_DOCUMENT, text),
             EngineError::DocumentNotFound(_) => Self::new(&DOCUMENT_NOT_FOUND, text),
             EngineError::LibraryExists(_) => Self::new(&LIBRARY_EXISTS, text),
             EngineError::Generation(_) => Self::new(&EMBEDDING_STATE, text),
@@ -385,6 +388,7 @@ impl From<EngineError> for Problem {
             EngineError::Storage { detail } | EngineError::Locked { detail } => {
                 Self::hidden(&STORAGE, detail)
             }
+            EngineError::Panicked => Self::hidden(&INTERNAL, text),
             EngineError::Damaged { detail } => Self::hidden(&DAMAGED, detail),
             EngineError::LogFailed { detail } => Self::hidden(&READ_ONLY, detail),
             EngineError::Closed => {

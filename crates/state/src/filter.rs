@@ -20,6 +20,7 @@ mod value;
 
 use std::sync::Arc;
 
+use arrwdb_index::analysis::folded_words;
 use serde_json::Value;
 
 pub(crate) use columns::{check_column_name, columns_named, columns_of, is_left_out};
@@ -149,8 +150,8 @@ impl PartialEq for Filter {
     }
 }
 
-/// The words of a text, in lower case: runs of letters and digits as Unicode divides them (UAX 29).
+/// The words of a text as the keyword search folds them, not stemmed: as Unicode divides them (UAX 29),
+/// and emoji.
 fn words(text: &str) -> impl Iterator<Item = String> + '_ {
-    use unicode_segmentation::UnicodeSegmentation;
-    text.unicode_words().map(str::to_lowercase)
+    folded_words(text)
 }

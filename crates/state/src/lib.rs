@@ -59,7 +59,7 @@ pub use arrwdb_index::sparse::SparseQuery;
 pub use arrwdb_index::{
     Calibration, Choice, Curve, Effort, Executor, FieldValue, Figure, IndexSpec, Metric, Number,
     ParameterError, Point, Quantization, SegmentIndex, Sequential, Structure, Tuning, VectorError,
-    normalized,
+    check_norm, normalized,
 };
 pub use batch::{BatchEnd, BatchId, BatchNote, BatchOperation, BatchOutcome};
 pub use calibrating::{Calibrated, Standing};
@@ -96,8 +96,8 @@ pub use record::{DocumentRecord, RecordError};
 pub use recount::Totals;
 pub use search::{Found, FoundChunk, FoundPassage, Nearest, RowPlace};
 pub use segment::{
-    Damage, FileBytes, FileSegment, IndexFile, IndexFileState, IndexSummary, Merge, Segment,
-    SegmentChecksums, SegmentOutline, SegmentSummary, SegmentWriteError,
+    BesideState, BesideSummary, Damage, FileBytes, FileSegment, IndexFile, Merge, PostingsFile,
+    PostingsPlace, Segment, SegmentChecksums, SegmentOutline, SegmentSummary, SegmentWriteError,
 };
 pub use selection::Selection;
 pub use standing::StandingQuery;

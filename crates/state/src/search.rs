@@ -307,7 +307,6 @@ impl View {
     ) -> Result<(), Damage> {
         let view = &self.segments[task.segment as usize];
         let rows = task.first..task.end;
-        effort.vectors += rows.len() as u64;
         effort.scanned += u32::from(task.first == 0);
         // Only this task's rows are touched, and so checked.
         let vectors = view.segment.vectors(rows.clone())?;
@@ -316,7 +315,8 @@ impl View {
         let scorer = VectorScorer::new(wanted.metric, wanted.query, &rows);
         let allowed = From { first: task.first, allowed };
         let key = |row: RowId| (task.segment, task.first + row.0);
-        brute_force::search(&scorer, 0..task.end - task.first, &allowed, top, key);
+        effort.vectors +=
+            brute_force::search(&scorer, 0..task.end - task.first, &allowed, top, key);
         Ok(())
     }
 }

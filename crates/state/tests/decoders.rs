@@ -3,16 +3,19 @@
 //! decodes is written back as it was.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arrwdb_state::{
-    Bm25, Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom, Document, DocumentId,
-    DocumentMetadata, DocumentRecord, Field, FieldQuery, FileBytes, FileSegment, IndexFile,
-    IndexFileState, IndexSpec, KeywordQuery, Keywords, Language, LibraryEntry, LibraryId,
-    LibraryOutline, Manifest, Metric, Nearest, NearestInField, Operator, Segment, Seq, Sequential,
-    Snapshot, SparseValue, Structure, Timestamp, Tuning, VectorKind, View, Work, WorkEntry,
+    BesideState, BesideSummary, Bm25, Catalog, CatalogEntry, Chunk, ChunkId, Command, Custom,
+    Damage, Document, DocumentId, DocumentMetadata, DocumentRecord, Field, FieldQuery, FileBytes,
+    FileSegment, IndexFile, IndexSpec, KeywordQuery, Keywords, Language, LibraryEntry, LibraryId,
+    LibraryOutline, Manifest, Metric, Nearest, NearestInField, Operator, PostingsPlace, Segment,
+    Seq, Sequential, Snapshot, SparseValue, Structure, Timestamp, Tuning, VectorKind, View, Work,
+    WorkEntry,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -152,11 +155,16 @@ fn field(bytes: &[u8], at: usize) -> usize {
 }
 
 /// Makes every checksum of a segment file right for its bytes, where its shape allows it.
-fn resealed(mut bytes: Vec<u8>) -> Vec<u8> {
+fn resealed(bytes: Vec<u8>) -> Vec<u8> {
+    resealed_at(bytes, 64)
+}
+
+/// As `resealed`, of a file whose header has the place of the checksums there.
+fn resealed_at(mut bytes: Vec<u8>, place: usize) -> Vec<u8> {
     if bytes.len() < 256 {
         return bytes;
     }
-    let (checksums, end) = (field(&bytes, 64), bytes.len());
+    let (checksums, end) = (field(&bytes, place), bytes.len());
     if (256..=end).contains(&checksums) {
         let blocks: Vec<u8> = bytes[256..checksums]
             .chunks(64 << 10)
@@ -241,6 +249,54 @@ fn library() -> (Vec<u8>, Vec<u8>) {
     assert_eq!(view.verify(), Ok(()));
     let manifest = Manifest::of(&view, LibraryId::from_bytes([1; 16]), 2).unwrap();
     (manifest.write(), bytes)
+}
+
+/// A place for postings that counts what is done with it.
+#[derive(Debug, Default)]
+struct Place {
+    kept: Mutex<Option<Vec<u8>>>,
+    keeps: AtomicU32,
+    refusals: AtomicU32,
+}
+
+impl Place {
+    fn with(kept: Vec<u8>) -> Arc<Self> {
+        Arc::new(Self { kept: Mutex::new(Some(kept)), ..Self::default() })
+    }
+
+    fn counts(&self) -> (u32, u32) {
+        (self.keeps.load(Ordering::Relaxed), self.refusals.load(Ordering::Relaxed))
+    }
+}
+
+impl PostingsPlace for Place {
+    fn read(&self) -> Option<Vec<u8>> {
+        self.kept.lock().unwrap().clone()
+    }
+
+    fn refuse(&self, _damage: &Damage) {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn keep(&self, write: &dyn Fn(&mut dyn Write) -> io::Result<BesideSummary>) {
+        let mut bytes = Vec::new();
+        let summary = write(&mut bytes).unwrap();
+        assert_eq!(bytes.len() as u64, summary.bytes);
+        bytes[..summary.header.len()].copy_from_slice(&summary.header);
+        *self.kept.lock().unwrap() = Some(bytes);
+        self.keeps.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The library, opened anew, with postings kept at this place, and what is found there by words.
+fn by_words(place: &Arc<Place>, language: Language) -> Vec<(u32, String)> {
+    let (manifest, segment) = library();
+    let file = FileSegment::open(1, Held::new(&segment)).unwrap();
+    let view = Manifest::read(&manifest).unwrap().open(vec![file.with_postings_at(place.clone())]);
+    let query = KeywordQuery::read("passage 1 d*", Operator::Or, language).unwrap();
+    let wanted = Keywords { query: &query, k: 20, bm25: Bm25::default(), among: None };
+    let (found, _effort) = view.unwrap().keywords(wanted, &Sequential).unwrap();
+    found.iter().map(|found| (found.score.to_bits(), format!("{:?}", found.place))).collect()
 }
 
 /// Reads all that can be read of a view; damage is an answer.
@@ -475,6 +531,14 @@ proptest! {
     }
 
     #[test]
+    fn changed_postings_are_refused_or_read(changes in changes()) {
+        let place = Arc::new(Place::default());
+        by_words(&place, Language::English);
+        let bytes = changed(place.read().unwrap(), &changes);
+        by_words(&Place::with(resealed_at(bytes, 32)), Language::English);
+    }
+
+    #[test]
     fn changed_libraries_are_refused_or_read(
         of_manifest in changes(),
         of_segment in changes(),
@@ -493,6 +557,53 @@ proptest! {
         }
         open_together(&listed, &bytes);
     }
+}
+
+#[test]
+fn postings_are_made_once_and_read_by_who_opens_their_segment_next() {
+    let place = Arc::new(Place::default());
+    let found = by_words(&place, Language::English);
+    assert!(found.len() > 5, "{found:?}");
+    assert_eq!(place.counts(), (1, 0));
+    for _opened in 0..2 {
+        assert_eq!(by_words(&place, Language::English), found);
+        assert_eq!(place.counts(), (1, 0), "they are read");
+    }
+    by_words(&place, Language::German);
+    assert_eq!(place.counts(), (2, 0), "others for another language");
+    assert_eq!(by_words(&place, Language::English), found);
+    assert_eq!(place.counts(), (3, 0), "those of one language are kept");
+}
+
+#[test]
+fn postings_with_any_flipped_byte_are_made_again() {
+    let place = Arc::new(Place::default());
+    let found = by_words(&place, Language::English);
+    let whole = place.read().unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let place = Place::with(bytes);
+        assert_eq!(by_words(&place, Language::English), found, "byte {at}");
+        assert_eq!(place.counts(), (1, 1), "byte {at}");
+        assert_eq!(place.read().unwrap(), whole, "byte {at}");
+    }
+    for length in 0..whole.len() {
+        let place = Place::with(whole[..length].to_vec());
+        assert_eq!(by_words(&place, Language::English), found, "{length} bytes");
+        assert_eq!(place.counts(), (1, 1), "{length} bytes");
+    }
+}
+
+#[test]
+fn postings_of_another_segment_are_not_used() {
+    let place = Arc::new(Place::default());
+    let found = by_words(&place, Language::English);
+    let mut bytes = place.read().unwrap();
+    bytes[12] ^= 1;
+    let place = Place::with(resealed_at(bytes, 32));
+    assert_eq!(by_words(&place, Language::English), found);
+    assert_eq!(place.counts(), (1, 0), "no damage, but none of ours");
 }
 
 #[test]
@@ -517,8 +628,8 @@ fn an_index_file_of_an_earlier_version_is_as_good_as_none_and_no_damage() {
         let state = IndexFile::verify(held.bytes(), "1.idx", &file);
         (read.map(|index| index.is_some()).ok(), state.ok())
     };
-    assert_eq!(of_version(2), (Some(true), Some(IndexFileState::Whole)));
-    assert_eq!(of_version(1), (Some(false), Some(IndexFileState::Earlier)));
+    assert_eq!(of_version(2), (Some(true), Some(BesideState::Whole)));
+    assert_eq!(of_version(1), (Some(false), Some(BesideState::Earlier)));
     for unknown in [0, 3, u32::MAX] {
         assert_eq!(of_version(unknown), (None, None), "{unknown}");
     }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use arrwdb_log::disk::Access;
 use arrwdb_state::{
-    Catalog, FileSegment, IndexFile, IndexFileState, LibraryEntry, LibraryId, LibrarySpec,
-    Manifest, Seq, View,
+    BesideState, Catalog, Damage, FileBytes, FileSegment, IndexFile, LibraryEntry, LibraryId,
+    LibrarySpec, Manifest, PostingsFile, Seq, View,
 };
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ use super::finding::{LibraryFigures, Remedy};
 use super::library_id;
 use crate::error::EngineError;
 use crate::map::map;
-use crate::store::{INDEX, MANIFEST, SEGMENT, Store, TEMPORARY, failed};
+use crate::store::{INDEX, MANIFEST, POSTINGS, SEGMENT, Store, TEMPORARY, failed};
 
 /// Faults of one segment file that are reported.
 const SEGMENT_FAULTS_MAX: usize = 100;
@@ -130,7 +130,7 @@ fn segment_names(
     let mut unnamed = Vec::new();
     for name in check.store.names(&dir)? {
         let path = dir.join(&name);
-        let number = [SEGMENT, INDEX].iter().find_map(|suffix| name.strip_suffix(suffix));
+        let number = [SEGMENT, INDEX, POSTINGS].iter().find_map(|suffix| name.strip_suffix(suffix));
         let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) else {
             let finished = !name.ends_with(TEMPORARY);
             let remedy = if finished { Remedy::Leave } else { Remedy::Remove };
@@ -143,7 +143,7 @@ fn segment_names(
             Some(manifest) if manifest.all_segments().any(|named| named.number == number) => {}
             Some(_) => check.findings().of(Remedy::Remove, &path, "no manifest names it"),
             // Derived: without its segment it is of no use.
-            None if name.ends_with(INDEX) => {
+            None if !name.ends_with(SEGMENT) => {
                 check.findings().of(Remedy::Leave, &path, "no manifest names its segment");
             }
             None => unnamed.push(path),
@@ -304,35 +304,38 @@ fn open_segment(
         check.findings().damage(fault);
     }
     if faults.is_empty() {
-        check_index(check, id, &segment)?;
+        check_beside(check, &check.store.index_path(id, segment.number()), |bytes| {
+            IndexFile::verify(bytes.bytes(), bytes.name(), &segment)
+        })?;
+        check_beside(check, &check.store.postings_path(id, segment.number()), |bytes| {
+            let read = PostingsFile::read(bytes.bytes().to_vec(), bytes.name(), &segment)?;
+            Ok(read.err().unwrap_or(BesideState::Whole))
+        })?;
     }
     Ok(faults.is_empty().then_some(segment))
 }
 
-/// What a segment is searched by, if there is such a file: it is derived, so one that does not
-/// hold is removed and built again.
-fn check_index(
+/// What lies beside a segment, if there is such a file: it is derived, so one that does not hold is
+/// removed and made again.
+fn check_beside(
     check: &mut Check<'_>,
-    id: LibraryId,
-    segment: &FileSegment,
+    path: &Path,
+    verify: impl FnOnce(&dyn FileBytes) -> Result<BesideState, Damage>,
 ) -> Result<(), EngineError> {
-    let path = check.store.index_path(id, segment.number());
-    let bytes = match map(&*check.store.disk, &path) {
+    let bytes = match map(&*check.store.disk, path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(failed("map", &path))?,
+        other => other.map_err(failed("map", path))?,
     };
-    check.read_through(&path)?;
-    let what = match IndexFile::verify(bytes.bytes(), bytes.name(), segment) {
-        // Not damage: the server builds it again when it starts.
-        Ok(IndexFileState::Whole | IndexFileState::Earlier) => return Ok(()),
-        Ok(IndexFileState::Foreign) => {
-            "it is the index of another segment; it is built again".into()
-        }
+    check.read_through(path)?;
+    let what = match verify(&*bytes) {
+        // Not damage: the server makes it again when it needs it.
+        Ok(BesideState::Whole | BesideState::Earlier) => return Ok(()),
+        Ok(BesideState::Foreign) => "it is of another segment; it is made again".into(),
         Err(damage) => {
-            format!("{} at byte {}; it is built again", damage.what, damage.offset)
+            format!("{} at byte {}; it is made again", damage.what, damage.offset)
         }
     };
-    check.findings().of(Remedy::Remove, &path, what);
+    check.findings().of(Remedy::Remove, path, what);
     Ok(())
 }
 

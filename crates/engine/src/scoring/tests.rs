@@ -198,3 +198,27 @@ fn what_has_no_meaning_is_refused() {
     let rescoring = Rescoring { by: Scoring::Diverse { lambda: 1.5 }, candidates: None };
     assert!(rescoring.check(10).unwrap_err().to_string().contains("lambda"));
 }
+
+#[test]
+fn what_a_score_is_made_of_is_told_by_name() {
+    with_evidence(|evidence| {
+        let sum = WeightedSum {
+            similarity: 0.5,
+            length: 2.0,
+            fields: vec![("stars".into(), 0.25)],
+            ..WeightedSum::default()
+        };
+        let told = sum.signals(evidence);
+        let named = |name: &str| told.iter().find(|(told, _)| told == name).map(|(_, it)| *it);
+        assert_eq!(told.len(), 3, "{told:?}");
+        near(named("similarity").unwrap(), 0.75, "similarity");
+        near(named("length").unwrap(), 0.1, "length");
+        near(named("stars").unwrap(), 4.0, "stars");
+        let weighed = 0.5 * 0.75 + 2.0 * 0.1 + 0.25 * 4.0;
+        near(sum.score(evidence), weighed, "the sum of what is told, weighed");
+        let expression = Expression::read("similarity * stars + bm25", Preferences::default());
+        let told = expression.unwrap().signals(evidence);
+        let expect = [("similarity", 0.75), ("stars", 4.0), ("bm25", 3.0)];
+        assert_eq!(told, expect.map(|(name, value)| (name.to_owned(), value)));
+    });
+}

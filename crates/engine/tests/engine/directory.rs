@@ -15,12 +15,12 @@ pub(crate) const ROOT: &str = "/data";
 
 /// Small log files, and no checkpoint but at a close.
 pub(crate) fn calm() -> EngineConfig {
-    EngineConfig { checkpoint_bytes: 1 << 30, log_file_bytes: 16 << 10, ..config() }
+    EngineConfig { checkpoint_bytes: 1 << 30, ..busy() }
 }
 
 /// Small log files, and checkpoints all the time.
 pub(crate) fn busy() -> EngineConfig {
-    EngineConfig { log_file_bytes: 16 << 10, ..config() }
+    EngineConfig { log_file_bytes: 16 << 10, index_rows_min: 4, ..config() }
 }
 
 async fn put(engine: &Engine, library: LibraryId, versions: std::ops::Range<u64>) {
@@ -31,13 +31,14 @@ async fn put(engine: &Engine, library: LibraryId, versions: std::ops::Range<u64>
 }
 
 /// A directory as a killed server leaves it that had started after another was killed: several
-/// libraries, merged segments, sealed log files with their indexes, a snapshot of the catalog, and
-/// records after all of them.
+/// libraries, merged segments, sealed log files with their indexes, postings, a snapshot of the catalog,
+/// and records after all of them.
 pub(crate) async fn directory() -> MemoryDisk {
     loop {
         let disk = any_directory().await;
         // A merge at the last moment may have left fewer files than the tests are about.
-        if named(&disk, ".idx").len() > 1 && named(&disk, ".seg").len() > 2 {
+        let least = [(".idx", 2), (".seg", 3), (".kwd", 1)];
+        if least.into_iter().all(|(part, least)| named(&disk, part).len() >= least) {
             return disk;
         }
     }
@@ -67,6 +68,9 @@ async fn any_directory() -> MemoryDisk {
     engine.delete_documents(TENANT, libraries[1], vec![id(7)]).await.unwrap();
     let patch = LibraryPatch { name: Some("renamed".into()), ..LibraryPatch::default() };
     engine.update_library(TENANT, libraries[1], patch).await.unwrap();
+    for library in [libraries[0], libraries[1]] {
+        engine.search(TENANT, library, by_words("version", 5), None).await.unwrap();
+    }
     let killed = disk.crash(|| true);
     engine.close().await.unwrap();
     // The start after it marks the end of the log.
@@ -127,11 +131,13 @@ pub(crate) async fn everything(engine: &Engine) -> Result<Vec<String>, EngineErr
             answers.push(format!("{:?}", snapshot.document(id(n), Embeddings::Omitted)?));
             answers.push(format!("{:?}", snapshot.field_vectors(id(n))?));
         }
-        for seed in 0..4 {
-            let search = nearest(vector(1, seed, 2), 20);
+        let vectors = (0..4).map(|seed| nearest(vector(1, seed, 2), 20));
+        for search in vectors.chain([by_words("part 2 version 7", 20)]) {
             let answer = engine.search(TENANT, library, search, None).await?;
             let hits = answer.hits.iter();
-            answers.extend(hits.map(|hit| format!("{} {:?}", hit.document_id, hit.distance)));
+            let told = hits
+                .map(|hit| format!("{} {:?} {}", hit.document_id, hit.distance, hit.chunk.text));
+            answers.extend(told);
         }
     }
     let changes = engine.changes_after(Seq::START, usize::MAX).await;

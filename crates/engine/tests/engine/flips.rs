@@ -102,7 +102,9 @@ async fn any_flipped_byte_is_refused_by_name_or_changes_nothing_and_a_check_find
     for part in [".log", "catalog-", "manifest-", ".seg", "VERSION"] {
         assert!(refused(part), "{part}: {outcomes:?}");
     }
-    assert!(!refused(".idx"), "an index is made anew: {outcomes:?}");
+    for part in [".idx", ".kwd"] {
+        assert!(!refused(part), "{part} is made anew: {outcomes:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ mod flips;
 mod generations;
 mod grouping;
 mod indexes;
+mod keywords;
 mod merges;
 mod paging;
 mod past;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arrwdb_engine::log::disk::{Access, Disk, File};
 use arrwdb_engine::log::memory::MemoryDisk;
-use arrwdb_engine::state::LibraryId;
+use arrwdb_engine::state::{DocumentId, LibraryId};
 use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Semaphore;
@@ -43,7 +43,7 @@ async fn a_closed_library_takes_no_memory_and_is_as_it_was_when_it_is_used_again
     assert_eq!(engine.health().libraries_open, 0);
 
     // Where a document is can be found without opening libraries for good.
-    let found = engine.locate_documents(TENANT, vec![id(9), id(99)], None).await.unwrap();
+    let found = owners(&engine, vec![id(9), id(99)]).await;
     assert_eq!(found, [Some(libraries[1].0), None]);
     assert_eq!(engine.health().libraries_open, 0);
 
@@ -227,15 +227,47 @@ async fn a_damaged_library_hides_no_document_that_another_one_has() {
     let found = engine.locate_document(TENANT, id(2), None).await.unwrap();
     assert_eq!(found, Some(sound));
     // Not found in what can be read, which does not mean that it is nowhere.
-    let refused = engine.locate_documents(TENANT, vec![id(2), id(1)], None).await.unwrap_err();
+    let refused = engine.owners_of_documents(TENANT, vec![id(2), id(1)]).await.unwrap_err();
     assert!(matches!(refused, EngineError::Damaged { .. }), "{refused}");
     let said = refused.to_string();
     for part in ["\"a library\"", &damaged.to_string(), &path.display().to_string()] {
         assert!(said.contains(part), "{part}: {said}");
     }
     engine.delete_library(TENANT, damaged).await.unwrap();
-    let found = engine.locate_documents(TENANT, vec![id(2), id(1)], None).await.unwrap();
+    let found = owners(&engine, vec![id(2), id(1)]).await;
     assert_eq!(found, [Some(sound), None]);
+    engine.close().await.unwrap();
+}
+
+async fn owners(engine: &Engine, ids: Vec<DocumentId>) -> Vec<Option<LibraryId>> {
+    let found = engine.owners_of_documents(TENANT, ids).await.unwrap();
+    found.into_iter().map(Result::ok).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_several_libraries_have_is_not_changed_without_saying_which() {
+    let disk = MemoryDisk::new();
+    let engine = open(&disk).await;
+    let (first, second) = (library(&engine).await, library(&engine).await);
+    put(&engine, first, 1, 0).await;
+    put(&engine, second, 1, 0).await;
+    put(&engine, second, 2, 0).await;
+    let owned = engine.owner_of_document(TENANT, id(1)).await;
+    let Err(EngineError::AmbiguousDocument { id: of, libraries }) = owned else {
+        panic!("{owned:?}");
+    };
+    assert_eq!((of, libraries), (id(1), [first, second]));
+    assert_eq!(engine.owner_of_document(TENANT, id(2)).await.unwrap(), second);
+    assert!(matches!(
+        engine.owner_of_document(TENANT, id(3)).await,
+        Err(EngineError::DocumentNotFound(_))
+    ));
+    // One that is closed has it all the same.
+    engine.close_libraries().await;
+    assert_eq!(owners(&engine, vec![id(1), id(2)]).await, [None, Some(second)]);
+    assert_eq!(engine.locate_document(TENANT, id(1), None).await.unwrap(), Some(first));
+    engine.delete_documents(TENANT, first, vec![id(1)]).await.unwrap();
+    assert_eq!(engine.owner_of_document(TENANT, id(1)).await.unwrap(), second);
     engine.close().await.unwrap();
 }
 

@@ -12,7 +12,7 @@ use arrwdb_engine::state::{
     DocumentId, IndexSpec, Language, LibraryId, Metric, SparseValue, TenantId, VectorValue,
 };
 use arrwdb_engine::{
-    Clock, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, NewLibrary,
+    Clock, Content, Embeddings, Engine, EngineConfig, EngineError, EngineParts, Mode, NewLibrary,
     OsRandom, PutChunk, PutDocument, PutVector, Query, SearchRequest, SystemClock,
 };
 
@@ -191,5 +191,14 @@ pub(crate) async fn put(engine: &Engine, library: LibraryId, n: u8, version: u64
             Err(EngineError::Busy { .. }) => tokio::task::yield_now().await,
             Err(other) => panic!("{other}"),
         }
+    }
+}
+
+/// A search by keywords.
+pub(crate) fn by_words(words: &str, k: usize) -> SearchRequest {
+    SearchRequest {
+        mode: Mode::Keyword,
+        words: Some(words.to_owned()),
+        ..SearchRequest::new(Query::Text(words.to_owned()), k)
     }
 }

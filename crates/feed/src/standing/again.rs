@@ -36,7 +36,9 @@ pub(super) fn retry_after<T>(
     match outcome {
         Err(EngineError::Busy { retry_after, .. }) => Some(*retry_after),
         Err(EngineError::DiskFull { .. }) => Some(RETRY_AFTER),
-        Err(error @ EngineError::Storage { .. }) if *failures < FAILURES_MAX => {
+        Err(error @ (EngineError::Storage { .. } | EngineError::Panicked))
+            if *failures < FAILURES_MAX =>
+        {
             *failures += 1;
             tracing::warn!(%library, %error, failures, "its standing queries have to wait");
             Some(RETRY_AFTER)

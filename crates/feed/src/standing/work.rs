@@ -467,7 +467,7 @@ impl Work {
                 }
                 // Sooner or later does no harm.
                 Err(EngineError::Busy { .. } | EngineError::DiskFull { .. }) => {}
-                Err(error @ EngineError::Storage { .. }) => {
+                Err(error @ (EngineError::Storage { .. } | EngineError::Panicked)) => {
                     tracing::warn!(library = %watch.library, %error, "it is noted later how far it is matched");
                 }
                 Err(error) => {

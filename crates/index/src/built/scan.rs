@@ -144,8 +144,8 @@ impl SegmentIndex {
             return scan_scouted(&scout, full, request, top, key);
         }
         let (first, end) = request.rows;
-        brute_force::search(full, first..end, request.allowed, top, key);
-        Effort { vectors: u64::from(request.allowed_rows), ..effort }
+        let vectors = brute_force::search(full, first..end, request.allowed, top, key);
+        Effort { vectors, ..effort }
     }
 
     /// Whether a search that takes some of the rows one after the other reads the vectors of few.

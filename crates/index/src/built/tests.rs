@@ -2,6 +2,7 @@
 
 mod died;
 mod huge;
+mod narrow;
 mod replaced;
 mod sketched;
 

@@ -33,6 +33,15 @@ fn what_is_unknown_or_out_of_range_is_named_with_what_there_is() {
 }
 
 #[test]
+fn the_whole_object_of_the_original_with_its_defaults_is_any_strategy() {
+    for name in Quantization::STRATEGIES {
+        let whole = Quantization::new(name, &[("bits", 8), ("rerank_top_k", 100)]);
+        assert_eq!(whole, Quantization::new(name, &[]), "{name}");
+    }
+    assert!(Quantization::new("none", &[("bits", 4)]).is_err(), "something is meant by it");
+}
+
+#[test]
 fn codes_that_estimate_are_not_exact_and_fit_where_they_are_of_use() {
     let quantization = |name, parameters: &[_]| Quantization::new(name, parameters).unwrap();
     let product = quantization("product", &[("pq_subvectors", 9)]);

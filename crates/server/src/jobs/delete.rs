@@ -135,16 +135,7 @@ impl Performer {
         let mut gone = Gone::default();
         let wanted: Vec<DocumentId> =
             ids.iter().flatten().filter(|id| !deleted.contains_key(id)).copied().collect();
-        let found = match run.head().library {
-            Some(library) => vec![Some(library); wanted.len()],
-            None => run.engine().locate_documents(tenant, wanted.clone(), None).await?,
-        };
-        let mut by_library: BTreeMap<LibraryId, Vec<DocumentId>> = BTreeMap::new();
-        for (id, library) in wanted.iter().zip(found) {
-            if let Some(library) = library {
-                by_library.entry(library).or_default().push(*id);
-            }
-        }
+        let (by_library, mut ambiguous) = owners(run, wanted).await?;
         for (library, ids) in by_library {
             let unit = run.unit(number);
             let outcome =
@@ -171,7 +162,8 @@ impl Performer {
                     gone.chunks += u64::from(chunks);
                 }
                 (None, Some(id)) => {
-                    let error = "Document not found";
+                    let error = ambiguous.remove(id);
+                    let error = error.unwrap_or_else(|| "Document not found".to_owned());
                     gone.missing.push(json!({"document_id": id.to_string(), "error": error}));
                 }
                 (None, None) => {
@@ -192,4 +184,27 @@ struct Gone {
     chunks: u64,
     missing: Vec<serde_json::Value>,
     through: arrwdb_engine::state::Seq,
+}
+
+/// The documents by the library that has each, and what is wrong with those that several have.
+async fn owners(
+    run: &JobRun,
+    wanted: Vec<DocumentId>,
+) -> Result<(BTreeMap<LibraryId, Vec<DocumentId>>, BTreeMap<DocumentId, String>), Unable> {
+    if let Some(library) = run.head().library {
+        return Ok((BTreeMap::from([(library, wanted)]), BTreeMap::new()));
+    }
+    let found = run.engine().owners_of_documents(run.head().tenant, wanted.clone()).await?;
+    let mut by_library: BTreeMap<LibraryId, Vec<DocumentId>> = BTreeMap::new();
+    let mut ambiguous = BTreeMap::new();
+    for (id, library) in wanted.into_iter().zip(found) {
+        match library {
+            Ok(library) => by_library.entry(library).or_default().push(id),
+            Err(error @ EngineError::AmbiguousDocument { .. }) => {
+                ambiguous.insert(id, error.to_string());
+            }
+            Err(_not_found) => {}
+        }
+    }
+    Ok((by_library, ambiguous))
 }

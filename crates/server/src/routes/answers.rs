@@ -7,13 +7,14 @@ use arrwdb_engine::state::{
     Quantization, Timestamp, Tuning,
 };
 use arrwdb_engine::{
-    Filtered, Hit, IndexStats, KeywordPlan, LibraryOverview, RecallBasis, RecallPlan, RerankPlan,
-    SearchAnswer, Signals,
+    Filtered, Fusion, Hit, IndexStats, KeywordPlan, LibraryOverview, RecallBasis, RecallPlan,
+    RerankPlan, SearchAnswer,
 };
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::keyword_requests::FUSIONS;
 use super::vector_answers::VectorAnswer;
 
 /// RFC 3339 in UTC with six digits of a second.
@@ -388,6 +389,7 @@ pub(crate) struct SearchResult {
 impl SearchResult {
     /// A hit with its highlights, and with what it was found by, where these were asked for.
     pub(crate) fn of(hit: Hit, (highlights, explains): (bool, bool)) -> Self {
+        let signals = explains.then(|| SignalsAnswer::of(&hit));
         Self {
             chunk: ChunkAnswer::of(hit.chunk, hit.chunk_index, hit.document_id),
             distance: hit.distance,
@@ -395,7 +397,7 @@ impl SearchResult {
             document_id: hit.document_id,
             document_title: hit.document_title,
             highlights: highlights.then_some(hit.highlights),
-            signals: explains.then(|| SignalsAnswer::of(hit.signals)),
+            signals,
         }
     }
 }
@@ -411,14 +413,32 @@ pub(crate) struct SignalsAnswer {
     /// none of them.
     #[schema(example = 8.61)]
     bm25: Option<f32>,
+    /// What vectors add to the score of a hybrid search: `score = vector_part + keyword_part`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0.41)]
+    vector_part: Option<f64>,
+    /// What keywords add to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0.3)]
+    keyword_part: Option<f64>,
+    /// Of reranking by signals: the value of each that its score is made of, by name.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Object, example = json!({"similarity": 0.81, "recency": 0.5}))]
+    reranked: Map<String, Value>,
 }
 
 impl SignalsAnswer {
-    pub(super) fn of(signals: Signals) -> Self {
+    pub(super) fn of(hit: &Hit) -> Self {
+        let signals = hit.signals;
+        let reranked = hit.rescored.iter().flat_map(|rescored| &rescored.signals);
         Self {
             vector_rank: signals.vector_rank,
             keyword_rank: signals.keyword.map(|(rank, _score)| rank),
             bm25: signals.keyword.map(|(_rank, score)| score),
+            vector_part: signals.fused.map(|(vector, _keyword)| vector),
+            keyword_part: signals.fused.map(|(_vector, keyword)| keyword),
+            // What is no number is null.
+            reranked: reranked.map(|(name, value)| (name.clone(), (*value).into())).collect(),
         }
     }
 }
@@ -507,6 +527,9 @@ pub(crate) struct Explain {
     /// What searching by keywords took, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     keywords: Option<ExplainKeywords>,
+    /// How two rankings became one, in a hybrid search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fusion: Option<ExplainFusion>,
     /// What a model ranked, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     reranking: Option<ExplainReranking>,
@@ -573,6 +596,22 @@ impl ExplainFilter {
             estimated_passages: filtered.estimated_rows,
             filter_ms: milliseconds(filtered.took),
         }
+    }
+}
+
+/// How two rankings became one.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExplainFusion {
+    /// `rrf`, `weighted` or `relative_score`.
+    name: &'static str,
+    /// How much vectors weighed, from 0 to 1; keywords weighed the rest.
+    alpha: f64,
+}
+
+impl ExplainFusion {
+    fn of((fusion, alpha): (Fusion, f64)) -> Self {
+        let name = FUSIONS.iter().find(|(_name, known)| *known == fusion);
+        Self { name: name.map_or("", |(name, _fusion)| name), alpha }
     }
 }
 
@@ -656,6 +695,7 @@ impl Explain {
             recall: plan.recall.map(ExplainRecall::of),
             filter: plan.filtered.map(ExplainFilter::of),
             keywords: plan.keywords.as_ref().map(ExplainKeywords::of),
+            fusion: plan.fusion.map(ExplainFusion::of),
             reranking: plan.reranked.as_ref().map(ExplainReranking::of),
             embedding_ms: milliseconds(plan.embedding),
             search_ms: milliseconds(plan.finding),

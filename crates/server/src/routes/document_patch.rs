@@ -1,8 +1,8 @@
 //! Changing what is said of a document, without its passages.
 
 use arrwdb_engine::DocumentPatch;
+use arrwdb_engine::Embeddings;
 use arrwdb_engine::state::{DocumentId, LibraryId};
-use arrwdb_engine::{Embeddings, EngineError};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -132,8 +132,7 @@ async fn patch_anywhere(
 ) -> Result<Response, Problem> {
     let embeddings = ask_embeddings(&query, true)?;
     let patch = wanted(&app, id, &body)?;
-    let found = app.engine().locate_document(principal.tenant, id, None).await?;
-    let library = found.ok_or(EngineError::DocumentNotFound(id))?;
+    let library = app.engine().owner_of_document(principal.tenant, id).await?;
     patch_one(&app, (principal, library), (id, patch), embeddings).await
 }
 

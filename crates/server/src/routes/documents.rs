@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::answers::{DocumentAnswer, milliseconds};
 use super::batches::Batch;
 use super::export::ask_embeddings;
-use super::requests::{AddDocument, Form, read_batch, read_document, read_ids};
+use super::requests::{AddDocument, DeleteWanted, Form, read_batch, read_document, read_ids};
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{
@@ -54,6 +54,10 @@ struct AddBatch {
 struct DeleteBatch {
     #[schema(min_items = 1, max_items = 1000)]
     document_ids: Vec<String>,
+    /// The library that they are in. Without it each is looked for in all of them; one that several
+    /// have is not deleted.
+    #[schema(format = "uuid")]
+    library_id: Option<String>,
 }
 
 /// What became of one document of a batch.
@@ -383,8 +387,7 @@ async fn delete_anywhere(
     State(app): State<App>,
     DocumentPath(id): DocumentPath,
 ) -> Result<Response, Problem> {
-    let found = app.engine().locate_document(principal.tenant, id, None).await?;
-    let library = found.ok_or(EngineError::DocumentNotFound(id))?;
+    let library = app.engine().owner_of_document(principal.tenant, id).await?;
     delete_one(&app, principal, library, id).await
 }
 
@@ -412,8 +415,9 @@ async fn delete_batch(
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let started = Instant::now();
-    let ids = read_json(&body, |r| read_ids(r, &app.config().limits))?;
-    let by_library = group_by_library(&app, principal, &ids).await?;
+    let asked = read_json(&body, |r| read_ids(r, &app.config().limits))?;
+    let (by_library, errors) = group_by_library(&app, principal, &asked).await?;
+    let ids = asked.ids;
     let mut deleted = vec![false; ids.len()];
     let mut seq = app.engine().durable();
     for (library, positions) in by_library {
@@ -445,12 +449,15 @@ async fn delete_batch(
             Err(error) => return Err(error.into()),
         }
     }
-    let results = ids.iter().zip(deleted).enumerate().map(|(index, (id, gone))| {
+    let outcomes = deleted.into_iter().zip(errors);
+    let results = ids.iter().zip(outcomes).enumerate().map(|(index, (id, (gone, error)))| {
         let document_id = Some(id.to_string());
-        if gone {
-            BatchResult { success: true, document_id, error: None, index }
-        } else {
-            failure(index, document_id, "Document not found".to_owned())
+        match error {
+            _none if gone => BatchResult { success: true, document_id, error: None, index },
+            Some(error @ EngineError::AmbiguousDocument { .. }) => {
+                failure(index, document_id, error.to_string())
+            }
+            _none => failure(index, document_id, "Document not found".to_owned()),
         }
     });
     let answer = batch_answer(results.collect(), None, started);
@@ -458,20 +465,35 @@ async fn delete_batch(
     Ok((StatusCode::OK, seq_header(seq), Json(answer)).into_response())
 }
 
-/// Positions of the ids by the library that holds them, in the order of the request.
+/// Positions of the ids by the library that holds them, in the order of the request; and what is wrong
+/// with the others.
 async fn group_by_library(
     app: &App,
     principal: Principal,
-    ids: &[DocumentId],
-) -> Result<Vec<(LibraryId, Vec<usize>)>, Problem> {
+    wanted: &DeleteWanted,
+) -> Result<(Vec<(LibraryId, Vec<usize>)>, Vec<Option<EngineError>>), Problem> {
     let mut groups: Vec<(LibraryId, Vec<usize>)> = Vec::new();
-    let found = app.engine().locate_documents(principal.tenant, ids.to_vec(), None).await?;
-    for (at, library) in found.into_iter().enumerate() {
-        let Some(library) = library else { continue };
-        match groups.iter_mut().find(|(known, _)| *known == library) {
-            Some((_, positions)) => positions.push(at),
-            None => groups.push((library, vec![at])),
+    let mut errors = Vec::with_capacity(wanted.ids.len());
+    let ids = wanted.ids.clone();
+    let found = match wanted.library {
+        Some(library) => {
+            // Checked to be the caller's before anything is looked for.
+            app.engine().library(principal.tenant, library, None).await?;
+            ids.iter().map(|_id| Ok(library)).collect()
         }
+        None => app.engine().owners_of_documents(principal.tenant, ids).await?,
+    };
+    for (at, library) in found.into_iter().enumerate() {
+        errors.push(match library {
+            Ok(library) => {
+                match groups.iter_mut().find(|(known, _)| *known == library) {
+                    Some((_, positions)) => positions.push(at),
+                    None => groups.push((library, vec![at])),
+                }
+                None
+            }
+            Err(error) => Some(error),
+        });
     }
-    Ok(groups)
+    Ok((groups, errors))
 }

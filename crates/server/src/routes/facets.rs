@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answers::milliseconds;
-use super::search_requests::{FilterShape, read_filter};
+use super::search_requests::{FilterShape, is_filter, read_filter_once};
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{LibraryPath, WholeBody, read_json};
@@ -204,7 +204,7 @@ async fn facets(
         r.object(|r, key| {
             match key {
                 "fields" => wanted = read_facets(r)?,
-                "filter" => filter = read_filter(r)?,
+                key if is_filter(key) => read_filter_once(r, &mut filter)?,
                 _ignored => {}
             }
             Ok(())

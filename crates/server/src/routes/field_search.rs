@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use arrwdb_engine::embed::Picture;
-use arrwdb_engine::state::{ChunkId, Custom, DocumentId, Filter, Seq, TEXT_FIELD, Tuning};
+use arrwdb_engine::state::{ChunkId, Custom, DocumentId, Seq, TEXT_FIELD, Tuning};
 use arrwdb_engine::{
     DocumentHit, FIELD_QUERIES_MAX, FieldFusion, FieldValue, FieldWanted, MatchedVector,
     MultiVectorPlan, MultiVectorRequest,
@@ -24,7 +24,7 @@ use super::answers::{as_text, milliseconds};
 use super::keyword_requests::read_name;
 use super::search::Target;
 use super::search_requests::{
-    FilterShape, read_filter, read_k, read_query, read_threshold, read_up_to,
+    FilterShape, is_filter, read_filter_once, read_k, read_query, read_threshold, read_up_to,
 };
 use super::vector_requests::{FieldQueryBody, read_field_query, read_picture};
 use super::{NDJSON, line, seq_header};
@@ -261,13 +261,7 @@ fn read_asked(r: &mut Reader<'_>, query_chars_max: usize, k_max: usize) -> Read<
             "k" => k = read_k(r, k_max)?,
             "fusion" => fusion = read_name(r, &FUSIONS)?,
             "distance_threshold" => threshold = read_threshold(r)?,
-            "filter" | "metadata_filter" | "metadata_filters" => {
-                let given: Option<Filter> = read_filter(r)?;
-                if given.is_some() && filter.is_some() {
-                    r.fault("is given together with another filter; one of them is enough");
-                }
-                filter = given.or(filter.take());
-            }
+            key if is_filter(key) => read_filter_once(r, &mut filter)?,
             "ef_search" => tuning.ef_search = read_up_to(r, EF_SEARCH_MAX)?,
             "nprobe" => tuning.nprobe = read_up_to(r, NPROBE_MAX)?,
             "exact" => tuning.exact = r.switch()?.unwrap_or(false),

@@ -18,7 +18,7 @@ use super::batches::Batch;
 use super::document_list::{NO_CURSOR, cursor_text, off_runtime, parse_cursor};
 use super::export::{Pages, json_documents};
 use super::order::{OrderShape, parse_place, place_text, read_order};
-use super::search_requests::{FilterShape, read_filter};
+use super::search_requests::{FilterShape, is_filter, read_filter_once};
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{LibraryPath, WholeBody, read_json};
@@ -111,7 +111,7 @@ fn read_wanted(body: &[u8]) -> Result<Wanted, Problem> {
         let mut wanted = Wanted::default();
         r.object(|r, key| {
             match key {
-                "filter" => wanted.filter = read_filter(r)?,
+                key if is_filter(key) => read_filter_once(r, &mut wanted.filter)?,
                 "limit" => wanted.limit = read_limit(r)?,
                 "order_by" => wanted.order = read_order(r)?,
                 "cursor" => wanted.cursor = r.string()?,

@@ -127,6 +127,7 @@ impl ScoreBreakdown {
 
 impl HybridResult {
     fn of(hit: Hit, weights: (f64, f64), (highlights, explains): (bool, bool)) -> Option<Self> {
+        let signals = explains.then(|| SignalsAnswer::of(&hit));
         let rescored = hit.rescored?;
         Some(Self {
             chunk: ChunkAnswer::of(hit.chunk, hit.chunk_index, hit.document_id),
@@ -135,7 +136,7 @@ impl HybridResult {
             document_id: hit.document_id,
             document_title: hit.document_title,
             highlights: highlights.then_some(hit.highlights),
-            signals: explains.then(|| SignalsAnswer::of(hit.signals)),
+            signals,
         })
     }
 }

@@ -388,12 +388,14 @@ fn is_final(error: &EngineError) -> bool {
         EngineError::LibraryNotFound(_)
         | EngineError::DiskFull { .. }
         | EngineError::Storage { .. }
+        | EngineError::Panicked
         | EngineError::Locked { .. }
         | EngineError::Damaged { .. }
         | EngineError::LogFailed { .. }
         | EngineError::BudgetExceeded(_)
         | EngineError::Closed => true,
         EngineError::DocumentNotFound(_)
+        | EngineError::AmbiguousDocument { .. }
         | EngineError::VectorNotFound(_)
         | EngineError::VectorField { .. }
         | EngineError::LibraryExists(_)

@@ -14,7 +14,7 @@ use super::index_settings::IndexSettings;
 use super::ingest::is_end_of_export;
 use super::libraries::{read_dimension, read_provider};
 use super::requests::{read_time, text_within};
-use super::search_requests::{FilterShape, read_filter};
+use super::search_requests::{FilterShape, is_filter, read_filter_once};
 use crate::app::App;
 use crate::extract::{Pace, QueryPairs, next_data, query_fault};
 use crate::jobs::{Format, Unsubmitted};
@@ -350,7 +350,7 @@ pub(super) fn batch_delete(r: &mut Reader<'_>) -> Read<Asked> {
     let mut asked = read(r, false, |r, key| {
         match key {
             "document_ids" => ids = read_many_ids(r)?,
-            "filter" => filter = read_filter(r)?,
+            key if is_filter(key) => read_filter_once(r, &mut filter)?,
             _ignored => {}
         }
         Ok(())

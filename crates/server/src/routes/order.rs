@@ -35,6 +35,9 @@ impl ToSchema for OrderShape {
     }
 }
 
+/// What may be meant for a direction, and not for the end of a field's name.
+const DIRECTIONS: [&str; 4] = ["asc", "desc", "ascending", "descending"];
+
 /// Reads `field`, `field:asc` or `field:desc`.
 ///
 /// # Errors
@@ -43,6 +46,9 @@ pub(super) fn parse_order(text: &str) -> Result<OrderBy, String> {
     let (field, descending) = match text.rsplit_once(':') {
         Some((field, "asc")) => (field, false),
         Some((field, "desc")) => (field, true),
+        Some((_field, end)) if DIRECTIONS.iter().any(|known| known.eq_ignore_ascii_case(end)) => {
+            return Err("must end in :asc or :desc".to_owned());
+        }
         Some(_) | None => (text, false),
     };
     OrderBy::new(field.to_owned(), descending)

@@ -2,7 +2,7 @@
 //!
 //! Each reader notes every field that breaks a rule; limits come from the settings.
 
-use arrwdb_engine::state::{Custom, DocumentId, TEXT_FIELD, Timestamp, limits};
+use arrwdb_engine::state::{Custom, DocumentId, LibraryId, TEXT_FIELD, Timestamp, limits};
 use arrwdb_engine::{Content, PutChunk, PutDocument};
 use utoipa::ToSchema;
 
@@ -495,11 +495,23 @@ pub(crate) fn read_batch(
     Ok(documents)
 }
 
-/// Reads `document_ids: [..]`.
-pub(crate) fn read_ids(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<Vec<DocumentId>> {
+/// Documents to delete.
+#[derive(Debug)]
+pub(crate) struct DeleteWanted {
+    pub(crate) ids: Vec<DocumentId>,
+    /// The library that they are in, where that is said.
+    pub(crate) library: Option<LibraryId>,
+}
+
+/// Reads `document_ids: [..]`, and `library_id`.
+pub(crate) fn read_ids(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<DeleteWanted> {
     let mut ids = Vec::new();
+    let mut library = None;
     let mut present = false;
     r.object(|r, key| {
+        if key == "library_id" {
+            library = read_id::<LibraryId>(r)?;
+        }
         if key != "document_ids" {
             return Ok(());
         }
@@ -518,7 +530,7 @@ pub(crate) fn read_ids(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<Vec<D
         Ok(())
     })?;
     r.require("document_ids", present);
-    Ok(ids)
+    Ok(DeleteWanted { ids, library })
 }
 
 /// What refuses a body that is read as documents, as documents with vectors, as a line of NDJSON, as

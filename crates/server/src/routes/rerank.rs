@@ -83,6 +83,7 @@ struct RerankResult {
 
 impl RerankResult {
     fn of(hit: Hit, (highlights, explains): (bool, bool)) -> Self {
+        let signals = explains.then(|| SignalsAnswer::of(&hit));
         Self {
             chunk: ChunkAnswer::of(hit.chunk, hit.chunk_index, hit.document_id),
             score: hit.rescored.and_then(|rescored| rescored.score),
@@ -90,7 +91,7 @@ impl RerankResult {
             document_id: hit.document_id,
             document_title: hit.document_title,
             highlights: highlights.then_some(hit.highlights),
-            signals: explains.then(|| SignalsAnswer::of(hit.signals)),
+            signals,
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Number, Value};
 use super::answers::milliseconds;
 use super::requests::read_vector;
 use super::search::Target;
+use super::search_pages::refuse_paging;
 use super::search_requests::{Wishes, read_query};
 use crate::app::App;
 use crate::json::{Read, Reader};
@@ -31,6 +32,7 @@ impl Asked {
             "query" => self.query = read_query(r, limits.query_chars_max)?,
             "embedding" => self.embedding = read_vector(r)?,
             "candidates" => self.candidates = read_candidates(r)?,
+            key if refuse_paging(r, key)? => {}
             key => self.wishes.read(r, key, limits.k_max)?,
         }
         Ok(())

@@ -21,7 +21,7 @@ use super::answers::{
 use super::facets::FacetAnswer;
 use super::groups::{Answered, Group};
 use super::requests::read_vector;
-use super::search_pages::{Paged, Paging, TotalMatches};
+use super::search_pages::{Paged, Paging, TotalMatches, refuse_paging};
 use super::search_requests::{
     EmbeddingSearchBody, FilteredSearchBody, KeywordSearchBody, SearchBody, StreamSearchBody,
     Wishes, query_text, read_query,
@@ -375,6 +375,7 @@ fn stream_wanted(app: &App, target: &Target, body: &[u8]) -> Result<(String, Wis
             r.object(|r, key| {
                 match key {
                     "query" => query = read_query(r, query_chars_max)?.or(query.take()),
+                    key if refuse_paging(r, key)? => {}
                     key => wishes.read(r, key, limits::K_STREAM_MAX)?,
                 }
                 Ok(())

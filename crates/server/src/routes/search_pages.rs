@@ -59,6 +59,18 @@ impl Paging {
     }
 }
 
+/// Refuses what only searches with pages have, where `key` is such; whether it is.
+pub(super) fn refuse_paging(r: &mut Reader<'_>, key: &str) -> Read<bool> {
+    if !matches!(key, "cursor" | "count" | "facets") {
+        return Ok(false);
+    }
+    let value = r.any()?;
+    if !value.is_null() && value != Value::Bool(false) {
+        r.fault("is for search, search/keyword, search/filtered and search/embedding over HTTP");
+    }
+    Ok(true)
+}
+
 /// A page of a search, of one state of the library from first to last.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Paged {

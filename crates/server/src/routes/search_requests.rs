@@ -412,13 +412,7 @@ impl Wishes {
             "distance_threshold" => {
                 self.distance_threshold = read_threshold(r)?.or(self.distance_threshold);
             }
-            "filter" | "metadata_filter" | "metadata_filters" => {
-                let filter = read_filter(r)?;
-                if filter.is_some() && self.filter.is_some() {
-                    r.fault("is given together with another filter; one of them is enough");
-                }
-                self.filter = filter.or(self.filter.take());
-            }
+            key if is_filter(key) => read_filter_once(r, &mut self.filter)?,
             "include_embeddings" => self.include_embeddings = r.switch()?,
             "ef_search" => self.ef_search = read_up_to(r, EF_SEARCH_MAX)?.or(self.ef_search),
             "nprobe" => self.nprobe = read_up_to(r, NPROBE_MAX)?.or(self.nprobe),
@@ -676,8 +670,23 @@ pub(super) fn read_query(r: &mut Reader<'_>, chars_max: usize) -> Read<Option<St
     text_within(r, 1, chars_max)
 }
 
+/// Whether a member of a body is a filter: it has several names.
+pub(super) fn is_filter(key: &str) -> bool {
+    matches!(key, "filter" | "metadata_filter" | "metadata_filters")
+}
+
+/// Reads a filter under one of its names; null leaves what was there.
+pub(super) fn read_filter_once(r: &mut Reader<'_>, filter: &mut Option<Filter>) -> Read<()> {
+    let given = read_filter(r)?;
+    if given.is_some() && filter.is_some() {
+        r.fault("is given together with another filter; one of them is enough");
+    }
+    *filter = given.or(filter.take());
+    Ok(())
+}
+
 /// A filter; `None` for null.
-pub(super) fn read_filter(r: &mut Reader<'_>) -> Read<Option<Filter>> {
+fn read_filter(r: &mut Reader<'_>) -> Read<Option<Filter>> {
     let source = r.any()?;
     if source.is_null() {
         return Ok(None);

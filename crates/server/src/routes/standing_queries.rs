@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::answers::as_time;
 use super::requests::{read_vector, text_within};
-use super::search_requests::{FilterShape, read_filter, read_threshold};
+use super::search_requests::{FilterShape, is_filter, read_filter_once, read_threshold};
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{LibraryPath, QueryInLibrary, QueryPairs, WholeBody, query_fault, read_json};
@@ -139,7 +139,7 @@ impl Fields {
                 "text" => text = text_within(r, 1, query_chars_max)?,
                 "embedding" => embedding = read_vector(r)?,
                 "distance_threshold" => fields.distance_threshold = read_threshold(r)?,
-                "metadata_filter" => fields.filter = read_filter(r)?,
+                key if is_filter(key) => read_filter_once(r, &mut fields.filter)?,
                 _ignored => {}
             }
             Ok(())

@@ -248,6 +248,43 @@ async fn documents_are_deleted_one_by_one_and_together() {
 }
 
 #[tokio::test]
+async fn a_document_that_two_libraries_have_is_deleted_where_it_is_said() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let (first, second) = (server.vector_library(2).await, server.vector_library(2).await);
+    let id = "0191f4a2-7c3e-7abc-8def-0123456789ab";
+    let document =
+        json!({"id": id, "title": "in both", "chunks": [{"text": "a", "embedding": [1, 0]}]});
+    for library in [&first, &second] {
+        let path = format!("/v1/libraries/{library}/documents/with-embeddings");
+        server.post(&path, &document).await.expect(201);
+    }
+    let there = async |library: &str| {
+        server.get(&format!("/v1/libraries/{library}/documents/{id}")).await.status
+    };
+    let refused = server.delete(&format!("/v1/documents/{id}")).await;
+    refused.problem(409, "AmbiguousDocumentError");
+    let patch = server.request(Method::PATCH, &format!("/v1/documents/{id}"));
+    let patch = server.send(patch.json(&json!({"title": "x"}))).await;
+    patch.problem(409, "AmbiguousDocumentError");
+    let batch = async |body: Value| {
+        let request = server.request(Method::DELETE, "/v1/documents/batch").json(&body);
+        server.send(request).await.expect(200)
+    };
+    let answer = batch(json!({"document_ids": [id]})).await;
+    assert_eq!((&answer["successful"], &answer["failed"]), (&json!(0), &json!(1)), "{answer}");
+    let said = answer["results"][0]["error"].as_str().expect("an error");
+    assert!(said.contains(&first) && said.contains(&second), "{said}");
+    assert_eq!((there(&first).await, there(&second).await), (200, 200));
+    let answer = batch(json!({"document_ids": [id], "library_id": second})).await;
+    assert_eq!(answer["successful"], 1, "{answer}");
+    assert_eq!((there(&first).await, there(&second).await), (200, 404));
+    // Now one library has it.
+    server.delete(&format!("/v1/documents/{id}")).await.expect(204);
+    assert_eq!(there(&first).await, 404);
+}
+
+#[tokio::test]
 async fn lists_come_in_pages_without_vectors() {
     let site = Site::new().await;
     let server = site.start().await;

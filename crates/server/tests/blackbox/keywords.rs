@@ -151,8 +151,15 @@ async fn a_hybrid_search_fuses_both_rankings() {
         assert!((hit["score"].as_f64().expect("a score") - expected).abs() < 1e-6, "{hit}");
         assert!(hit["distance"].is_number());
     }
-    let signals = json!({"vector_rank": 2, "keyword_rank": 1, "bm25": hits[1]["signals"]["bm25"]});
-    assert_eq!(hits[1]["signals"], signals);
+    assert_eq!(answer["explain"]["fusion"], json!({"name": "rrf", "alpha": 0.5}));
+    let signals = &hits[1]["signals"];
+    assert_eq!((&signals["vector_rank"], &signals["keyword_rank"]), (&json!(2), &json!(1)));
+    assert!(signals["bm25"].as_f64().is_some_and(|score| score > 0.0), "{signals}");
+    for hit in hits {
+        let parts = rank(hit, "vector_part").zip(rank(hit, "keyword_part"));
+        let (vector, keyword) = parts.expect("what the score is made of");
+        assert!((hit["score"].as_f64().expect("a score") - vector - keyword).abs() < 1e-6, "{hit}");
+    }
     for (more, first) in [
         (json!({"alpha": 0.0}), "Checkpoints"),
         (json!({"alpha": 1.0, "fusion": "weighted"}), "Logs"),

@@ -247,3 +247,24 @@ async fn matches_are_counted_where_that_is_asked_for() {
         }
     }
 }
+
+#[tokio::test]
+async fn searches_without_pages_refuse_what_is_asked_of_them() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = library(&server, &json!({"name": "a", "embedding_dimension": 4}), 3).await;
+    let routes = ["search/hybrid", "search/rerank", "search/stream"];
+    let asked = [("cursor", json!("*")), ("count", json!(true)), ("facets", json!(["tags"]))];
+    for route in routes {
+        let path = format!("/v1/libraries/{library}/{route}");
+        for (name, value) in &asked {
+            let mut body = json!({"query": "apple", "rerank_function": "position"});
+            body[*name] = value.clone();
+            let refused = server.post(&path, &body).await;
+            assert_eq!(refused.pointers(), [format!("/{name}")], "{route}");
+        }
+    }
+    let path = format!("/v1/libraries/{library}/search/rerank");
+    let fine = json!({"embedding": [0, 0, 0, 1], "rerank_function": "position", "count": false, "cursor": null});
+    server.post(&path, &fine).await.expect(200);
+}

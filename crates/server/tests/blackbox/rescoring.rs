@@ -300,6 +300,19 @@ async fn weights_and_expressions_of_the_callers_rank() {
         by_function(&server, &library, ("custom", &params), &expected).await;
     }
 
+    // What a score was made of.
+    let told = rerank(json!({
+        "rerank_function": "custom", "explain": true,
+        "rerank_params": {"expression": "similarity * (1 + {stars} / 10)"},
+    }))
+    .await;
+    let first = &told["results"][0];
+    let signals = &first["signals"]["reranked"];
+    let [similarity, stars] =
+        ["similarity", "stars"].map(|name| signals[name].as_f64().expect("a signal"));
+    let score = first["score"].as_f64().expect("a score");
+    assert!((score - similarity * (1.0 + stars / 10.0)).abs() < 1e-9, "{first}");
+
     // No number, and an infinite one: behind what has a score, in the order in which they were found.
     let holes =
         json!({"rerank_function": "custom", "rerank_params": {"expression": "ln(stars - 1)"}});

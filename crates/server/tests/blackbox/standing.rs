@@ -70,3 +70,22 @@ async fn what_a_standing_query_matches_is_told_once_also_after_a_kill() {
     let libraries = server.get("/v1/libraries").await.expect(200);
     assert_eq!(libraries.as_array().map(Vec::len), Some(1), "{libraries}");
 }
+
+#[tokio::test]
+async fn a_filter_has_the_names_that_it_has_in_searches() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(3).await;
+    let queries = format!("/v1/libraries/{library}/standing-queries");
+    for name in ["filter", "metadata_filter", "metadata_filters"] {
+        let mut filtered = json!({"name": name, "embedding": [1, 0, 0], "distance_threshold": 1});
+        filtered[name] = json!({"group": 2});
+        let query = server.post(&queries, &filtered).await.expect(201);
+        assert_eq!(query["metadata_filter"], json!({"group": 2}), "{name}");
+        filtered[name] = json!({"group": {"$near": 2}});
+        assert_eq!(server.post(&queries, &filtered).await.pointers().len(), 1, "{name}");
+    }
+    let count = format!("/v1/libraries/{library}/documents/count");
+    let refused = server.post(&count, &json!({"metadata_filter": {"a": {"$near": 2}}})).await;
+    assert_eq!(refused.pointers(), ["/metadata_filter/a/$near"]);
+}

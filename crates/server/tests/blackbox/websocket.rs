@@ -53,11 +53,16 @@ async fn every_action_is_answered_with_what_it_did() {
     assert_eq!(document["metadata"]["author"], "Ada");
     assert_eq!(document["metadata"]["custom"], json!({"year": 2026}));
     assert_eq!(document["chunks"][0]["embedding"], Value::Null);
+    let before = got["seq"].as_u64().expect("a number");
     let texts = site.provider.as_ref().expect("a provider").texts();
     let patch = json!({"document_id": id, "title": "Still learning", "metadata": {"month": 1}});
     let updated = socket.done("update", &patch).await;
     assert_eq!(updated["document"]["title"], "Still learning");
     assert_eq!(site.provider.as_ref().expect("a provider").texts(), texts, "vectors stay");
+    let then = socket.done("get", &json!({"document_id": id, "as_of": before})).await;
+    assert_eq!((&then["document"]["title"], &then["seq"]), (&json!("Learning"), &json!(before)));
+    let bad = socket.ask("get", &json!({"document_id": id, "as_of": "x"})).await;
+    assert_eq!(bad["error_type"], "ValidationError", "{bad}");
     let got = socket.done("get", &json!({"document_id": id})).await;
     assert_eq!(got["document"]["text"], "models learn");
     assert_eq!(got["document"]["metadata"]["custom"], json!({"year": 2026, "month": 1}));

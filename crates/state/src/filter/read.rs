@@ -179,7 +179,9 @@ impl Reader {
         let name = text(self, "field")?;
         self.at("field", |reader| reader.check_name(&name))?;
         let operator = text(self, "operator")?;
-        let value = object.get("value").unwrap_or(&Value::Null);
+        let Some(value) = object.get("value") else {
+            return self.at("value", |reader| Err(reader.fault("is required; null is a value")));
+        };
         let test = self.at("value", |reader| reader.test(&name, &operator, value))?;
         let Some(test) = test else {
             return self.at("operator", |reader| {

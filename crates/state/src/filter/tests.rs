@@ -86,6 +86,7 @@ fn sample() -> Document {
         "published": "2024-03-05", "updated": "2024-03-05T01:00:00+01:00",
         "kinds": ["x", 2, null, ["deep"]], "days": ["2024-03-05", "never"],
         "author2": {"name": "Grace", "born": 1906, "first.last": "Grace Hopper"},
+        "caf": "Caf\u{e9} OFFICE \u{1f355}", "until": "9999-12-31", "ends": "9999-12-31T23:59:59Z",
         "steps": [{"n": 1, "by": ["a"]}, {"n": 2}], "a.b": "dotted",
     });
     let chunk = (
@@ -152,7 +153,7 @@ fn what_is_missing_is_null_and_is_not_anything_else() {
 fn of_a_list_of_conditions_nothing_holds_of_what_is_missing() {
     check([
         (json!([{"field": "absent", "operator": "ne", "value": 1}]), false),
-        (json!([{"field": "absent", "operator": "eq"}]), false),
+        (json!([{"field": "absent", "operator": "eq", "value": null}]), false),
         (json!([{"field": "absent", "operator": "exists", "value": false}]), true),
         (json!([{"field": "year", "operator": "ne", "value": 1}]), true),
         (
@@ -181,6 +182,9 @@ fn values_of_one_kind_have_an_order_and_times_are_times() {
         (json!({"published": {"$gt": "2024-03-04T23:59:59Z", "$lt": "2024-03-05T00:00:01"}}), true),
         (json!({"published": {"$gt": "2024-03-05"}}), false),
         (json!({"published": {"$gt": "2024-x"}}), false),
+        (json!({"until": {"$gt": "2026-01-01"}, "ends": {"$gt": "9999-12-31"}}), true),
+        (json!({"until": {"$gte": "9999-12-31T00:00:00Z", "$lt": "9999-12-31T00:00:01Z"}}), true),
+        (json!({"created_at": {"$lte": "9999-12-31"}}), true),
         (json!({"published": {"$prefix": "2024-"}}), true),
         (json!({"created_at": {"$gte": "2026-01-31T12:00:00Z", "$lt": "2026-02-01"}}), true),
         (json!({"created_at": "2026-01-31T12:00:00.000001Z"}), true),
@@ -217,6 +221,11 @@ fn parts_of_texts_and_ids_are_found() {
         (json!({"text": {"$text": "networks"}}), true),
         (json!({"text": {"$contains": "\u{5b66}\u{4e60}"}}), true),
         (json!({"text": {"$text": "\u{5ea6}"}}), true),
+        // Composed and not, compatibility forms, emoji.
+        (json!({"caf": {"$text": "cafe\u{301}"}}), true),
+        (json!({"caf": {"$text": "caf\u{e9} \u{ff4f}\u{fb03}\u{ff43}\u{ff45}"}}), true),
+        (json!({"caf": {"$text": "\u{1f355}"}}), true),
+        (json!({"caf": {"$text": "\u{1f354}"}}), false),
         (json!({"document_id": "01010101-0101-0101-0101-010101010101"}), true),
         (json!({"source_document_id": {"$in": ["01010101010101010101010101010101", "x"]}}), true),
         (json!({"source_document_id": {"$prefix": "01010101-"}}), true),
@@ -255,6 +264,7 @@ fn what_is_no_filter_is_refused_where_it_is_wrong() {
     }
     for (bad, pointer, detail) in [
         (json!("a"), "", "an object of fields"),
+        (json!([{"field": "a", "operator": "ne"}]), "/0/value", "required"),
         (json!({"$nor": [{"a": 1}]}), "/$nor", "no operator"),
         (json!({"a": {"$regex": "x"}}), "/a/$regex", "$prefix"),
         (json!({"a": {"b": 1}}), "/a/b", "path"),

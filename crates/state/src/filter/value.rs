@@ -38,6 +38,9 @@ impl Operand {
     }
 }
 
+/// When times are counted from.
+const EPOCH: jiff::civil::DateTime = jiff::civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
 /// A value of a column as JSON: a whole number without a point, a time as RFC 3339.
 pub(crate) fn json_of(value: &FieldValue) -> Value {
     match value {
@@ -48,8 +51,9 @@ pub(crate) fn json_of(value: &FieldValue) -> Value {
             let number = whole.or_else(|| serde_json::Number::from_f64(number.as_f64()));
             number.map_or(Value::Null, Value::Number)
         }
-        FieldValue::Time(time) => jiff::Timestamp::from_microsecond(*time)
-            .map_or(Value::Null, |time| Value::String(format!("{time:.6}"))),
+        FieldValue::Time(time) => EPOCH
+            .checked_add(jiff::SignedDuration::from_micros(*time))
+            .map_or(Value::Null, |time| Value::String(format!("{time:.6}Z"))),
         FieldValue::Text(text) => Value::String(text.to_string()),
     }
 }
@@ -73,10 +77,13 @@ pub(super) fn time(text: &str) -> Option<i64> {
     if ![a, b, c, d].iter().all(|digit| digit.is_ascii_digit()) || text.len() > 64 {
         return None;
     }
-    let zoned = || text.parse::<jiff::Timestamp>().ok();
+    let zoned = || text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_microsecond);
+    // Not by way of a point in time, which ends a day before the last date there is: the end of the
+    // year 9999 is what many write for "for ever".
     let civil = || {
-        let civil = text.parse::<jiff::civil::DateTime>().ok()?;
-        civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+        let bare = text.strip_suffix(['Z', 'z']).filter(|bare| bare.len() > "9999-12-31".len());
+        let civil = bare.unwrap_or(text).parse::<jiff::civil::DateTime>().ok()?;
+        i64::try_from(civil.duration_since(EPOCH).as_micros()).ok()
     };
-    zoned().or_else(civil).map(jiff::Timestamp::as_microsecond)
+    zoned().or_else(civil)
 }

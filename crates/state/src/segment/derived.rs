@@ -9,7 +9,7 @@ use arrwdb_index::analysis::Language;
 use arrwdb_index::keyword::Postings;
 use arrwdb_index::sparse::SparseIndex;
 
-use super::{Damage, Segment};
+use super::{Damage, FileSegment, Segment};
 use crate::field_search::sparse_of;
 use crate::filter::columns_of;
 use crate::keyword::postings_of;
@@ -89,10 +89,20 @@ impl Segment {
         self.derived().columns.get_or_make(|| columns_of(self))
     }
 
-    /// The terms of its rows, as of texts of this language. Made as [`Segment::columns`] are, and
-    /// anew for another language.
+    /// The terms of its rows, as of texts of this language: those that are kept beside its file, or
+    /// made as [`Segment::columns`] are, and anew for another language.
     pub(crate) fn postings(&self, language: Language) -> Result<Arc<Postings>, Damage> {
-        self.derived().postings.get_or_make(language, || postings_of(self, language))
+        self.derived().postings.get_or_make(language, || {
+            let kept = self.file().and_then(FileSegment::kept_postings);
+            if let Some((_language, postings)) = kept.filter(|(kept, _)| *kept == language) {
+                return Ok(postings);
+            }
+            let postings = postings_of(self, language)?;
+            if let Some(file) = self.file() {
+                file.keep_postings(language, &postings);
+            }
+            Ok(postings)
+        })
     }
 
     /// The sparse vectors of its rows, of a field that holds such. Made as [`Segment::columns`] are.
@@ -118,7 +128,10 @@ impl Segment {
         if columns.made.get().is_some() {
             self.columns()?;
         }
-        if let Some((language, _postings)) = postings.made() {
+        // What a search made before the last start counts too.
+        let made = postings.made().map(|(language, _postings)| language);
+        let kept = || Some(input.file()?.kept_postings()?.0);
+        if let Some(language) = made.or_else(kept) {
             self.postings(language)?;
         }
         Ok(())

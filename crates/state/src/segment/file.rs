@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::derived::Derived;
-use super::{Damage, Head};
+use super::{Damage, Head, PostingsPlace};
 use crate::codec::{DecodeError, Reader};
 use crate::ids::{DocumentId, Seq};
 use crate::limits::{DIMENSIONS_MAX, SEGMENT_ROWS_MAX};
@@ -86,6 +86,7 @@ pub struct FileSegment {
     /// A bit for each block whose checksum was right.
     checked: Vec<AtomicU64>,
     pub(super) derived: Derived,
+    pub(super) postings_at: Option<Arc<dyn PostingsPlace>>,
 }
 
 impl FileSegment {
@@ -125,6 +126,7 @@ impl FileSegment {
             header_crc,
             checked,
             derived: Derived::default(),
+            postings_at: None,
         })
     }
 
@@ -161,7 +163,8 @@ impl FileSegment {
         self.part(HEADER_BYTES..self.parts.checksums).map(|_bytes| ())
     }
 
-    pub(crate) fn rows(&self) -> u32 {
+    /// How many rows it has.
+    pub fn rows(&self) -> u32 {
         self.rows
     }
 

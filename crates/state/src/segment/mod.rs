@@ -4,24 +4,28 @@
 //! as consecutive rows. It lives in memory until a checkpoint writes it to a file; either way it
 //! answers the same questions. What has died since is not its business: see `liveness`.
 
+mod beside;
 mod derived;
 mod file;
 mod index_file;
 mod memory;
 mod merge;
 mod passing;
+mod postings_file;
 mod random_access;
 mod verify;
 mod write;
 
 use std::ops::Range;
 
+pub use beside::{BesideState, BesideSummary};
 pub use file::{FileBytes, FileSegment};
-pub use index_file::{IndexFile, IndexFileState, IndexSummary};
+pub use index_file::IndexFile;
 pub(crate) use memory::{MemorySegment, count};
 pub use merge::Merge;
 pub(crate) use merge::RowMap;
 pub use passing::{SegmentChecksums, SegmentOutline};
+pub use postings_file::{PostingsFile, PostingsPlace};
 pub(crate) use random_access::RandomAccess;
 pub use write::{SegmentSummary, WriteError as SegmentWriteError};
 

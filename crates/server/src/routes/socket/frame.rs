@@ -1,7 +1,7 @@
 //! Messages of a WebSocket as they are read and written. `docs/websocket.md` shows them.
 
 use arrwdb_engine::state::{DocumentId, Seq, TenantId};
-use arrwdb_engine::{Embeddings, PutDocument, Query};
+use arrwdb_engine::{Embeddings, Moment, PutDocument, Query};
 use arrwdb_feed::{Event, EventTypes, Position};
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ use crate::routes::answers::rfc3339;
 use crate::routes::requests::{
     DocumentPatch, Form, read_document, read_patch, read_vector, text_within,
 };
+use crate::routes::search_pages::refuse_paging;
 use crate::routes::search_requests::Wishes;
 
 /// A request, as far as it can be read without knowing what it asks for.
@@ -109,8 +110,8 @@ impl<'a> Envelope<'a> {
             "watch" => read_find(data, limits).map(|find| Action::Watch(Box::new(find))),
             "add" => read_add(data, limits),
             "update" => read_update(data, limits),
-            "delete" => read_target(data).map(|(id, _)| Action::Delete(id)),
-            "get" => read_target(data).map(|(id, embeddings)| Action::Get(id, embeddings)),
+            "delete" => read_target(data).map(|target| Action::Delete(target.id)),
+            "get" => read_target(data).map(Action::Get),
             "subscribe" => read_subscribe(data),
             "unsubscribe" => read_unsubscribe(data),
             "unwatch" => read_unwatch(data),
@@ -132,7 +133,7 @@ pub(super) enum Action {
     Add(Box<PutDocument>),
     Update(DocumentId, Box<DocumentPatch>),
     Delete(DocumentId),
-    Get(DocumentId, Embeddings),
+    Get(Target),
     Subscribe(Subscribe),
     /// From these types, or from all.
     Unsubscribe(Option<EventTypes>),
@@ -184,6 +185,7 @@ fn read_find(data: &[u8], limits: &RequestLimits) -> Result<Find, Problem> {
                 "min_seq" => find.min_seq = r.whole()?.map(Seq::new),
                 "session_id" => find.session = text_within(r, 1, SOCKET_NAME_CHARS_MAX)?,
                 "watch_id" => find.watch_id = text_within(r, 1, SOCKET_NAME_CHARS_MAX)?,
+                key if refuse_paging(r, key)? => {}
                 key => find.wishes.read(r, key, limits.k_max)?,
             }
             Ok(())
@@ -215,32 +217,42 @@ fn read_add(data: &[u8], limits: &RequestLimits) -> Result<Action, Problem> {
 }
 
 fn read_update(data: &[u8], limits: &RequestLimits) -> Result<Action, Problem> {
-    let (id, _) = read_target(data)?;
+    let Target { id, .. } = read_target(data)?;
     let patch = read_json(data, |r| read_patch(r, limits))?;
     Ok(Action::Update(id, Box::new(patch)))
 }
 
-/// The document of `document_id`, and whether `include_embeddings` asks for vectors.
-fn read_target(data: &[u8]) -> Result<(DocumentId, Embeddings), Problem> {
-    let (id, embeddings) = read_json(data, |r| {
-        let (mut id, mut embeddings) = (None, Embeddings::Omitted);
+/// A document, and what is to be told of it.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) id: DocumentId,
+    pub(super) embeddings: Embeddings,
+    pub(super) at: Moment,
+}
+
+/// The document of `document_id`, whether `include_embeddings` asks for vectors, and as of when.
+fn read_target(data: &[u8]) -> Result<Target, Problem> {
+    let (id, embeddings, at) = read_json(data, |r| {
+        let (mut id, mut embeddings, mut at) = (None, Embeddings::Omitted, Moment::default());
         r.object(|r, key| {
             match key {
                 "document_id" => id = r.string()?,
                 "include_embeddings" if r.switch()?.unwrap_or(false) => {
                     embeddings = Embeddings::Included;
                 }
+                "min_seq" => at.min_seq = r.whole()?.map(Seq::new),
+                "as_of" => at.as_of = r.whole()?.map(Seq::new),
                 _ignored => {}
             }
             Ok(())
         })?;
         r.require("document_id", id.is_some() || r.has_fault_at("document_id"));
-        Ok((id.unwrap_or_default(), embeddings))
+        Ok((id.unwrap_or_default(), embeddings, at))
     })?;
     let id = id.parse().map_err(|_not_an_id| {
         Problem::new(&problem::INVALID_REQUEST, "Invalid document_id format")
     })?;
-    Ok((id, embeddings))
+    Ok(Target { id, embeddings, at })
 }
 
 /// Names of events, one by one or separated by commas.

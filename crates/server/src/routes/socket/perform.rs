@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use arrwdb_engine::state::{Document, DocumentId, LibraryId, Seq};
 use arrwdb_engine::{
-    Content, Embeddings, EngineError, Mode, Moment, PutChunk, PutDocument, PutReceipt, Query,
-    Written,
+    Content, EngineError, Mode, Moment, PutChunk, PutDocument, PutReceipt, Query, Written,
 };
 use serde::Serialize;
 use serde_json::json;
 
-use super::frame::Find;
+use super::frame::{Find, Target};
 use super::live::{Beginning, Rendered, Wanted, array, render, unwritable};
 use crate::app::App;
 use crate::metrics::Added;
@@ -170,12 +169,9 @@ impl Place {
         Ok(data.to_string())
     }
 
-    pub(super) async fn get(
-        &self,
-        id: DocumentId,
-        embeddings: Embeddings,
-    ) -> Result<String, Problem> {
-        let snapshot = self.app.engine().library(self.principal.tenant, self.library, None).await?;
+    pub(super) async fn get(&self, target: Target) -> Result<String, Problem> {
+        let Target { id, embeddings, at } = target;
+        let snapshot = self.app.engine().library(self.principal.tenant, self.library, at).await?;
         let seq = snapshot.seq().get();
         let document = read_document_of(snapshot, id, embeddings).await?;
         let texts: Vec<&str> = document.chunks.iter().map(|chunk| chunk.text.as_str()).collect();

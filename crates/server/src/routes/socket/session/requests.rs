@@ -89,8 +89,8 @@ impl Session {
             Action::Delete(id) => {
                 self.begin_write(begun, id, async move { place.delete(id).await });
             }
-            Action::Get(id, embeddings) => {
-                let work = async move { (place.get(id, embeddings).await, Effect::Nothing) };
+            Action::Get(target) => {
+                let work = async move { (place.get(target).await, Effect::Nothing) };
                 self.spawn(begun, work, Effect::Nothing);
             }
             Action::Subscribe(_) | Action::Unsubscribe(_) | Action::Unwatch(_) | Action::Ping => {}
