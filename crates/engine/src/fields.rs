@@ -8,7 +8,7 @@ use arrwdb_state::limits::{CHUNK_CHARS_MAX, DIMENSIONS_MAX, VECTOR_FIELDS_MAX};
 use arrwdb_state::{
     Chunk, ChunkId, Command, Custom, DocumentId, Fate, FieldNameFault, FieldSpec, FieldVector,
     FieldVectors, IndexSpec, LibraryId, LibrarySpec, Metric, ModelName, TenantId, Timestamp,
-    VectorKind, VectorValue, View, check_field_name,
+    VectorKind, VectorValue, View, check_field_name, check_norm,
 };
 
 use crate::engine::Inner;
@@ -186,7 +186,10 @@ impl Inner {
             spec
         };
         match source {
-            Source::Value(_) => {}
+            Source::Value(VectorValue::Dense(vector)) => {
+                check_length(vector, spec.metric, &format!("{pointer}/embedding"))?;
+            }
+            Source::Value(VectorValue::Late(_) | VectorValue::Sparse(_)) => {}
             Source::Picture(picture) => self.check_picture((library, &spec), picture, &pointer)?,
             Source::Text(text) => check_text(&spec, text, &pointer)?,
         }
@@ -308,7 +311,7 @@ impl Inner {
             } else if !self.change_vector(&of, &mut fields, (vector, &new)).await? {
                 return Err(EngineError::VectorNotFound(vector));
             }
-            let record = self.record_of(whole, fields, (of.dimension, of.metric)).await?;
+            let record = self.record_of(whole, fields, of.dimension).await?;
             let done =
                 self.write_one((tenant, library), &Command::Replace(record, version)).await?;
             if done.fates.first() != Some(&Fate::Absent) {
@@ -338,7 +341,10 @@ impl Inner {
             chunk.text.clone_from(text);
         }
         match &new.value {
-            Some(VectorValue::Dense(vector)) => chunk.embedding.clone_from(vector),
+            Some(VectorValue::Dense(vector)) => {
+                check_length(vector, library.metric, "/embedding")?;
+                chunk.embedding.clone_from(vector);
+            }
             Some(other) => {
                 let detail = format!("passages have dense vectors, and this is {}", other.kind());
                 let field = format!("/{}", value_key(other));
@@ -374,6 +380,9 @@ impl Inner {
             draft.text.clone_from(text);
         }
         if new.value.is_some() || new.picture.is_some() || new.text.is_some() {
+            if let Some(VectorValue::Dense(vector)) = &new.value {
+                check_length(vector, draft.spec.metric, "/embedding")?;
+            }
             draft.value.clone_from(&new.value);
             draft.picture.clone_from(&new.picture);
             if new.value.is_none() && new.picture.is_none() {
@@ -490,6 +499,14 @@ impl Inner {
 }
 
 /// Refuses a text that is too long for a passage.
+/// Refuses a vector whose distances could not be told.
+fn check_length(vector: &[f32], metric: Metric, field: &str) -> Result<(), EngineError> {
+    check_norm(metric, vector).map_err(|error| EngineError::Vector {
+        field: field.to_owned(),
+        detail: format!("the vector is invalid: {error}"),
+    })
+}
+
 fn check_chars(text: &str, most: usize, pointer: &str) -> Result<(), EngineError> {
     let (chars, max) = (text.chars().count(), most.min(CHUNK_CHARS_MAX));
     if chars <= max {

@@ -16,7 +16,7 @@ use arrwdb_state::{
     ChunkId, Custom, Damage, DocumentId, DocumentMetadata, Effort, Executor, FieldQuery, FieldSpec,
     Filter, Found, IndexSpec, LibraryId, LibrarySpec, Metric, ModelName, NearestInField, RowPlace,
     Selection, Seq, SparseQuery, TEXT_FIELD, TenantId, Tuning, VectorKind, VectorValue, View,
-    normalized,
+    check_norm, normalized,
 };
 
 use crate::engine::{Engine, Inner};
@@ -409,6 +409,7 @@ fn numbers(
     match value {
         VectorValue::Dense(vector) => {
             of_size(&vector)?;
+            check_norm(place.metric, &vector).map_err(|error| refused(error.to_string()))?;
             let unit = unit(&vector)?;
             Ok(Numbers::Dense(if place.metric == Metric::Cosine { unit } else { vector }))
         }
@@ -466,7 +467,10 @@ fn mean(asked: &[Asked]) -> Result<Vec<Asked>, EngineError> {
         let numbers = match metric {
             // The directions of the queries may cancel out, or nearly so.
             Metric::Cosine => normalized(&vector).map_err(|error| refused(&error.to_string()))?.0,
-            Metric::L2 | Metric::Dot => vector.clone(),
+            Metric::L2 | Metric::Dot => {
+                check_norm(metric, &vector).map_err(|error| refused(&error.to_string()))?;
+                vector.clone()
+            }
         };
         let (field, numbers) = (field.to_owned(), Numbers::Dense(numbers));
         Ok(Asked { field, weight: 1.0, metric, numbers })

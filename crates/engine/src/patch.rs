@@ -179,7 +179,7 @@ impl Inner {
         let at = self.parts.clock.now();
         let mut drafts = self.drafts((&spec, &handle), vec![put], at).await?;
         self.embed(&spec, &mut drafts).await?;
-        let made = self.recorded(drafts, (spec.dimension, spec.metric)).await?.pop();
+        let made = self.recorded(drafts, spec.dimension).await?.pop();
         let (record, title) = made.unwrap_or(Err(EngineError::Closed))?;
         let command = Command::Replace(record.clone(), version);
         let done = self.write_one((tenant, library), &command).await?;

@@ -213,9 +213,9 @@ mod tests {
         let panics = |executor: &dyn Executor| {
             executor.run(2, &|_task| panic!("on purpose"));
         };
-        assert!(matches!(pool.read(panics).await, Err(EngineError::Storage { .. })));
+        assert!(matches!(pool.read(panics).await, Err(EngineError::Panicked)));
         let panics = || -> u32 { panic!("on purpose") };
-        assert!(matches!(pool.run(panics).await, Err(EngineError::Storage { .. })));
+        assert!(matches!(pool.run(panics).await, Err(EngineError::Panicked)));
         assert_eq!(pool.read(|_executor| 7).await.unwrap(), 7);
     }
 

@@ -10,7 +10,7 @@ use arrwdb_state::limits::{
 use arrwdb_state::{
     BatchNote, Chunk, ChunkId, Command, Custom, DecodeError, Document, DocumentId,
     DocumentMetadata, DocumentRecord, Fate, JobUnit, LibraryId, LibrarySpec, Metric, RecordError,
-    Seq, TenantId, Timestamp,
+    Seq, TenantId, Timestamp, check_norm,
 };
 use serde_json::Value;
 
@@ -51,8 +51,15 @@ impl Inner {
         self.check_disk()?;
         let at = self.parts.clock.now();
         let mut drafts = self.drafts((&spec, &handle), documents, at).await?;
+        for draft in &mut drafts {
+            if let Err(error) =
+                draft.as_ref().map_or(Ok(()), |draft| draft.check_norms(spec.metric))
+            {
+                *draft = Err(error);
+            }
+        }
         self.embed(&spec, &mut drafts).await?;
-        let mut records = self.recorded(drafts, (spec.dimension, spec.metric)).await?;
+        let mut records = self.recorded(drafts, spec.dimension).await?;
         turn.await;
         let (mut seq, mut fates) = self.log_records(&handle, unit, &records).await?;
         // Those that came while another embedding model took over are made anew for that one; where
@@ -131,7 +138,7 @@ impl Inner {
             }
         }
         let count = drafts.len();
-        let recorded = self.recorded(drafts, (spec.dimension, spec.metric)).await;
+        let recorded = self.recorded(drafts, spec.dimension).await;
         recorded.unwrap_or_else(|error| vec![Err(error); count])
     }
 
@@ -140,9 +147,9 @@ impl Inner {
         &self,
         document: Document,
         fields: FieldDrafts,
-        space: (u32, Metric),
+        dimension: u32,
     ) -> Result<DocumentRecord, EngineError> {
-        let made = self.recorded(vec![Ok(Draft { document, fields })], space).await?.pop();
+        let made = self.recorded(vec![Ok(Draft { document, fields })], dimension).await?.pop();
         made.unwrap_or(Err(EngineError::Closed)).map(|(record, _title)| record)
     }
 
@@ -177,10 +184,10 @@ impl Inner {
     pub(crate) async fn recorded(
         &self,
         drafts: Vec<Result<Draft, EngineError>>,
-        space: (u32, Metric),
+        dimension: u32,
     ) -> Result<Vec<Made>, EngineError> {
         let bytes: usize = drafts.iter().flatten().map(Draft::bytes).sum();
-        let make = move || drafts.into_iter().map(|draft| draft?.record(space)).collect();
+        let make = move || drafts.into_iter().map(|draft| draft?.record(dimension)).collect();
         if bytes <= RECORDS_AT_ONCE_BYTES { Ok(make()) } else { self.pool.run(make).await }
     }
 
@@ -415,6 +422,19 @@ impl Draft {
         Ok(Self { document, fields: FieldDrafts::default() })
     }
 
+    /// Refuses vectors of passages, given by the caller, whose distances could not be told. Of other
+    /// faults they are told when they are recorded.
+    fn check_norms(&self, metric: Metric) -> Result<(), EngineError> {
+        let given = self.document.chunks.iter().enumerate();
+        for (place, chunk) in given.filter(|(_place, chunk)| !chunk.embedding.is_empty()) {
+            check_norm(metric, &chunk.embedding).map_err(|error| EngineError::Vector {
+                field: format!("/chunks/{place}/embedding"),
+                detail: format!("Chunk {} embedding invalid: {error}", chunk.id),
+            })?;
+        }
+        Ok(())
+    }
+
     /// A document as it was recorded, without the vectors of its passages.
     fn of(record: &DocumentRecord) -> Result<Self, DecodeError> {
         let fields = FieldDrafts::of(record.field_vectors()?);
@@ -433,14 +453,10 @@ impl Draft {
         fixed + metadata + self.fields.bytes() + chunks.iter().map(of_chunk).sum::<usize>()
     }
 
-    fn record(
-        self,
-        (dimension, metric): (u32, Metric),
-    ) -> Result<(DocumentRecord, String), EngineError> {
+    fn record(self, dimension: u32) -> Result<(DocumentRecord, String), EngineError> {
         let Self { document, fields } = self;
         let refused = |error: RecordError| refused(&document, &fields, &error);
         let mut record = DocumentRecord::new(&document, dimension).map_err(refused)?;
-        record.check_metric(metric).map_err(refused)?;
         if !fields.is_empty() {
             let vectors = fields.clone().finish();
             record = record.with_fields(&document.metadata, &vectors).map_err(refused)?;

@@ -32,8 +32,7 @@ pub trait Scorer: fmt::Debug + Send + Sync {
 
     /// What the score of a candidate is made of, by name: what `explain` shows of those that are
     /// answered. Nothing, unless a scorer says so.
-    fn signals(&self, evidence: &Evidence<'_>) -> Vec<(String, f64)> {
-        let _of_none = evidence;
+    fn signals(&self, _evidence: &Evidence<'_>) -> Vec<(String, f64)> {
         Vec::new()
     }
 }

@@ -196,11 +196,8 @@ impl Inner {
                 ),
             });
         }
-        let checked = normalized(&vector).and_then(|(unit, inverse_norm)| {
-            check_norm(spec.metric, inverse_norm)?;
-            Ok(unit)
-        });
-        let unit = checked.map_err(|error| EngineError::Vector {
+        let checked = check_norm(spec.metric, &vector).and_then(|()| normalized(&vector));
+        let (unit, _inverse_norm) = checked.map_err(|error| EngineError::Vector {
             field: field.into(),
             detail: format!("Query embedding invalid: {error}"),
         })?;

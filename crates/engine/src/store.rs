@@ -45,9 +45,10 @@ const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
 pub(crate) struct Store {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) root: PathBuf,
-    /// Held while postings are written, and while segments are removed: searches write them, and none
-    /// shall be left of a segment that is gone.
-    removing: Arc<Mutex<()>>,
+    /// Held while segments are removed, and while files of postings come into being and get their
+    /// names: searches write them, and none shall be left of a segment that is gone. Those that are
+    /// being written.
+    removing: Arc<Mutex<BTreeSet<PathBuf>>>,
     /// Which postings are kept; `None` if none are.
     kept_postings: Option<KeptPostings>,
 }
@@ -224,24 +225,20 @@ impl Store {
     ) -> Result<(), EngineError> {
         let temporary = with_suffix(path);
         let file = self.begin(&temporary)?;
-        let write = || -> io::Result<()> {
-            let mut out = io::BufWriter::with_capacity(
-                WRITE_BYTES,
-                Positioned { file: &*file, at: 0, stopped: &|| false },
-            );
-            let summary = write(&mut out)?;
-            out.flush()?;
-            file.write_all_at(&summary.header, 0)
-        };
-        let written = write()
+        let written = fill(&*file, write)
             .map_err(failed("write", &temporary))
             .and_then(|()| self.finish(&*file, &temporary, path));
-        if written.is_err()
-            && let Err(left_over) = self.disk.remove(&temporary)
-        {
-            tracing::warn!(file = %temporary.display(), error = %left_over, "left behind");
+        if written.is_err() {
+            self.leave_behind(&temporary);
         }
         written
+    }
+
+    /// Removes what was begun and is not wanted.
+    fn leave_behind(&self, temporary: &Path) {
+        if let Err(error) = self.remove_if_there(temporary) {
+            tracing::warn!(%error, "left behind");
+        }
     }
 
     /// Reads the structure of a segment; `None` if there is none, or it is another segment's.
@@ -571,12 +568,78 @@ struct KeptAt {
     kept: KeptPostings,
 }
 
+impl KeptAt {
+    fn path(&self) -> PathBuf {
+        self.store.postings_path(self.library, self.number)
+    }
+
+    /// Whether there is a segment that postings of so many bytes are to be kept of, and room.
+    fn is_wanted(&self, bytes: u64) -> bool {
+        let Self { store, library, number, kept } = self;
+        let there = store.disk.open(&store.segment_path(*library, *number), Access::Read).is_ok();
+        let least = kept.free_bytes_min.saturating_add(bytes);
+        there && store.disk.free_bytes(&store.root).is_ok_and(|free| free >= least)
+    }
+
+    /// Begins the file, unless it is begun already or nobody wants it.
+    fn begin(&self, temporary: &Path, bytes: u64) -> Result<Option<Arc<dyn File>>, EngineError> {
+        let mut writing = self.store.removing.lock();
+        if writing.contains(temporary) || !self.is_wanted(bytes) {
+            return Ok(None);
+        }
+        // From here on who removes the segment finds it, and removes it too.
+        let file = self.store.begin(temporary)?;
+        writing.insert(temporary.to_owned());
+        Ok(Some(file))
+    }
+
+    /// Gives the file its name, unless its segment is gone meanwhile.
+    fn finish(
+        &self,
+        temporary: &Path,
+        written: Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let store = &self.store;
+        let mut writing = store.removing.lock();
+        writing.remove(temporary);
+        let path = self.path();
+        let named = written.and_then(|()| {
+            if self.is_wanted(0) {
+                store.disk.rename(temporary, &path).map_err(failed("rename", temporary))?;
+            }
+            Ok(())
+        });
+        store.leave_behind(temporary);
+        named
+    }
+
+    fn try_keep(
+        &self,
+        bytes: u64,
+        write: &dyn Fn(&mut dyn Write) -> io::Result<BesideSummary>,
+    ) -> Result<(), EngineError> {
+        let temporary = with_suffix(&self.path());
+        let Some(file) = self.begin(&temporary, bytes)? else { return Ok(()) };
+        // Without the lock: a large file takes long, and nobody has to wait for it.
+        let written = fill(&*file, write)
+            .and_then(|()| file.sync_data())
+            .map_err(failed("write", &temporary));
+        self.finish(&temporary, written)
+    }
+}
+
 impl PostingsPlace for KeptAt {
     fn read(&self) -> Option<Vec<u8>> {
-        let path = self.store.postings_path(self.library, self.number);
+        let path = self.path();
         let read = self.store.disk.open(&path, Access::Read).and_then(|file| {
-            let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
-            let mut bytes = vec![0; length];
+            let length = file.length()?;
+            if length > SNAPSHOT_BYTES_MAX {
+                return Err(io::Error::other(format!("it has {length} bytes")));
+            }
+            let length = usize::try_from(length).map_err(io::Error::other)?;
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(length).map_err(io::Error::other)?;
+            bytes.resize(length, 0);
             read_exact_at(&*file, &mut bytes, 0)?;
             Ok(bytes)
         });
@@ -591,25 +654,27 @@ impl PostingsPlace for KeptAt {
     }
 
     fn refuse(&self, damage: &Damage) {
-        tracing::warn!(library = %self.library, %damage, "postings are made again");
+        let (file, offset) = (self.path(), damage.offset);
+        tracing::warn!(file = %file.display(), offset, what = damage.what, "it is made again");
     }
 
-    fn keep(&self, write: &dyn Fn(&mut dyn Write) -> io::Result<BesideSummary>) {
-        let Self { store, library, number, kept } = self;
-        let _alone = store.removing.lock();
-        let segment = store.segment_path(*library, *number);
-        // Merged or deleted meanwhile: who searches it has what was made.
-        let gone = store.disk.open(&segment, Access::Read).is_err();
-        let free = store.disk.free_bytes(&store.root);
-        let full = free.is_ok_and(|free| free < kept.free_bytes_min);
-        if gone || full {
-            return;
-        }
-        let path = store.postings_path(*library, *number);
-        if let Err(error) = store.write_beside(&path, write) {
-            tracing::warn!(library = %library, %error, "postings are not kept; they are made again after a start");
+    fn keep(&self, bytes: u64, write: &dyn Fn(&mut dyn Write) -> io::Result<BesideSummary>) {
+        if let Err(error) = self.try_keep(bytes, write) {
+            tracing::warn!(library = %self.library, %error, "postings are not kept; they are made again after a start");
         }
     }
+}
+
+/// Writes what lies beside a segment, its header last.
+fn fill(
+    file: &dyn File,
+    write: &dyn Fn(&mut dyn Write) -> io::Result<BesideSummary>,
+) -> io::Result<()> {
+    let mut out =
+        io::BufWriter::with_capacity(WRITE_BYTES, Positioned { file, at: 0, stopped: &|| false });
+    let summary = write(&mut out)?;
+    out.flush()?;
+    file.write_all_at(&summary.header, 0)
 }
 
 /// The error of a file whose bytes do not decode.

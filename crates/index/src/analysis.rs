@@ -236,10 +236,11 @@ impl Analyzer {
 /// emoji among them. O(bytes).
 pub fn folded_words(text: &str) -> impl Iterator<Item = String> + '_ {
     let says = |letter: char| letter.is_alphanumeric() || fold::is_emoji(letter);
-    text.split_word_bounds().filter(move |word| word.chars().any(says)).map(|word| {
+    text.split_word_bounds().filter(move |word| word.chars().any(says)).filter_map(|word| {
         let mut folded = String::with_capacity(word.len());
         fold::fold(word, &mut folded);
-        folded
+        // Of marks alone nothing is left.
+        Some(folded).filter(|folded| !folded.is_empty())
     })
 }
 

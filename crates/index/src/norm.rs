@@ -38,14 +38,14 @@ pub enum VectorError {
 }
 
 /// Lengths of vectors whose products and squared differences are well within the range of f32.
-const NORM_MIN: f32 = 1e-18;
+const NORM_MIN: f32 = 1e-15;
 const NORM_MAX: f32 = 1e18;
 
-/// Whether distances of a vector whose inverse norm this is can be told by a metric. By cosine they
-/// always can.
-pub fn check_norm(metric: Metric, inverse_norm: f32) -> Result<(), VectorError> {
-    let norm = inverse_norm.recip();
-    if metric == Metric::Cosine || (NORM_MIN..=NORM_MAX).contains(&norm) {
+/// Whether distances of a vector can be told by a metric: by cosine always, by others if it is neither
+/// too long nor too short. What has no norm is refused elsewhere.
+pub fn check_norm(metric: Metric, vector: &[f32]) -> Result<(), VectorError> {
+    let Ok(inverse_norm) = inverse_norm(vector) else { return Ok(()) };
+    if metric == Metric::Cosine || (NORM_MIN..=NORM_MAX).contains(&inverse_norm.recip()) {
         return Ok(());
     }
     Err(VectorError::NormForMetric { metric })

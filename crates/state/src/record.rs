@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrwdb_index::{Metric, VectorError, check_norm, inverse_norm};
+use arrwdb_index::{VectorError, inverse_norm};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -148,16 +148,6 @@ impl DocumentRecord {
         let inverse_norms = Arc::new(inverse_norms);
         let fields = Arc::default();
         Ok(Self { id, body, vectors: Arc::new(vectors), inverse_norms, digest, fields })
-    }
-
-    /// Whether distances of all its chunks' vectors can be told by a metric. Asked of what is new; what
-    /// was recorded before it was asked is searched as well as it can be.
-    pub fn check_metric(&self, metric: Metric) -> Result<(), RecordError> {
-        for (chunk, inverse_norm) in self.inverse_norms.iter().enumerate() {
-            check_norm(metric, *inverse_norm)
-                .map_err(|error| RecordError::Vector { chunk, error })?;
-        }
-        Ok(())
     }
 
     /// The document's id.

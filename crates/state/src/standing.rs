@@ -78,7 +78,7 @@ impl StandingQuery {
         #[expect(clippy::cast_possible_truncation, reason = "it was an f32 when it was written")]
         let distance_threshold = custom.get(THRESHOLD)?.as_f64()? as f32;
         let filter = match custom.remove(FILTER) {
-            Some(source) => Filter::read(source).ok()?,
+            Some(source) => Filter::read_recorded(source).ok()?,
             None => Filter::default(),
         };
         let since = match custom.get(SINCE) {

@@ -278,7 +278,7 @@ impl PostingsPlace for Place {
         self.refusals.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn keep(&self, write: &dyn Fn(&mut dyn Write) -> io::Result<BesideSummary>) {
+    fn keep(&self, _bytes: u64, write: &dyn Fn(&mut dyn Write) -> io::Result<BesideSummary>) {
         let mut bytes = Vec::new();
         let summary = write(&mut bytes).unwrap();
         assert_eq!(bytes.len() as u64, summary.bytes);

@@ -34,7 +34,7 @@ async fn put(engine: &Engine, library: LibraryId, versions: std::ops::Range<u64>
 /// libraries, merged segments, sealed log files with their indexes, postings, a snapshot of the catalog,
 /// and records after all of them.
 pub(crate) async fn directory() -> MemoryDisk {
-    loop {
+    for _try in 0..20 {
         let disk = any_directory().await;
         // A merge at the last moment may have left fewer files than the tests are about.
         let least = [(".idx", 2), (".seg", 3), (".kwd", 1)];
@@ -42,6 +42,7 @@ pub(crate) async fn directory() -> MemoryDisk {
             return disk;
         }
     }
+    panic!("20 directories without files of every kind");
 }
 
 async fn any_directory() -> MemoryDisk {

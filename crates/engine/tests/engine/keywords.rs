@@ -65,7 +65,7 @@ async fn postings_lie_beside_their_segment_from_the_first_search_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_merged_segment_has_the_postings_that_its_parts_had_before_a_start() {
+async fn a_merged_segment_has_postings_where_its_parts_had() {
     let disk = MemoryDisk::new();
     let engine = open_with(&disk, kept()).await.unwrap();
     let library = of_one_file(&engine).await;
@@ -73,6 +73,7 @@ async fn a_merged_segment_has_the_postings_that_its_parts_had_before_a_start() {
     engine.close().await.unwrap();
 
     let engine = open_with(&disk, kept()).await.unwrap();
+    assert_eq!(found(&engine, library, "row 7").await, wanted);
     let before = with_postings(&disk);
     fill(&engine, library, ROWS..ROWS + 50).await;
     engine.delete_documents(TENANT, library, vec![many_id(7)]).await.unwrap();
@@ -116,8 +117,8 @@ async fn another_language_takes_the_place_of_the_postings_of_the_one_before() {
     let library = of_one_file(&engine).await;
     let english = found(&engine, library, "rows 7").await;
     assert_eq!(english[0].0, "row 7");
-    let german = LibraryPatch { language: Some(Language::None), ..LibraryPatch::default() };
-    engine.update_library(TENANT, library, german).await.unwrap();
+    let whole = LibraryPatch { language: Some(Language::None), ..LibraryPatch::default() };
+    engine.update_library(TENANT, library, whole).await.unwrap();
     let whole_words = found(&engine, library, "rows").await;
     assert_eq!(whole_words, []);
     engine.close().await.unwrap();

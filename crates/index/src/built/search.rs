@@ -16,8 +16,6 @@ use crate::{
 /// A walk among few allowed rows may score one row in so many of them before all of them are
 /// scored instead: a scan takes rows in order, which is quicker by about this factor.
 const SCAN_GAIN: u64 = 2;
-/// So much of the rows that lists have by chance, in percent, is looked at where some are allowed.
-const SEEN_PERCENT: u64 = 90;
 /// A walk scores so many rows for each that it keeps, so that with fewer rows a scan is quicker.
 const SCORED_PER_KEPT: usize = 8;
 /// A walk by codes among some of the rows may score so many of them for each row that it keeps and
@@ -345,9 +343,6 @@ fn probe<V: ?Sized>(
     }
     // Of the rows in a list only a part is allowed: as many of those are looked at as usual.
     let wider = (u64::from(nprobe) * u64::from(lists.rows())).div_ceil(allowed_rows);
-    // What usual lists would have had; those of one search are larger or smaller than others.
-    let usual = u64::from(nprobe) * u64::from(lists.rows()) / u64::from(lists.lists().max(1));
-    let seen_min = (usual * SEEN_PERCENT / 100).min(allowed_rows);
     let rerank = request.k.saturating_mul(RERANKED_PER_RESULT).max(RERANKED_MIN);
     let rerank = request.tuning.rerank.map_or(rerank, |rows| rows as usize);
     let query = ivf::Query {
@@ -356,7 +351,6 @@ fn probe<V: ?Sized>(
         allowed: request.allowed,
         probes: ivf::Probes {
             nprobe: u32::try_from(wider).unwrap_or(u32::MAX),
-            seen_min: if allowed_rows < u64::from(lists.rows()) { seen_min } else { 0 },
             rerank: u32::try_from(rerank).unwrap_or(u32::MAX),
         },
     };

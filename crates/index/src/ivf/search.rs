@@ -25,9 +25,6 @@ const SAMPLED_ONE_IN: usize = 8;
 pub struct Probes {
     /// How many of the nearest lists: at least 1 is searched.
     pub nprobe: u32,
-    /// At least so many allowed rows are seen, where there are and rows have no codes: further lists
-    /// are searched while the nearest have fewer, because what is allowed is not where the query is.
-    pub seen_min: u64,
     /// Where rows have codes, how many of the best estimates are scored in full; at least as many
     /// as are asked for.
     pub rerank: u32,
@@ -94,7 +91,7 @@ struct Span<'a> {
 
 impl Ivf {
     /// Offers allowed rows near to the query to `top`: of the `nprobe` nearest lists those that
-    /// are best, and of further lists while fewer than `top` keeps, or than `seen_min`, were seen.
+    /// are best, and of further lists while fewer than `top` keeps were seen.
     ///
     /// # Panics
     /// If the scorer has other rows or the query another dimension.
@@ -118,17 +115,14 @@ impl Ivf {
         let rerank = (query.probes.rerank as usize).clamp(wanted, self.rows as usize);
         scratch.candidates.reset(rerank);
         let mut seen = self.visit(query, scratch, top, &key);
-        // Of rows with codes only the candidates are counted, which have an end of their own.
-        let least = if self.codes.is_some() { 0 } else { query.probes.seen_min };
-        let wanted = least.max(wanted as u64);
-        if seen < wanted && scratch.walk.lists < self.lists() {
+        if seen < wanted as u64 && scratch.walk.lists < self.lists() {
             let first = scratch.order.clone();
             self.order_rest(scratch);
             for list in std::mem::take(&mut scratch.order) {
                 scratch.order.clear();
                 scratch.order.push(list);
                 seen += self.visit(query, scratch, top, &key);
-                if seen >= wanted {
+                if seen >= wanted as u64 {
                     break;
                 }
             }

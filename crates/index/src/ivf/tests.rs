@@ -143,7 +143,7 @@ fn read(bytes: &[u8], rows: u32) -> Result<Ivf, crate::Malformed> {
     reader.end().map(|()| ivf)
 }
 
-const ALL: Probes = Probes { nprobe: u32::MAX, rerank: u32::MAX, seen_min: 0 };
+const ALL: Probes = Probes { nprobe: u32::MAX, rerank: u32::MAX };
 
 #[derive(Debug)]
 struct Case {
@@ -217,7 +217,7 @@ proptest! {
         let (corpus, allowed) = (case.corpus(), case.allowed());
         let ivf = corpus.build(case.config);
         let query = corpus.query(case.seed);
-        let probes = Probes { nprobe, rerank, seen_min: 0 };
+        let probes = Probes { nprobe, rerank };
         let (found, walk) = corpus.search(&ivf, &query, (case.k, probes), &allowed);
         prop_assert_eq!(found.len(), case.k.min(allowed.0.len()));
         let exact = corpus.exact(&query, case.rows, &allowed);
@@ -242,7 +242,7 @@ proptest! {
         prop_assert_eq!(read.compression_ratio(), ivf.compression_ratio());
         prop_assert_eq!(read.bytes(), ivf.bytes());
         let query = corpus.query(case.seed);
-        let asked = (case.k, Probes { nprobe: 2, rerank: 20, seen_min: 0 });
+        let asked = (case.k, Probes { nprobe: 2, rerank: 20 });
         let [found, expect] =
             [&read, &ivf].map(|ivf| corpus.search(ivf, &query, asked, &AllRows));
         prop_assert_eq!(found, expect);
@@ -272,7 +272,7 @@ proptest! {
             && ivf.space.dims() == case.dims
         {
             let query = corpus.query(case.seed);
-            for probes in [ALL, Probes { nprobe: 1, rerank: 1, seen_min: 0 }] {
+            for probes in [ALL, Probes { nprobe: 1, rerank: 1 }] {
                 let (found, _) = corpus.search(&ivf, &query, (case.k, probes), &AllRows);
                 prop_assert_eq!(found.len(), case.k.min(case.rows));
             }
@@ -334,7 +334,7 @@ fn i3_recall_is_at_its_floor_with_few_of_the_lists() {
             let codes = corpus.build(Config { use_pq: true, ..Config::default() });
             let lists = plain.lists();
             assert!((250..=320).contains(&lists), "{lists} lists of 6000 rows");
-            let probes = Probes { nprobe: lists / 4, rerank: 40, seen_min: 0 };
+            let probes = Probes { nprobe: lists / 4, rerank: 40 };
             let floor = if metric == Metric::Dot { 0.85 } else { 0.9 };
             let (with, without) =
                 (recall(&corpus, &codes, probes), recall(&corpus, &plain, probes));
@@ -350,8 +350,7 @@ fn i3_estimates_alone_lead_to_the_nearest_rows() {
     for (subvectors, floor) in [(None, 0.99), (Some(24), 0.93), (Some(8), 0.6)] {
         let corpus = Corpus::new(Metric::L2, 96, 4000, 4000, 9);
         let config = Config { use_pq: true, pq_subvectors: subvectors, n_clusters: Some(50) };
-        let found =
-            recall(&corpus, &corpus.build(config), Probes { nprobe: 50, rerank: 60, seen_min: 0 });
+        let found = recall(&corpus, &corpus.build(config), Probes { nprobe: 50, rerank: 60 });
         assert!(found >= floor, "{subvectors:?}: {found}");
     }
 }

@@ -71,7 +71,7 @@ impl Performer {
         filter: Value,
         done: &DoneUnits,
     ) -> Result<Performed, Unable> {
-        let filter = Filter::read(filter)
+        let filter = Filter::read_recorded(filter)
             .map_err(|fault| Unable::Failed(format!("its filter does not read: {fault}")))?;
         let Some(library) = run.head().library else {
             return Err(Unable::Failed("it says no library".to_owned()));
@@ -135,7 +135,7 @@ impl Performer {
         let mut gone = Gone::default();
         let wanted: Vec<DocumentId> =
             ids.iter().flatten().filter(|id| !deleted.contains_key(id)).copied().collect();
-        let (by_library, mut ambiguous) = owners(run, wanted).await?;
+        let (by_library, ambiguous) = owners(run, wanted).await?;
         for (library, ids) in by_library {
             let unit = run.unit(number);
             let outcome =
@@ -162,7 +162,7 @@ impl Performer {
                     gone.chunks += u64::from(chunks);
                 }
                 (None, Some(id)) => {
-                    let error = ambiguous.remove(id);
+                    let error = ambiguous.get(id).cloned();
                     let error = error.unwrap_or_else(|| "Document not found".to_owned());
                     gone.missing.push(json!({"document_id": id.to_string(), "error": error}));
                 }

@@ -430,13 +430,15 @@ pub(crate) struct SignalsAnswer {
 impl SignalsAnswer {
     pub(super) fn of(hit: &Hit) -> Self {
         let signals = hit.signals;
+        // Parts of the score that it was found by say nothing of one that was made anew.
+        let fused = signals.fused.filter(|_parts| hit.rescored.is_none());
         let reranked = hit.rescored.iter().flat_map(|rescored| &rescored.signals);
         Self {
             vector_rank: signals.vector_rank,
             keyword_rank: signals.keyword.map(|(rank, _score)| rank),
             bm25: signals.keyword.map(|(_rank, score)| score),
-            vector_part: signals.fused.map(|(vector, _keyword)| vector),
-            keyword_part: signals.fused.map(|(_vector, keyword)| keyword),
+            vector_part: fused.map(|(vector, _keyword)| vector),
+            keyword_part: fused.map(|(_vector, keyword)| keyword),
             // What is no number is null.
             reranked: reranked.map(|(name, value)| (name.clone(), (*value).into())).collect(),
         }

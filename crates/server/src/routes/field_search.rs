@@ -23,6 +23,7 @@ use utoipa_axum::routes;
 use super::answers::{as_text, milliseconds};
 use super::keyword_requests::read_name;
 use super::search::Target;
+use super::search_pages::refuse_paging;
 use super::search_requests::{
     FilterShape, is_filter, read_filter_once, read_k, read_query, read_threshold, read_up_to,
 };
@@ -262,6 +263,7 @@ fn read_asked(r: &mut Reader<'_>, query_chars_max: usize, k_max: usize) -> Read<
             "fusion" => fusion = read_name(r, &FUSIONS)?,
             "distance_threshold" => threshold = read_threshold(r)?,
             key if is_filter(key) => read_filter_once(r, &mut filter)?,
+            key if refuse_paging(r, key)? => {}
             "ef_search" => tuning.ef_search = read_up_to(r, EF_SEARCH_MAX)?,
             "nprobe" => tuning.nprobe = read_up_to(r, NPROBE_MAX)?,
             "exact" => tuning.exact = r.switch()?.unwrap_or(false),

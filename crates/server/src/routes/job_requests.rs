@@ -347,22 +347,26 @@ pub(super) fn regenerate_embeddings(r: &mut Reader<'_>) -> Read<(Asked, NewGener
 
 pub(super) fn batch_delete(r: &mut Reader<'_>) -> Read<Asked> {
     let (mut ids, mut filter): (Option<Vec<String>>, Option<Filter>) = (None, None);
+    let mut name = "filter".to_owned();
     let mut asked = read(r, false, |r, key| {
         match key {
             "document_ids" => ids = read_many_ids(r)?,
-            key if is_filter(key) => read_filter_once(r, &mut filter)?,
+            key if is_filter(key) => {
+                key.clone_into(&mut name);
+                read_filter_once(r, &mut filter)?;
+            }
             _ignored => {}
         }
         Ok(())
     })?;
-    let faulty = r.has_fault_at("document_ids") || r.has_fault_at("filter");
+    let faulty = r.has_fault_at("document_ids") || r.has_fault_at(&name);
     match (&ids, &filter) {
         (None, None) if !faulty => r.fault_at("document_ids", "is required, or a filter"),
-        (Some(_), Some(_)) => r.fault_at("filter", "is given together with ids; give one of them"),
+        (Some(_), Some(_)) => r.fault_at(&name, "is given together with ids; give one of them"),
         (None, Some(filter)) if filter.is_empty() => {
             let detail = "may not be empty, or everything would go: delete the library, or say so by \
                           {\"document_id\": {\"$exists\": true}}";
-            r.fault_at("filter", detail);
+            r.fault_at(&name, detail);
         }
         (None, Some(_)) if asked.library.is_none() => {
             r.require("library_id", r.has_fault_at("library_id"));
@@ -374,7 +378,7 @@ pub(super) fn batch_delete(r: &mut Reader<'_>) -> Read<Asked> {
         None => json!({"document_ids": ids.unwrap_or_default()}).to_string(),
     };
     if asked.parameters.len() > JOB_PARAMETERS_BYTES_MAX {
-        r.fault_at("filter", format!("takes more than {JOB_PARAMETERS_BYTES_MAX} bytes"));
+        r.fault_at(&name, format!("takes more than {JOB_PARAMETERS_BYTES_MAX} bytes"));
     }
     Ok(asked)
 }

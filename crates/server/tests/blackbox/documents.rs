@@ -422,3 +422,23 @@ async fn the_sequence_of_a_library_is_at_least_that_of_its_creation() {
     let again = server.get(&path).await.expect(200)["seq"].as_u64().expect("seq");
     assert!(again >= later, "{again} after {later}");
 }
+
+#[tokio::test]
+async fn a_vector_whose_distances_could_not_be_told_is_refused_and_one_that_is_kept_is_not_asked_again()
+ {
+    let site = Site::new().await;
+    let server = site.start().await;
+    for (metric, refused) in [("l2", true), ("dot", true), ("cosine", false)] {
+        let spec = json!({"name": metric, "embedding_dimension": 2, "metric": metric});
+        let library = server.library_with(&spec).await;
+        let path = format!("/v1/libraries/{library}/documents/with-embeddings");
+        for long in [3e19, 1e-17] {
+            let document = json!({"title": "a", "chunks": [{"text": "a", "embedding": [long, 0]}]});
+            let answer = server.post(&path, &document).await;
+            assert_eq!(answer.status, if refused { 400 } else { 201 }, "{metric} {long}");
+            let query = json!({"embedding": [long, 0]});
+            let found = server.find(&library, &query).await;
+            assert_eq!(found.status, if refused { 400 } else { 200 }, "{metric} {long}");
+        }
+    }
+}

@@ -32,7 +32,17 @@ impl Filter {
     ///
     /// An empty object or list lets everything pass. O(size).
     pub fn read(source: Value) -> Read<Self> {
-        let mut reader = Reader { pointer: String::new(), conditions: 0, values: 0 };
+        Self::read_as(source, false)
+    }
+
+    /// Reads a filter that was recorded: earlier versions took a condition of a list without a value
+    /// for one of null.
+    pub fn read_recorded(source: Value) -> Read<Self> {
+        Self::read_as(source, true)
+    }
+
+    fn read_as(source: Value, recorded: bool) -> Read<Self> {
+        let mut reader = Reader { pointer: String::new(), conditions: 0, values: 0, recorded };
         let root = match &source {
             Value::Object(object) => reader.object(object, 1)?,
             Value::Array(list) => reader.list(list)?,
@@ -56,6 +66,8 @@ struct Reader {
     pointer: String,
     conditions: usize,
     values: usize,
+    /// Whether it was taken before.
+    recorded: bool,
 }
 
 impl Reader {
@@ -179,8 +191,13 @@ impl Reader {
         let name = text(self, "field")?;
         self.at("field", |reader| reader.check_name(&name))?;
         let operator = text(self, "operator")?;
-        let Some(value) = object.get("value") else {
-            return self.at("value", |reader| Err(reader.fault("is required; null is a value")));
+        let value = match object.get("value") {
+            Some(value) => value,
+            None if self.recorded => &Value::Null,
+            None => {
+                let what = "is required; null is a value";
+                return self.at("value", |reader| Err(reader.fault(what)));
+            }
         };
         let test = self.at("value", |reader| reader.test(&name, &operator, value))?;
         let Some(test) = test else {

@@ -128,10 +128,7 @@ impl Segment {
         if columns.made.get().is_some() {
             self.columns()?;
         }
-        // What a search made before the last start counts too.
-        let made = postings.made().map(|(language, _postings)| language);
-        let kept = || Some(input.file()?.kept_postings()?.0);
-        if let Some(language) = made.or_else(kept) {
+        if let Some((language, _postings)) = postings.made() {
             self.postings(language)?;
         }
         Ok(())

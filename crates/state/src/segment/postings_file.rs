@@ -33,9 +33,9 @@ pub trait PostingsPlace: Send + Sync + fmt::Debug {
     /// What was kept last is damaged.
     fn refuse(&self, damage: &Damage);
 
-    /// Keeps what this writes, and at its beginning the header that it gives, in place of what was
-    /// kept before; nothing, where the segment's file is gone.
-    fn keep(&self, write: &dyn Fn(&mut dyn Write) -> io::Result<BesideSummary>);
+    /// Keeps what this writes, about so many bytes, and at its beginning the header that it gives, in
+    /// place of what was kept before; nothing, where the segment's file is gone.
+    fn keep(&self, bytes: u64, write: &dyn Fn(&mut dyn Write) -> io::Result<BesideSummary>);
 }
 
 /// Postings with the segment that they are of.
@@ -120,7 +120,8 @@ impl FileSegment {
     /// Keeps postings that were made.
     pub(super) fn keep_postings(&self, language: Language, postings: &Postings) {
         if let Some(place) = &self.postings_at {
-            place.keep(&|out| PostingsFile::write(postings, language, self, out));
+            let bytes = postings.as_bytes().len() as u64;
+            place.keep(bytes, &|out| PostingsFile::write(postings, language, self, out));
         }
     }
 }
