@@ -263,6 +263,11 @@ impl Engine {
         Ok((self.0.work.look(|work| work.webhooks().cloned().collect()), seq))
     }
 
+    /// All webhooks, as they are at this moment.
+    pub fn webhooks_now(&self) -> Vec<Arc<Webhook>> {
+        self.0.work.look(|work| work.webhooks().cloned().collect())
+    }
+
     /// A webhook of a tenant, and the number that this is true at.
     pub async fn webhook(
         &self,
