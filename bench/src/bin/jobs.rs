@@ -109,6 +109,7 @@ fn new_job(engine: &Engine) -> NewJob {
         input: None,
         retries_max: 3,
         run_at: Some(Timestamp::from_micros(i64::MAX)),
+        run_of: None,
     }
 }
 

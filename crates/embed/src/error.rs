@@ -144,6 +144,12 @@ impl EmbedError {
             | Self::Closed => false,
         }
     }
+
+    /// Whether the provider says of one text what it, or another one, says of every request that it
+    /// does not like: OpenAI answers 400 for a text that is too long, and for a model's wrong name.
+    pub fn is_doubtful(&self) -> bool {
+        matches!(self, Self::Provider { status: Some(400), detail: _ })
+    }
 }
 
 /// Why an embedder could not be opened.

@@ -8,13 +8,14 @@
 
 use std::sync::Arc;
 
-use arrwdb_embed::{EmbedError, InputType};
+use arrwdb_embed::InputType;
 use arrwdb_state::{
     ChunkId, Command, Cursor, Document, DocumentId, DocumentRecord, Field, FieldSpec, FieldVectors,
     LibraryId, LibrarySpec, Metric, Nearest, Sequential, Tuning, View, normalized,
 };
 use tokio::sync::SemaphorePermit;
 
+use crate::costs::Tally;
 use crate::engine::{Engine, Inner};
 use crate::error::EngineError;
 use crate::generations::{Carry, CarryPair};
@@ -64,12 +65,20 @@ pub struct Load {
     /// Those of which the other model does not take a text, and why. They are tried again by who follows
     /// the log, seldom, and at once when they are changed.
     pub refused: Vec<(DocumentId, EngineError)>,
+    /// Told what the other model uses for it.
+    pub tally: Arc<Tally>,
 }
 
 impl Load {
     /// Documents of which nothing is carried yet.
     pub fn of(left: impl IntoIterator<Item = DocumentId>) -> Self {
         Self { left: left.into_iter().collect(), ..Self::default() }
+    }
+
+    /// The same, which tells what it uses.
+    #[must_use]
+    pub fn told_to(self, tally: &Arc<Tally>) -> Self {
+        Self { tally: tally.clone(), ..self }
     }
 }
 
@@ -145,6 +154,7 @@ impl Engine {
         pair: &CarryPair,
         (samples, k): (u64, usize),
         queries: Vec<String>,
+        tally: &Arc<Tally>,
     ) -> Result<Comparison, EngineError> {
         let inner = &self.0;
         let (from, to) = inner.both(pair)?;
@@ -166,8 +176,10 @@ impl Engine {
         if queries.is_empty() || !has_model(&one) || !has_model(&other) {
             return Ok(comparison);
         }
-        let vectors =
-            (inner.of_queries(&one, &queries).await?, inner.of_queries(&other, &queries).await?);
+        let vectors = (
+            inner.of_queries(&one, &queries, tally).await?,
+            inner.of_queries(&other, &queries, tally).await?,
+        );
         for (mine, its) in vectors.0.into_iter().zip(vectors.1) {
             let (one, other) = (one.clone(), other.clone());
             let compared = inner
@@ -243,12 +255,12 @@ impl Inner {
             sum.add(documents.iter().map(|(document, _fields)| document));
             let made = tokio::select! {
                 biased;
-                made = self.embedded_documents(&turn.spec, documents) => made,
+                made = self.embedded_documents(&turn.spec, documents, &load.tally) => made,
                 // It is embedded again when those are through who have no time for that.
                 () = carry.wanted_in_haste() => continue,
             };
             let made = match made {
-                Err(error) if may_be_of_a_text(&error) => {
+                Err(error) if may_be_of_one(&error) => {
                     // Which one it is, is found out by halves.
                     at_once = looked_at / 2;
                     if let (1, Some(id)) = (looked_at, first) {
@@ -340,12 +352,13 @@ impl Inner {
         self: &Arc<Self>,
         spec: &LibrarySpec,
         documents: Vec<(Document, Vec<FieldVectors>)>,
+        tally: &Arc<Tally>,
     ) -> Result<Option<(Command, Room)>, EngineError> {
         if documents.is_empty() {
             return Ok(None);
         }
         let (mut documents, fields): (Vec<_>, Vec<_>) = documents.into_iter().unzip();
-        self.embed_anew(spec, documents.iter_mut()).await?;
+        self.embed_anew(spec, documents.iter_mut(), tally).await?;
         let dimension = spec.dimension;
         let make = move || {
             // What they have in vector fields is not of the library's model, and stays as it is.
@@ -363,17 +376,19 @@ impl Inner {
 
     /// Gives documents vectors of this library's or generation's model, in place of any that they
     /// have.
-    pub(crate) async fn embed_anew(
+    async fn embed_anew(
         self: &Arc<Self>,
         spec: &LibrarySpec,
         documents: impl Iterator<Item = &mut Document>,
+        tally: &Arc<Tally>,
     ) -> Result<(), EngineError> {
         let mut chunks: Vec<_> = documents.flat_map(|document| &mut document.chunks).collect();
         let texts: Vec<String> = chunks.iter().map(|chunk| chunk.text.clone()).collect();
         if texts.is_empty() {
             return Ok(());
         }
-        let vectors = self.embed_texts(spec, "", (InputType::Document, texts)).await?;
+        let texts = (InputType::Document, texts);
+        let vectors = self.embed_tallied(spec, "", texts, tally).await?;
         let vectors = vectors.chunks_exact(spec.dimension as usize);
         for (chunk, vector) in chunks.iter_mut().zip(vectors) {
             chunk.embedding = vector.to_vec();
@@ -385,9 +400,10 @@ impl Inner {
         self: &Arc<Self>,
         side: &Side,
         queries: &[String],
+        tally: &Arc<Tally>,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let texts = (InputType::Query, queries.to_vec());
-        let vectors = self.embed_texts(&side.spec, "/queries", texts).await?;
+        let vectors = self.embed_tallied(&side.spec, "/queries", texts, tally).await?;
         Ok(vectors.chunks_exact(side.spec.dimension as usize).map(<[f32]>::to_vec).collect())
     }
 }
@@ -402,18 +418,15 @@ pub(crate) struct Turn<'a> {
     spec: Arc<LibrarySpec>,
 }
 
-/// Whether an error may be of one text, so that others fare better without it. Some servers say of a
-/// text that is too long what others say of every request that they do not like.
-pub(crate) fn may_be_of_a_text(error: &EngineError) -> bool {
-    if let EngineError::Embedding(error) = error {
-        return error.is_of_a_text() || is_doubtful(error);
-    }
-    // Of a vector that the library's metric has no use for.
-    matches!(error, EngineError::Generation(_))
+/// Whether an error may be of one document, so that others fare better without it.
+fn may_be_of_one(error: &EngineError) -> bool {
+    // Of a text, or of a vector that the library's metric has no use for.
+    error.may_be_of_a_text() || matches!(error, EngineError::Generation(_))
 }
 
-fn is_doubtful(error: &EmbedError) -> bool {
-    matches!(error, EmbedError::Provider { status: Some(400), detail: _ })
+/// Whether an error is said of one text by some servers, and of every request by others.
+pub(crate) fn is_doubtful(error: &EngineError) -> bool {
+    matches!(error, EngineError::Embedding(error) if error.is_doubtful())
 }
 
 /// Where nothing else passed, what may be of a text is of the model.
@@ -421,7 +434,7 @@ fn check_model(
     stuck: &[(DocumentId, EngineError)],
     (passed, doubted_max): (bool, usize),
 ) -> Result<(), EngineError> {
-    let doubtful = |(_id, error): &&(DocumentId, EngineError)| matches!(error, EngineError::Embedding(error) if is_doubtful(error));
+    let doubtful = |(_id, error): &&(DocumentId, EngineError)| is_doubtful(error);
     let mut doubted = stuck.iter().filter(doubtful);
     match doubted.next() {
         Some((_id, error)) if !passed && doubted.count() + 1 >= doubted_max => Err(error.clone()),

@@ -287,7 +287,19 @@ impl Inner {
         field: &str,
         (input, texts): (InputType, Vec<String>),
     ) -> Result<Vec<f32>, EngineError> {
-        self.embed_inputs(spec, field, (input, Inputs::Texts(texts))).await
+        self.embed_inputs(spec, field, (input, Inputs::Texts(texts)), None).await
+    }
+
+    /// As [`Inner::embed_texts`]; what it uses is told to `tally` as well.
+    pub(crate) async fn embed_tallied(
+        self: &Arc<Self>,
+        spec: &LibrarySpec,
+        field: &str,
+        (input, texts): (InputType, Vec<String>),
+        tally: &Arc<Tally>,
+    ) -> Result<Vec<f32>, EngineError> {
+        let tally = Some(tally.clone());
+        self.embed_inputs(spec, field, (input, Inputs::Texts(texts)), tally).await
     }
 
     /// As [`Inner::embed_texts`], of pictures.
@@ -297,7 +309,7 @@ impl Inner {
         field: &str,
         (input, pictures): (InputType, Vec<Picture>),
     ) -> Result<Vec<f32>, EngineError> {
-        self.embed_inputs(spec, field, (input, Inputs::Pictures(pictures))).await
+        self.embed_inputs(spec, field, (input, Inputs::Pictures(pictures)), None).await
     }
 
     async fn embed_inputs(
@@ -305,6 +317,7 @@ impl Inner {
         spec: &LibrarySpec,
         field: &str,
         (input, inputs): (InputType, Inputs),
+        tally: Option<Arc<Tally>>,
     ) -> Result<Vec<f32>, EngineError> {
         let model = model_of(spec, field)?;
         let prices = &self.config.prices;
@@ -320,6 +333,7 @@ impl Inner {
             library: spec.generation_of.unwrap_or(spec.id),
             model,
             refused: Mutex::new(None),
+            tally,
         });
         let metered = self.parts.embedder.metered(meter.clone());
         let deadline = self.config.embed_deadline;
@@ -366,6 +380,19 @@ struct LibraryMeter {
     /// Picodollars of a token, if they are known.
     price: Option<u64>,
     refused: Mutex<Option<Box<BudgetRefusal>>>,
+    /// Whoever wants to know it beside the bill.
+    tally: Option<Arc<Tally>>,
+}
+
+/// What one piece of work has used so far: of what it asked for, also where nothing came of it.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<Used>);
+
+impl Tally {
+    /// The sum.
+    pub fn used(&self) -> Used {
+        *self.0.lock()
+    }
 }
 
 impl fmt::Debug for LibraryMeter {
@@ -417,6 +444,9 @@ impl Meter for LibraryMeter {
             cached_tokens,
             saved: price(cached_tokens),
         };
+        if let Some(tally) = &self.tally {
+            tally.0.lock().add(&used);
+        }
         let with = (self.model.provider.name(), self.model.model.as_str());
         self.engine.pay((self.tenant, self.library), with, &used);
     }

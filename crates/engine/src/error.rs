@@ -182,6 +182,14 @@ pub enum EngineError {
     Closed,
 }
 
+impl EngineError {
+    /// Whether a text may be at fault, so that others may fare better without it. Some servers say of
+    /// a text that is too long what others say of every request that they do not like.
+    pub fn may_be_of_a_text(&self) -> bool {
+        matches!(self, Self::Embedding(error) if error.is_of_a_text() || error.is_doubtful())
+    }
+}
+
 impl From<Damage> for EngineError {
     fn from(damage: Damage) -> Self {
         Self::Damaged { detail: damage.to_string() }

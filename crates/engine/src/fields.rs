@@ -75,6 +75,17 @@ struct FieldDraft {
 }
 
 impl FieldDrafts {
+    /// What needs a vector of the models of texts that these need them of, of another text.
+    pub(crate) fn with_text(&self, text: &str) -> Self {
+        let is_missing = |draft: &&FieldDraft| draft.value.is_none() && draft.picture.is_none();
+        let mut drafts: Vec<FieldDraft> = self.0.iter().filter(is_missing).cloned().collect();
+        drafts.dedup_by(|one, other| one.spec.name == other.spec.name);
+        for draft in &mut drafts {
+            text.clone_into(&mut draft.text);
+        }
+        Self(drafts)
+    }
+
     /// Those of a document that had them all.
     pub(crate) fn of(fields: Vec<FieldVectors>) -> Self {
         let mut drafts = Vec::new();
@@ -266,12 +277,12 @@ impl Inner {
             let key = (model.provider, model.model, draft.spec.dimension, of_picture);
             by_model.entry(key).or_default().push(draft);
         }
-        for ((.., of_picture), mut drafts) in by_model {
+        for ((.., of_picture), drafts) in by_model {
             let Some(spec) = drafts.first().map(|draft| draft.spec.clone()) else { continue };
             let of_field = as_library(library, &spec);
             let vectors = if of_picture {
-                // Nobody needs them any longer than that.
-                let pictures = drafts.iter_mut().filter_map(|draft| draft.picture.take()).collect();
+                // They are kept until they have vectors: a call that fails may be tried again.
+                let pictures = drafts.iter().filter_map(|draft| draft.picture.clone()).collect();
                 self.embed_pictures(&of_field, "", (InputType::Document, pictures)).await?
             } else {
                 let texts = drafts.iter().map(|draft| draft.text.clone()).collect();
@@ -280,6 +291,7 @@ impl Inner {
             let vectors = vectors.chunks_exact(spec.dimension as usize);
             for (draft, vector) in drafts.into_iter().zip(vectors) {
                 draft.value = Some(VectorValue::Dense(vector.to_vec()));
+                draft.picture = None;
             }
         }
         Ok(())

@@ -35,6 +35,8 @@ pub struct NewJob {
     pub retries_max: u32,
     /// It is not taken before.
     pub run_at: Option<Timestamp>,
+    /// The schedule of which it is a run that somebody asks for: one at no time of its own.
+    pub run_of: Option<ScheduleId>,
 }
 
 /// Which jobs are asked for.
@@ -71,7 +73,8 @@ impl Engine {
             inner.spec(tenant, library, None).await?;
         }
         check_parameters(&new.parameters)?;
-        let NewJob { id, library, kind, priority, parameters, input, retries_max, run_at } = new;
+        let NewJob { id, library, kind, priority, parameters, input, retries_max, run_at, run_of } =
+            new;
         let spec = JobSpec {
             head: JobHead { id, tenant, library, kind },
             priority,
@@ -80,7 +83,7 @@ impl Engine {
             retries_max,
             run_at,
             submitted_at: inner.parts.clock.now(),
-            schedule: None,
+            schedule: run_of.filter(|_schedule| run_at.is_none()),
         };
         let written = inner.change_work(WorkCommand::Submit(spec)).await?;
         Ok(Written { seq: written.seq, value: id })
@@ -261,6 +264,11 @@ impl Engine {
         self.0.wait_for_work(min_seq).await?;
         let seq = self.work_seq();
         Ok((self.0.work.look(|work| work.webhooks().cloned().collect()), seq))
+    }
+
+    /// All webhooks, as they are at this moment.
+    pub fn webhooks_now(&self) -> Vec<Arc<Webhook>> {
+        self.0.work.look(|work| work.webhooks().cloned().collect())
     }
 
     /// A webhook of a tenant, and the number that this is true at.

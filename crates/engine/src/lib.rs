@@ -17,6 +17,7 @@
 //! - **N5** What is acknowledged is in the active generation, whenever a library's embedding model is
 //!   changed.
 
+mod apart;
 pub mod backup;
 mod budgets;
 mod building;
@@ -90,7 +91,7 @@ pub use arrwdb_state::JobCounts;
 pub use budgets::{BudgetRefusal, BudgetStatus, CostGroup, CostQuery, CostReport, NewBudget};
 pub use carry::{Carried, Comparison, Load, Uncarried};
 pub use config::{Clock, EngineConfig, EngineParts, Random};
-pub use costs::{CostFigures, ModelCost};
+pub use costs::{CostFigures, ModelCost, Tally};
 pub use embedding_times::{EmbeddingTimes, Histogram};
 pub use engine::{Engine, Health};
 pub use error::EngineError;

@@ -14,7 +14,7 @@ use arrwdb_state::{
 };
 use serde_json::Value;
 
-use crate::carry::may_be_of_a_text;
+use crate::apart::Blame;
 use crate::config::EngineConfig;
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
@@ -58,7 +58,9 @@ impl Inner {
                 *draft = Err(error);
             }
         }
-        self.embed(&spec, &mut drafts).await?;
+        // Who asks for one document is told what is wrong, whoever is to blame for it.
+        let blame = if drafts.len() == 1 && unit.is_none() { Blame::All } else { Blame::Each };
+        self.embed_or_blame(&spec, &mut drafts, blame).await?;
         let mut records = self.recorded(drafts, spec.dimension).await?;
         turn.await;
         let (mut seq, mut fates) = self.log_records(&handle, unit, &records).await?;
@@ -107,8 +109,8 @@ impl Inner {
         }
     }
 
-    /// Records with the vectors of this model, whoever made those that they have. They are embedded
-    /// in one call: what fails there fails for all of them, unless it is a text's fault.
+    /// Records with the vectors of this model, whoever made those that they have: what fails there
+    /// fails for all of them, unless it is a text's fault.
     async fn made_anew<'a>(
         self: &Arc<Self>,
         spec: &LibrarySpec,
@@ -121,21 +123,13 @@ impl Inner {
                 Err(error) => Err(error.clone()),
             })
             .collect();
-        let all = drafts.iter_mut().flatten().map(|draft| &mut draft.document);
-        let mut failed = self.embed_anew(spec, all).await.err();
-        for draft in &mut drafts {
-            let (Some(error), Ok(Draft { document, .. })) = (&failed, &mut *draft) else {
-                continue;
-            };
-            if !may_be_of_a_text(error) {
+        for chunk in drafts.iter_mut().flatten().flat_map(|draft| &mut draft.document.chunks) {
+            chunk.embedding = Vec::new();
+        }
+        if let Err(error) = self.embed_or_blame(spec, &mut drafts, Blame::Each).await {
+            drafts.iter_mut().filter(|draft| draft.is_ok()).for_each(|draft| {
                 *draft = Err(error.clone());
-                continue;
-            }
-            // The others fare better without it.
-            if let Err(error) = self.embed_anew(spec, std::iter::once(document)).await {
-                *draft = Err(error.clone());
-                failed = Some(error);
-            }
+            });
         }
         let count = drafts.len();
         let recorded = self.recorded(drafts, spec.dimension).await;
@@ -384,8 +378,8 @@ pub(crate) fn without_vectors(document: &mut PutDocument) {
 
 /// A document on its way: checked, some vectors still missing (empty).
 pub(crate) struct Draft {
-    document: Document,
-    fields: FieldDrafts,
+    pub(crate) document: Document,
+    pub(crate) fields: FieldDrafts,
 }
 
 impl Draft {

@@ -52,6 +52,8 @@ pub enum Performed {
     Again {
         /// Why.
         error: String,
+        /// What was done by then, for when it is not tried again: a JSON object.
+        result: Option<String>,
     },
     /// It cannot be done for something that has nothing to do with it (the disk is full, the
     /// provider is down): it waits until that is over, however long it takes.
@@ -60,6 +62,8 @@ pub enum Performed {
         error: String,
         /// Not before so long.
         after: Duration,
+        /// What was done by then, for when nobody wants it any more: a JSON object.
+        result: Option<String>,
     },
     /// It was asked to stop, and did; with what was done by then.
     Cancelled(Option<String>),

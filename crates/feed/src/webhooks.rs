@@ -433,6 +433,15 @@ impl Webhooks {
         shared.send_once(webhook, &message, 1).await
     }
 
+    /// Webhooks that their receivers have disabled, by answering 410, and nobody has activated since.
+    fn disabled_by_receiver(&self) -> u64 {
+        let shared = &self.0;
+        let disabled = shared.engine.webhooks_now().into_iter().filter(|webhook| {
+            webhook.status == WebhookStatus::Disabled && shared.store.is_gone(webhook.id)
+        });
+        disabled.count() as u64
+    }
+
     /// What keeps what comes of deliveries from being written, if something does.
     pub fn outage(&self) -> Option<String> {
         self.0.store.outage()
@@ -448,6 +457,8 @@ impl Webhooks {
             couriers,
             in_trouble,
             retrying: shared.retrying.load(Ordering::Relaxed),
+            disabled_by_receiver: self.disabled_by_receiver(),
+            dead_letters: shared.store.dead_letters_of_all(),
             delivered: shared.delivered.load(Ordering::Relaxed),
             failed: shared.failed.load(Ordering::Relaxed),
             running: works && shared.store.outage().is_none() && !*shared.stopping.borrow(),

@@ -5,6 +5,7 @@
 
 mod backup;
 mod delete;
+mod errors;
 mod export;
 mod files;
 mod import;
@@ -12,19 +13,24 @@ mod index;
 mod purge;
 mod regenerate;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrwdb_engine::embed::EmbedError;
 use arrwdb_engine::state::limits::JOB_RESULT_BYTES_MAX;
-use arrwdb_engine::state::{Job, JobKind};
+use arrwdb_engine::state::{Job, JobId, JobKind};
 use arrwdb_engine::{Engine, EngineError};
 use arrwdb_feed::{FeedError, Halt, JobRun, Perform, Performed, Performing};
+use parking_lot::Mutex;
 use serde_json::Value;
 
+use self::errors::ErrorLog;
+pub(crate) use self::errors::{ErrorCursor, Known};
 pub(crate) use self::export::Format;
 pub(crate) use self::files::{Input, InputWriter, JobFiles, Unsubmitted};
+use self::regenerate::Spent;
 use crate::config::{BackupConfig, Config, RequestLimits};
 use crate::metrics::Metrics;
 use crate::problem::Problem;
@@ -47,6 +53,8 @@ pub(crate) struct Performer {
     backup: BackupConfig,
     data_dir: PathBuf,
     engine: Engine,
+    /// What jobs that are not over have used.
+    spent: Mutex<HashMap<JobId, Spent>>,
 }
 
 impl Performer {
@@ -58,7 +66,7 @@ impl Performer {
     ) -> Self {
         let (limits, backup) = (config.limits.clone(), config.backup.clone());
         let data_dir = config.storage.data_dir.clone();
-        Self { files, limits, metrics, backup, data_dir, engine }
+        Self { files, limits, metrics, backup, data_dir, engine, spent: Mutex::default() }
     }
 }
 
@@ -69,6 +77,7 @@ impl Perform for Performer {
         }
         if job.spec.head.kind == JobKind::RegenerateEmbeddings {
             regenerate::over(&self.engine, job);
+            self.spent.lock().remove(&job.spec.head.id);
         }
     }
 
@@ -93,6 +102,9 @@ impl Perform for Performer {
 #[derive(Debug)]
 enum Unable {
     Failed(String),
+    /// An embedding provider does not want what it is asked for: no waiting changes that, but
+    /// somebody may.
+    Refused(String),
     Again(String),
     /// Not before so long.
     Later(String, Duration),
@@ -108,9 +120,9 @@ impl From<Halt> for Unable {
 impl From<Unable> for Performed {
     fn from(unable: Unable) -> Self {
         match unable {
-            Unable::Failed(error) => Self::Failed { error, result: None },
-            Unable::Again(error) => Self::Again { error },
-            Unable::Later(error, after) => Self::Later { error, after },
+            Unable::Failed(error) | Unable::Refused(error) => Self::Failed { error, result: None },
+            Unable::Again(error) => Self::Again { error, result: None },
+            Unable::Later(error, after) => Self::Later { error, after, result: None },
             Unable::Halted(halt) => halt.into(),
         }
     }
@@ -125,7 +137,7 @@ impl From<EngineError> for Unable {
             EngineError::Embedding(EmbedError::Provider { status: Some(status), .. })
                 if (400..500).contains(&status) && ![408, 409, 425, 429].contains(&status) =>
             {
-                Self::Again(text)
+                Self::Refused(text)
             }
             EngineError::Embedding(EmbedError::RateLimited { retry_after }) => {
                 Self::Later(text, retry_after.max(LATER))
@@ -195,12 +207,17 @@ fn library_of(run: &JobRun) -> Result<arrwdb_engine::state::LibraryId, Unable> {
     run.head().library.ok_or_else(|| Unable::Failed("the job names no library".to_owned()))
 }
 
-/// A result with as many of its errors as fit.
-fn with_errors(mut result: Value, errors: &[Value]) -> String {
-    let mut shown = errors.len();
+/// A result with as many of its first errors as fit, and where all of them are.
+fn with_errors(mut result: Value, (job, errors): (JobId, &ErrorLog)) -> String {
+    let first = errors.first();
+    let mut shown = first.len();
     loop {
         if let Value::Object(members) = &mut result {
-            members.insert("errors".to_owned(), errors[..shown].into());
+            members.insert("errors".to_owned(), first[..shown].into());
+            if !first.is_empty() {
+                members.insert("errors_url".to_owned(), format!("/v1/jobs/{job}/errors").into());
+                members.insert("errors_truncated".to_owned(), errors.is_full().into());
+            }
         }
         let text = result.to_string();
         if text.len() <= JOB_RESULT_BYTES_MAX || shown == 0 {
@@ -208,6 +225,13 @@ fn with_errors(mut result: Value, errors: &[Value]) -> String {
         }
         shown -= 1;
     }
+}
+
+/// What a job refused cannot be kept: it is not counted, and looked at again.
+fn unkept(error: &std::io::Error) -> Unable {
+    let text = "what it refused cannot be stored";
+    tracing::warn!(%error, "{text}");
+    Unable::Later(text.to_owned(), LATER)
 }
 
 /// An error as a result shows it.

@@ -445,7 +445,7 @@ impl<'a> Reader<'a> {
                 Ok(value)
             }
             Some(Err(error)) => {
-                self.at += stream.byte_offset();
+                self.at += offset_of(&error, rest);
                 let text = error.to_string();
                 let reason = text.split(" at line ").next().unwrap_or(otherwise);
                 Err(self.syntax(&format!("{otherwise}: {reason}")))
@@ -467,6 +467,16 @@ impl<'a> Reader<'a> {
     fn syntax(&self, detail: &str) -> SyntaxError {
         SyntaxError { offset: self.at, detail: detail.to_owned() }
     }
+}
+
+/// Where in a text an error is: at its end, or at the byte that is not as it has to be.
+fn offset_of(error: &serde_json::Error, text: &str) -> usize {
+    if error.is_eof() {
+        return text.len();
+    }
+    let before = text.split_inclusive('\n').take(error.line().saturating_sub(1));
+    let line: usize = before.map(str::len).sum();
+    (line + error.column().saturating_sub(1)).min(text.len())
 }
 
 /// Appends a token to a JSON Pointer, escaped as RFC 6901 says.

@@ -184,6 +184,16 @@ pub(crate) const JOB_PAGE_DEFAULT: u64 = 100;
 pub(crate) const JOB_WAIT_SECONDS_MAX: u64 = 60;
 /// Queries by which a job compares embedding models.
 pub(crate) const COMPARED_QUERIES_MAX: usize = 100;
+/// Units that a job refused, one by one: as many as somebody may want to mend and send again.
+pub(crate) const JOB_ERRORS_KEPT_MAX: u64 = 100_000;
+/// Bytes of a job's file of them.
+pub(crate) const JOB_ERRORS_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of all such files of jobs that are over, at the times at which is looked.
+pub(crate) const JOBS_ERRORS_BYTES_MAX: u64 = 1 << 30;
+/// Refused units of one page.
+pub(crate) const JOB_ERROR_PAGE_MAX: u64 = 1000;
+/// The same where none is asked for.
+pub(crate) const JOB_ERROR_PAGE_DEFAULT: u64 = 100;
 /// How often a job may ask to be tried again.
 pub(crate) const JOB_RETRIES_MAX: u32 = 10;
 /// How often exports that have expired are looked for.

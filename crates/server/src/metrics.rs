@@ -336,6 +336,8 @@ fn webhook_gauges(app: &App) {
     gauge("arrwdb_webhook_couriers", stats.couriers);
     gauge("arrwdb_webhook_events_retrying", stats.retrying);
     gauge("arrwdb_webhooks_in_trouble", stats.in_trouble);
+    gauge("arrwdb_webhooks_disabled_by_receiver", stats.disabled_by_receiver);
+    gauge("arrwdb_webhook_dead_letters", stats.dead_letters);
     gauge("arrwdb_webhooks_ok", u64::from(stats.running));
     for (outcome, count) in [("success", stats.delivered), ("failed", stats.failed)] {
         let labels = vec![Label::new("outcome", outcome)];

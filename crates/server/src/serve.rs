@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::embed::Embedder;
-use arrwdb_engine::state::Seq;
+use arrwdb_engine::state::{JobId, JobState, Seq};
 use arrwdb_engine::{Engine, EngineConfig, EngineError, EngineParts, FollowError};
 use arrwdb_feed::{
     Feed, FeedConfig, FeedError, Matcher, Reach, Webhooks, WebhooksConfig, WebhooksError,
@@ -18,6 +18,7 @@ use arrwdb_feed::{
 use crate::app::{App, router};
 use crate::config::Config;
 use crate::connections;
+use crate::jobs::Known;
 use crate::limits::{EXPORTS_LOOK, SOCKETS_CLOSED_WAIT};
 use crate::machine;
 use crate::metrics::Metrics;
@@ -251,18 +252,31 @@ async fn open_jobs(app: &App) -> Result<tokio::task::JoinHandle<()>, ServeError>
     if app.config().jobs.enabled.is_on() {
         app.start_jobs().await;
     }
-    let files = app.job_files().clone();
+    let (files, engine) = (app.job_files().clone(), app.engine().clone());
     Ok(tokio::spawn(async move {
         let mut look = tokio::time::interval(EXPORTS_LOOK);
         loop {
             look.tick().await;
-            let files = files.clone();
-            let expired = tokio::task::spawn_blocking(move || files.expire()).await;
+            let (files, engine) = (files.clone(), engine.clone());
+            let expire = move || {
+                files.expire()?;
+                files.forget_errors(|id| known(&engine, id))
+            };
+            let expired = tokio::task::spawn_blocking(expire).await;
             if let Err(error) = expired.map_err(std::io::Error::other).flatten() {
-                tracing::warn!(%error, "exports that have expired cannot be removed");
+                tracing::warn!(%error, "files of jobs that have expired cannot be removed");
             }
         }
     }))
+}
+
+/// What is known of a job that a file is named after.
+fn known(engine: &Engine, id: JobId) -> Known {
+    match engine.job_of_any(id).map(|job| matches!(job.state, JobState::Finished { .. })) {
+        None => Known::Not,
+        Some(true) => Known::Over,
+        Some(false) => Known::Unfinished,
+    }
 }
 
 /// Says where the server is and what it holds: in words for people, in one log line for machines.

@@ -93,7 +93,7 @@ impl Check<'_> {
             let path = root.join(&name);
             match name.as_str() {
                 "LOCK" | "log" | "catalog" | "libraries" | "cache" | "keys" | "work"
-                | "exports" => {}
+                | "exports" | "job-errors" => {}
                 "VERSION" => self.version(&path)?,
                 _ if name.ends_with(TEMPORARY) => {
                     self.findings().of(Remedy::Remove, &path, UNFINISHED);

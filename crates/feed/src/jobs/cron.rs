@@ -50,7 +50,10 @@ impl Cron {
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
         let parser = parser.build();
-        let told = |error| CronError::Line(format!("is no line of cron: {error}"));
+        let told = |error| {
+            let field = wrong_field(parser, line);
+            CronError::Line(format!("is no line of cron: {}{error}", field.unwrap_or_default()))
+        };
         let whole = parser.parse(line).map_err(told)?;
         let apart = fixed_times(line).into_iter().map(|line| parser.parse(&line));
         let apart = apart.collect::<Result<Vec<_>, _>>().map_err(told)?;
@@ -72,6 +75,27 @@ impl Cron {
         });
         next.min().map(|next| Timestamp::from_micros(next.as_microsecond()))
     }
+}
+
+/// The fields of a line, and what they are of.
+const FIELDS: [(&str, &str); 5] = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day-of-month", "1 to 31, or L"),
+    ("month", "1 to 12, or JAN to DEC"),
+    ("day-of-week", "0 to 7, or SUN to SAT"),
+];
+
+/// The first field of a line that does not read by itself, in words before the reason.
+fn wrong_field(parser: CronParser, line: &str) -> Option<String> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let wrong = FIELDS.iter().zip(&fields).enumerate().find(|(place, (_name, field))| {
+        let mut alone = ["*"; FIELDS.len()];
+        alone[*place] = **field;
+        fields.len() == FIELDS.len() && parser.parse(&alone.join(" ")).is_err()
+    });
+    let (_place, ((name, of), field)) = wrong?;
+    Some(format!("its {name} field `{field}` has to be of {of}: "))
 }
 
 /// A line for each time of day that a line names one by one; none where it does not, or names too
@@ -114,6 +138,22 @@ mod tests {
         let text =
             |time: Timestamp| jiff::Timestamp::from_microsecond(time.micros()).unwrap().to_string();
         times.take(n).map(text).collect()
+    }
+
+    #[test]
+    fn a_line_that_does_not_read_says_which_field_is_to_blame() {
+        for (line, name, field) in [
+            ("61 * * * *", "minute", "61"),
+            ("0 24 * * *", "hour", "24"),
+            ("0 0 0 * *", "day-of-month", "0"),
+            ("0 0 1 FOO *", "month", "FOO"),
+            ("0 0 1 1 9", "day-of-week", "9"),
+            ("*/0 99 * * *", "minute", "*/0"),
+        ] {
+            let error = Cron::read(line, "UTC").unwrap_err().to_string();
+            let told = format!("its {name} field `{field}` has to be of ");
+            assert!(error.contains(&told), "{line}: {error}");
+        }
     }
 
     #[test]

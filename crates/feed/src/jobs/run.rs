@@ -61,6 +61,11 @@ impl JobRun {
         self.job.started_at.is_some()
     }
 
+    /// Whether it is not tried again, however it ends now.
+    pub fn is_last_try(&self) -> bool {
+        self.job.retries >= self.job.spec.retries_max
+    }
+
     /// Which job, whose, about what.
     pub fn head(&self) -> JobHead {
         self.job.spec.head
@@ -249,20 +254,22 @@ impl Shared {
             Performed::Cancelled(result) => end(JobOutcome::Cancelled, result, None),
             Performed::Stopped => None,
             // Who does not want it any more does not want it to be tried again.
-            Performed::Again { error } | Performed::Later { error, after: _ } if cancelled => {
-                end(JobOutcome::Cancelled, None, Some(error))
+            Performed::Again { error, result } | Performed::Later { error, after: _, result }
+                if cancelled =>
+            {
+                end(JobOutcome::Cancelled, result, Some(error))
             }
-            Performed::Again { error } if job.retries < job.spec.retries_max => {
+            Performed::Again { error, result: _ } if job.retries < job.spec.retries_max => {
                 self.retried.fetch_add(1, Ordering::Relaxed);
                 let doubled = self.config.retry_delay.saturating_mul(1_u32 << job.retries.min(16));
                 let delay = doubled.min(self.config.retry_delay_max);
                 Some(self.put_off(id, delay, (error, true)))
             }
-            Performed::Again { error } => {
+            Performed::Again { error, result } => {
                 let error = format!("{error} (tried {} times)", job.retries + 1);
-                end(JobOutcome::Failed, None, Some(error))
+                end(JobOutcome::Failed, result, Some(error))
             }
-            Performed::Later { error, after } => {
+            Performed::Later { error, after, result: _ } => {
                 // The longer it has waited, the more seldom it asks, so that many that wait for one
                 // thing do not fill the log.
                 let since = job.started_at.unwrap_or(job.spec.submitted_at).micros();

@@ -224,6 +224,7 @@ impl Shared {
     ) -> Result<Courier, WebhooksError> {
         let webhook = &now.borrow().clone();
         let target = self.target(webhook)?;
+        self.store.set_gone(webhook.id, false);
         let carried = self.store.progress(webhook.id, source);
         let (after, through) = match (source, self.store.replay(webhook.id)) {
             (Source::Live, _) => {
@@ -286,6 +287,8 @@ impl Shared {
         let mut disabled = Webhook::clone(&now);
         disabled.status = WebhookStatus::Disabled;
         disabled.updated_at = self.engine.now();
+        // Of one that is active this says nothing, should it come to no more than that.
+        self.store.set_gone(webhook.id, true);
         self.engine.change_webhook(disabled).await?;
         tracing::warn!(webhook = %webhook.id, "it is disabled: the receiver said 410");
         Ok(())

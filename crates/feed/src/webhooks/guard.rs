@@ -51,8 +51,9 @@ pub enum TargetError {
     /// It is a name that has no addresses, or none of the public network: which of these, is nobody's
     /// business who may not go there.
     #[error(
-        "{0} has no address of the public network; WEBHOOK_ALLOW_PRIVATE=true allows targets on \
-         private networks and on this machine"
+        "{0} leads to no address of the public network: nobody has an address for that name, or \
+         those that it has are private (which of these, the server's log says at the level debug); \
+         WEBHOOK_ALLOW_PRIVATE=true allows targets on private networks and on this machine"
     )]
     Nowhere(String),
 }
@@ -128,13 +129,17 @@ impl Resolve for Guard {
         Box::pin(async move {
             let nowhere = || TargetError::Nowhere(name.as_str().to_owned());
             let found = match names.resolve(name.as_str()).await {
-                Err(NameError::Failed(_)) if reach == Reach::Public => return Err(nowhere().into()),
+                Err(NameError::Failed(error)) if reach == Reach::Public => {
+                    tracing::debug!(name = name.as_str(), %error, "a receiver has no address");
+                    return Err(nowhere().into());
+                }
                 found => found?,
             };
             // The port is the URL's; it is set by whoever connects.
             let allowed = found.iter().filter(|ip| reach.allows(**ip));
             let allowed: Vec<_> = allowed.map(|ip| SocketAddr::new(*ip, 0)).collect();
             if allowed.is_empty() {
+                tracing::debug!(name = name.as_str(), "a receiver has private addresses only");
                 return Err(nowhere().into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)

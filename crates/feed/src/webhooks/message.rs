@@ -136,7 +136,8 @@ impl Target {
     fn request(&self, message: &Message, at: Timestamp) -> reqwest::RequestBuilder {
         let id = message.id.to_string();
         let body = &message.body;
-        self.client
+        let request = self
+            .client
             .post(self.url.clone())
             .timeout(self.timeout)
             .header(CONTENT_TYPE, "application/json")
@@ -147,7 +148,14 @@ impl Target {
             .header("X-Webhook-ID", self.webhook.to_string())
             .header("X-Event-ID", &id)
             .header("X-Event-Type", message.event_type)
-            .body(body.clone())
+            .body(body.clone());
+        // The body is what clients of the original know, to the byte.
+        match message.position {
+            Some(position) => request
+                .header("X-Event-Seq", position.seq().get())
+                .header("X-Event-Position", position.to_string()),
+            None => request,
+        }
     }
 
     /// An error in words. The target is not named: it may hold what is nobody's business.

@@ -265,6 +265,10 @@ pub struct WebhooksStats {
     /// Events that wait to be sent again, as an attempt failed: of each library of each webhook the
     /// first, behind which the others wait.
     pub retrying: u64,
+    /// Dead letters of all webhooks: events that were given up, and wait for somebody.
+    pub dead_letters: u64,
+    /// Webhooks that their receivers have disabled, by answering 410, and nobody has activated since.
+    pub disabled_by_receiver: u64,
     /// Attempts since the start that worked.
     pub delivered: u64,
     /// Attempts since the start that did not.

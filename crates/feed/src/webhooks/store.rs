@@ -71,6 +71,9 @@ struct Row {
     deliveries_next: u64,
     dead_next: u64,
     replay: Option<Replay>,
+    /// Its receiver said that it wants nothing more, and nothing was sent to it since.
+    #[serde(default)]
+    gone: bool,
 }
 
 impl Row {
@@ -216,6 +219,23 @@ impl Store {
         let noted = self.noted.lock();
         let Some(hook) = noted.hooks.get(&id) else { return WebhookFigures::default() };
         WebhookFigures { dead_letters: hook.dead.len() as u64, ..hook.row.figures.clone() }
+    }
+
+    /// Dead letters of all webhooks.
+    pub(super) fn dead_letters_of_all(&self) -> u64 {
+        self.noted.lock().hooks.values().map(|hook| hook.dead.len() as u64).sum()
+    }
+
+    /// Whether a receiver said that it wants nothing more.
+    pub(super) fn is_gone(&self, id: WebhookId) -> bool {
+        self.noted.lock().hooks.get(&id).is_some_and(|hook| hook.row.gone)
+    }
+
+    /// A receiver said so, or something is sent to it after all.
+    pub(super) fn set_gone(&self, id: WebhookId, gone: bool) {
+        if self.is_gone(id) != gone {
+            self.note(id, |hook| hook.row.gone = gone);
+        }
     }
 
     /// How far a webhook is, if it was ever sent anything.

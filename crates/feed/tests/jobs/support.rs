@@ -80,6 +80,7 @@ pub(crate) fn new_job(engine: &Engine, kind: JobKind, parameters: &str) -> NewJo
         input: None,
         retries_max: 2,
         run_at: None,
+        run_of: None,
     }
 }
 
@@ -144,8 +145,10 @@ impl Perform for Obedient {
             match &*run.job().spec.parameters {
                 "panic" => panic!("as it was asked to"),
                 "fail" => Performed::Failed { error, result: Some("{}".into()) },
-                "again" => Performed::Again { error },
-                "later" if time < 6 => Performed::Later { error, after: Duration::from_millis(1) },
+                "again" => Performed::Again { error, result: Some("{\"done\":1}".to_owned()) },
+                "later" if time < 6 => {
+                    Performed::Later { error, after: Duration::from_millis(1), result: None }
+                }
                 "wait" => {
                     self.waiting.notify_one();
                     match run.halted().await {

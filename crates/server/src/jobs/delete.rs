@@ -6,9 +6,10 @@ use arrwdb_engine::state::limits::BATCH_DOCUMENTS_MAX;
 use arrwdb_engine::state::{DocumentId, Filter, LibraryId};
 use arrwdb_engine::{EngineError, Moment};
 use arrwdb_feed::{DoneUnits, Halt, JobRun, Performed};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{ERRORS_SHOWN, Performer, Unable, with_errors};
+use super::errors::ErrorLog;
+use super::{Performer, Unable, unkept, with_errors};
 
 /// What a job was asked to delete.
 #[derive(serde::Deserialize)]
@@ -31,7 +32,10 @@ impl Performer {
         let ids = parameters.document_ids;
         progress.total = Some(ids.len() as u64);
         let settled = usize::try_from(progress.current).unwrap_or(usize::MAX);
-        let mut errors = Vec::new();
+        let id = run.head().id;
+        let opened =
+            tokio::task::block_in_place(|| ErrorLog::open(&self.files, id, progress.current));
+        let mut errors = opened.map_err(|error| unkept(&error))?;
         let mut halted = None;
         for (number, unit) in (0_u64..).zip(ids.chunks(BATCH_DOCUMENTS_MAX)) {
             let end =
@@ -46,17 +50,20 @@ impl Performer {
             }
             let gone = self.delete_unit(run, number, unit, &done).await?;
             progress.through = progress.through.max(gone.through);
+            for (place, entry, error) in gone.missing {
+                errors.push(progress.current + place, entry, &error);
+            }
+            tokio::task::block_in_place(|| errors.sync()).map_err(|error| unkept(&error))?;
             progress.current += unit.len() as u64;
             progress.failed += (unit.len() - gone.documents) as u64;
             progress.chunks += gone.chunks;
-            errors.extend(gone.missing.into_iter().take(ERRORS_SHOWN.saturating_sub(errors.len())));
             run.advance(progress).await;
         }
         let result = json!({
             "deleted": progress.current - progress.failed,
             "failed": progress.failed,
         });
-        let result = with_errors(result, &errors);
+        let result = with_errors(result, (id, &errors));
         match halted {
             None => Ok(Performed::Completed(result)),
             Some(Halt::Cancelled) => Ok(Performed::Cancelled(Some(result))),
@@ -154,24 +161,24 @@ impl Performer {
                 Err(error) => return Err(error.into()),
             }
         }
-        for (text, id) in unit.iter().zip(&ids) {
+        for (place, (text, id)) in (0..).zip(unit.iter().zip(&ids)) {
             let chunks = id.as_ref().and_then(|id| deleted.remove(id));
-            match (chunks, id) {
+            let (named, error) = match (chunks, id) {
                 (Some(chunks), _) => {
                     gone.documents += 1;
                     gone.chunks += u64::from(chunks);
+                    continue;
                 }
                 (None, Some(id)) => {
                     let error = ambiguous.get(id).cloned();
-                    let error = error.unwrap_or_else(|| "Document not found".to_owned());
-                    gone.missing.push(json!({"document_id": id.to_string(), "error": error}));
+                    (id.to_string(), error.unwrap_or_else(|| "Document not found".to_owned()))
                 }
                 (None, None) => {
-                    let text: String = text.chars().take(64).collect();
-                    let error = "is not a document id";
-                    gone.missing.push(json!({"document_id": text, "error": error}));
+                    (text.chars().take(64).collect(), "is not a document id".to_owned())
                 }
-            }
+            };
+            let entry = [("document_id".to_owned(), named.into())];
+            gone.missing.push((place, entry.into_iter().collect(), error));
         }
         Ok(gone)
     }
@@ -182,7 +189,8 @@ impl Performer {
 struct Gone {
     documents: usize,
     chunks: u64,
-    missing: Vec<serde_json::Value>,
+    /// Which of its ids, what names it, and why it was not deleted.
+    missing: Vec<(u64, Map<String, Value>, String)>,
     through: arrwdb_engine::state::Seq,
 }
 

@@ -3,7 +3,10 @@
 //! ```text
 //! work/jobs/<job id>.ndjson       what a job works on; removed once it is over
 //! exports/<job id>.<format>       what an export wrote; removed when it expires
+//! job-errors/<job id>.ndjson      what a job refused; removed when the job is forgotten
 //! ```
+//! A line of an input that begins with a space is none of the input's: it says which number the line
+//! after it had where it came from. Lines come without space around them, so none of theirs does.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -15,19 +18,23 @@ use bytes::Bytes;
 
 /// Bytes that are read or written at a time.
 const BUFFER_BYTES: usize = 256 << 10;
+/// What a line begins with that says the number of the next one.
+const NUMBER_MARK: u8 = b' ';
 
 /// Where they are.
 #[derive(Debug, Clone)]
 pub(crate) struct JobFiles {
     inputs: PathBuf,
     exports: PathBuf,
+    pub(super) errors: PathBuf,
     /// How long an export can be fetched.
     kept: Duration,
 }
 
 impl JobFiles {
     pub(crate) fn new(data_dir: &Path, kept: Duration) -> Self {
-        Self { inputs: data_dir.join("work").join("jobs"), exports: data_dir.join("exports"), kept }
+        let (inputs, exports) = (data_dir.join("work").join("jobs"), data_dir.join("exports"));
+        Self { inputs, exports, errors: data_dir.join("job-errors"), kept }
     }
 
     /// Makes the folders, and removes what a crash left: inputs of jobs that are not there, exports
@@ -35,7 +42,8 @@ impl JobFiles {
     pub(crate) fn open(&self, is_wanted: impl Fn(JobId) -> bool) -> io::Result<()> {
         fs::create_dir_all(&self.inputs)?;
         fs::create_dir_all(&self.exports)?;
-        // An input is as durable as the names above it.
+        fs::create_dir_all(&self.errors)?;
+        // An input is as durable as the names above it, and so are errors.
         for dir in [Some(&*self.inputs), self.inputs.parent(), self.exports.parent()] {
             File::open(dir.unwrap_or(Path::new(".")))?.sync_all()?;
         }
@@ -82,7 +90,8 @@ impl JobFiles {
     pub(crate) fn create_input(&self, id: JobId) -> io::Result<InputWriter> {
         let path = self.input_path(id);
         let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(&path)?);
-        Ok(InputWriter { path, file: Some(file), input: JobInput { bytes: 0, crc: 0, units: 0 } })
+        let input = JobInput { bytes: 0, crc: 0, units: 0 };
+        Ok(InputWriter { path, file: Some(file), input, number: None })
     }
 
     /// Opens a job's input to be read from its beginning, once it is sure that all of it is there.
@@ -144,7 +153,7 @@ impl JobFiles {
 }
 
 /// Removes a file that nobody needs; one that stays is no reason to stop.
-fn discard(path: &Path) {
+pub(super) fn discard(path: &Path) {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(path = %path.display(), %error, "left behind");
@@ -154,7 +163,7 @@ fn discard(path: &Path) {
 }
 
 /// The job that a file is named after.
-fn named(path: &Path) -> Option<JobId> {
+pub(super) fn named(path: &Path) -> Option<JobId> {
     path.file_stem()?.to_str()?.parse().ok()
 }
 
@@ -164,18 +173,36 @@ pub(crate) struct InputWriter {
     path: PathBuf,
     file: Option<BufWriter<File>>,
     input: JobInput,
+    /// The number that the next line has if nothing is said of it; nothing until one was said.
+    number: Option<u64>,
 }
 
 impl InputWriter {
-    /// Appends a line, which has no end of line in it.
+    /// Appends a line, which has no end of line in it, and no space around it.
     pub(crate) fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        self.write(line)?;
+        self.input.units += 1;
+        self.number = self.number.map(|number| number + 1);
+        Ok(())
+    }
+
+    /// As [`InputWriter::line`], one that had this number where it came from. Those that are left out
+    /// there take no room here.
+    pub(crate) fn numbered(&mut self, number: u64, line: &[u8]) -> io::Result<()> {
+        if self.number != Some(number) {
+            self.write(format!("{}{number}", char::from(NUMBER_MARK)).as_bytes())?;
+            self.number = Some(number);
+        }
+        self.line(line)
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Err(io::ErrorKind::BrokenPipe.into()) };
         for part in [line, b"\n"] {
             file.write_all(part)?;
             self.input.crc = crc32c::crc32c_append(self.input.crc, part);
             self.input.bytes += part.len() as u64;
         }
-        self.input.units += 1;
         Ok(())
     }
 
@@ -229,7 +256,22 @@ pub(crate) enum Input {
     /// In the log, with the job.
     Lines(std::vec::IntoIter<Bytes>),
     /// In a file beside it.
-    File(Box<io::BufReader<File>>),
+    File(InputFile),
+}
+
+/// A file of lines that is read.
+#[derive(Debug)]
+pub(crate) struct InputFile {
+    file: Box<io::BufReader<File>>,
+    number: Option<u64>,
+}
+
+/// One of the lines that a job works on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InputLine {
+    pub(crate) text: Bytes,
+    /// Which one it was of the body that it came in, from 1, if that was one of lines.
+    pub(crate) number: Option<u64>,
 }
 
 impl Input {
@@ -239,32 +281,42 @@ impl Input {
         &mut self,
         lines_max: usize,
         bytes_max: usize,
-    ) -> io::Result<Vec<Bytes>> {
+    ) -> io::Result<Vec<InputLine>> {
         let (mut lines, mut bytes) = (Vec::new(), 0);
         while lines.len() < lines_max && bytes < bytes_max {
             let line = match self {
-                Self::Lines(rest) => rest.next(),
-                Self::File(file) => {
-                    let mut line = Vec::new();
-                    io::BufRead::read_until(file, b'\n', &mut line)?;
-                    if line.last() == Some(&b'\n') {
-                        line.pop();
-                        Some(Bytes::from(line))
-                    } else {
-                        // The writer ends every line.
-                        None
-                    }
-                }
+                Self::Lines(rest) => rest.next().map(|text| InputLine { text, number: None }),
+                Self::File(file) => file.next_line()?,
             };
             let Some(line) = line else { break };
-            bytes += line.len();
+            bytes += line.text.len();
             lines.push(line);
         }
         Ok(lines)
     }
 
     pub(crate) fn file(file: File) -> Self {
-        Self::File(Box::new(io::BufReader::with_capacity(BUFFER_BYTES, file)))
+        let file = Box::new(io::BufReader::with_capacity(BUFFER_BYTES, file));
+        Self::File(InputFile { file, number: None })
+    }
+}
+
+impl InputFile {
+    fn next_line(&mut self) -> io::Result<Option<InputLine>> {
+        loop {
+            let mut line = Vec::new();
+            io::BufRead::read_until(&mut self.file, b'\n', &mut line)?;
+            // The writer ends every line.
+            if line.pop() != Some(b'\n') {
+                return Ok(None);
+            }
+            let Some(number) = line.strip_prefix(&[NUMBER_MARK]) else {
+                let number = self.number;
+                self.number = number.map(|number| number + 1);
+                return Ok(Some(InputLine { text: Bytes::from(line), number }));
+            };
+            self.number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+        }
     }
 }
 
@@ -298,8 +350,8 @@ mod tests {
             assert!(unit.len() <= 64);
             lines.extend(unit);
         }
-        let expected: Vec<_> = (0..1000).map(|n| Bytes::from(format!("{{\"n\":{n}}}"))).collect();
-        assert_eq!(lines, expected);
+        let of = |n| InputLine { text: Bytes::from(format!("{{\"n\":{n}}}")), number: None };
+        assert_eq!(lines, (0..1000).map(of).collect::<Vec<_>>());
         let path = files.input_path(job(1));
         let mut bytes = fs::read(&path).unwrap();
         bytes[500] ^= 1;
@@ -307,6 +359,30 @@ mod tests {
         assert!(files.open_input(job(1), input).is_err());
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(files.open_input(job(1), input).is_err());
+    }
+
+    #[test]
+    fn a_line_has_the_number_that_it_came_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = JobFiles::new(dir.path(), Duration::from_mins(1));
+        files.open(|_id| true).unwrap();
+        let mut writer = files.create_input(job(1)).unwrap();
+        let numbers = [1, 2, 5, 6, 7, 4_000_000_000];
+        for number in numbers {
+            writer.numbered(number, format!("[{number}]").as_bytes()).unwrap();
+        }
+        let (input, unsubmitted) = writer.finish().unwrap();
+        unsubmitted.submitted();
+        assert_eq!(input.units, numbers.len() as u64, "numbers are no lines");
+        let mut read = Input::file(files.open_input(job(1), input).unwrap());
+        for some in numbers.chunks(2) {
+            let of = |&n: &u64| InputLine { text: format!("[{n}]").into(), number: Some(n) };
+            assert_eq!(
+                read.next_unit(2, 1 << 20).unwrap(),
+                some.iter().map(of).collect::<Vec<_>>()
+            );
+        }
+        assert_eq!(read.next_unit(2, 1 << 20).unwrap(), []);
     }
 
     #[test]

@@ -21,12 +21,14 @@ use arrwdb_feed::{DoneUnits, Halt, JobRun, Performed};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::{oneshot, watch};
 use uuid::Builder;
 
-use super::{ERRORS_SHOWN, Input, Performer, Unable, library_of, shown, with_errors};
+use super::errors::ErrorLog;
+use super::files::InputLine;
+use super::{Input, Performer, Unable, library_of, unkept, with_errors};
 use crate::extract::read_json;
 use crate::limits::{
     IMPORT_BATCH_BYTES, IMPORT_BATCH_DOCUMENTS, IMPORT_BATCHES_IN_FLIGHT, IMPORT_BUSY_WAIT_MAX,
@@ -40,9 +42,17 @@ enum Item {
     /// It was written before the job was interrupted, with so many chunks.
     Done(u32),
     /// The next document that is to be written.
-    Document { line: u64 },
+    Document { line: Origin },
     /// It is no document.
-    Refused { line: u64, error: String },
+    Refused { line: Origin, error: String },
+}
+
+/// Which line it is: of those that are documents, from 0; and of the body that it came in, from 1, if
+/// that was one of lines.
+#[derive(Clone, Copy)]
+struct Origin {
+    index: u64,
+    number: Option<u64>,
 }
 
 /// A unit that came back.
@@ -65,11 +75,13 @@ struct Import<'a> {
     /// The library as it was found, where the log does not go back to where this began.
     found: Option<Snapshot>,
     progress: JobProgress,
-    errors: Vec<Value>,
+    errors: ErrorLog,
     flight: FuturesOrdered<BoxFuture<'static, Landed>>,
     last_turn: Option<oneshot::Receiver<Infallible>>,
     /// No unit is to be written any more that is not being written.
     halted: watch::Sender<bool>,
+    /// A unit was written that is not counted: nothing after it is.
+    uncounted: bool,
 }
 
 impl Performer {
@@ -81,6 +93,10 @@ impl Performer {
         let done = if run.is_resumed() { run.done_units().await? } else { DoneUnits::default() };
         let found = done.is_cut().then_some(snapshot);
         let input = self.input(run).await?;
+        let (settled, files, id) = (run.progress().current, self.files.clone(), run.head().id);
+        let opened = move || ErrorLog::open(&files, id, settled);
+        let opened = tokio::task::spawn_blocking(opened).await.map_err(std::io::Error::other);
+        let errors = opened.flatten().map_err(|error| unkept(&error))?;
         let mut import = Import {
             performer: self,
             run,
@@ -89,15 +105,17 @@ impl Performer {
             done,
             found,
             progress: run.progress(),
-            errors: Vec::new(),
+            errors,
             flight: FuturesOrdered::new(),
             last_turn: None,
             halted: watch::Sender::new(false),
+            uncounted: false,
         };
         import.progress.total = run.job().spec.input.map(|input| input.units).or(match &input {
             Input::Lines(lines) => Some(lines.len() as u64),
             Input::File(_) => None,
         });
+        run.advance(import.progress).await;
         if !import.done.batch().0 {
             import.note(None).await?;
         }
@@ -157,11 +175,20 @@ impl Import<'_> {
                 self.note_end(false).await;
                 Ok(Performed::Cancelled(Some(result)))
             }
-            Err(Unable::Failed(error)) => {
+            Err(Unable::Failed(error) | Unable::Refused(error)) => {
                 self.note_end(false).await;
                 Ok(Performed::Failed { error, result: Some(result) })
             }
-            Err(unable) => Err(unable),
+            Err(Unable::Again(error)) => {
+                if self.run.is_last_try() {
+                    self.note_end(false).await;
+                }
+                Ok(Performed::Again { error, result: Some(result) })
+            }
+            Err(Unable::Later(error, after)) => {
+                Ok(Performed::Later { error, after, result: Some(result) })
+            }
+            Err(Unable::Halted(Halt::Stopping)) => Ok(Performed::Stopped),
         }
     }
 
@@ -200,17 +227,18 @@ impl Import<'_> {
     }
 
     /// Sends a unit on its way, after those it must not overtake.
-    fn send(&mut self, number: u64, first: u64, unit: Vec<Bytes>) -> Result<(), Unable> {
+    fn send(&mut self, number: u64, first: u64, unit: Vec<InputLine>) -> Result<(), Unable> {
         let job = self.run.head().id;
         let limits = &self.performer.limits;
         let (mut items, mut documents) = (Vec::with_capacity(unit.len()), Vec::new());
-        for (line, text) in (first..).zip(unit) {
+        for (index, InputLine { text, number: of_body }) in (first..).zip(unit) {
+            let line = Origin { index, number: of_body };
             let read = read_json(&text, |r| read_document(r, Form::Line, limits));
             items.push(match read {
                 Err(problem) => Item::Refused { line, error: problem.full_detail() },
                 Ok(mut document) => {
                     let is_own = document.id.is_none();
-                    let id = *document.id.get_or_insert_with(|| document_id(job, line));
+                    let id = *document.id.get_or_insert_with(|| document_id(job, index));
                     let found = if is_own { self.found(id)? } else { None };
                     if let Some(chunks) = self.done.chunks(number, id).or(found) {
                         Item::Done(chunks)
@@ -245,23 +273,24 @@ impl Import<'_> {
 
     async fn land(&mut self, landed: Landed) -> Result<(), Unable> {
         let Landed { items, outcome } = landed;
-        let Some(outcome) = outcome else { return Ok(()) };
+        let Some(outcome) = outcome.filter(|_outcome| !self.uncounted) else { return Ok(()) };
         // Nothing of the unit was written, or not all: it is not counted, nor is anything after it.
         let written = outcome?;
-        self.progress.through = self.progress.through.max(written.seq);
+        let mut progress = self.progress;
+        progress.through = progress.through.max(written.seq);
         let mut receipts = written.value.into_iter();
         let mut added = Added::default();
         for item in items {
-            self.progress.current += 1;
+            progress.current += 1;
             let (line, error) = match item {
                 Item::Done(chunks) => {
-                    self.progress.chunks += u64::from(chunks);
+                    progress.chunks += u64::from(chunks);
                     continue;
                 }
                 Item::Document { line } => {
                     match receipts.next().unwrap_or(Err(EngineError::Closed)) {
                         Ok(receipt) => {
-                            self.progress.chunks += receipt.chunks as u64;
+                            progress.chunks += receipt.chunks as u64;
                             added.count(&receipt);
                             continue;
                         }
@@ -270,25 +299,30 @@ impl Import<'_> {
                 }
                 Item::Refused { line, error } => (line, error),
             };
-            self.progress.failed += 1;
-            if self.errors.len() < ERRORS_SHOWN {
-                self.errors.push(json!({"index": line, "error": shown(&error)}));
-            }
+            progress.failed += 1;
+            let number = line.number.map(|number| ("line_number".to_owned(), number.into()));
+            self.errors.push(line.index, number.into_iter().collect(), &error);
         }
         self.performer.metrics.added(self.library, self.index, added);
+        // What is counted is kept, or the unit is looked at again.
+        let kept = tokio::task::block_in_place(|| self.errors.sync());
+        self.uncounted = kept.is_err();
+        kept.map_err(|error| unkept(&error))?;
+        self.progress = progress;
         self.run.advance(self.progress).await;
         Ok(())
     }
 
     fn result(&self) -> String {
-        let JobProgress { current, failed, chunks, .. } = self.progress;
+        let JobProgress { current, failed, chunks, total, .. } = self.progress;
         let result = json!({
             "imported": current.saturating_sub(failed),
             "failed": failed,
+            "not_imported": total.map(|total| total.saturating_sub(current)),
             "total_chunks": chunks,
             "library_id": self.library.to_string(),
         });
-        with_errors(result, &self.errors)
+        with_errors(result, (self.run.head().id, &self.errors))
     }
 
     async fn note_end(&mut self, completed: bool) {
@@ -298,8 +332,12 @@ impl Import<'_> {
         let JobProgress { current, failed, .. } = self.progress;
         let outcome = if completed { BatchOutcome::Completed } else { BatchOutcome::Failed };
         let end = BatchEnd { successful: current.saturating_sub(failed), failed, outcome };
-        if let Err(Unable::Failed(error) | Unable::Again(error) | Unable::Later(error, _)) =
-            self.note(Some(end)).await
+        if let Err(
+            Unable::Failed(error)
+            | Unable::Refused(error)
+            | Unable::Again(error)
+            | Unable::Later(error, _),
+        ) = self.note(Some(end)).await
         {
             tracing::warn!(job = %self.run.head().id, error, "the end of its batch is not noted");
         }
@@ -316,7 +354,7 @@ impl Import<'_> {
     }
 }
 
-fn next_unit(input: &mut Input) -> Result<Vec<Bytes>, Unable> {
+fn next_unit(input: &mut Input) -> Result<Vec<InputLine>, Unable> {
     // Files are read through a buffer, a unit at a time: short reads of what was just written.
     tokio::task::block_in_place(|| input.next_unit(IMPORT_BATCH_DOCUMENTS, IMPORT_BATCH_BYTES))
         .map_err(|error| Unable::Again(format!("what it works on cannot be read: {error}")))
@@ -351,11 +389,16 @@ struct Turn {
 }
 
 impl Turn {
-    async fn come(&mut self) {
+    /// Waits for the unit before, however it went.
+    async fn follow(&mut self) {
         if let Some(before) = &mut self.before {
             before.await.map_or_else(|_done| (), |never| match never {});
         }
         self.before = None;
+    }
+
+    async fn come(&mut self) {
+        self.follow().await;
         if !self.came.load(Ordering::SeqCst) && *self.halted.borrow() {
             return std::future::pending().await;
         }
@@ -383,16 +426,15 @@ async fn put(
 ) -> Option<Outcome> {
     let (lost, halted) = (turn.lost(), turn.halted.clone());
     let write = async {
-        let outcome = put_unit(engine, place, &documents, &mut turn).await;
-        match outcome {
-            Err(EngineError::Embedding(error)) if error.is_of_a_text() => {
-                put_one_by_one(engine, place, documents, &mut turn).await
-            }
-            other => other,
+        let outcome = put_unit(engine, place, &documents, &mut turn).await.and_then(whole);
+        if outcome.is_err() {
+            // It stops those after it, and not one before it that is not through yet.
+            turn.follow().await;
         }
+        outcome
     };
     let outcome = tokio::select! {
-        outcome = write => outcome.and_then(whole),
+        outcome = write => outcome,
         () = lost => return None,
     };
     if outcome.is_err() {
@@ -404,42 +446,18 @@ async fn put(
 /// What could not be written for no fault of a document's own fails the unit, which is tried again.
 fn whole(written: Written<Receipts>) -> Outcome {
     let passing = |error: &&EngineError| {
-        if let EngineError::Embedding(error) = error {
-            // A provider that fails for a moment loses no document.
-            return !error.is_of_a_text();
-        }
-        !matches!(
-            error,
-            EngineError::TooManyDocuments(_)
-                | EngineError::Invalid { .. }
-                | EngineError::Blank { .. }
-                | EngineError::Vector { .. }
-        )
+        // A provider that fails for a moment loses no document.
+        !error.may_be_of_a_text()
+            && !matches!(
+                error,
+                EngineError::TooManyDocuments(_)
+                    | EngineError::Invalid { .. }
+                    | EngineError::Blank { .. }
+                    | EngineError::Vector { .. }
+            )
     };
     let failed = written.value.iter().filter_map(|it| it.as_ref().err()).find(passing);
     failed.cloned().map_or(Ok(written), Err)
-}
-
-async fn put_one_by_one(
-    engine: &Engine,
-    place: (Place, JobUnit),
-    documents: Vec<PutDocument>,
-    turn: &mut Turn,
-) -> Outcome {
-    let mut all = Written { seq: Seq::START, value: Vec::with_capacity(documents.len()) };
-    for document in documents {
-        match put_unit(engine, place, &[document], turn).await {
-            Ok(written) => {
-                all.seq = all.seq.max(written.seq);
-                all.value.extend(written.value);
-            }
-            Err(EngineError::Embedding(error)) if error.is_of_a_text() => {
-                all.value.push(Err(error.into()));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(all)
 }
 
 /// Writes documents; a full queue is asked again until it takes them.

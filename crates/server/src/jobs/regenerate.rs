@@ -3,19 +3,22 @@
 //! there before. Which documents are there already is what the other generation has: a job that was
 //! interrupted goes on with those that it lacks.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrwdb_engine::embed::EmbedError;
-use arrwdb_engine::state::{DocumentId, Job, JobOutcome, JobState, LibraryId, Stage, TenantId};
+use arrwdb_engine::state::{
+    DocumentId, Job, JobOutcome, JobState, LibraryId, Stage, TenantId, Timestamp,
+};
 use arrwdb_engine::{
     Carried, CarryPair, Comparison, Engine, EngineError, LibraryEmbeddings, Load, ModelVectors,
-    NewGeneration,
+    NewGeneration, Tally,
 };
 use arrwdb_feed::{Halt, JobRun, Performed};
 use serde_json::{Value, json};
 
 use super::{LATER, Performer, Unable, library_of};
-use crate::routes::busy_for;
+use crate::routes::{busy_for, rfc3339};
 
 /// Documents that are looked at at a time: one unit.
 const UNIT_DOCUMENTS: usize = 100;
@@ -51,6 +54,36 @@ struct Filled {
     refused: (Vec<(DocumentId, String)>, u64),
 }
 
+/// What a job uses of providers: what this process has seen of it, from then on.
+#[derive(Debug, Clone)]
+pub(super) struct Spent {
+    tally: Arc<Tally>,
+    since: Timestamp,
+}
+
+impl Spent {
+    /// With what was made and in which time, if that is known.
+    fn shown(&self, made: Option<(&Carried, f64)>) -> Value {
+        let used = self.tally.used();
+        let mut cost = json!({
+            "tokens": used.tokens,
+            "cost_usd": used.cost.dollars(),
+            "priced": used.unpriced_tokens == 0,
+            "unpriced_tokens": used.unpriced_tokens,
+            "texts_embedded": used.texts,
+            "texts_cached": used.cached_texts,
+            // A job that went on after a restart has used more before.
+            "tokens_since": rfc3339(self.since),
+        });
+        if let (Some((carried, seconds)), Value::Object(cost)) = (made, &mut cost) {
+            cost.insert("texts".to_owned(), carried.chunks.into());
+            cost.insert("characters".to_owned(), carried.characters.into());
+            cost.insert("seconds".to_owned(), seconds.into());
+        }
+        cost
+    }
+}
+
 /// The vectors that a job makes.
 enum Made {
     /// They are on their way.
@@ -64,18 +97,37 @@ impl Performer {
         let parameters: Parameters = serde_json::from_str(&run.job().spec.parameters)
             .map_err(|error| Unable::Failed(format!("its parameters do not read: {error}")))?;
         let (engine, tenant, library) = (run.engine(), run.head().tenant, library_of(run)?);
-        let done = self.make(run, (tenant, library), parameters).await;
-        if let Err(Unable::Halted(Halt::Cancelled)) = done {
-            discard(engine, (tenant, library), &run.head().id.to_string()).await?;
+        let spent = self.spent(run);
+        let done = self.make(run, (tenant, library), (parameters, &spent)).await;
+        // What it used is paid for, whatever came of it.
+        let result = json!({"library_id": library.to_string(), "cost": spent.shown(None)});
+        let result = Some(result.to_string());
+        match done {
+            Err(Unable::Halted(Halt::Cancelled)) => {
+                discard(engine, (tenant, library), &run.head().id.to_string()).await?;
+                Ok(Performed::Cancelled(result))
+            }
+            Err(Unable::Failed(error) | Unable::Refused(error)) => {
+                Ok(Performed::Failed { error, result })
+            }
+            Err(Unable::Again(error)) => Ok(Performed::Again { error, result }),
+            Err(Unable::Later(error, after)) => Ok(Performed::Later { error, after, result }),
+            other => other,
         }
-        done
+    }
+
+    /// What a job has used since this process took it.
+    fn spent(&self, run: &JobRun) -> Spent {
+        let now = run.engine().now();
+        let first = || Spent { tally: Arc::default(), since: now };
+        self.spent.lock().entry(run.head().id).or_insert_with(first).clone()
     }
 
     async fn make(
         &self,
         run: &JobRun,
         (tenant, library): (TenantId, LibraryId),
-        parameters: Parameters,
+        (parameters, spent): (Parameters, &Spent),
     ) -> Result<Performed, Unable> {
         run.check()?;
         let engine = run.engine();
@@ -84,16 +136,17 @@ impl Performer {
             Made::Here(pair) => pair,
             Made::Active => {
                 let now = engine.embeddings(tenant, library, None).await?;
-                let result = result(run, &now, &now.active, (&Filled::default(), None));
+                let result = result(run, &now, &now.active, (&Filled::default(), None, spent));
                 return Ok(Performed::Completed(result.to_string()));
             }
         };
-        let filled = fill(run, (tenant, library), &pair).await?;
+        let filled = fill(run, (tenant, library), (&pair, spent)).await?;
         tokio::select! {
             caught_up = caught_up(engine, &pair) => caught_up?,
             halt = run.halted() => return Err(halt.into()),
         }
-        let compared = engine.compare_generations(&pair, (COMPARED_PASSAGES, COMPARED_K), queries);
+        let samples = (COMPARED_PASSAGES, COMPARED_K);
+        let compared = engine.compare_generations(&pair, samples, queries, &spent.tally);
         let compared = tokio::select! {
             compared = compared => compared?,
             halt = run.halted() => return Err(halt.into()),
@@ -101,7 +154,7 @@ impl Performer {
         let now = engine.embeddings(tenant, library, None).await?;
         let other = now.other.as_ref().filter(|other| other.vectors.generation == pair.to);
         let other = other.ok_or_else(discarded)?;
-        let result = result(run, &now, &other.vectors, (&filled, Some(&compared)));
+        let result = result(run, &now, &other.vectors, (&filled, Some(&compared), spent));
         if other.stage == Stage::Building {
             engine.prepare_generation(tenant, &pair).await?;
         }
@@ -197,7 +250,7 @@ async fn begin(
 async fn fill(
     run: &JobRun,
     (tenant, library): (TenantId, LibraryId),
-    pair: &CarryPair,
+    (pair, spent): (&CarryPair, &Spent),
 ) -> Result<Filled, Unable> {
     let engine = run.engine();
     let documents = engine.embeddings(tenant, library, None).await?.active.documents;
@@ -210,7 +263,8 @@ async fn fill(
         run.check()?;
         run.advance(progress).await;
         let unit = engine.uncarried(pair, (cursor, UNIT_DOCUMENTS)).await?;
-        let load = carry_unit(run, pair, (Load::of(unit.missing), &mut progress.current)).await?;
+        let load = Load::of(unit.missing).told_to(&spent.tally);
+        let load = carry_unit(run, pair, (load, &mut progress.current)).await?;
         for carried in [unit.there, load.carried] {
             filled.carried.documents += carried.documents;
             filled.carried.chunks += carried.chunks;
@@ -257,7 +311,7 @@ async fn carry_unit(
         if since.0.elapsed() + wait > BUSY_WAIT_MAX {
             // What is made is not thrown away for that.
             let unable = error.into();
-            let Unable::Again(text) = unable else { return Err(unable) };
+            let (Unable::Again(text) | Unable::Refused(text)) = unable else { return Err(unable) };
             return Err(Unable::Later(text, LATER));
         }
         tokio::select! {
@@ -290,7 +344,7 @@ fn result(
     run: &JobRun,
     now: &LibraryEmbeddings,
     made: &ModelVectors,
-    (filled, compared): (&Filled, Option<&Comparison>),
+    (filled, compared, spent): (&Filled, Option<&Comparison>, &Spent),
 ) -> Value {
     let since = run.job().started_at.unwrap_or(run.job().spec.submitted_at);
     let micros = run.engine().now().micros().saturating_sub(since.micros()).max(0);
@@ -314,11 +368,7 @@ fn result(
             "document_id": id.to_string(),
             "error": why,
         })).collect::<Vec<_>>(),
-        "cost": {
-            "texts": filled.carried.chunks,
-            "characters": filled.carried.characters,
-            "seconds": seconds,
-        },
+        "cost": spent.shown(Some((&filled.carried, seconds))),
     })
 }
 

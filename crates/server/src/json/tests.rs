@@ -73,6 +73,12 @@ fn broken_json_has_an_offset() {
     {
         assert_eq!(read(text).unwrap_err().offset, offset, "{text}");
     }
+    // In what is skipped or read whole, too: at the end, or at the byte that is wrong.
+    for (text, offset) in
+        [("[1,2", 4), ("[1 2]", 3), ("{\"x\":[1,\n2,\n  oh]}", 14), ("{\"x\":{\"y\":tru", 13)]
+    {
+        assert_eq!(read(text).unwrap_err().offset, offset, "{text}");
+    }
     assert!(Reader::new(b"\xff").is_err());
 }
 

@@ -276,6 +276,8 @@ fn webhooks_component(app: &App) -> Value {
         "couriers": stats.couriers,
         "in_trouble": stats.in_trouble,
         "retrying": stats.retrying,
+        "dead_letters": stats.dead_letters,
+        "disabled_by_receiver": stats.disabled_by_receiver,
         "problem": app.webhooks().outage(),
         "delivered_since_start": stats.delivered,
         "failed_since_start": stats.failed,

@@ -2,7 +2,7 @@
 
 use arrwdb_engine::state::limits::{JOB_PARAMETERS_BYTES_MAX, QUERY_CHARS_MAX};
 use arrwdb_engine::state::{
-    DocumentId, Filter, IndexSpec, JobId, JobInput, JobPriority, LibraryId, Timestamp,
+    DocumentId, Filter, IndexSpec, JobId, JobInput, JobPriority, LibraryId, ScheduleId, Timestamp,
 };
 use arrwdb_engine::{IndexChange, NewGeneration};
 use axum::body::Body;
@@ -169,6 +169,8 @@ pub(super) struct Common {
     pub(super) priority: Option<JobPriority>,
     pub(super) run_at: Option<Timestamp>,
     pub(super) retries_max: Option<u32>,
+    /// The schedule that it is a run of.
+    pub(super) run_of: Option<ScheduleId>,
 }
 
 /// A job as it was asked for.
@@ -458,7 +460,7 @@ pub(super) async fn place(
         for text in documents {
             // As one line; what stands in strings has no ends of lines in JSON.
             let line: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-            writer.line(line.as_bytes())?;
+            writer.line(line.trim_ascii().as_bytes())?;
         }
         Ok(writer)
     });
@@ -513,7 +515,7 @@ pub(super) fn of_query(query: &QueryPairs) -> Result<Asked, Problem> {
             u32::try_from(number).ok()
         }
     };
-    let common = Common { priority, run_at, retries_max };
+    let common = Common { priority, run_at, retries_max, run_of: None };
     Ok(Asked { library, parameters: "{}".to_owned(), common })
 }
 
@@ -535,7 +537,9 @@ pub(super) async fn spool(
     let taken = |writer: &mut crate::jobs::InputWriter, line: Line| match line.text {
         // What an export wrote can be sent as it is.
         LineText::Whole(text) if is_end_of_export(&text) => Ok(()),
-        LineText::Whole(text) => writer.line(&text).map_err(|error| unwritten(&error)),
+        LineText::Whole(text) => {
+            writer.numbered(line.number, &text).map_err(|error| unwritten(&error))
+        }
         LineText::TooLong => {
             let detail = format!("line {} has more than {LINE_BYTES_MAX} bytes", line.number);
             Err(Problem::new(&problem::TOO_LARGE, detail))

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -23,11 +23,14 @@ use utoipa_axum::routes;
 
 use super::answers::{as_time, percent, rfc3339};
 use super::job_requests::{self, Asked, Common};
-use super::seq_header;
+use super::{opaque, seq_header};
 use crate::app::App;
 use crate::extract::{QueryPairs, TextPath, WholeBody, check_encoding, query_fault, read_json};
-use crate::jobs::{Format, Unsubmitted};
-use crate::limits::{ANSWER_PIECE_BYTES, JOB_PAGE_DEFAULT, JOB_PAGE_MAX, JOB_WAIT_SECONDS_MAX};
+use crate::jobs::{ErrorCursor, Format, Unsubmitted};
+use crate::limits::{
+    ANSWER_PIECE_BYTES, JOB_ERROR_PAGE_DEFAULT, JOB_ERROR_PAGE_MAX, JOB_PAGE_DEFAULT, JOB_PAGE_MAX,
+    JOB_WAIT_SECONDS_MAX,
+};
 use crate::moment::MinSeq;
 use crate::openapi::{ReadErrors, WriteErrors};
 use crate::principal::Principal;
@@ -45,6 +48,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(backup))
         .routes(routes!(list))
         .routes(routes!(cancel))
+        .routes(routes!(errors))
         .routes(routes!(queue))
         // As the original's own client spells them.
         .route("/jobs/index_rebuild", post(index_rebuild))
@@ -135,7 +139,8 @@ struct ProgressAnswer {
 impl ProgressAnswer {
     fn of(job: &Job, live: Option<LiveProgress>) -> Self {
         let progress = live.map_or(job.progress, |live| live.progress);
-        let total = progress.total;
+        // What came in lines is counted before it is worked on.
+        let total = progress.total.or(job.spec.input.map(|input| input.units));
         #[expect(clippy::cast_precision_loss, reason = "a percentage with two decimals")]
         let percentage = match (&job.state, total) {
             (JobState::Finished { end, .. }, None | Some(0))
@@ -237,7 +242,8 @@ pub(super) async fn submit(
     input: Option<(JobInput, Unsubmitted)>,
 ) -> Result<Response, Problem> {
     check_enabled(app)?;
-    let Asked { library, parameters, common: Common { priority, run_at, retries_max } } = asked;
+    let Asked { library, parameters, common } = asked;
+    let Common { priority, run_at, retries_max, run_of } = common;
     let (input, unsubmitted) = input.unzip();
     let new = NewJob {
         id,
@@ -248,6 +254,7 @@ pub(super) async fn submit(
         input,
         retries_max: retries_max.unwrap_or(app.config().jobs.retries_max),
         run_at,
+        run_of,
     };
     let engine = app.engine().clone();
     // To its end, whether or not the client waits for it: what the job works on stays exactly if
@@ -574,6 +581,86 @@ async fn cancel(
         "status": job.state.name(),
     });
     Ok((seq_header(written.seq), Json(answer)).into_response())
+}
+
+/// What a job refused.
+#[derive(Debug, Serialize, ToSchema)]
+struct JobErrors {
+    #[schema(format = "uuid")]
+    job_id: String,
+    /// Of the job: while it is worked on, there may be more later.
+    status: &'static str,
+    /// Ascending by `index`, which counts what the job works on from 0: `{index,line_number?,error}` of
+    /// an import (`line_number` of a body of lines, from 1, blank ones counted),
+    /// `{index,document_id,error}` of others.
+    #[schema(value_type = Vec<Object>)]
+    errors: Vec<Map<String, Value>>,
+    /// How many the job refused so far.
+    total: u64,
+    /// There was no room for all of them: a job keeps 100,000, and 32 MiB.
+    errors_truncated: bool,
+    /// What to give as `cursor` for the next page; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// What a job refused, one by one, while it is worked on and for as long as it is remembered after.
+#[utoipa::path(get, operation_id = "list_job_errors", path = "/jobs/{job_id}/errors", tag = "jobs",
+    params(
+        ("job_id" = String, Path, format = "uuid", description = "The job"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("page_size" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "1 to 1000 [100]"),
+        ("min_seq" = Option<u64>, Query, description = "Wait until this write is seen"),
+    ),
+    responses((status = 200, description = "Some of them", body = JobErrors), ReadErrors))]
+async fn errors(
+    principal: Principal,
+    State(app): State<App>,
+    TextPath(id): TextPath<String>,
+    MinSeq(min_seq): MinSeq,
+    query: QueryPairs,
+) -> Result<Response, Problem> {
+    let id = job_id(&id)?;
+    let size = query.whole("page_size", JOB_ERROR_PAGE_DEFAULT, 1..=JOB_ERROR_PAGE_MAX)?;
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let cursor = match query.text("cursor") {
+        None => None,
+        Some(text) => {
+            let bad =
+                || query_fault("cursor", "is not one of this list: give `next_cursor` as it came");
+            Some(open_error_cursor(id, text).ok_or_else(bad)?)
+        }
+    };
+    let (job, seq) = app.engine().job(principal.tenant, id, min_seq).await?;
+    let live = app.jobs().and_then(|jobs| jobs.progress(id));
+    let total = live.map_or(job.progress, |live| live.progress).failed;
+    let files = app.job_files().clone();
+    let read = tokio::task::spawn_blocking(move || files.read_errors(id, (cursor, size))).await;
+    let page = read.map_err(std::io::Error::other).flatten().map_err(|error| {
+        Problem::hidden(&problem::STORAGE, format!("a job's errors cannot be read: {error}"))
+    })?;
+    let answer = JobErrors {
+        job_id: id.to_string(),
+        status: job.state.name(),
+        errors: page.errors,
+        total,
+        errors_truncated: page.truncated,
+        next_cursor: page.next.map(|next| seal_error_cursor(id, next)),
+    };
+    Ok((seq_header(seq), Json(answer)).into_response())
+}
+
+/// A place in the list of one job.
+fn seal_error_cursor(job: JobId, ErrorCursor { offset, after }: ErrorCursor) -> String {
+    let parts = [&job.to_bytes()[..], &offset.to_le_bytes(), &after.to_le_bytes()];
+    opaque::seal(&parts.concat())
+}
+
+fn open_error_cursor(job: JobId, text: &str) -> Option<ErrorCursor> {
+    let bytes = opaque::open(text)?;
+    let rest = bytes.strip_prefix(&job.to_bytes()[..])?;
+    let (offset, after) = rest.split_at_checked(8)?;
+    let number = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes);
+    Some(ErrorCursor { offset: number(offset)?, after: number(after)? })
 }
 
 /// Figures of the queue.

@@ -254,7 +254,8 @@ async fn delete(
     Ok((StatusCode::NO_CONTENT, seq_header(written.seq)).into_response())
 }
 
-/// Has what a schedule wants done now, once more, whatever its time; its own jobs stay as they are.
+/// Has what a schedule wants done now, once more, whatever its time; its own jobs stay as they are. It is
+/// a run of the schedule as they are: `runs` and `last_run` tell of it.
 #[utoipa::path(post, operation_id = "run_schedule", path = "/jobs/schedules/{schedule_id}/run", tag = "jobs",
     params(("schedule_id" = String, Path, format = "uuid", description = "The schedule")),
     responses((status = 200, description = "Submitted: durable", body = Submitted), WriteErrors))]
@@ -271,6 +272,7 @@ async fn run(
         priority: Some(schedule.priority),
         run_at: None,
         retries_max: Some(schedule.retries_max),
+        run_of: Some(schedule.id),
     };
     let parameters = schedule.parameters.to_string();
     let asked = Asked { library: schedule.library, parameters, common };

@@ -380,3 +380,44 @@ async fn bad_input_is_named() {
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("EMBEDDING_PRICES") && said.contains("PROVIDER/MODEL=USD"), "{said}");
 }
+
+/// A job says what it has used itself, also one that somebody did not want to the end.
+#[tokio::test]
+async fn a_job_that_makes_vectors_anew_says_what_it_cost() {
+    let mut site = Site::new().await;
+    site.set("EMBEDDING_PRICES", "cohere/embed-multilingual-v3.0=1000");
+    let provider = site.provider.as_ref().expect("provider");
+    provider.set_tokens_per_text(7);
+    let server = site.start().await;
+    let library = server.library().await;
+    let text = |n: usize| if n < 100 { format!("free {n}") } else { format!("stuck {n}") };
+    let documents: Vec<Value> =
+        (0..110).map(|n| json!({"title": format!("{n}"), "text": text(n)})).collect();
+    let path = format!("/v1/libraries/{library}/documents/batch");
+    server.post(&path, &json!({ "documents": documents })).await.expect(201);
+    let wanted = json!({
+        "library_id": library,
+        "embedding_provider": "cohere",
+        "embedding_model": "embed-multilingual-v3.0",
+    });
+    provider.set_stuck(true);
+    let job = server.submit("regenerate-embeddings", &wanted).await;
+    until("the first hundred are there", async || {
+        (server.job(&job).await["progress"]["current"] == 100).then_some(())
+    })
+    .await;
+    server.delete(&format!("/v1/jobs/{job}")).await.expect(200);
+    let cancelled = server.job_over(&job).await;
+    let cost = &cancelled["result"]["cost"];
+    assert_eq!((&cancelled["status"], &cost["tokens"]), (&json!("cancelled"), &json!(700)));
+    assert_eq!((&cost["cost_usd"], &cost["priced"]), (&json!(0.7), &json!(true)), "{cancelled}");
+    provider.set_stuck(false);
+
+    let job = server.job_over(&server.submit("regenerate-embeddings", &wanted).await).await;
+    let cost = &job["result"]["cost"];
+    assert_eq!((&job["status"], &cost["texts"]), (&json!("completed"), &json!(110)), "{job}");
+    let (made, cached) = (cost["texts_embedded"].as_u64(), cost["texts_cached"].as_u64());
+    let (made, cached) = (made.expect("a number"), cached.expect("a number"));
+    assert_eq!((made + cached, &cost["tokens"]), (110, &json!(7 * made)), "{job}");
+    assert!(made <= 10, "what the first one made is known: {job}");
+}

@@ -166,7 +166,9 @@ async fn a_cancelled_job_leaves_nothing_and_a_killed_one_goes_on() {
     let id = server.submit("regenerate-embeddings", &wanted(&library)).await;
     building(&server).await;
     server.delete(&format!("/v1/jobs/{id}")).await.expect(200);
-    assert_eq!(server.job_over(&id).await["status"], "cancelled");
+    let cancelled = server.job_over(&id).await;
+    assert_eq!(cancelled["status"], "cancelled");
+    assert_eq!(cancelled["result"]["cost"]["tokens"], 0, "{cancelled}");
     assert_eq!(embeddings(&server, &library).await["other"], Value::Null);
 
     let id = server.submit("regenerate-embeddings", &wanted(&library)).await;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::jobs::{line, occupy, titles};
-use crate::harness::{DEADLINE, Site, until};
+use crate::harness::{DEADLINE, Server, Site, until};
 
 fn id(n: usize) -> String {
     uuid::Uuid::from_u64_pair(9, n as u64).to_string()
@@ -47,6 +47,8 @@ async fn of_many_lines_the_bad_ones_fail_alone_and_the_last_of_an_id_wins() {
     let errors = job["result"]["errors"].as_array().expect("errors");
     let at: Vec<&Value> = errors.iter().map(|error| &error["index"]).collect();
     assert_eq!(at, [3, 300, 301, 650]);
+    let of_body: Vec<&Value> = errors.iter().map(|error| &error["line_number"]).collect();
+    assert_eq!(of_body, [4, 301, 302, 651]);
     assert!(errors.iter().all(|error| error["error"].is_string()), "{errors:?}");
     assert_eq!(job["progress"]["total"], 700);
 
@@ -271,4 +273,113 @@ async fn a_purge_takes_the_log_from_an_import_that_was_put_off_and_nothing_else(
     let job = server.job_over(&later).await;
     assert_eq!((&job["status"], &job["result"]["imported"]), (&json!("completed"), &json!(1)));
     assert_eq!(titles(&server, &library).await.len(), 770);
+}
+
+/// All that a job refused, page by page.
+async fn refused(server: &Server, job: &str, size: usize) -> Vec<[u64; 2]> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/v1/jobs/{job}/errors?page_size={size}{cursor}");
+        let page = server.get(&path).await.expect(200);
+        let errors = page["errors"].as_array().expect("errors");
+        assert!(errors.len() <= size);
+        assert_eq!(page["errors_truncated"], false);
+        for error in errors {
+            assert!(error["error"].as_str().is_some_and(|it| !it.is_empty()), "{error}");
+            all.push(["index", "line_number"].map(|name| error[name].as_u64().expect("a number")));
+        }
+        let Some(next) = page["next_cursor"].as_str() else {
+            if page["status"] != "running" {
+                assert_eq!(page["total"], all.len(), "{page}");
+            }
+            return all;
+        };
+        cursor = format!("&cursor={next}");
+    }
+}
+
+#[tokio::test]
+async fn every_line_that_was_refused_can_be_learnt_also_after_a_kill() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let provider = site.provider.as_ref().expect("provider");
+    let library = server.library().await;
+    provider.set_stuck(true);
+    let (mut lines, mut expected) = (String::new(), Vec::new());
+    // A blank line before every tenth.
+    for n in 0..3000_u64 {
+        if n % 10 == 0 {
+            lines.push('\n');
+        }
+        let number = n + n / 10 + 2;
+        if n % 3 == 1 {
+            expected.push([n, number]);
+            lines.push_str("{\"title\":7}\n");
+        } else {
+            let text = if n < 432 { "free" } else { "stuck" };
+            let line = json!({"title": format!("{n}"), "text": format!("{text} {n}")});
+            writeln!(lines, "{line}").expect("a text");
+        }
+    }
+    let job = server.submit_lines(&format!("library_id={library}"), &lines).await;
+    until("the first unit is there", async || {
+        let now = server.job(&job).await;
+        assert_eq!(now["progress"]["total"], 3000, "known from the beginning");
+        (now["progress"]["current"] == 256).then_some(())
+    })
+    .await;
+    let first: Vec<_> = expected.iter().copied().filter(|it| it[0] < 256).collect();
+    assert_eq!(refused(&server, &job, 10).await, first, "while it is worked on");
+    server.kill();
+    provider.set_stuck(false);
+
+    let server = site.start().await;
+    let over = server.job_over(&job).await;
+    let result = &over["result"];
+    assert_eq!((&result["imported"], &result["failed"]), (&json!(2000), &json!(1000)), "{over}");
+    assert_eq!(result["errors_url"], format!("/v1/jobs/{job}/errors"));
+    let shown = result["errors"].as_array().expect("errors");
+    assert_eq!(
+        (shown.len(), &shown[0]["line_number"]),
+        (20, &json!(3)),
+        "also from before the kill"
+    );
+    for size in [7, 100, 1000] {
+        assert_eq!(refused(&server, &job, size).await, expected, "{size}");
+    }
+    server.kill();
+    let server = site.start().await;
+    assert_eq!(refused(&server, &job, 1000).await, expected);
+
+    let other = server.submit("purge", &json!({})).await;
+    assert_eq!(refused(&server, &other, 1).await, Vec::<[u64; 2]>::new());
+    let page = server.get(&format!("/v1/jobs/{job}/errors?page_size=1")).await.expect(200);
+    let cursor = page["next_cursor"].as_str().expect("a cursor");
+    for bad in ["page_size=0", "page_size=1001", "cursor=00"] {
+        let refused = server.get(&format!("/v1/jobs/{job}/errors?{bad}")).await;
+        refused.problem(422, "ValidationError");
+    }
+    let refused = server.get(&format!("/v1/jobs/{other}/errors?cursor={cursor}")).await;
+    refused.problem(422, "ValidationError");
+    server.get(&format!("/v1/jobs/{library}/errors")).await.problem(404, "JobNotFoundError");
+}
+
+#[tokio::test]
+async fn every_document_that_was_not_there_to_be_deleted_can_be_learnt() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let ids: Vec<String> =
+        (0..1500).map(|n| if n == 1200 { "no id".to_owned() } else { id(n) }).collect();
+    let job = server.submit("batch-delete", &json!({ "document_ids": ids })).await;
+    let over = server.job_over(&job).await;
+    assert_eq!(over["result"]["failed"], 1500, "{over}");
+    let path = format!("/v1/jobs/{job}/errors?page_size=1000");
+    let page = server.get(&path).await.expect(200);
+    let cursor = page["next_cursor"].as_str().expect("a cursor");
+    let rest = server.get(&format!("{path}&cursor={cursor}")).await.expect(200);
+    let pages = [&page, &rest].into_iter().flat_map(|it| it["errors"].as_array().expect("errors"));
+    let found: Vec<(&Value, &Value)> = pages.map(|it| (&it["index"], &it["document_id"])).collect();
+    let expected: Vec<(Value, Value)> =
+        ids.iter().enumerate().map(|(n, id)| (json!(n), json!(id))).collect();
+    assert_eq!(found, expected.iter().map(|(n, id)| (n, id)).collect::<Vec<_>>());
 }

@@ -71,8 +71,10 @@ async fn a_schedule_is_made_changed_run_and_is_there_after_a_kill() {
 
     let now = server.post(&format!("{path}/run"), &json!({})).await.expect(200);
     let done = server.job_over(now["job_id"].as_str().expect("an id")).await;
-    assert_eq!((&done["status"], &done["schedule_id"]), (&json!("completed"), &Value::Null));
+    assert_eq!([&done["status"], &done["schedule_id"]], ["completed", &id]);
     let before = server.get(&path).await.expect(200);
+    let told = [&before["runs"], &before["job_id"], &before["last_run"]["job_id"]];
+    assert_eq!(told, [&json!(1), &schedule["job_id"], &done["job_id"]], "{before}");
 
     server.kill();
     drop(server);
@@ -81,11 +83,10 @@ async fn a_schedule_is_made_changed_run_and_is_there_after_a_kill() {
     assert_eq!(after, before, "what waits is what waited");
     let list = server.get(SCHEDULES).await.expect(200);
     assert_eq!((&list["total"], &list["schedules"][0]["id"]), (&json!(1), &json!(id)));
-    let of = server.get(&format!("/v1/jobs?schedule_id={id}")).await.expect(200);
-    assert_eq!(of["total"], 2);
+    assert_eq!(server.get(&format!("/v1/jobs?schedule_id={id}")).await.expect(200)["total"], 3);
 
-    let off =
-        server.raw(Method::PATCH, &path, (json!({"enabled": false})).to_string()).await.expect(200);
+    let off = json!({"enabled": false}).to_string();
+    let off = server.raw(Method::PATCH, &path, off).await.expect(200);
     assert_eq!((&off["enabled"], &off["upcoming"]), (&json!(false), &json!([])));
     until("no job waits any more", async || {
         let schedule = server.get(&path).await.expect(200);

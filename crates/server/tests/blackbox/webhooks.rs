@@ -234,6 +234,11 @@ async fn a_failed_delivery_is_sent_again_as_it_was_when_the_receiver_says_so() {
     server.get(&path(&made, "/deliveries?status=nonsense")).await.expect(422);
 }
 
+async fn webhooks_health(server: &Client) -> Value {
+    let health = server.get("/health/detailed").await.expect(200);
+    health["components"]["webhooks"].clone()
+}
+
 #[tokio::test]
 async fn what_cannot_be_delivered_is_kept_and_can_be_sent_again() {
     let site = site().await;
@@ -250,24 +255,29 @@ async fn what_cannot_be_delivered_is_kept_and_can_be_sent_again() {
         (page["total"] == 3).then_some(page)
     })
     .await;
+    let of_all = async || webhooks_health(&server).await["dead_letters"].clone();
+    assert_eq!(of_all().await, 3, "whoever looks after the server sees that somebody has to");
+    let metrics = server.get("/metrics").await.text();
+    assert!(metrics.contains("\narrwdb_webhook_dead_letters 3\n"));
     assert_eq!(letters["dead_letters"][0]["payload"]["data"]["document_id"], id(3));
     assert_eq!(letters["dead_letters"][2]["error"], "HTTP 500: as told");
-    let letter = letters["dead_letters"][2]["id"].as_u64().expect("id");
-    let again = path(&made, &format!("/dead-letters/{letter}/redeliver"));
+    let again = format!("/dead-letters/{}/redeliver", letters["dead_letters"][2]["id"]);
+    let again = path(&made, &again);
     let refused = server.post(&again, &json!({})).await.expect(200);
-    assert_eq!(
-        (&refused["success"], &refused["delivery"]["attempt_number"]),
-        (&json!(false), &json!(2))
-    );
+    let told = [&refused["success"], &refused["delivery"]["attempt_number"]];
+    assert_eq!(told, [&json!(false), &json!(2)]);
     receiver.otherwise(Reply::Status(204));
     assert_eq!(server.post(&again, &json!({})).await.expect(200)["success"], true);
     server.post(&again, &json!({})).await.expect(404);
     let all = server.post(&path(&made, "/dead-letters/redeliver"), &json!({})).await.expect(200);
     assert_eq!(all, json!({"delivered": 2, "failed": 0, "remaining": 0}));
+    assert_eq!(of_all().await, 0);
     let came = receiver.received();
     assert_eq!(documents(&came), [1, 2, 3, 1, 1, 2, 3].map(id));
     assert_eq!(came[0].header("webhook-id"), came[4].header("webhook-id"));
-    // A range, by the same ids.
+    // A range, by the same ids; each delivery says which record its event is of.
+    assert_eq!(came[0].header("x-event-seq"), first.to_string());
+    assert_eq!(came[2].header("x-event-seq"), last.to_string());
     let range = json!({"from_seq": first, "to_seq": last});
     server.post(&path(&made, "/replay"), &range).await.expect(200);
     let came = received(&receiver, 10).await;
@@ -309,6 +319,10 @@ async fn a_receiver_that_is_gone_is_told_nothing_more_until_somebody_says_so() {
         (shown["status"] == "disabled").then_some(())
     })
     .await;
+    let webhooks = async || webhooks_health(&server).await;
+    let gauge = "\narrwdb_webhooks_disabled_by_receiver ";
+    assert_eq!(webhooks().await["disabled_by_receiver"], 1);
+    assert!(server.get("/metrics").await.text().contains(&format!("{gauge}1\n")));
     put(&server, &library, 2, 1).await;
     // A test is sent all the same.
     let test = server.post(&path(&made, "/test"), &json!({})).await.expect(200);
@@ -322,6 +336,37 @@ async fn a_receiver_that_is_gone_is_told_nothing_more_until_somebody_says_so() {
     server.raw(Method::PATCH, &path(&made, ""), active).await.expect(200);
     let came = received(&receiver, 4).await;
     assert_eq!(documents(&came[2..]), [1, 2].map(id));
+    assert_eq!(webhooks().await["disabled_by_receiver"], 0);
+    // One that somebody turns off was not turned off by its receiver.
+    let disabled = json!({"status": "disabled"}).to_string();
+    server.raw(Method::PATCH, &path(&made, ""), disabled).await.expect(200);
+    assert_eq!(webhooks().await["disabled_by_receiver"], 0);
+    assert!(server.get("/metrics").await.text().contains(&format!("{gauge}0\n")));
+}
+
+#[tokio::test]
+async fn every_webhook_is_told_of_an_event_by_the_place_that_it_has_in_the_feed() {
+    let site = site().await;
+    let server = site.start().await;
+    let receivers = [Receiver::start().await, Receiver::start().await];
+    let library = server.vector_library(3).await;
+    for receiver in &receivers {
+        hook(&server, receiver, json!({})).await;
+    }
+    let mut seqs = Vec::new();
+    for n in 0..3 {
+        seqs.push(put(&server, &library, n, 1).await);
+    }
+    let first = received(&receivers[0], 3).await;
+    let other = received(&receivers[1], 3).await;
+    let events = server.events("document.added").await;
+    for (n, (one, other)) in first.iter().zip(&other).enumerate() {
+        for delivery in [one, other] {
+            assert_eq!(delivery.header("x-event-seq"), seqs[n].to_string());
+            assert_eq!(delivery.header("x-event-position"), events[n]["id"]);
+        }
+        assert_ne!(one.header("webhook-id"), other.header("webhook-id"));
+    }
 }
 
 #[tokio::test]

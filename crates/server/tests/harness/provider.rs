@@ -154,6 +154,14 @@ async fn embed(State(state): State<Arc<Behaviour>>, Json(request): Json<Value>) 
         let body = Json(json!({ "message": "blocked" }));
         return (StatusCode::from_u16(498).expect("a status"), body).into_response();
     }
+    // A text that says which status it gets.
+    let told = texts.iter().find_map(|text| text.as_str()?.split_once("answer with ")?.1.get(..3));
+    if let Some(status) = told.and_then(|status| status.parse().ok()) {
+        state.refused.fetch_add(1, Ordering::SeqCst);
+        let said = "This model's maximum context length is 8192 tokens";
+        let body = Json(json!({ "message": said }));
+        return (StatusCode::from_u16(status).expect("a status"), body).into_response();
+    }
     let is_stuck = texts.iter().any(|text| text.as_str().expect("text").contains("stuck"));
     for waiting in [Some(&state.holding), is_stuck.then_some(&state.stuck)].into_iter().flatten() {
         let mut waiting = waiting.subscribe();

@@ -136,6 +136,9 @@ impl Schedules {
 
     /// A job was submitted.
     pub(super) fn submitted(&mut self, spec: &JobSpec, jobs: &Jobs) {
+        if is_by_hand(spec) {
+            return;
+        }
         let Some(scheduled) = spec.schedule.and_then(|id| self.all.get_mut(&id)) else { return };
         let scheduled = Arc::make_mut(scheduled);
         scheduled.job = Some(spec.head.id);
@@ -151,11 +154,14 @@ impl Schedules {
             self.stale.remove(&job.spec.head.id);
         }
         let Some(scheduled) = self.all.get_mut(&id) else { return };
+        let is_own = scheduled.job == Some(job.spec.head.id);
         if let JobState::Finished { at, end } = &job.state
-            && scheduled.job == Some(job.spec.head.id)
+            && (is_own || is_by_hand(&job.spec))
         {
             let scheduled = Arc::make_mut(scheduled);
-            scheduled.job = None;
+            if is_own {
+                scheduled.job = None;
+            }
             // One that was put away untouched was no run.
             if end.outcome != JobOutcome::Cancelled || job.started_at.is_some() {
                 let (job, outcome) = (job.spec.head.id, end.outcome);
@@ -236,12 +242,20 @@ impl Schedules {
         let orphans = jobs.values().filter(|job| {
             let of = job.spec.schedule.map(|id| schedules.all.get(&id));
             let current = |scheduled: &Arc<Scheduled>| scheduled.job == Some(job.spec.head.id);
-            is_untouched(job) && of.is_some_and(|of| !of.is_some_and(current))
+            is_untouched(job)
+                && !is_by_hand(&job.spec)
+                && of.is_some_and(|of| !of.is_some_and(current))
         });
         let orphans: Vec<JobId> = orphans.map(|job| job.spec.head.id).collect();
         schedules.stale.extend(orphans);
         Ok(schedules)
     }
+}
+
+/// Whether a job of a schedule was asked for by somebody, beside those that come at its times: they
+/// have one. It is no job that the schedule waits for, but a run of it.
+fn is_by_hand(spec: &JobSpec) -> bool {
+    spec.run_at.is_none()
 }
 
 /// Whether a job waits and was never begun.

@@ -54,6 +54,12 @@ fn scheduled(n: u8, changed: u64) -> WorkCommand {
     WorkCommand::SubmitScheduled(spec, ScheduleId::from_bytes([n % 4; 16]), Seq::new(changed))
 }
 
+/// The job `n`, a run of schedule `n % 4` that somebody asked for.
+fn by_hand(n: u8) -> WorkCommand {
+    let schedule = Some(ScheduleId::from_bytes([n % 4; 16]));
+    WorkCommand::Submit(JobSpec { run_at: None, schedule, ..spec(n) })
+}
+
 fn webhook(n: u8) -> Webhook {
     Webhook {
         id: WebhookId::from_bytes([n; 16]),
@@ -129,7 +135,34 @@ fn command() -> impl Strategy<Value = WorkCommand> {
         }),
         3 => (0_u8..6, 0_u64..40)
             .prop_map(|(n, changed)| scheduled(n, changed)),
+        2 => (0_u8..6).prop_map(by_hand),
     ]
+}
+
+#[test]
+fn a_run_that_somebody_asks_for_counts_and_leaves_the_schedules_own_job_alone() {
+    let mut work = Work::default();
+    let mut seq = 0;
+    let mut step = |work: &mut Work, command| {
+        seq += 1;
+        let entry = work.decide(command, at(seq)).unwrap();
+        work.apply(Seq::new(u64::try_from(seq).unwrap()), &entry);
+    };
+    step(&mut work, WorkCommand::AddSchedule(schedule(1)));
+    step(&mut work, scheduled(5, 1));
+    step(&mut work, by_hand(9));
+    let (own, other) = (JobId::from_bytes([5; 16]), JobId::from_bytes([9; 16]));
+    let now = |work: &Work| {
+        let scheduled = work.schedule(ScheduleId::from_bytes([1; 16])).unwrap();
+        (scheduled.job, scheduled.runs, scheduled.last.map(|last| last.job))
+    };
+    assert_eq!((now(&work), work.stale_jobs().count()), ((Some(own), 0, None), 0));
+    step(&mut work, WorkCommand::Change(other, JobChange::Started));
+    step(
+        &mut work,
+        WorkCommand::Change(other, JobChange::Finished(end(JobOutcome::Completed, ""))),
+    );
+    assert_eq!(now(&work), (Some(own), 1, Some(other)));
 }
 
 fn scope() -> impl Strategy<Value = BudgetScope> {
@@ -217,7 +250,9 @@ fn check_schedules(work: &Work, unfinished: &[&Arc<Job>]) {
         assert_eq!(is_idle, scheduled.schedule.enabled && scheduled.job.is_none());
     }
     let is_stale = |job: &&&Arc<Job>| {
-        let Some(id) = job.spec.schedule else { return false };
+        let Some(id) = job.spec.schedule.filter(|_id| job.spec.run_at.is_some()) else {
+            return false;
+        };
         let wanted = work.schedule(id).is_some_and(|scheduled| {
             scheduled.job == Some(job.spec.head.id)
                 && scheduled.schedule.enabled
