@@ -318,7 +318,8 @@ fn work_entries() -> Vec<WorkEntry> {
             parameters: "{}".into(),
             input: (n == 1).then_some(JobInput { bytes: 900, crc: 5, units: 7 }),
             retries_max: 3,
-            run_at: (n == 2).then(|| at(100)),
+            // A schedule's own jobs have a time; those without one were asked for by hand.
+            run_at: (n == 2 || n == 4).then(|| at(100)),
             submitted_at: at(9),
             schedule: (n == 4).then(|| ScheduleId::from_bytes([4; 16])),
         })

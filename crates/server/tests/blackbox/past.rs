@@ -23,11 +23,12 @@ const STATELESS: [(&str, &str); 9] = [
     ("websocket_stats", "figures of the process"),
 ];
 /// Reads of what has no past: `as_of` is refused.
-const NO_PAST: [&str; 10] = [
+const NO_PAST: [&str; 11] = [
     "list_libraries",
     "list_standing_queries",
     "get_standing_query",
     "list_jobs",
+    "list_job_errors",
     "get_job",
     "list_schedules",
     "get_schedule",

@@ -108,7 +108,7 @@ async fn what_is_wrong_is_answered_and_the_connection_stays_open() {
     socket.text("{nonsense").await;
     let frame = socket.of_type("error").await;
     assert_eq!(frame["success"], false);
-    assert!(frame["error"].as_str().expect("an error").contains("at byte 1"), "{frame}");
+    assert!(frame["error"].as_str().expect("an error").contains("at byte 2"), "{frame}");
     socket.text("{\"request_id\":\"r\"}").await;
     let frame = socket.of_type("error").await;
     assert_eq!(
