@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A file is written under a `.tmp` name, synced, renamed and its directory synced; so a name that
-//! does not end in `.tmp` is a whole file. The newest snapshot or manifest counts; older ones and
+//! does not end in `.tmp` is a whole file. (The name of postings is not synced: without them they are
+//! made again.) The newest snapshot or manifest counts; older ones and
 //! files that none names are left-overs of a crash and are removed.
 
 use std::collections::BTreeSet;
