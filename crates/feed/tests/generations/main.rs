@@ -377,7 +377,8 @@ async fn write(engine: Engine, library: LibraryId, known: Arc<Mutex<Known>>, see
     let mut random = Random(seed);
     for version in 0_u64.. {
         let n = random.below(12);
-        let text = (random.below(4) > 0).then(|| format!("document {n} of {seed}, {version}"));
+        // Words that tell which number is which: the embedder does not see their order.
+        let text = (random.below(4) > 0).then(|| format!("document n{n} of s{seed}, v{version}"));
         {
             let mut known = known.lock();
             if known.over {
