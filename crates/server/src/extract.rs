@@ -379,14 +379,29 @@ impl Pace {
     }
 }
 
+/// Why a body does not go on.
+#[derive(Debug)]
+pub(crate) enum BodyFault {
+    /// Nothing came for too long; its sender may be there still.
+    Silent(Problem),
+    /// The connection broke, or what came is not a body.
+    Broken(Problem),
+}
+
+impl From<BodyFault> for Problem {
+    fn from(fault: BodyFault) -> Self {
+        match fault {
+            BodyFault::Silent(problem) | BodyFault::Broken(problem) => problem,
+        }
+    }
+}
+
 /// The next part of a body; `None` at its end.
-pub(crate) async fn next_data(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, Problem> {
+pub(crate) async fn next_data(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, BodyFault> {
     loop {
         let frame = tokio::time::timeout(idle, body.frame()).await.map_err(|_elapsed| {
-            Problem::new(
-                &problem::BODY_TIMEOUT,
-                format!("nothing arrived for {} s", idle.as_secs()),
-            )
+            let detail = format!("nothing arrived for {} s", idle.as_secs());
+            BodyFault::Silent(Problem::new(&problem::BODY_TIMEOUT, detail))
         })?;
         match frame {
             None => return Ok(None),
@@ -397,7 +412,7 @@ pub(crate) async fn next_data(body: &mut Body, idle: Duration) -> Result<Option<
             }
             Some(Err(error)) => {
                 let detail = format!("the body broke off: {error}");
-                return Err(Problem::new(&problem::INVALID_REQUEST, detail));
+                return Err(BodyFault::Broken(Problem::new(&problem::INVALID_REQUEST, detail)));
             }
         }
     }

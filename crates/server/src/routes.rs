@@ -13,6 +13,7 @@ mod export;
 mod facets;
 mod field_search;
 mod filtered;
+mod gate;
 mod groups;
 mod health;
 mod hybrid;

@@ -81,6 +81,15 @@ pub enum BatchOutcome {
     Failed,
 }
 
+impl BatchOutcome {
+    /// How one ended of which so many documents came about and so many were refused, and which was
+    /// worked through or broke off.
+    pub fn of((successful, failed): (u64, u64), finished: bool) -> Self {
+        let nothing = successful == 0 && failed > 0;
+        if finished && !nothing { Self::Completed } else { Self::Failed }
+    }
+}
+
 /// The beginning or the end of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchNote {

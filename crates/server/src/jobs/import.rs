@@ -330,8 +330,12 @@ impl Import<'_> {
             return;
         }
         let JobProgress { current, failed, .. } = self.progress;
-        let outcome = if completed { BatchOutcome::Completed } else { BatchOutcome::Failed };
-        let end = BatchEnd { successful: current.saturating_sub(failed), failed, outcome };
+        let successful = current.saturating_sub(failed);
+        let end = BatchEnd {
+            successful,
+            failed,
+            outcome: BatchOutcome::of((successful, failed), completed),
+        };
         if let Err(
             Unable::Failed(error)
             | Unable::Refused(error)

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
+use arrwdb_engine::EngineError;
 use arrwdb_engine::state::{BatchEnd, BatchNote, BatchOperation, BatchOutcome, LibraryId};
 
 use crate::app::App;
@@ -38,12 +39,9 @@ impl Batch {
         to_its_end(Box::pin(written)).await.flatten()
     }
 
-    /// Notes how it ended: it was worked through, or broke off. One of which nothing was written
-    /// failed, too.
+    /// Notes how it ended: it was worked through, or broke off.
     pub(super) async fn end(mut self, (successful, failed): (u64, u64), finished: bool) {
-        let nothing = successful == 0 && failed > 0;
-        let outcome =
-            if finished && !nothing { BatchOutcome::Completed } else { BatchOutcome::Failed };
+        let outcome = BatchOutcome::of((successful, failed), finished);
         let total = self.note.total.or(finished.then_some(successful + failed));
         let end = Some(BatchEnd { successful, failed, outcome });
         let note = BatchNote { total, end, ..self.note };
@@ -80,6 +78,27 @@ impl Drop for Batch {
         let rest = Self { app, principal, library, note, ended: true };
         runtime.spawn(async move { rest.write(note).await });
     }
+}
+
+/// Does the work of a batch and notes that it began and how it ended, whether or not its client waits
+/// for that. `count` says how many of what was asked for came about, and how many did not.
+pub(super) async fn noted<T: Send + 'static>(
+    app: &App,
+    (principal, library): (Principal, LibraryId),
+    kind: (BatchOperation, Option<u64>),
+    work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+    count: impl FnOnce(Option<&T>) -> (u64, u64) + Send + 'static,
+) -> Result<T, EngineError> {
+    let app = app.clone();
+    let all = async move {
+        // The note is queued first, so that it comes before the documents; nobody waits for it alone.
+        let (batch, done) = tokio::join!(Batch::begin(&app, principal, library, kind), work);
+        if let Some(batch) = batch {
+            batch.end(count(done.as_ref().ok()), done.is_ok()).await;
+        }
+        done
+    };
+    to_its_end(Box::pin(all)).await.unwrap_or(Err(EngineError::Panicked))
 }
 
 /// Does the first step here, so that what is queued stands where it was called, and the others

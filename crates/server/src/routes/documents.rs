@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
-use arrwdb_engine::state::{BatchOperation, Document, DocumentId, FieldVectors, LibraryId, Seq};
-use arrwdb_engine::{Embeddings, EngineError, PutDocument, Snapshot};
+use arrwdb_engine::state::{
+    BatchOperation, Document, DocumentId, FieldVectors, LibraryId, Seq, TenantId,
+};
+use arrwdb_engine::{Embeddings, EngineError, PutDocument, PutReceipt, Snapshot, Written};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -14,8 +16,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answers::{DocumentAnswer, milliseconds};
-use super::batches::Batch;
+use super::batches::noted;
 use super::export::ask_embeddings;
+use super::gate::Gate;
 use super::requests::{AddDocument, DeleteWanted, Form, read_batch, read_document, read_ids};
 use super::seq_header;
 use crate::app::App;
@@ -262,20 +265,13 @@ async fn put_batch(
     }
     let index = app.engine().library(principal.tenant, library, None).await?.spec().index.name();
     let kind = (BatchOperation::Add, Some(total_requested as u64));
-    // The note is queued first, so that it comes before the documents; nobody waits for it alone.
-    let (batch, written) = tokio::join!(
-        Batch::begin(app, principal, library, kind),
-        app.engine().put_documents(principal.tenant, library, documents),
-    );
-    let written = match written {
-        Ok(written) => written,
-        Err(error) => {
-            if let Some(batch) = batch {
-                batch.end((0, total_requested as u64), false).await;
-            }
-            return Err(error.into());
-        }
+    let (gate, _presence) = Gate::new();
+    let put = put_while_there(app, (principal.tenant, library), documents, gate);
+    let count = move |written: Option<&Put>| {
+        let successful = written.map_or(0, |it| it.value.iter().flatten().count());
+        (successful as u64, (total_requested - successful) as u64)
     };
+    let written = noted(app, (principal, library), kind, put, count).await?;
     let mut added = Added::default();
     for (index, outcome) in positions.into_iter().zip(written.value) {
         results.push(match outcome {
@@ -288,12 +284,29 @@ async fn put_batch(
         });
     }
     let answer = batch_answer(results, Some(added.chunks), started);
-    if let Some(batch) = batch {
-        batch.end((answer.successful as u64, answer.failed as u64), true).await;
-    }
     app.metrics().batch("add", answer.successful, answer.failed);
     app.metrics().added(library, index, added);
     Ok((StatusCode::CREATED, seq_header(written.seq), Json(answer)).into_response())
+}
+
+/// What became of each document.
+type Put = Written<Vec<Result<PutReceipt, EngineError>>>;
+
+/// Adds documents unless the client leaves before they are written.
+fn put_while_there(
+    app: &App,
+    (tenant, library): (TenantId, LibraryId),
+    documents: Vec<PutDocument>,
+    gate: Gate,
+) -> impl Future<Output = Result<Put, EngineError>> + Send + 'static {
+    let engine = app.engine().clone();
+    async move {
+        let mut pass = None;
+        let turn = async { pass = Some(gate.pass().await) };
+        let put = engine.put_documents_in_turn(tenant, library, documents, turn);
+        // Nobody is told of the error.
+        gate.watch(put).await.unwrap_or(Err(EngineError::Closed))
+    }
 }
 
 fn failure(index: usize, document_id: Option<String>, error: String) -> BatchResult {
@@ -424,14 +437,14 @@ async fn delete_batch(
         let wanted = positions.iter().filter_map(|&at| ids.get(at).copied()).collect();
         let total = positions.len() as u64;
         let kind = (BatchOperation::Delete, Some(total));
-        let (batch, outcome) = tokio::join!(
-            Batch::begin(&app, principal, library, kind),
-            app.engine().delete_documents(principal.tenant, library, wanted),
-        );
-        if let Some(batch) = batch {
-            let gone = outcome.as_ref().map_or(0, |it| it.value.iter().flatten().count() as u64);
-            batch.end((gone, total - gone), outcome.is_ok()).await;
-        }
+        let engine = app.engine().clone();
+        let delete =
+            async move { engine.delete_documents(principal.tenant, library, wanted).await };
+        let count = move |written: Option<&Written<Vec<Option<u32>>>>| {
+            let gone = written.map_or(0, |it| it.value.iter().flatten().count() as u64);
+            (gone, total - gone)
+        };
+        let outcome = noted(&app, (principal, library), kind, delete, count).await;
         match outcome {
             Ok(written) => {
                 seq = seq.max(written.seq);

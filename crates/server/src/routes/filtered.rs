@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use arrwdb_engine::state::{BatchOperation, Filter, OrderBy};
-use arrwdb_engine::{Embeddings, Selected};
+use arrwdb_engine::{DeletedByFilter, Embeddings, Selected, Written};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answers::{DocumentAnswer, milliseconds};
-use super::batches::Batch;
+use super::batches::noted;
 use super::document_list::{NO_CURSOR, cursor_text, off_runtime, parse_cursor};
 use super::export::{Pages, json_documents};
 use super::order::{OrderShape, parse_place, place_text, read_order};
@@ -240,16 +240,14 @@ async fn delete(
                       say so by {\"document_id\": {\"$exists\": true}}";
         return Err(Problem::field("/filter", detail));
     };
-    let engine = app.engine();
-    let (batch, outcome) = tokio::join!(
-        Batch::begin(&app, principal, library, (BatchOperation::Delete, None)),
-        engine.delete_selected(principal.tenant, library, filter),
-    );
-    if let Some(batch) = batch {
-        let deleted = outcome.as_ref().map(|written| written.value).unwrap_or_default();
-        batch.end((deleted.documents, deleted.changed), outcome.is_ok()).await;
-    }
-    let written = outcome?;
+    let engine = app.engine().clone();
+    let delete = async move { engine.delete_selected(principal.tenant, library, filter).await };
+    let kind = (BatchOperation::Delete, None);
+    let count = |written: Option<&Written<_>>| {
+        let deleted: DeletedByFilter = written.map(|written| written.value).unwrap_or_default();
+        (deleted.documents, deleted.changed)
+    };
+    let written = noted(&app, (principal, library), kind, delete, count).await?;
     let deleted = written.value;
     let count = usize::try_from(deleted.documents).unwrap_or(usize::MAX);
     app.metrics().deleted(library, count, deleted.chunks);

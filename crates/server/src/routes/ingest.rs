@@ -7,7 +7,8 @@
 //! written at once, a fast one gets large batches. Batches on their way are made ready at the same
 //! time and written one after the other, so that documents are listed in the order of the lines and
 //! the last line of an id wins. A full queue of the engine slows the reading down. One bad line
-//! fails alone, with its number.
+//! fails alone, with its number. Who leaves stops the work: what is being written is written to its
+//! end, and nothing else of what was sent.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -31,10 +32,11 @@ use utoipa_axum::routes;
 
 use super::answers::milliseconds;
 use super::batches as noted;
+use super::gate::{Gate, Pass};
 use super::requests::{AddDocument, Form, read_document};
 use super::{NDJSON, line, seq_header, wants_lines};
 use crate::app::App;
-use crate::extract::{LibraryPath, Pace, check_encoding, discard, next_data, read_json};
+use crate::extract::{BodyFault, LibraryPath, Pace, check_encoding, discard, next_data, read_json};
 use crate::limits::{
     EXPORT_END_BYTES_MAX, IMPORT_BATCH_BYTES, IMPORT_BATCH_DOCUMENTS, IMPORT_BATCHES_IN_FLIGHT,
     IMPORT_BUSY_WAIT_MAX, LINE_BYTES_MAX, QUOTE_CHARS,
@@ -93,27 +95,28 @@ async fn ingest(
     let spool = Spool::new(app.spools().clone());
     let reader = spool.reader();
     let form = if lines { AnswerForm::Lines } else { AnswerForm::Object };
+    let (gate, presence) = Gate::new();
     let ingest = Ingest {
         target: Target { app, principal, library, index },
+        gate,
         out: Output { spool: spool.clone(), form, truncated: false },
         tally: Tally::new(),
         flight: FuturesOrdered::new(),
         last_turn: None,
         batch: Batch::default(),
     };
-    let body = request.into_body();
-    let output =
-        stream::unfold(
-            reader,
-            |reader| async move { reader.next().await.map(|bytes| (bytes, reader)) },
-        );
+    // Gone with the answer, or before there is one: either way the client has left.
+    let output = stream::unfold((reader, presence), |(reader, presence)| async move {
+        reader.next().await.map(|bytes| (bytes, (reader, presence)))
+    });
+    // On its own, so that lines are taken in while earlier results wait to be read, and that what is
+    // being written is counted though nobody waits.
+    let work = tokio::spawn(ingest.run(request.into_body()));
     if lines {
-        // On its own, so that lines are taken in while earlier results wait to be read.
-        tokio::spawn(ingest.run(body));
         let body = Body::from_stream(output);
         return Ok(([(header::CONTENT_TYPE, NDJSON)], body).into_response());
     }
-    let (tally, truncated) = ingest.run(body).await;
+    let (tally, truncated) = work.await.map_err(|_panic| Problem::from(EngineError::Panicked))?;
     let head = tally.json_head(truncated)?;
     let start = stream::iter([Ok(Bytes::from(head))]);
     let end = stream::iter([Ok(Bytes::from_static(b"]}"))]);
@@ -162,10 +165,13 @@ impl Batch {
     }
 }
 
+/// What became of a batch, and that it was written, if it came to that.
+type Outcome = (Result<Written<Vec<Result<PutReceipt, EngineError>>>, EngineError>, Option<Pass>);
+
 /// A batch that came back.
 struct Landed {
     items: Vec<(u64, Item)>,
-    outcome: Result<Written<Vec<Result<PutReceipt, EngineError>>>, EngineError>,
+    outcome: Outcome,
 }
 
 /// Ends, without a value, when the batch before is written.
@@ -173,6 +179,7 @@ type Turn = oneshot::Receiver<Infallible>;
 
 struct Ingest {
     target: Target,
+    gate: Gate,
     out: Output,
     tally: Tally,
     flight: FuturesOrdered<BoxFuture<'static, Landed>>,
@@ -183,9 +190,13 @@ struct Ingest {
 
 /// Why reading stopped before the end.
 enum Stop {
-    /// Nobody reads the answer any more, or it cannot be kept.
+    /// Nobody reads the answer any more.
+    Left,
+    /// The answer cannot be kept.
     Output(io::Error),
-    /// The body broke off.
+    /// The connection broke in the middle of the body.
+    Broken(Problem),
+    /// The body does not go on, and its sender may be there still.
     Body(Problem),
     /// Nothing can be written any more.
     Engine(Problem),
@@ -193,7 +204,16 @@ enum Stop {
 
 impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
-        Self::Output(error)
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Left } else { Self::Output(error) }
+    }
+}
+
+impl From<BodyFault> for Stop {
+    fn from(fault: BodyFault) -> Self {
+        match fault {
+            BodyFault::Silent(problem) => Self::Body(problem),
+            BodyFault::Broken(problem) => Self::Broken(problem),
+        }
     }
 }
 
@@ -202,21 +222,24 @@ impl Ingest {
         let Target { app, principal, library, .. } = &self.target;
         let kind = (BatchOperation::Import, None);
         let noted = noted::Batch::begin(app, *principal, *library, kind).await;
-        let outcome = self.lines(&mut body).await;
-        let outcome = match outcome {
-            // What was read before the body broke off counts.
-            Err(Stop::Body(problem)) => self.drain().await.and(Err(Stop::Body(problem))),
-            other => other,
+        let gate = self.gate.clone();
+        let outcome = tokio::select! {
+            outcome = self.all(&mut body) => outcome,
+            () = gate.closed() => Err(Stop::Left),
         };
+        self.settle().await;
         if let Some(noted) = noted {
             noted.end((self.tally.successful, self.tally.failed), outcome.is_ok()).await;
         }
         match outcome {
             Ok(()) => {}
+            Err(Stop::Left) => tracing::debug!("an import stopped: its client has left"),
             Err(Stop::Output(error)) => {
-                tracing::debug!("an import stopped: nobody reads its answer: {error}");
+                tracing::warn!("an import stopped: its answer cannot be kept: {error}");
             }
-            Err(Stop::Body(problem) | Stop::Engine(problem)) => self.tally.broken = Some(problem),
+            Err(Stop::Broken(problem) | Stop::Body(problem) | Stop::Engine(problem)) => {
+                self.tally.broken = Some(problem);
+            }
         }
         if let Err(error) = self.out.end(&self.tally).await {
             tracing::debug!("the end of an import's answer was not written: {error}");
@@ -226,6 +249,27 @@ impl Ingest {
             discard(&mut body).await;
         }
         (self.tally, self.out.truncated)
+    }
+
+    /// Every line; of a body that does not go on, those that came.
+    async fn all(&mut self, body: &mut Body) -> Result<(), Stop> {
+        match self.lines(body).await {
+            Err(Stop::Body(problem)) => self.drain().await.and(Err(Stop::Body(problem))),
+            other => other,
+        }
+    }
+
+    /// Waits for what is being written, and gives up what is not.
+    async fn settle(&mut self) {
+        self.gate.close();
+        while self.gate.is_writing()
+            && let Some(landed) = self.flight.next().await
+        {
+            if let Err(Stop::Output(error)) = self.report(landed).await {
+                tracing::debug!("a result of an import was not kept: {error}");
+            }
+        }
+        self.flight.clear();
     }
 
     async fn lines(&mut self, body: &mut Body) -> Result<(), Stop> {
@@ -245,7 +289,7 @@ impl Ingest {
                     self.report(landed).await?;
                     self.send_if_idle().await?;
                 }
-                data = next_data(body, idle) => match data.map_err(Stop::Body)? {
+                data = next_data(body, idle) => match data? {
                     Some(data) => {
                         splitter.push(&data);
                         let mut ended = data.contains(&b'\n');
@@ -321,11 +365,11 @@ impl Ingest {
         }
         let Batch { items, documents, ids: _, bytes: _ } = std::mem::take(&mut self.batch);
         self.out.processing(&items).await?;
-        let target = self.target.clone();
+        let (target, gate) = (self.target.clone(), self.gate.clone());
         let (done, next_turn) = oneshot::channel::<Infallible>();
         let turn = self.last_turn.replace(next_turn);
         self.flight.push_back(Box::pin(async move {
-            let outcome = put(&target, documents, turn).await;
+            let outcome = put((&target, &gate), documents, turn).await;
             // However it went: the next one's turn has come.
             drop(done);
             Landed { items, outcome }
@@ -342,7 +386,7 @@ impl Ingest {
     }
 
     async fn report(&mut self, landed: Landed) -> Result<(), Stop> {
-        let Landed { items, outcome } = landed;
+        let Landed { items, outcome: (outcome, pass) } = landed;
         let (mut receipts, stop) = match outcome {
             Ok(written) => {
                 self.tally.seq = self.tally.seq.max(written.seq);
@@ -351,6 +395,7 @@ impl Ingest {
             Err(error) => (Vec::new().into_iter(), Some(error)),
         };
         let mut added = Added::default();
+        let mut results = Vec::with_capacity(items.len());
         for (number, item) in items {
             let result = match item {
                 Item::Failed(failure) => Err(failure),
@@ -371,10 +416,15 @@ impl Ingest {
                 added.count(receipt);
             }
             self.tally.count(&result);
-            self.out.result(&result).await?;
+            results.push(result);
         }
         let Target { app, library, index, .. } = &self.target;
         app.metrics().added(*library, index, added);
+        // All of it is counted before anything is waited for: the client may leave there.
+        drop(pass);
+        for result in &results {
+            self.out.result(result).await?;
+        }
         match stop {
             Some(error) if is_final(&error) => Err(Stop::Engine(error.into())),
             Some(_) | None => Ok(()),
@@ -423,24 +473,26 @@ fn is_final(error: &EngineError) -> bool {
     }
 }
 
-/// Writes a batch; a full queue is asked again until it takes it.
+/// Writes a batch; a full queue is asked again until it takes it, or the client has left.
 async fn put(
-    target: &Target,
+    (target, gate): (&Target, &Gate),
     documents: Vec<PutDocument>,
     mut turn: Option<Turn>,
-) -> Result<Written<Vec<Result<PutReceipt, EngineError>>>, EngineError> {
+) -> Outcome {
     let Target { app, principal, library, .. } = target;
     let (engine, tenant) = (app.engine(), principal.tenant);
     if documents.is_empty() {
-        return Ok(Written { seq: Seq::START, value: Vec::new() });
+        return (Ok(Written { seq: Seq::START, value: Vec::new() }), None);
     }
     let started = Instant::now();
+    let mut pass = None;
     loop {
         let turn = async {
             if let Some(turn) = turn.take() {
                 // Nothing is ever sent: the batch before is done when its end is dropped.
                 turn.await.map_or_else(|_done| (), |never| match never {});
             }
+            pass = Some(gate.pass().await);
         };
         let outcome = engine.put_documents_in_turn(tenant, *library, documents.clone(), turn).await;
         let wait = match &outcome {
@@ -449,9 +501,11 @@ async fn put(
         };
         match wait {
             Some(wait) if started.elapsed() + wait < IMPORT_BUSY_WAIT_MAX => {
+                // Nothing of it is written.
+                pass = None;
                 tokio::time::sleep(wait).await;
             }
-            Some(_) | None => return outcome,
+            Some(_) | None => return (outcome, pass),
         }
     }
 }

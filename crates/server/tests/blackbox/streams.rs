@@ -6,7 +6,7 @@ use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
 use crate::harness::vectors::Seeded;
-use crate::harness::{Answer, Server, Site};
+use crate::harness::{Answer, Server, Site, until};
 
 async fn stream_in(server: &Server, library: &str, body: impl Into<Body>, accept: &str) -> Answer {
     let request =
@@ -146,6 +146,49 @@ async fn answers_come_while_the_body_is_still_being_sent() {
     let rest = response.text().await.expect("the rest");
     let summary: Value = serde_json::from_str(rest.lines().last().expect("a line")).expect("JSON");
     assert_eq!((&summary["status"], &summary["total_succeeded"]), (&json!("summary"), &json!(6)));
+}
+
+#[tokio::test]
+async fn whoever_leaves_an_import_stops_it_and_what_was_written_is_counted() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let provider = site.provider.as_ref().expect("a provider");
+    for accept in ["application/x-ndjson", "application/json"] {
+        let library = server.library().await;
+        provider.set_stuck(true);
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<String, std::io::Error>>(1);
+        let body = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|item| (item, receiver))
+        });
+        let path = format!("/v1/libraries/{library}/documents");
+        let request = server.request(Method::POST, &format!("{path}/stream"));
+        let request = request.header("Accept", accept).body(Body::wrap_stream(body));
+        let sending = tokio::spawn(async move { request.send().await?.bytes().await });
+        let line =
+            |title: &str| format!("{{\"title\":\"{title}\",\"text\":\"{title} {accept}\"}}\n");
+        sender.send(Ok(line("first"))).await.expect("sent");
+        until("the first is written", async || {
+            (server.get(&path).await.expect(200)["total"] == 1).then_some(())
+        })
+        .await;
+        for title in ["stuck", "third", "fourth"] {
+            sender.send(Ok(line(title))).await.expect("sent");
+        }
+        until("the next one is on its way", async || (provider.stuck_calls() > 0).then_some(()))
+            .await;
+        sending.abort();
+        let told = format!("/v1/events?after=0&event_types=batch.failed&library_id={library}");
+        let told = until("the batch is told to have ended", async || {
+            server.get(&told).await.expect(200)["events"].get(0).cloned()
+        })
+        .await;
+        let counted = &told["data"];
+        assert_eq!((&counted["successful"], &counted["failed"]), (&json!(1), &json!(0)), "{told}");
+        provider.set_stuck(false);
+        let after = json!({"title": "after", "text": "that"});
+        server.post(&path, &after).await.expect(201);
+        assert_eq!(titles(&server, &library).await, ["first", "after"], "{accept}");
+    }
 }
 
 #[tokio::test]

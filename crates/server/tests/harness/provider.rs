@@ -106,6 +106,11 @@ impl Provider {
         self.state.stuck.send_replace(stuck);
     }
 
+    /// Calls that wait because of that word.
+    pub(crate) fn stuck_calls(&self) -> usize {
+        self.state.stuck.receiver_count()
+    }
+
     /// Bills so many tokens for every text from now on.
     pub(crate) fn set_tokens_per_text(&self, tokens: usize) {
         self.state.tokens_per_text.store(tokens, Ordering::SeqCst);
