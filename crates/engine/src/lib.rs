@@ -112,7 +112,7 @@ pub use multi_vector::{
 };
 pub use owed::Owing;
 pub use paging::{HYBRID_ROWS_MAX, PAGED_ROWS_MAX, SearchPage};
-pub use patch::DocumentPatch;
+pub use patch::{DocumentPatch, merge_patch};
 pub use pictures::note_picture;
 pub use purge::PurgeReceipt;
 pub use records::{RawRecord, Subject, WantedRecords};

@@ -60,15 +60,16 @@ impl DocumentPatch {
         match self.metadata {
             None => {}
             Some(None) => metadata.custom.clear(),
-            Some(Some(patch)) => merge(&mut metadata.custom, patch),
+            Some(Some(patch)) => merge_patch(&mut metadata.custom, patch),
         }
         check_custom(&metadata.custom, "/metadata")?;
         check_metadata_size(metadata)
     }
 }
 
-/// A merge patch of RFC 7396. As deep as the patch is nested.
-fn merge(target: &mut Custom, patch: Custom) {
+/// Changes metadata by a merge patch (RFC 7396): what is null in it goes, objects are merged, all else
+/// takes the place of what was there. As deep as the patch is nested.
+pub fn merge_patch(target: &mut Custom, patch: Custom) {
     for (key, value) in patch {
         match value {
             Value::Null => {
@@ -79,7 +80,7 @@ fn merge(target: &mut Custom, patch: Custom) {
                     Some(Value::Object(within)) => within,
                     Some(_) | None => Custom::new(),
                 };
-                merge(&mut within, patch);
+                merge_patch(&mut within, patch);
                 target.insert(key, Value::Object(within));
             }
             Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
@@ -270,7 +271,7 @@ mod tests {
             let (Value::Object(mut target), Value::Object(patch)) = (target, patch) else {
                 panic!("objects");
             };
-            merge(&mut target, patch);
+            merge_patch(&mut target, patch);
             assert_eq!(Value::Object(target), expect);
         }
     }

@@ -7,6 +7,7 @@ use http::request::Parts;
 
 use crate::envelope::SEQ_HEADER;
 use crate::extract::{QueryPairs, query_fault};
+use crate::json::{Read, Reader};
 use crate::problem::Problem;
 
 /// The state of a library that a read asks for: `?min_seq=` or the header `X-Arrwdb-Seq` (the
@@ -33,20 +34,21 @@ impl<S: Send + Sync> FromRequestParts<S> for At {
 }
 
 impl At {
-    /// With the `as_of` of a body, which has to be the query string's if both are given.
-    pub(crate) fn with_body(self, as_of: Option<Seq>) -> Result<Moment, Problem> {
-        match (self.0.as_of, as_of) {
+    /// With what a body asks for, whose `as_of` has to be the query string's if both are given.
+    pub(crate) fn with_body(self, body: Moment) -> Result<Moment, Problem> {
+        match (self.0.as_of, body.as_of) {
             (Some(in_query), Some(in_body)) if in_query != in_body => Err(Problem::field(
                 "/as_of",
                 format!("is {in_body}, but {in_query} in the query string; give one of them"),
             )),
-            (in_query, in_body) => Ok(Moment { as_of: in_body.or(in_query), ..self.0 }),
+            _one_at_most => Ok(self.or_body(body)),
         }
     }
 
-    /// With the `as_of` of a body that wins over the query string.
-    pub(crate) fn or_body(self, as_of: Option<Seq>) -> Moment {
-        Moment { as_of: as_of.or(self.0.as_of), ..self.0 }
+    /// With what a body asks for, whose `as_of` wins over the query string. Both are waited for.
+    pub(crate) fn or_body(self, body: Moment) -> Moment {
+        let Moment { min_seq, as_of } = self.0;
+        Moment { min_seq: min_seq.max(body.min_seq), as_of: body.as_of.or(as_of) }
     }
 }
 
@@ -61,6 +63,17 @@ impl<S: Send + Sync> FromRequestParts<S> for MinSeq {
         }
         Ok(Self(min_seq(parts, &pairs)?))
     }
+}
+
+/// Reads the value of `key` in a body, if it says which state is asked for. What is null leaves what
+/// was there.
+pub(crate) fn read_moment(r: &mut Reader<'_>, key: &str, moment: &mut Moment) -> Read<bool> {
+    match key {
+        "min_seq" => moment.min_seq = r.whole()?.map(Seq::new).or(moment.min_seq),
+        "as_of" => moment.as_of = r.whole()?.map(Seq::new).or(moment.as_of),
+        _other => return Ok(false),
+    }
+    Ok(true)
 }
 
 fn min_seq(parts: &Parts, pairs: &QueryPairs) -> Result<Option<Seq>, Problem> {

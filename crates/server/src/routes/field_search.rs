@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use arrwdb_engine::embed::Picture;
-use arrwdb_engine::state::{ChunkId, Custom, DocumentId, Seq, TEXT_FIELD, Tuning};
+use arrwdb_engine::state::{ChunkId, Custom, DocumentId, TEXT_FIELD, Tuning};
 use arrwdb_engine::{
-    DocumentHit, FIELD_QUERIES_MAX, FieldFusion, FieldValue, FieldWanted, MatchedVector,
+    DocumentHit, FIELD_QUERIES_MAX, FieldFusion, FieldValue, FieldWanted, MatchedVector, Moment,
     MultiVectorPlan, MultiVectorRequest,
 };
 use axum::Json;
@@ -33,6 +33,7 @@ use crate::app::App;
 use crate::extract::{WholeBody, read_json};
 use crate::json::{Read, Reader};
 use crate::limits::{EF_SEARCH_MAX, K_DEFAULT, NPROBE_MAX};
+use crate::moment::read_moment;
 use crate::openapi::{EmbeddingErrors, ReadErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -88,6 +89,9 @@ struct MultiVectorSearchBody {
     explain: Option<bool>,
     /// Searches what was there after the write that answered this `X-Arrwdb-Seq`.
     as_of: Option<u64>,
+    /// Waits, for a bounded time, until this write is seen: the `X-Arrwdb-Seq` of its answer. As in the
+    /// query string.
+    min_seq: Option<u64>,
 }
 
 /// How queries of several fields become one ranking.
@@ -209,7 +213,7 @@ async fn search(
     let limits = &app.config().limits;
     let (queries_max, k_max) = (limits.query_chars_max, limits.k_max);
     let asked = read_json(&body, |r| read_asked(r, queries_max, k_max))?;
-    let (explains, at) = (asked.explain, target.at.with_body(asked.as_of)?);
+    let (explains, at) = (asked.explain, target.at.with_body(asked.moment)?);
     let started = Instant::now();
     let (tenant, library) = (principal.tenant, target.library);
     let answer = app.engine().search_fields(tenant, library, asked.request, at).await?;
@@ -234,7 +238,7 @@ async fn search(
 struct Asked {
     request: MultiVectorRequest,
     explain: bool,
-    as_of: Option<Seq>,
+    moment: Moment,
 }
 
 /// What of a body says which fields are searched for what.
@@ -252,7 +256,7 @@ struct Queries {
 fn read_asked(r: &mut Reader<'_>, query_chars_max: usize, k_max: usize) -> Read<Asked> {
     let mut queries = Queries::default();
     let (mut k, mut fusion, mut threshold, mut filter) = (None, None, None, None);
-    let (mut tuning, mut explain, mut as_of) = (Tuning::default(), None, None);
+    let (mut tuning, mut explain, mut moment) = (Tuning::default(), None, Moment::default());
     r.object(|r, key| {
         match key {
             "queries" => queries.wanted = read_queries(r, query_chars_max)?,
@@ -268,7 +272,7 @@ fn read_asked(r: &mut Reader<'_>, query_chars_max: usize, k_max: usize) -> Read<
             "nprobe" => tuning.nprobe = read_up_to(r, NPROBE_MAX)?,
             "exact" => tuning.exact = r.switch()?.unwrap_or(false),
             "explain" => explain = r.switch()?,
-            "as_of" => as_of = r.whole()?.map(Seq::new),
+            key if read_moment(r, key, &mut moment)? => {}
             _ignored => {}
         }
         Ok(())
@@ -281,7 +285,7 @@ fn read_asked(r: &mut Reader<'_>, query_chars_max: usize, k_max: usize) -> Read<
         distance_threshold: threshold,
         tuning,
     };
-    Ok(Asked { request, explain: explain.unwrap_or(false), as_of })
+    Ok(Asked { request, explain: explain.unwrap_or(false), moment })
 }
 
 fn read_queries(r: &mut Reader<'_>, query_chars_max: usize) -> Read<Option<Vec<FieldWanted>>> {

@@ -94,6 +94,9 @@ pub(super) struct HybridSearchBody {
     /// Searches what was there after the write that answered this `X-Arrwdb-Seq`, as far back as
     /// history is kept. Ages are counted to the present all the same.
     as_of: Option<u64>,
+    /// Waits, for a bounded time, until this write is seen: the `X-Arrwdb-Seq` of its answer. As in the
+    /// query string.
+    min_seq: Option<u64>,
 }
 
 /// How vectors and metadata are weighed.

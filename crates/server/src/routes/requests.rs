@@ -198,7 +198,7 @@ pub(crate) struct DocumentPatch {
     pub(crate) source_url: Option<String>,
     /// All of them, where they are given.
     pub(crate) tags: Option<Vec<String>>,
-    /// Those that are given.
+    /// A merge patch of them.
     pub(crate) custom: Custom,
     pub(crate) content: Option<Content>,
 }

@@ -175,6 +175,9 @@ pub(super) struct RerankSearchBody {
     /// Searches what was there after the write that answered this `X-Arrwdb-Seq`, as far back as
     /// history is kept. Ages are counted to the present all the same.
     as_of: Option<u64>,
+    /// Waits, for a bounded time, until this write is seen: the `X-Arrwdb-Seq` of its answer. As in the
+    /// query string.
+    min_seq: Option<u64>,
 }
 
 /// Parameters of a function as they are read: faults are noted, and what was used is kept.

@@ -83,7 +83,7 @@ pub(super) async fn run(
 ) -> Result<(SearchAnswer, f64), Problem> {
     let started = Instant::now();
     wishes.check()?;
-    let at = target.at.with_body(wishes.as_of())?;
+    let at = target.at.with_body(wishes.moment())?;
     let mut request = wishes.request(query, target.include_embeddings);
     request.rescoring = Some(rescoring);
     let answer = app.engine().search(principal.tenant, target.library, request, at).await;

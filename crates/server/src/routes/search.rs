@@ -259,7 +259,7 @@ async fn answer(
     let Asked { query, wishes, paging } = asked;
     wishes.check()?;
     let paged = paging.page((target.library, wishes.mode()), body)?;
-    let at = target.at.with_body(wishes.as_of())?;
+    let at = target.at.with_body(wishes.moment())?;
     let at = paged.as_ref().map_or(Ok(at), |paged| paged.moment(at))?;
     let request = SearchRequest {
         facets: wishes.facets().to_vec(),
@@ -329,7 +329,7 @@ async fn search_stream(
     wishes.check()?;
     wishes.groups().refuse()?;
     let in_query = Wishes::of_query(&target.query)?;
-    let at = target.at.or_body(wishes.as_of());
+    let at = target.at.or_body(wishes.moment());
     let request = wishes.request(Query::Text(query), target.include_embeddings);
     let (answer, query_time_ms) = run(&app, principal, &target, request, at)
         .await

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use arrwdb_engine::state::{Facet, Filter, Seq, Tuning, limits};
-use arrwdb_engine::{Fusion, Highlight, Mode, Operator, Query, SearchRequest};
+use arrwdb_engine::state::{Facet, Filter, Tuning, limits};
+use arrwdb_engine::{Fusion, Highlight, Mode, Moment, Operator, Query, SearchRequest};
 use serde_json::{Value, json};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
@@ -19,6 +19,7 @@ use super::requests::text_within;
 use crate::extract::{QueryPairs, query_fault};
 use crate::json::{Read, Reader};
 use crate::limits::{EF_SEARCH_MAX, K_DEFAULT, NPROBE_MAX};
+use crate::moment::read_moment;
 use crate::problem::Problem;
 
 /// What to find, in words.
@@ -98,6 +99,9 @@ pub(super) struct SearchBody {
     /// Searches what was there after the write that answered this `X-Arrwdb-Seq`, as far back as
     /// history is kept. A number that is still to come is waited for.
     as_of: Option<u64>,
+    /// Waits, for a bounded time, until this write is seen: the `X-Arrwdb-Seq` of its answer. As in the
+    /// query string.
+    min_seq: Option<u64>,
 }
 
 /// What to find, in words; every field may be in the query string instead.
@@ -160,6 +164,9 @@ pub(super) struct StreamSearchBody {
     /// Searches what was there after the write that answered this `X-Arrwdb-Seq`, as far back as
     /// history is kept. A number that is still to come is waited for.
     as_of: Option<u64>,
+    /// Waits, for a bounded time, until this write is seen: the `X-Arrwdb-Seq` of its answer. As in the
+    /// query string.
+    min_seq: Option<u64>,
 }
 
 /// What to find, as a vector.
@@ -242,6 +249,9 @@ pub(super) struct EmbeddingSearchBody {
     /// Searches what was there after the write that answered this `X-Arrwdb-Seq`, as far back as
     /// history is kept. A number that is still to come is waited for.
     as_of: Option<u64>,
+    /// Waits, for a bounded time, until this write is seen: the `X-Arrwdb-Seq` of its answer. As in the
+    /// query string.
+    min_seq: Option<u64>,
 }
 
 /// What to find, in words, and among which passages.
@@ -377,6 +387,9 @@ pub(super) struct KeywordSearchBody {
     /// Searches what was there after the write that answered this `X-Arrwdb-Seq`, as far back as
     /// history is kept. A number that is still to come is waited for.
     as_of: Option<u64>,
+    /// Waits, for a bounded time, until this write is seen: the `X-Arrwdb-Seq` of its answer. As in the
+    /// query string.
+    min_seq: Option<u64>,
 }
 
 /// What every search may ask for besides what to find.
@@ -399,7 +412,7 @@ pub(super) struct Wishes {
     recall: Option<f64>,
     exact: Option<bool>,
     explain: Option<bool>,
-    as_of: Option<Seq>,
+    moment: Moment,
     facets: Option<Vec<Facet>>,
     groups: GroupWishes,
 }
@@ -419,7 +432,7 @@ impl Wishes {
             "recall" => self.recall = read_recall(r)?.or(self.recall),
             "exact" => self.exact = r.switch()?.or(self.exact),
             "explain" => self.explain = r.switch()?.or(self.explain),
-            "as_of" => self.as_of = r.whole()?.map(Seq::new).or(self.as_of),
+            key if read_moment(r, key, &mut self.moment)? => {}
             "mode" => self.mode = read_name(r, &MODES)?.or(self.mode),
             "operator" => self.operator = read_name(r, &OPERATORS)?.or(self.operator),
             "fusion" => self.fusion = read_name(r, &FUSIONS)?.or(self.fusion),
@@ -480,7 +493,7 @@ impl Wishes {
             recall,
             exact: pairs.switch("exact")?,
             explain: pairs.switch("explain")?,
-            // The rest is for bodies; `as_of` is read with the query string's other wishes of its kind.
+            // The rest is for bodies; which state is read with the query string's other wishes of its kind.
             ..Self::default()
         })
     }
@@ -553,9 +566,9 @@ impl Wishes {
         self.explain.unwrap_or(false)
     }
 
-    /// The past state that the body asks for, where it does.
-    pub(super) fn as_of(&self) -> Option<Seq> {
-        self.as_of
+    /// The state that the body asks for, where it does.
+    pub(super) fn moment(&self) -> Moment {
+        self.moment
     }
 
     /// How hits are grouped, where they are.

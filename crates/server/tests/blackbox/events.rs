@@ -267,6 +267,10 @@ async fn a_place_that_is_not_there_yet_is_waited_for_and_then_refused() {
     let answer = server.get(&format!("/v1/events?after={}", seq + 1000)).await;
     assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
     assert_eq!(answer.problem(409, "SeqNotReachedError")["current_seq"], seq);
+    let answer = server.get(&format!("/v1/events?min_seq={}", seq + 1000)).await;
+    answer.problem(409, "SeqNotReachedError");
+    let page = server.get(&format!("/v1/events?after=0&min_seq={seq}")).await.expect(200);
+    assert_eq!(page["next"], seq.to_string());
     // One that comes in time is not refused.
     let mut site = Site::new().await;
     site.set("MIN_SEQ_WAIT_MILLISECONDS", "60000");

@@ -10,7 +10,7 @@ const DIMENSION: usize = 1024;
 /// A number that no write of these tests has.
 const FAR: u64 = 1_000_000_000;
 
-/// Reads below `/v1` of which no state of a library is asked: why `min_seq` means nothing there.
+/// Reads below `/v1` of which no state of a library is asked: why they name no number.
 const STATELESS: [(&str, &str); 9] = [
     ("event_stream", "goes on for ever from the place it is asked for"),
     ("events", "says where to go on with `next`"),
@@ -421,6 +421,12 @@ async fn check_bodies(server: &Server, library: &str, (one, other): (u64, u64)) 
         assert_eq!(answer.expect(200)["results"], in_query.json()["results"]);
         assert_eq!(answer.json()["total_results"], 1);
     }
+    let body = json!({ "embedding": [1, 0, 0, 0], "min_seq": FAR });
+    let path = format!("/v1/libraries/{library}/search/embedding");
+    let refused = server.post(&path, &body).await;
+    refused.problem(409, "SeqNotReachedError");
+    let body = json!({ "embedding": [1, 0, 0, 0], "min_seq": other });
+    assert!(server.post(&path, &body).await.seq() >= other);
     let differ = find(format!("?as_of={one}"), json!(other)).await;
     differ.problem(422, "ValidationError");
     assert_eq!(differ.pointers(), ["/as_of"]);

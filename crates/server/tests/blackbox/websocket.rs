@@ -66,6 +66,10 @@ async fn every_action_is_answered_with_what_it_did() {
     let got = socket.done("get", &json!({"document_id": id})).await;
     assert_eq!(got["document"]["text"], "models learn");
     assert_eq!(got["document"]["metadata"]["custom"], json!({"year": 2026, "month": 1}));
+    let removing = json!({"document_id": id, "metadata": {"year": null, "month": 2}});
+    socket.done("update", &removing).await;
+    let got = socket.done("get", &json!({"document_id": id})).await;
+    assert_eq!(got["document"]["metadata"]["custom"], json!({"month": 2}));
     let rewritten = json!({"document_id": id, "text": "dogs bark"});
     socket.done("update", &rewritten).await;
     let got = socket.done("get", &json!({"document_id": id})).await;

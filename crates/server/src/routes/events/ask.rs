@@ -64,7 +64,7 @@ impl Ask {
 
 /// Waits, for a bounded time, until the log has come to `wanted`: a client may know a number that
 /// this server does not.
-async fn reach(app: &App, wanted: Seq) -> Result<(), Problem> {
+pub(super) async fn reach(app: &App, wanted: Seq) -> Result<(), Problem> {
     if app.engine().durable() >= wanted {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
-use super::ask::{Ask, permit};
+use super::ask::{Ask, permit, reach};
 use crate::admission::holding;
 use crate::app::App;
 use crate::extract::QueryPairs;
@@ -21,6 +21,7 @@ use crate::limits::{
     EVENT_PAGE_BYTES_MAX, EVENT_PAGE_DEFAULT, EVENT_PAGE_MAX, EVENT_SCAN_TIME_MAX,
     EVENT_WAIT_SECONDS_MAX,
 };
+use crate::moment::MinSeq;
 use crate::openapi::FollowErrors;
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -49,11 +50,13 @@ struct EventPage {
         ("wait_seconds" = Option<u64>, Query, description = "How long to wait for the first event, 0 to 60 [0]"),
         ("library_id" = Option<String>, Query, format = "uuid", description = "Of this library only"),
         ("event_types" = Option<String>, Query, description = "Types, families (`document.*`) or `*`, separated by commas [all but those of chunks]"),
+        ("min_seq" = Option<u64>, Query, description = "Waits until this write is seen"),
     ),
     responses((status = 200, description = "The events", body = EventPage), FollowErrors))]
 pub(super) async fn events(
     principal: Principal,
     State(app): State<App>,
+    MinSeq(min_seq): MinSeq,
     query: QueryPairs,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -61,6 +64,9 @@ pub(super) async fn events(
     let limit = query.whole("limit", EVENT_PAGE_DEFAULT, 1..=EVENT_PAGE_MAX)?;
     let wait = query.whole("wait_seconds", 0, 0..=EVENT_WAIT_SECONDS_MAX)?;
     let permit = permit(&app)?;
+    if let Some(wanted) = min_seq {
+        reach(&app, wanted).await?;
+    }
     let mut subscription = ask.subscribe(&app).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let stopping = app.stopping();

@@ -9,6 +9,7 @@ use crate::config::RequestLimits;
 use crate::extract::read_json;
 use crate::json::{Fault, Read, Reader, SyntaxError};
 use crate::limits::{SOCKET_ACTION_CHARS_MAX, SOCKET_NAME_CHARS_MAX};
+use crate::moment::read_moment;
 use crate::problem::{self, Problem};
 use crate::routes::answers::rfc3339;
 use crate::routes::requests::{
@@ -146,7 +147,6 @@ pub(super) struct Find {
     text: Option<String>,
     vector: Option<Vec<f32>>,
     pub(super) wishes: Wishes,
-    pub(super) min_seq: Option<Seq>,
     pub(super) session: Option<String>,
     pub(super) watch_id: Option<String>,
 }
@@ -182,7 +182,6 @@ fn read_find(data: &[u8], limits: &RequestLimits) -> Result<Find, Problem> {
                 "query_text" => find.text = read_query_text(r, limits.query_chars_max)?,
                 "embedding" => find.vector = read_vector(r)?,
                 "threshold" => find.wishes.read(r, "distance_threshold", limits.k_max)?,
-                "min_seq" => find.min_seq = r.whole()?.map(Seq::new),
                 "session_id" => find.session = text_within(r, 1, SOCKET_NAME_CHARS_MAX)?,
                 "watch_id" => find.watch_id = text_within(r, 1, SOCKET_NAME_CHARS_MAX)?,
                 key if refuse_paging(r, key)? => {}
@@ -240,8 +239,7 @@ fn read_target(data: &[u8]) -> Result<Target, Problem> {
                 "include_embeddings" if r.switch()?.unwrap_or(false) => {
                     embeddings = Embeddings::Included;
                 }
-                "min_seq" => at.min_seq = r.whole()?.map(Seq::new),
-                "as_of" => at.as_of = r.whole()?.map(Seq::new),
+                key if read_moment(r, key, &mut at)? => {}
                 _ignored => {}
             }
             Ok(())

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use arrwdb_engine::state::{Document, DocumentId, LibraryId, Seq};
 use arrwdb_engine::{
-    Content, EngineError, Mode, Moment, PutChunk, PutDocument, PutReceipt, Query, Written,
+    Content, EngineError, Mode, PutChunk, PutDocument, PutReceipt, Query, Written, merge_patch,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -72,7 +72,7 @@ impl Place {
         find.wishes.groups().refuse()?;
         let request = find.wishes.request(query, None);
         let engine = self.app.engine();
-        let at = Moment { min_seq: find.min_seq, as_of: find.wishes.as_of() };
+        let at = find.wishes.moment();
         let answer = engine.search(self.principal.tenant, self.library, request, at).await?;
         let taken = started.elapsed();
         let count = answer.hits.len();
@@ -91,7 +91,7 @@ impl Place {
         mut find: Box<Find>,
         (id, beginning): (String, Beginning),
     ) -> Result<(String, Watched), Problem> {
-        if find.wishes.as_of().is_some() {
+        if find.wishes.moment().as_of.is_some() {
             let detail = "a live query is of now; search for what was, or leave this out";
             return Err(Problem::field("/as_of", detail));
         }
@@ -104,7 +104,7 @@ impl Place {
         let (engine, tenant) = (self.app.engine(), self.principal.tenant);
         let (vector, model) = match find.query() {
             Query::Vector(vector) => {
-                let library = engine.library(tenant, self.library, find.min_seq).await?;
+                let library = engine.library(tenant, self.library, find.wishes.moment()).await?;
                 (vector, library.spec().model.clone())
             }
             Query::Text(text) => engine.embed_query(tenant, self.library, text).await?,
@@ -112,7 +112,8 @@ impl Place {
         let (k, threshold) = (find.wishes.k(), find.wishes.distance_threshold());
         let filter = find.wishes.filter();
         let wanted = Wanted { vector, model, k, threshold, filter };
-        let answer = wanted.search(engine, (tenant, self.library), find.min_seq).await?;
+        let answer =
+            wanted.search(engine, (tenant, self.library), find.wishes.moment().min_seq).await?;
         let (taken, count) = (started.elapsed(), answer.hits.len());
         self.app.metrics().searched(self.library, answer.index.name(), taken, count);
         let seq = answer.seq;
@@ -185,7 +186,7 @@ impl Place {
 fn patched(document: Document, patch: DocumentPatch) -> PutDocument {
     let Document { id, metadata, chunks } = document;
     let mut custom = metadata.custom;
-    custom.extend(patch.custom);
+    merge_patch(&mut custom, patch.custom);
     let keep = |chunk: arrwdb_engine::state::Chunk| PutChunk {
         id: Some(chunk.id),
         text: chunk.text,
