@@ -3,11 +3,14 @@
 //! Priorities share the workers by weight and never starve each other: stride scheduling
 //! (Waldspurger and Weihl, "Stride Scheduling", 1995), where each class has a pass that grows by the
 //! inverse of its weight with every job taken from it, and the class with the least pass is next.
-//! Within a class tenants take turns, and a tenant's jobs are taken in the order of their submission.
+//! Within a class tenants take turns, of a tenant's jobs its libraries do (those of no library count as
+//! one), and a library's jobs are taken in the order of their submission.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use arrwdb_engine::state::{Job, JobId, JobPriority, JobState, TenantId, Timestamp};
+use arrwdb_engine::state::{
+    Job, JobHead, JobId, JobPriority, JobState, LibraryId, TenantId, Timestamp,
+};
 
 /// What a pass grows by is this over the weight.
 const STRIDE: u64 = 1 << 16;
@@ -25,7 +28,7 @@ const fn weight(priority: JobPriority) -> u64 {
 pub(super) struct Queue {
     classes: BTreeMap<JobPriority, Class>,
     /// Jobs that are not taken before their time.
-    delayed: BTreeMap<(Timestamp, JobId), (JobPriority, TenantId)>,
+    delayed: BTreeMap<(Timestamp, JobId), (JobPriority, JobHead)>,
     /// All that wait, so that none waits twice; with the time before which it is not taken.
     waiting: HashMap<JobId, Option<Timestamp>>,
     /// The pass of the class that was taken from last.
@@ -35,8 +38,54 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Class {
     pass: u64,
-    tenants: HashMap<TenantId, BTreeSet<JobId>>,
+    tenants: HashMap<TenantId, Tenant>,
     turns: VecDeque<TenantId>,
+}
+
+/// A tenant's jobs of one class.
+#[derive(Debug, Default)]
+struct Tenant {
+    libraries: HashMap<Option<LibraryId>, BTreeSet<JobId>>,
+    turns: VecDeque<Option<LibraryId>>,
+}
+
+impl Tenant {
+    fn enter(&mut self, id: JobId, library: Option<LibraryId>) {
+        let jobs = self.libraries.entry(library).or_default();
+        if jobs.is_empty() {
+            self.turns.push_back(library);
+        }
+        jobs.insert(id);
+    }
+
+    fn take(&mut self) -> Option<JobId> {
+        let library = self.turns.pop_front()?;
+        let jobs = self.libraries.get_mut(&library)?;
+        let id = jobs.pop_first()?;
+        if jobs.is_empty() {
+            self.libraries.remove(&library);
+        } else {
+            self.turns.push_back(library);
+        }
+        Some(id)
+    }
+
+    /// Whether a job was one of these; O(libraries) at worst.
+    fn remove(&mut self, id: JobId) -> bool {
+        let found = self
+            .libraries
+            .iter_mut()
+            .find_map(|(library, jobs)| jobs.remove(&id).then_some((*library, jobs.is_empty())));
+        if let Some((library, true)) = found {
+            self.libraries.remove(&library);
+            self.turns.retain(|turn| *turn != library);
+        }
+        found.is_some()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
 }
 
 impl Queue {
@@ -67,26 +116,26 @@ impl Queue {
             Some(None) => return,
             None => {}
         }
-        let place = (job.spec.priority, head.tenant);
+        let place = (job.spec.priority, head);
         match not_before {
             Some(time) => {
                 self.delayed.insert((time, head.id), place);
             }
-            None => self.enter(head.id, place),
+            None => self.enter(place),
         }
     }
 
-    fn enter(&mut self, id: JobId, (priority, tenant): (JobPriority, TenantId)) {
+    fn enter(&mut self, (priority, head): (JobPriority, JobHead)) {
         let class = self.classes.entry(priority).or_default();
         if class.turns.is_empty() {
             // A class that was idle has saved nothing up.
             class.pass = class.pass.max(self.now);
         }
-        let jobs = class.tenants.entry(tenant).or_default();
+        let jobs = class.tenants.entry(head.tenant).or_default();
         if jobs.is_empty() {
-            class.turns.push_back(tenant);
+            class.turns.push_back(head.tenant);
         }
-        jobs.insert(id);
+        jobs.enter(head.id, head.library);
     }
 
     /// Has jobs wait in their classes whose time has come; whether there were any.
@@ -95,7 +144,7 @@ impl Queue {
         while let Some(entry) = self.delayed.first_entry().filter(|it| it.key().0 <= now) {
             let ((_time, id), place) = entry.remove_entry();
             self.waiting.insert(id, None);
-            self.enter(id, place);
+            self.enter(place);
             ripe = true;
         }
         ripe
@@ -112,7 +161,7 @@ impl Queue {
         class.pass += STRIDE / weight(*priority);
         let tenant = class.turns.pop_front()?;
         let jobs = class.tenants.get_mut(&tenant)?;
-        let id = jobs.pop_first()?;
+        let id = jobs.take()?;
         if jobs.is_empty() {
             class.tenants.remove(&tenant);
         } else {
@@ -127,7 +176,7 @@ impl Queue {
         self.delayed.keys().next().map(|(time, _id)| *time)
     }
 
-    /// Forgets a job that is not wanted any more. O(tenants) at worst.
+    /// Forgets a job that is not wanted any more. O(tenants and their libraries) at worst.
     pub(super) fn remove(&mut self, id: JobId) {
         match self.waiting.remove(&id) {
             None => {}
@@ -136,7 +185,7 @@ impl Queue {
                 for class in self.classes.values_mut() {
                     let Class { pass: _, tenants, turns } = class;
                     tenants.retain(|tenant, jobs| {
-                        let last = jobs.remove(&id) && jobs.is_empty();
+                        let last = jobs.remove(id) && jobs.is_empty();
                         if last {
                             turns.retain(|turn| turn != tenant);
                         }
@@ -157,7 +206,7 @@ impl Queue {
 mod tests {
     use std::sync::Arc;
 
-    use arrwdb_engine::state::{JobHead, JobKind, JobProgress, JobSpec, Seq};
+    use arrwdb_engine::state::{JobKind, JobProgress, JobSpec, Seq};
 
     use super::*;
 
@@ -249,6 +298,28 @@ mod tests {
         }
         queue.offer(&job(20, 3, JobPriority::Normal, None), now);
         assert_eq!(all(&mut queue, 0), [0, 10, 20, 1, 11, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_tenants_libraries_take_turns_and_each_ones_jobs_are_in_order() {
+        let mut queue = Queue::default();
+        let now = Timestamp::from_micros(0);
+        let of = |n: u8, tenant: u64, library: Option<u8>| {
+            let mut job = job(n, tenant, JobPriority::Normal, None);
+            let mut spec = JobSpec::clone(&job.spec);
+            spec.head.library = library.map(|library| LibraryId::from_bytes([library; 16]));
+            job.spec = Arc::new(spec);
+            job
+        };
+        for n in 0..5 {
+            queue.offer(&of(n, 1, Some(1)), now);
+        }
+        queue.offer(&of(10, 1, Some(2)), now);
+        queue.offer(&of(11, 1, Some(2)), now);
+        queue.offer(&of(20, 1, None), now);
+        queue.offer(&of(30, 2, Some(3)), now);
+        queue.remove(JobId::from_bytes([10; 16]));
+        assert_eq!(all(&mut queue, 0), [0, 30, 11, 20, 1, 2, 3, 4]);
     }
 
     #[test]
