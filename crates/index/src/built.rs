@@ -211,12 +211,14 @@ impl SegmentIndex {
             Kind::Hnsw(graph) => graph.bytes(),
             Kind::Ivf(lists) => lists.bytes(),
         };
-        structure + self.code_bytes()
+        structure + self.codes.as_ref().map_or(0, Codes::bytes)
     }
 
     /// Bytes of these that rows are scored by in place of their vectors; 0 without codes.
     pub fn code_bytes(&self) -> usize {
-        self.codes.as_ref().map_or(0, Codes::bytes)
+        // Lists may have codes of their own.
+        let listed = if let Kind::Ivf(lists) = &self.kind { lists.code_bytes() } else { 0 };
+        listed + self.codes.as_ref().map_or(0, Codes::bytes)
     }
 
     /// The graph, where it has one.

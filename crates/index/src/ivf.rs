@@ -177,17 +177,19 @@ impl Ivf {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        let codes = self
-            .codes
-            .as_ref()
-            .map_or(0, |codes| codes.blocks.bytes() + size_of_val(codes.starts.as_slice()));
         self.members.bytes()
             + size_of_val(self.starts.as_slice())
             + size_of_val(self.centroids.as_slice())
             + self.coarse.as_ref().map_or(0, Blocks::bytes)
             + self.book.bytes()
             + self.space.bytes()
-            + codes
+            + self.code_bytes()
+    }
+
+    /// Bytes of these that are codes of rows.
+    pub fn code_bytes(&self) -> usize {
+        let codes = self.codes.as_ref();
+        codes.map_or(0, |codes| codes.blocks.bytes() + size_of_val(codes.starts.as_slice()))
     }
 
     fn centroid(&self, list: u32) -> &[f32] {

@@ -116,6 +116,7 @@ const USE_PQ: Parameter = Parameter { name: "use_pq", min: 0, max: 1, default: 0
 /// 0: half as many as dimensions.
 const PQ_SUBVECTORS: Parameter =
     Parameter { name: "pq_subvectors", min: 0, max: 16_384, default: 0 };
+const PQ_SUBVECTORS_ORIGINAL: u64 = 8;
 const BITS: Parameter = Parameter { name: "bits", min: 4, max: 8, default: 8 };
 const RERANK_TOP_K: Parameter =
     Parameter { name: "rerank_top_k", min: 10, max: 1000, default: 100 };
@@ -202,12 +203,21 @@ impl Structure {
         let use_pq = given.take(&Parameter { default: pq.into(), ..USE_PQ })? == 1;
         let subvectors = given.take(&PQ_SUBVECTORS)?;
         given.end()?;
+        if pq && !use_pq {
+            let detail = "\"ivf_pq\" has codes; ask for \"ivf\" to have none".into();
+            return Err(ParameterError { name: USE_PQ.name.into(), detail });
+        }
+        // The original's own number, which its clients send whether or not it is of effect.
+        if !use_pq && ![PQ_SUBVECTORS.default, PQ_SUBVECTORS_ORIGINAL].contains(&subvectors.into())
+        {
+            let detail = "\"pq_subvectors\" is of the codes that \"use_pq\" asks for".into();
+            return Err(ParameterError { name: PQ_SUBVECTORS.name.into(), detail });
+        }
         let some = |number: u32| (number > 0).then_some(number);
         let build = ivf::Config {
             n_clusters: some(clusters),
-            // "ivf_pq" has codes whatever it says, as "ivf" with use_pq has.
-            use_pq: use_pq || pq,
-            pq_subvectors: some(subvectors).filter(|_parts| use_pq || pq),
+            use_pq,
+            pq_subvectors: some(subvectors).filter(|_parts| use_pq),
         };
         Ok(Self::Ivf { build, nprobe })
     }
@@ -386,13 +396,21 @@ impl IndexSpec {
     pub fn new(structure: Structure, quantization: Quantization) -> Result<Self, ParameterError> {
         let exact = matches!(structure, Structure::KdTree { .. });
         if exact && quantization != Quantization::None {
-            let detail = "kd_tree finds the nearest by their vectors; its quantization is \"none\"";
-            return Err(ParameterError { name: String::new(), detail: detail.into() });
+            let detail = format!(
+                "kd_tree finds the nearest by their vectors: with it the strategy of quantization_config \
+                 is \"none\", not \"{}\"",
+                quantization.strategy()
+            );
+            return Err(ParameterError { name: String::new(), detail });
         }
         let coded = matches!(structure, Structure::Ivf { build, .. } if build.use_pq);
         if coded && quantization != Quantization::None {
-            let detail = "ivf_pq has codes of its own; its quantization is \"none\"";
-            return Err(ParameterError { name: String::new(), detail: detail.into() });
+            let detail = format!(
+                "ivf_pq has codes of its own: with it the strategy of quantization_config is \"none\", \
+                 not \"{}\"",
+                quantization.strategy()
+            );
+            return Err(ParameterError { name: String::new(), detail });
         }
         let lists = matches!(structure, Structure::Ivf { .. });
         if lists && matches!(quantization, Quantization::Product { .. }) {

@@ -42,6 +42,20 @@ fn the_whole_object_of_the_original_with_its_defaults_is_any_strategy() {
 }
 
 #[test]
+fn parameters_of_no_effect_are_refused() {
+    let detail = |name, parameters| Structure::new(name, parameters).unwrap_err().to_string();
+    let kept = detail("ivf_pq", &[("use_pq", 0)]);
+    assert_eq!(kept, "\"ivf_pq\" has codes; ask for \"ivf\" to have none");
+    let coded = detail("ivf", &[("pq_subvectors", 48)]);
+    assert_eq!(coded, "\"pq_subvectors\" is of the codes that \"use_pq\" asks for");
+    // What the original's clients always send.
+    let whole = [("n_clusters", 256), ("nprobe", 8), ("use_pq", 0), ("pq_subvectors", 8)];
+    let lists = Structure::new("ivf", &whole).unwrap();
+    assert_eq!(lists.type_name(), "ivf");
+    assert_eq!(Structure::new("ivf", &lists.parameters()), Ok(lists));
+}
+
+#[test]
 fn codes_that_estimate_are_not_exact_and_fit_where_they_are_of_use() {
     let quantization = |name, parameters: &[_]| Quantization::new(name, parameters).unwrap();
     let product = quantization("product", &[("pq_subvectors", 9)]);
