@@ -349,15 +349,15 @@ fn probe<V: ?Sized>(
         scorer,
         vector: request.query,
         allowed: request.allowed,
+        allowed_rows: request.allowed_rows,
         probes: ivf::Probes {
             nprobe: u32::try_from(wider).unwrap_or(u32::MAX),
             rerank: u32::try_from(rerank).unwrap_or(u32::MAX),
         },
     };
-    let (walk, ended) = LISTS.with_borrow_mut(|scratch| {
-        let walk = lists.search(query, scratch, nearest, |row| row);
-        (walk, !lists.is_starved(request.allowed, request.allowed_rows, scratch))
-    });
+    let walk = LISTS.with_borrow_mut(|scratch| lists.search(query, scratch, nearest, |row| row));
+    let ended = walk.is_some();
+    let walk = walk.unwrap_or_default();
     (ended, Walk { scored: walk.scored, fell_back: false }, walk.codes_scanned)
 }
 

@@ -16,9 +16,19 @@ const BATCH_ROWS: usize = 256;
 /// Rows are allowed or not by chance: so small a part of what is expected is not by chance.
 const STARVED_BELOW: f64 = 0.8;
 /// Nor are so many standard deviations.
-const STARVED_DEVIATIONS: f64 = 3.0;
+const DEVIATIONS: f64 = 3.0;
 /// Where nearly all rows are allowed, one in so many of the lists' rows is looked at.
 const SAMPLED_ONE_IN: usize = 8;
+/// Of the nearest rows, a part that is smaller by less is as good as that of all rows.
+const SCARCE_BELOW: f64 = 0.95;
+/// So many of the nearest rows say in how many lists the nearest allowed ones are: one in so many of the
+/// rows of the usual lists, and at least so many.
+const LISTED_ONE_IN: usize = 8;
+const LISTED_ROWS_MIN: usize = 256;
+/// And so many, how far down among all rows they are.
+const RANKED_ROWS: usize = 64;
+/// Estimates scored in full are never more than so many times the usual ones.
+const RERANKED_TIMES_MAX: f64 = 16.0;
 
 /// How much is searched.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +49,8 @@ pub struct Query<'a> {
     pub vector: &'a [f32],
     /// The rows that may be answered.
     pub allowed: &'a dyn Allowed,
+    /// How many those are.
+    pub allowed_rows: u32,
     /// How much is searched.
     pub probes: Probes,
 }
@@ -89,9 +101,25 @@ struct Span<'a> {
     base: f32,
 }
 
+/// `count` times `factor`, rounded up.
+fn times(count: u32, factor: f64) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "neither is negative, and the cast saturates"
+    )]
+    let product = (f64::from(count) * factor).ceil() as u32;
+    product
+}
+
 impl Ivf {
     /// Offers allowed rows near to the query to `top`: of the `nprobe` nearest lists those that
-    /// are best, and of further lists while fewer than `top` keeps were seen.
+    /// are best, and of further lists while fewer than `top` keeps were seen. Where rows near to the
+    /// query are allowed less often than others, so many more of the lists are searched.
+    ///
+    /// `None`, and nothing is offered, where in all of the nearest lists clearly fewer rows are allowed
+    /// than elsewhere: what is allowed is not where the query is, and lists near to it are not those
+    /// that have the nearest of it.
     ///
     /// # Panics
     /// If the scorer has other rows or the query another dimension.
@@ -101,22 +129,35 @@ impl Ivf {
         scratch: &mut Scratch,
         top: &mut TopK<T>,
         key: impl Fn(RowId) -> T,
-    ) -> Walk {
+    ) -> Option<Walk> {
         assert_eq!(self.rows, query.scorer.rows(), "lists of the rows that are scored");
         assert_eq!(self.space.dims(), query.vector.len(), "dimension of the query");
         scratch.walk = Walk::default();
         let wanted = top.k().min(self.rows as usize);
         if wanted == 0 {
-            return scratch.walk;
+            return Some(scratch.walk);
         }
         self.space.query(query.vector, &mut scratch.vector, &mut scratch.room);
         self.fill_tables(scratch);
-        self.order_nearest(query.probes.nprobe, scratch);
-        let rerank = (query.probes.rerank as usize).clamp(wanted, self.rows as usize);
-        scratch.candidates.reset(rerank);
+        let Probes { nprobe, rerank } = query.probes;
+        self.order_nearest(nprobe, scratch);
+        if self.is_starved(query, &scratch.order) {
+            return None;
+        }
+        let listed = (self.rows_in(&scratch.order) / LISTED_ONE_IN).max(LISTED_ROWS_MIN);
+        let scarcity = self.scarcity(query, &scratch.order, listed);
+        let rerank = if self.codes.is_some() {
+            let deeper = self.scarcity(query, &scratch.order, RANKED_ROWS).max(scarcity);
+            times(rerank, deeper.min(RERANKED_TIMES_MAX))
+        } else {
+            rerank
+        };
+        if scarcity > 1.0 {
+            self.order_nearest(times(nprobe, scarcity), scratch);
+        }
+        scratch.candidates.reset((rerank as usize).clamp(wanted, self.rows as usize));
         let mut seen = self.visit(query, scratch, top, &key);
         if seen < wanted as u64 && scratch.walk.lists < self.lists() {
-            let first = scratch.order.clone();
             self.order_rest(scratch);
             for list in std::mem::take(&mut scratch.order) {
                 scratch.order.clear();
@@ -126,7 +167,6 @@ impl Ivf {
                     break;
                 }
             }
-            scratch.order = first;
         }
         if self.codes.is_some() {
             scratch.rows.clear();
@@ -134,23 +174,25 @@ impl Ivf {
             offer(query.scorer, scratch, top, &key);
             scratch.walk.scored += scratch.rows.len() as u64;
         }
-        scratch.walk
+        Some(scratch.walk)
     }
 
-    /// Whether the nearest lists of the search before, without those further ones that were searched
-    /// because they had too few rows, had clearly fewer allowed rows than their part of the
-    /// `allowed_rows` of all rows: what is allowed is not where the query is, and lists near to it
-    /// are not those that have the nearest of it.
-    pub fn is_starved(&self, allowed: &dyn Allowed, allowed_rows: u32, scratch: &Scratch) -> bool {
-        if scratch.walk.lists >= self.lists() {
+    fn rows_in(&self, lists: &[(f32, u32)]) -> usize {
+        lists.iter().map(|(_distance, list)| self.list(*list).len()).sum()
+    }
+
+    /// Whether these lists, the nearest, have clearly fewer allowed rows than their part of all that
+    /// are allowed.
+    fn is_starved(&self, query: Query<'_>, nearest: &[(f32, u32)]) -> bool {
+        if nearest.len() >= self.lists() as usize {
             return false;
         }
-        let lists = || scratch.order.iter().map(|(_distance, list)| self.list(*list));
-        let rows: usize = lists().map(<[u32]>::len).sum();
+        let Query { allowed, allowed_rows, .. } = query;
+        let rows = self.rows_in(nearest);
         let share = f64::from(allowed_rows) / f64::from(self.rows.max(1));
         let least = |rows: usize| {
             let expected = rows as f64 * share;
-            expected * STARVED_BELOW - STARVED_DEVIATIONS * expected.sqrt()
+            expected * STARVED_BELOW - DEVIATIONS * expected.sqrt()
         };
         // Were all that are not allowed in these lists: a few rows that have died need no look.
         if rows as f64 - f64::from(self.rows - allowed_rows.min(self.rows)) >= least(rows) {
@@ -158,9 +200,33 @@ impl Ivf {
         }
         // Where rows have died and nobody filters, a part of the rows says enough.
         let step = if share < NEARLY_ALL { 1 } else { SAMPLED_ONE_IN };
-        let looked_at = lists().flatten().step_by(step);
-        let found = looked_at.filter(|row| allowed.allows(RowId(**row))).count();
+        let rows_of = nearest.iter().flat_map(|(_distance, list)| self.list(*list));
+        let found = rows_of.step_by(step).filter(|row| allowed.allows(RowId(**row))).count();
         (found as f64) < least(rows.div_ceil(step))
+    }
+
+    /// How many times as many of the nearest rows, of about so many, are expected to be allowed as are;
+    /// at least 1. What is allowed is farther away than usual where that is more: in more lists, and
+    /// among more rows that are about as far.
+    fn scarcity(&self, query: Query<'_>, nearest: &[(f32, u32)], rows: usize) -> f64 {
+        let gone = self.rows - query.allowed_rows.min(self.rows);
+        // Were all of them among these.
+        if f64::from(gone) <= rows as f64 * (1.0 - SCARCE_BELOW) {
+            return 1.0;
+        }
+        let (mut looked_at, mut found) = (0, 0);
+        for list in nearest.iter().map(|(_distance, list)| self.list(*list)) {
+            looked_at += list.len();
+            found += list.iter().filter(|row| query.allowed.allows(RowId(**row))).count();
+            if looked_at >= rows {
+                break;
+            }
+        }
+        let share = f64::from(query.allowed_rows) / f64::from(self.rows);
+        let (expected, found) = (looked_at as f64 * share, found as f64);
+        let deviation = (expected * (1.0 - share)).sqrt();
+        let least = (expected - DEVIATIONS * deviation).min(expected * SCARCE_BELOW);
+        if found >= least { 1.0 } else { expected / found.max(1.0) }
     }
 
     /// The query's tables, if anything is looked up in them.

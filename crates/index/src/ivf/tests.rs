@@ -66,8 +66,15 @@ impl Corpus {
         let block = self.block();
         let scorer = VectorScorer::new(self.metric, query, &block);
         let mut top = TopK::new(k);
-        let query = Query { scorer: &scorer, vector: query, allowed, probes };
+        let allowed_rows = (0..self.rows()).filter(|row| allowed.allows(RowId(*row))).count();
+        let allowed_rows = u32::try_from(allowed_rows).unwrap();
+        let query = Query { scorer: &scorer, vector: query, allowed, allowed_rows, probes };
         let walk = ivf.search(query, &mut Scratch::default(), &mut top, |row| row);
+        // Where lists say nothing every row is scored.
+        let walk = walk.unwrap_or_else(|| {
+            brute_force::search(&scorer, 0..self.rows(), allowed, &mut top, |row| row);
+            Walk { scored: allowed_rows.into(), ..Walk::default() }
+        });
         (bits(top), walk)
     }
 }
@@ -314,11 +321,22 @@ fn i5_what_cannot_be_lists_is_refused() {
 
 /// The share of the true ten nearest that is found, over 60 queries.
 fn recall(corpus: &Corpus, ivf: &Ivf, probes: Probes) -> f64 {
+    recall_among(corpus, ivf, probes, |_query| Box::new(AllRows))
+}
+
+/// The same among the rows that are allowed for each query.
+fn recall_among(
+    corpus: &Corpus,
+    ivf: &Ivf,
+    probes: Probes,
+    allowed: impl Fn(&[f32]) -> Box<dyn Allowed>,
+) -> f64 {
     let found: usize = (0..60)
         .map(|seed| {
             let query = corpus.query(1000 + seed);
-            let exact = corpus.exact(&query, 10, &AllRows);
-            let (found, _) = corpus.search(ivf, &query, (10, probes), &AllRows);
+            let allowed = allowed(&query);
+            let exact = corpus.exact(&query, 10, &*allowed);
+            let (found, _) = corpus.search(ivf, &query, (10, probes), &*allowed);
             found.iter().filter(|found| exact.contains(found)).count()
         })
         .sum();
@@ -340,6 +358,28 @@ fn i3_recall_is_at_its_floor_with_few_of_the_lists() {
                 (recall(&corpus, &codes, probes), recall(&corpus, &plain, probes));
             assert!(without >= floor, "{metric:?} {dims}: {without}");
             assert!(with >= without - 0.05, "{metric:?} {dims}: {with}, {without} in full");
+        }
+    }
+}
+
+#[test]
+fn i3_recall_is_kept_where_most_of_the_nearest_rows_are_not_allowed() {
+    for metric in [Metric::Cosine, Metric::L2] {
+        let corpus = Corpus::new(metric, 48, 6000, 6000, 5);
+        for use_pq in [false, true] {
+            let lists = corpus.build(Config { use_pq, ..Config::default() });
+            let probes = Probes { nprobe: lists.lists() / 6, rerank: 40 };
+            let all = recall(&corpus, &lists, probes);
+            for gone in [60, 300, 600, 1500] {
+                let found = recall_among(&corpus, &lists, probes, |query| {
+                    let nearest = corpus.exact(query, gone, &AllRows);
+                    let near: BTreeSet<u32> = nearest.iter().map(|(_, row)| row.0).collect();
+                    let is_gone =
+                        |row: u32| near.contains(&row) && !hash(3, row.into()).is_multiple_of(8);
+                    Box::new(Chosen((0..6000).filter(|row| !is_gone(*row)).collect()))
+                });
+                assert!(found >= all - 0.02, "{metric:?} {use_pq} {gone}: {found}, {all} of all");
+            }
         }
     }
 }
