@@ -66,10 +66,6 @@ async fn every_action_is_answered_with_what_it_did() {
     let got = socket.done("get", &json!({"document_id": id})).await;
     assert_eq!(got["document"]["text"], "models learn");
     assert_eq!(got["document"]["metadata"]["custom"], json!({"year": 2026, "month": 1}));
-    let removing = json!({"document_id": id, "metadata": {"year": null, "month": 2}});
-    socket.done("update", &removing).await;
-    let got = socket.done("get", &json!({"document_id": id})).await;
-    assert_eq!(got["document"]["metadata"]["custom"], json!({"month": 2}));
     let rewritten = json!({"document_id": id, "text": "dogs bark"});
     socket.done("update", &rewritten).await;
     let got = socket.done("get", &json!({"document_id": id})).await;
@@ -83,6 +79,23 @@ async fn every_action_is_answered_with_what_it_did() {
     assert_eq!(subscribed["events"], json!(["document.added"]));
     socket.close().await;
     open(&server, 0).await;
+}
+
+#[tokio::test]
+async fn an_update_merges_metadata_and_removes_what_is_null() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.library().await;
+    let mut socket = Socket::open(&server, &library).await;
+    let metadata = json!({"year": 2026, "place": {"city": "Turin", "floor": 2}});
+    let added = socket.done("add", &json!({"text": "x", "metadata": metadata})).await;
+    let id = &added["document"]["id"];
+    let patch = json!({"year": null, "month": 2, "place": {"floor": null}});
+    socket.done("update", &json!({"document_id": id, "metadata": patch})).await;
+    let got = socket.done("get", &json!({"document_id": id})).await;
+    let expected = json!({"month": 2, "place": {"city": "Turin"}});
+    assert_eq!(got["document"]["metadata"]["custom"], expected);
+    socket.close().await;
 }
 
 #[tokio::test]
