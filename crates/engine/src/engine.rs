@@ -15,6 +15,7 @@ use arrwdb_state::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::apart::Blame;
 use crate::building::Builder;
 use crate::calibrating::Calibrating;
 use crate::catalog::{self, change};
@@ -390,12 +391,15 @@ impl Engine {
         library: LibraryId,
         documents: Vec<PutDocument>,
     ) -> Result<Written<Outcomes>, EngineError> {
-        self.0.put((tenant, library), documents, None, std::future::ready(())).await
+        // Who asks for one document is told what is wrong, whoever is to blame for it.
+        let blame = if documents.len() == 1 { Blame::All } else { Blame::Each };
+        self.0.put((tenant, library), documents, (None, blame), std::future::ready(())).await
     }
 
     /// As [`Engine::put_documents`], but everything that comes before the library's writer (text to
     /// vectors, checks) is done at once, and the writer is asked only after `turn`: several
-    /// requests can be made ready at the same time and written in a given order.
+    /// requests can be made ready at the same time and written in a given order. One document that a
+    /// provider refuses is refused as one of many is.
     pub async fn put_documents_in_turn(
         &self,
         tenant: TenantId,
@@ -403,7 +407,7 @@ impl Engine {
         documents: Vec<PutDocument>,
         turn: impl Future<Output = ()> + Send,
     ) -> Result<Written<Outcomes>, EngineError> {
-        self.0.put((tenant, library), documents, None, turn).await
+        self.0.put((tenant, library), documents, (None, Blame::Each), turn).await
     }
 
     /// How long turning texts into vectors took.

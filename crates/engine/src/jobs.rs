@@ -9,6 +9,7 @@ use arrwdb_state::{
 };
 use tokio::sync::watch;
 
+use crate::apart::Blame;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::put::Outcomes;
@@ -194,7 +195,7 @@ impl Engine {
         documents: Vec<PutDocument>,
         turn: impl Future<Output = ()> + Send,
     ) -> Result<Written<Outcomes>, EngineError> {
-        self.0.put((tenant, library), documents, Some(unit), turn).await
+        self.0.put((tenant, library), documents, (Some(unit), Blame::Each), turn).await
     }
 
     /// As [`Engine::delete_documents`], for a unit of a job, which is noted with what it deletes.

@@ -44,7 +44,7 @@ impl Inner {
         self: &Arc<Self>,
         (tenant, library): (TenantId, LibraryId),
         documents: Vec<PutDocument>,
-        unit: Option<JobUnit>,
+        (unit, blame): (Option<JobUnit>, Blame),
         turn: impl Future<Output = ()> + Send,
     ) -> Result<Written<Outcomes>, EngineError> {
         let (spec, handle, _since) = self.placed(tenant, library, None).await?;
@@ -58,8 +58,6 @@ impl Inner {
                 *draft = Err(error);
             }
         }
-        // Who asks for one document is told what is wrong, whoever is to blame for it.
-        let blame = if drafts.len() == 1 && unit.is_none() { Blame::All } else { Blame::Each };
         self.embed_or_blame(&spec, &mut drafts, blame).await?;
         let mut records = self.recorded(drafts, spec.dimension).await?;
         turn.await;

@@ -225,6 +225,11 @@ async fn outside_jobs_too_a_text_that_is_answered_with_400_fails_alone() {
     let failed = &answer["results"][9];
     assert_eq!(failed["index"], 5, "{failed}");
     assert!(failed["error"].as_str().is_some_and(|it| it.contains("maximum context length")));
+    // One in a batch is as one of many; one that is added by itself is an error.
+    let alone = json!({ "documents": [text(6)] });
+    let answer = server.post(&format!("{path}/batch"), &alone).await.expect(201);
+    assert_eq!((&answer["successful"], &answer["failed"]), (&json!(0), &json!(1)), "{answer}");
+    server.post(&path, &text(6)).await.problem(503, "EmbeddingServiceError");
     // A provider that takes nothing is nobody's fault.
     provider.set_failing(true);
     let fresh: Vec<Value> =
