@@ -27,8 +27,11 @@ const LISTED_ONE_IN: usize = 8;
 const LISTED_ROWS_MIN: usize = 256;
 /// And so many, how far down among all rows they are.
 const RANKED_ROWS: usize = 64;
-/// Estimates scored in full are never more than so many times the usual ones.
+/// Lists are never more than so many times the usual ones, and estimates scored in full, where more than
+/// so many are not asked for.
+const LISTS_TIMES_MAX: f64 = 4.0;
 const RERANKED_TIMES_MAX: f64 = 16.0;
+const RERANKED_MAX: u32 = 1000;
 
 /// How much is searched.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +115,28 @@ fn times(count: u32, factor: f64) -> u32 {
     product
 }
 
+/// Rows that were looked at, and how many of them are allowed.
+struct Looks {
+    rows: usize,
+    found: usize,
+}
+
+impl Looks {
+    fn note(&mut self, allowed: bool) {
+        self.rows += 1;
+        self.found += usize::from(allowed);
+    }
+
+    /// How many times as many are expected to be allowed, where a part `share` of all rows is; 1 where
+    /// it may be by chance.
+    fn scarcity(&self, share: f64) -> f64 {
+        let (expected, found) = (self.rows as f64 * share, self.found as f64);
+        let deviation = (expected * (1.0 - share)).sqrt();
+        let least = (expected - DEVIATIONS * deviation).min(expected * SCARCE_BELOW);
+        if found >= least { 1.0 } else { expected / found.max(1.0) }
+    }
+}
+
 impl Ivf {
     /// Offers allowed rows near to the query to `top`: of the `nprobe` nearest lists those that
     /// are best, and of further lists while fewer than `top` keeps were seen. Where rows near to the
@@ -144,16 +169,11 @@ impl Ivf {
         if self.is_starved(query, &scratch.order) {
             return None;
         }
-        let listed = (self.rows_in(&scratch.order) / LISTED_ONE_IN).max(LISTED_ROWS_MIN);
-        let scarcity = self.scarcity(query, &scratch.order, listed);
-        let rerank = if self.codes.is_some() {
-            let deeper = self.scarcity(query, &scratch.order, RANKED_ROWS).max(scarcity);
-            times(rerank, deeper.min(RERANKED_TIMES_MAX))
-        } else {
-            rerank
-        };
-        if scarcity > 1.0 {
-            self.order_nearest(times(nprobe, scarcity), scratch);
+        let (among_lists, among_rows) = self.scarcity(query, wanted, &scratch.order);
+        let rerank =
+            times(rerank, among_rows.min(RERANKED_TIMES_MAX)).min(rerank.max(RERANKED_MAX));
+        if among_lists > 1.0 {
+            self.order_nearest(times(nprobe, among_lists.min(LISTS_TIMES_MAX)), scratch);
         }
         scratch.candidates.reset((rerank as usize).clamp(wanted, self.rows as usize));
         let mut seen = self.visit(query, scratch, top, &key);
@@ -205,28 +225,38 @@ impl Ivf {
         (found as f64) < least(rows.div_ceil(step))
     }
 
-    /// How many times as many of the nearest rows, of about so many, are expected to be allowed as are;
-    /// at least 1. What is allowed is farther away than usual where that is more: in more lists, and
-    /// among more rows that are about as far.
-    fn scarcity(&self, query: Query<'_>, nearest: &[(f32, u32)], rows: usize) -> f64 {
+    /// How many times as many of the rows of the nearest lists are expected to be allowed as are, and of
+    /// the rows nearest of all; at least 1. What is allowed is farther away than usual where that is
+    /// more: in more lists, and among more rows that are about as far. At most one look for each eighth
+    /// row of the lists, and one for each of `wanted` and of [`RANKED_ROWS`].
+    fn scarcity(&self, query: Query<'_>, wanted: usize, nearest: &[(f32, u32)]) -> (f64, f64) {
         let gone = self.rows - query.allowed_rows.min(self.rows);
-        // Were all of them among these.
-        if f64::from(gone) <= rows as f64 * (1.0 - SCARCE_BELOW) {
-            return 1.0;
+        let share = f64::from(query.allowed_rows) / f64::from(self.rows.max(1));
+        let ranked = RANKED_ROWS.max(wanted);
+        let listed = (self.rows_in(nearest) / LISTED_ONE_IN).max(LISTED_ROWS_MIN).max(wanted);
+        // Were all that are not allowed among these.
+        if f64::from(gone) <= ranked as f64 * (1.0 - SCARCE_BELOW) {
+            return (1.0, 1.0);
         }
-        let (mut looked_at, mut found) = (0, 0);
-        for list in nearest.iter().map(|(_distance, list)| self.list(*list)) {
-            looked_at += list.len();
-            found += list.iter().filter(|row| query.allowed.allows(RowId(**row))).count();
-            if looked_at >= rows {
-                break;
-            }
+        let mut rows = nearest.iter().flat_map(|(_distance, list)| self.list(*list));
+        let is_allowed = |row: &&u32| query.allowed.allows(RowId(**row));
+        let mut first = Looks { rows: 0, found: 0 };
+        rows.by_ref().take(ranked).for_each(|row| first.note(is_allowed(&row)));
+        let among_rows = if self.codes.is_some() { first.scarcity(share) } else { 1.0 };
+        if nearest.len() >= self.lists() as usize {
+            return (1.0, among_rows);
         }
-        let share = f64::from(query.allowed_rows) / f64::from(self.rows);
-        let (expected, found) = (looked_at as f64 * share, found as f64);
-        let deviation = (expected * (1.0 - share)).sqrt();
-        let least = (expected - DEVIATIONS * deviation).min(expected * SCARCE_BELOW);
-        if found >= least { 1.0 } else { expected / found.max(1.0) }
+        // Where rows have died and nobody filters, a part of the others says enough.
+        let step = if share < NEARLY_ALL { 1 } else { SAMPLED_ONE_IN };
+        let rest = rows.take(listed.saturating_sub(ranked)).step_by(step);
+        let mut others = Looks { rows: 0, found: 0 };
+        rest.for_each(|row| others.note(is_allowed(&row)));
+        let all = Looks {
+            rows: first.rows + others.rows * step,
+            found: first.found + others.found * step,
+        };
+        let among_lists = all.scarcity(share);
+        (among_lists, among_rows.max(if self.codes.is_some() { among_lists } else { 1.0 }))
     }
 
     /// The query's tables, if anything is looked up in them.

@@ -41,6 +41,38 @@ fn the_whole_object_of_the_original_with_its_defaults_is_any_strategy() {
     assert!(Quantization::new("none", &[("bits", 4)]).is_err(), "something is meant by it");
 }
 
+/// What data directories hold: a parameter that is refused one day must still be read.
+#[test]
+fn what_was_recorded_is_read_as_it_was_written() {
+    let lists = |clusters, nprobe, use_pq, subvectors| {
+        let names = ["n_clusters", "nprobe", "use_pq", "pq_subvectors"];
+        names.into_iter().zip([clusters, nprobe, use_pq, subvectors]).collect::<Vec<_>>()
+    };
+    for (name, parameters) in [
+        ("brute_force", vec![]),
+        ("kd_tree", vec![("rebuild_threshold", 0)]),
+        ("lsh", vec![("num_tables", 64), ("hash_size", 1)]),
+        ("hnsw", vec![("M", 2), ("ef_construction", 4), ("ef_search", 10_000)]),
+        ("ivf", lists(0, 64, 0, 0)),
+        ("ivf", lists(65_536, 1, 0, 0)),
+        ("ivf_pq", lists(0, 64, 1, 0)),
+        ("ivf_pq", lists(256, 8, 1, 48)),
+    ] {
+        let read = Structure::new(name, &parameters).expect(name);
+        assert_eq!((read.type_name(), read.parameters()), (name, parameters));
+    }
+    for (name, parameters) in [
+        ("none", vec![]),
+        ("scalar", vec![("bits", 4)]),
+        ("hybrid", vec![("bits", 8), ("rerank_top_k", 1000)]),
+        ("binary", vec![("rerank_top_k", 10)]),
+        ("product", vec![("pq_subvectors", 16_384), ("rerank_top_k", 100)]),
+    ] {
+        let read = Quantization::new(name, &parameters).expect(name);
+        assert_eq!((read.strategy(), read.parameters()), (name, parameters));
+    }
+}
+
 #[test]
 fn parameters_of_no_effect_are_refused() {
     let detail = |name, parameters| Structure::new(name, parameters).unwrap_err().to_string();
