@@ -161,6 +161,11 @@ impl Feed {
         self.0.engine.oldest()
     }
 
+    /// The number up to which events are there to be delivered.
+    pub fn seen(&self) -> Seq {
+        self.0.ring.lock().head()
+    }
+
     /// Says that one who follows was cut off for not taking what it asked for.
     pub fn note_cut_off(&self) {
         self.0.counters.errors.fetch_add(1, Ordering::Relaxed);

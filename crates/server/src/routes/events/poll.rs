@@ -25,7 +25,7 @@ use crate::moment::MinSeq;
 use crate::openapi::FollowErrors;
 use crate::principal::Principal;
 use crate::problem::Problem;
-use crate::routes::{NDJSON, line, wants_lines};
+use crate::routes::{NDJSON, line, seq_header, wants_lines};
 
 /// Events, and how to get the next ones.
 #[derive(Debug, Serialize, ToSchema)]
@@ -75,6 +75,7 @@ pub(super) async fn events(
     let longest = app.config().storage.min_seq_wait_max;
     let known = app.feed().reached(app.engine().durable());
     tokio::time::timeout(longest, known).await.unwrap_or_default();
+    let seen = app.engine().durable().min(app.feed().seen());
     let lines = wants_lines(&headers);
     let bounds = Bounds { events: limit, wait: Duration::from_secs(wait) };
     let page = if lines { Page::new(b"", b"\n") } else { Page::new(b"{\"events\":[", b",") };
@@ -90,7 +91,7 @@ pub(super) async fn events(
     };
     // One who takes its time to read counts until it has.
     let body = holding(Body::from(body), permit);
-    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+    Ok((seq_header(seen), [(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
 /// How much a page has at most, and how long it waits for its first event.
