@@ -131,27 +131,34 @@ impl Engine {
         Ok(Selected { library: (tenant, library), snapshot, selection, versions })
     }
 
-    /// Deletes every document that has a passage that passes the filter when this begins. One that is
-    /// replaced meanwhile is left as it is. With an error, a part may be deleted.
+    /// Deletes every document that has a passage that passes the filter when this begins, a thousand at a
+    /// time. One that is replaced meanwhile is left as it is. What was deleted is counted in `deleted`,
+    /// also where it ends with an error.
+    ///
+    /// # Errors
+    /// [`EngineError::Closed`] where `given_up` says so before all are deleted.
     pub async fn delete_selected(
         &self,
-        tenant: TenantId,
-        library: LibraryId,
+        (tenant, library): (TenantId, LibraryId),
         filter: Filter,
-    ) -> Result<Written<DeletedByFilter>, EngineError> {
+        given_up: impl Fn() -> bool + Send + Sync,
+        deleted: &mut DeletedByFilter,
+    ) -> Result<Seq, EngineError> {
         let inner = &self.0;
         inner.check_disk()?;
         let selected = self.select(tenant, library, (filter, Moment::default())).await?;
         let mut seq = selected.snapshot.seq;
-        let mut deleted = DeletedByFilter::default();
         for versions in selected.versions.chunks(DELETED_PER_RECORD_MAX) {
+            if given_up() {
+                return Err(EngineError::Closed);
+            }
             let written = self.delete_versions((tenant, library), versions.to_vec(), None).await?;
             seq = seq.max(written.seq);
             deleted.documents += written.value.documents;
             deleted.chunks += written.value.chunks;
             deleted.changed += written.value.changed;
         }
-        Ok(Written { seq, value: deleted })
+        Ok(seq)
     }
 
     /// Deletes documents, of which each is still the version that its record added, by one record; for

@@ -19,7 +19,8 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, header};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
+use tokio::task::JoinHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
@@ -64,6 +65,8 @@ struct Parts {
     /// KiB of bodies that may still come into memory.
     bodies: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
+    /// Held by work that goes on when its request is over.
+    outliving: Arc<RwLock<()>>,
     started: Instant,
 }
 
@@ -113,6 +116,7 @@ impl App {
             spools,
             bodies,
             stopping,
+            outliving: Arc::default(),
             started,
         }))
     }
@@ -127,6 +131,24 @@ impl App {
         let mut stopping = self.0.stopping.subscribe();
         // A sender that is gone has stopped as well.
         async move { stopping.wait_for(|stopping| *stopping).await.map_or_else(drop, drop) }
+    }
+
+    /// Does work that goes on when its request is over, and that a server which stops waits for.
+    pub(crate) fn outliving<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        // Not to be had only where the server stopped waiting.
+        let held = Arc::clone(&self.0.outliving).try_read_owned();
+        tokio::spawn(async move {
+            let _held = held;
+            work.await
+        })
+    }
+
+    /// Waits until no such work is left.
+    pub(crate) async fn outlived(&self) {
+        drop(self.0.outliving.write().await);
     }
 
     /// Where answers wait that are made faster than they are read.

@@ -139,9 +139,7 @@ pub async fn serve_with(
     // They stop at the same time as everything else; then they take their leave.
     let since = stopped.get().map_or(Duration::ZERO, Instant::elapsed);
     let longest = load.shutdown_timeout.saturating_sub(since) + SOCKETS_CLOSED_WAIT;
-    if !app.sockets().closed(longest).await {
-        tracing::warn!("WebSockets that were still open are cut off");
-    }
+    outlived(&app, longest).await;
     if let Some(fetching) = fetching {
         fetching.abort();
     }
@@ -162,6 +160,18 @@ pub async fn serve_with(
     closed.map_err(ServeError::Close)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits for what outlives the connections, at most so long.
+async fn outlived(app: &App, longest: Duration) {
+    let (sockets_closed, writes_over) =
+        tokio::join!(app.sockets().closed(longest), tokio::time::timeout(longest, app.outlived()));
+    if !sockets_closed {
+        tracing::warn!("WebSockets that were still open are cut off");
+    }
+    if writes_over.is_err() {
+        tracing::warn!("writes whose clients had left are cut off");
+    }
 }
 
 /// Ends what follows the log, but for the feed.

@@ -36,7 +36,7 @@ impl Batch {
             batch.ended = !batch.write(note).await;
             (!batch.ended).then_some(batch)
         };
-        to_its_end(Box::pin(written)).await.flatten()
+        to_its_end(app, Box::pin(written)).await.flatten()
     }
 
     /// Notes how it ended: it was worked through, or broke off.
@@ -45,11 +45,12 @@ impl Batch {
         let total = self.note.total.or(finished.then_some(successful + failed));
         let end = Some(BatchEnd { successful, failed, outcome });
         let note = BatchNote { total, end, ..self.note };
+        let app = self.app.clone();
         let written = async move {
             self.ended = true;
             self.write(note).await;
         };
-        to_its_end(Box::pin(written)).await;
+        to_its_end(&app, Box::pin(written)).await;
     }
 
     async fn write(&self, note: BatchNote) -> bool {
@@ -81,33 +82,39 @@ impl Drop for Batch {
 }
 
 /// Does the work of a batch and notes that it began and how it ended, whether or not its client waits
-/// for that. `count` says how many of what was asked for came about, and how many did not.
+/// for that. `ended` says of what came of it how many came about and how many did not, and whether it
+/// was worked through.
+///
+/// # Errors
+/// It panicked.
 pub(super) async fn noted<T: Send + 'static>(
     app: &App,
     (principal, library): (Principal, LibraryId),
     kind: (BatchOperation, Option<u64>),
-    work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
-    count: impl FnOnce(Option<&T>) -> (u64, u64) + Send + 'static,
+    work: impl Future<Output = T> + Send + 'static,
+    ended: impl FnOnce(&T) -> ((u64, u64), bool) + Send + 'static,
 ) -> Result<T, EngineError> {
-    let app = app.clone();
+    let of = app.clone();
     let all = async move {
         // The note is queued first, so that it comes before the documents; nobody waits for it alone.
-        let (batch, done) = tokio::join!(Batch::begin(&app, principal, library, kind), work);
+        let (batch, done) = tokio::join!(Batch::begin(&of, principal, library, kind), work);
         if let Some(batch) = batch {
-            batch.end(count(done.as_ref().ok()), done.is_ok()).await;
+            let (counts, finished) = ended(&done);
+            batch.end(counts, finished).await;
         }
         done
     };
-    to_its_end(Box::pin(all)).await.unwrap_or(Err(EngineError::Panicked))
+    to_its_end(app, Box::pin(all)).await.ok_or(EngineError::Panicked)
 }
 
 /// Does the first step here, so that what is queued stands where it was called, and the others
 /// whether or not anybody waits. `None` if it panicked.
 async fn to_its_end<T: Send + 'static>(
+    app: &App,
     mut work: Pin<Box<dyn Future<Output = T> + Send>>,
 ) -> Option<T> {
     match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
         Poll::Ready(done) => Some(done),
-        Poll::Pending => tokio::spawn(work).await.ok(),
+        Poll::Pending => app.outliving(work).await.ok(),
     }
 }

@@ -267,25 +267,32 @@ async fn put_batch(
     let kind = (BatchOperation::Add, Some(total_requested as u64));
     let (gate, _presence) = Gate::new();
     let put = put_while_there(app, (principal.tenant, library), documents, gate);
-    let count = move |written: Option<&Put>| {
-        let successful = written.map_or(0, |it| it.value.iter().flatten().count());
-        (successful as u64, (total_requested - successful) as u64)
+    let ended = {
+        let app = app.clone();
+        move |written: &Result<Put, EngineError>| {
+            let receipts = written.iter().flat_map(|it| &it.value).flatten();
+            let mut added = Added::default();
+            let successful = receipts.inspect(|receipt| added.count(receipt)).count();
+            if written.is_ok() {
+                app.metrics().batch("add", successful, total_requested - successful);
+                app.metrics().added(library, index, added);
+            }
+            ((successful as u64, (total_requested - successful) as u64), written.is_ok())
+        }
     };
-    let written = noted(app, (principal, library), kind, put, count).await?;
-    let mut added = Added::default();
+    let written = noted(app, (principal, library), kind, put, ended).await??;
+    let mut chunks = 0;
     for (index, outcome) in positions.into_iter().zip(written.value) {
         results.push(match outcome {
             Ok(receipt) => {
-                added.count(&receipt);
+                chunks += receipt.chunks;
                 let document_id = Some(receipt.id.to_string());
                 BatchResult { success: true, document_id, error: None, index }
             }
             Err(error) => failure(index, None, Problem::from(error).detail().to_owned()),
         });
     }
-    let answer = batch_answer(results, Some(added.chunks), started);
-    app.metrics().batch("add", answer.successful, answer.failed);
-    app.metrics().added(library, index, added);
+    let answer = batch_answer(results, Some(chunks), started);
     Ok((StatusCode::CREATED, seq_header(written.seq), Json(answer)).into_response())
 }
 
@@ -440,17 +447,19 @@ async fn delete_batch(
         let engine = app.engine().clone();
         let delete =
             async move { engine.delete_documents(principal.tenant, library, wanted).await };
-        let count = move |written: Option<&Written<Vec<Option<u32>>>>| {
-            let gone = written.map_or(0, |it| it.value.iter().flatten().count() as u64);
-            (gone, total - gone)
+        let ended = {
+            let app = app.clone();
+            move |written: &Result<Written<Vec<Option<u32>>>, EngineError>| {
+                let gone = written.iter().flat_map(|it| &it.value).flatten();
+                let (count, chunks) = (gone.clone().count(), gone.map(|it| u64::from(*it)).sum());
+                app.metrics().deleted(library, count, chunks);
+                ((count as u64, total - count as u64), written.is_ok())
+            }
         };
-        let outcome = noted(&app, (principal, library), kind, delete, count).await;
+        let outcome = noted(&app, (principal, library), kind, delete, ended).await?;
         match outcome {
             Ok(written) => {
                 seq = seq.max(written.seq);
-                let gone = written.value.iter().flatten();
-                let chunks = gone.clone().map(|chunks| u64::from(*chunks)).sum();
-                app.metrics().deleted(library, gone.count(), chunks);
                 for (at, gone) in positions.into_iter().zip(written.value) {
                     if let Some(slot) = deleted.get_mut(at) {
                         *slot = gone.is_some();

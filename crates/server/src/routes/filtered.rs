@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use arrwdb_engine::state::{BatchOperation, Filter, OrderBy};
-use arrwdb_engine::{DeletedByFilter, Embeddings, Selected, Written};
+use arrwdb_engine::state::{BatchOperation, Filter, OrderBy, Seq};
+use arrwdb_engine::{DeletedByFilter, Embeddings, EngineError, Selected};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,7 @@ use super::answers::{DocumentAnswer, milliseconds};
 use super::batches::noted;
 use super::document_list::{NO_CURSOR, cursor_text, off_runtime, parse_cursor};
 use super::export::{Pages, json_documents};
+use super::gate::Gate;
 use super::order::{OrderShape, parse_place, place_text, read_order};
 use super::search_requests::{FilterShape, is_filter, read_filter_once};
 use super::seq_header;
@@ -222,7 +223,7 @@ async fn count(
 }
 
 /// Deletes every document that has a passage that passes a filter, which may not be empty. Documents
-/// are deleted a thousand at a time; after an error, send it again.
+/// are deleted a thousand at a time, until the client leaves; after an error, send it again.
 #[utoipa::path(post, operation_id = "delete_documents_by_filter", path = "/libraries/{library_id}/documents/delete", tag = "documents",
     params(("library_id" = String, Path, format = "uuid", description = "The library")),
     request_body = DocumentFilter,
@@ -240,22 +241,31 @@ async fn delete(
                       say so by {\"document_id\": {\"$exists\": true}}";
         return Err(Problem::field("/filter", detail));
     };
+    let (gate, _presence) = Gate::new();
     let engine = app.engine().clone();
-    let delete = async move { engine.delete_selected(principal.tenant, library, filter).await };
-    let kind = (BatchOperation::Delete, None);
-    let count = |written: Option<&Written<_>>| {
-        let deleted: DeletedByFilter = written.map(|written| written.value).unwrap_or_default();
-        (deleted.documents, deleted.changed)
+    let delete = async move {
+        let mut deleted = DeletedByFilter::default();
+        let gone = || gate.is_closed();
+        let of = (principal.tenant, library);
+        let outcome = engine.delete_selected(of, filter, gone, &mut deleted).await;
+        (outcome, deleted)
     };
-    let written = noted(&app, (principal, library), kind, delete, count).await?;
-    let deleted = written.value;
-    let count = usize::try_from(deleted.documents).unwrap_or(usize::MAX);
-    app.metrics().deleted(library, count, deleted.chunks);
+    let ended = {
+        let app = app.clone();
+        move |(outcome, deleted): &(Result<Seq, EngineError>, DeletedByFilter)| {
+            let count = usize::try_from(deleted.documents).unwrap_or(usize::MAX);
+            app.metrics().deleted(library, count, deleted.chunks);
+            ((deleted.documents, deleted.changed), outcome.is_ok())
+        }
+    };
+    let kind = (BatchOperation::Delete, None);
+    let (outcome, deleted) = noted(&app, (principal, library), kind, delete, ended).await?;
+    let seq = outcome?;
     let answer = DeleteAnswer {
         documents_deleted: deleted.documents,
         chunks_deleted: deleted.chunks,
         documents_changed: deleted.changed,
         processing_time_ms: milliseconds(started.elapsed()),
     };
-    Ok((seq_header(written.seq), Json(answer)).into_response())
+    Ok((seq_header(seq), Json(answer)).into_response())
 }

@@ -97,7 +97,7 @@ async fn ingest(
     let form = if lines { AnswerForm::Lines } else { AnswerForm::Object };
     let (gate, presence) = Gate::new();
     let ingest = Ingest {
-        target: Target { app, principal, library, index },
+        target: Target { app: app.clone(), principal, library, index },
         gate,
         out: Output { spool: spool.clone(), form, truncated: false },
         tally: Tally::new(),
@@ -111,7 +111,7 @@ async fn ingest(
     });
     // On its own, so that lines are taken in while earlier results wait to be read, and that what is
     // being written is counted though nobody waits.
-    let work = tokio::spawn(ingest.run(request.into_body()));
+    let work = app.outliving(ingest.run(request.into_body()));
     if lines {
         let body = Body::from_stream(output);
         return Ok(([(header::CONTENT_TYPE, NDJSON)], body).into_response());
@@ -235,7 +235,8 @@ impl Ingest {
             Ok(()) => {}
             Err(Stop::Left) => tracing::debug!("an import stopped: its client has left"),
             Err(Stop::Output(error)) => {
-                tracing::warn!("an import stopped: its answer cannot be kept: {error}");
+                let detail = format!("an import's answer cannot be kept: {error}");
+                self.tally.broken = Some(EngineError::Storage { detail }.into());
             }
             Err(Stop::Broken(problem) | Stop::Body(problem) | Stop::Engine(problem)) => {
                 self.tally.broken = Some(problem);
@@ -248,7 +249,8 @@ impl Ingest {
         if self.tally.broken.is_some() {
             discard(&mut body).await;
         }
-        (self.tally, self.out.truncated)
+        let truncated = self.out.truncated;
+        (self.tally, truncated)
     }
 
     /// Every line; of a body that does not go on, those that came.
@@ -259,7 +261,8 @@ impl Ingest {
         }
     }
 
-    /// Waits for what is being written, and gives up what is not.
+    /// Waits for what is being written, and gives up what is not. Batches are written in their order, so
+    /// that one that is written is the first that is on its way.
     async fn settle(&mut self) {
         self.gate.close();
         while self.gate.is_writing()
@@ -369,8 +372,11 @@ impl Ingest {
         let (done, next_turn) = oneshot::channel::<Infallible>();
         let turn = self.last_turn.replace(next_turn);
         self.flight.push_back(Box::pin(async move {
-            let outcome = put((&target, &gate), documents, turn).await;
-            // However it went: the next one's turn has come.
+            let mut turn = turn;
+            let outcome = put((&target, &gate), documents, &mut turn).await;
+            // One of which nothing was to be written has not waited yet: none behind it may be written
+            // before those that it came after.
+            over(&mut turn).await;
             drop(done);
             Landed { items, outcome }
         }));
@@ -473,11 +479,19 @@ fn is_final(error: &EngineError) -> bool {
     }
 }
 
+/// Waits until the batch before is done.
+async fn over(turn: &mut Option<Turn>) {
+    if let Some(turn) = turn.take() {
+        // Nothing is ever sent: it is done when its end is dropped.
+        turn.await.map_or_else(|_done| (), |never| match never {});
+    }
+}
+
 /// Writes a batch; a full queue is asked again until it takes it, or the client has left.
 async fn put(
     (target, gate): (&Target, &Gate),
     documents: Vec<PutDocument>,
-    mut turn: Option<Turn>,
+    turn: &mut Option<Turn>,
 ) -> Outcome {
     let Target { app, principal, library, .. } = target;
     let (engine, tenant) = (app.engine(), principal.tenant);
@@ -488,10 +502,7 @@ async fn put(
     let mut pass = None;
     loop {
         let turn = async {
-            if let Some(turn) = turn.take() {
-                // Nothing is ever sent: the batch before is done when its end is dropped.
-                turn.await.map_or_else(|_done| (), |never| match never {});
-            }
+            over(turn).await;
             pass = Some(gate.pass().await);
         };
         let outcome = engine.put_documents_in_turn(tenant, *library, documents.clone(), turn).await;
@@ -503,6 +514,9 @@ async fn put(
             Some(wait) if started.elapsed() + wait < IMPORT_BUSY_WAIT_MAX => {
                 // Nothing of it is written.
                 pass = None;
+                if gate.is_closed() {
+                    return (outcome, pass);
+                }
                 tokio::time::sleep(wait).await;
             }
             Some(_) | None => return (outcome, pass),
@@ -637,6 +651,13 @@ struct Output {
     form: AnswerForm,
     /// Results were left out of the JSON answer because too many were waiting.
     truncated: bool,
+}
+
+impl Drop for Output {
+    /// Whoever reads learns that nothing more comes, also where something panicked.
+    fn drop(&mut self) {
+        self.spool.finish();
+    }
 }
 
 impl Output {

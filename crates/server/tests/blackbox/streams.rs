@@ -191,6 +191,68 @@ async fn whoever_leaves_an_import_stops_it_and_what_was_written_is_counted() {
     }
 }
 
+/// A batch of nothing but bad lines has nothing to write and is over at once: what follows it may not
+/// be written before what it follows, nor be waited for by who leaves.
+#[tokio::test]
+async fn no_line_overtakes_one_that_waits_for_its_vector() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let provider = site.provider.as_ref().expect("a provider");
+    let id = "0191f4a2-7c3e-7abc-8def-0123456789ab";
+    let line = |title: &str, text: &str| {
+        format!("{{\"id\":\"{id}\",\"title\":\"{title}\",\"text\":\"{text}\"}}\n")
+    };
+    for leaves in [false, true] {
+        let library = server.library().await;
+        provider.set_stuck(true);
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<String, std::io::Error>>(1);
+        let body = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|item| (item, receiver))
+        });
+        let path = format!("/v1/libraries/{library}/documents");
+        let request = server.request(Method::POST, &format!("{path}/stream"));
+        let request =
+            request.header("Accept", "application/x-ndjson").body(Body::wrap_stream(body));
+        let sending = tokio::spawn(async move { request.send().await?.text().await });
+        sender.send(Ok(line("earlier", &format!("stuck {leaves}")))).await.expect("sent");
+        until("it is on its way", async || (provider.stuck_calls() > 0).then_some(())).await;
+        sender.send(Ok("no JSON\n".repeat(256))).await.expect("sent");
+        let texts = provider.texts();
+        let later = line("later", &format!("free {leaves}"));
+        let others =
+            (1..256).map(|n| format!("{{\"title\":\"{n}\",\"text\":\"free {leaves} {n}\"}}\n"));
+        sender.send(Ok(later + &others.collect::<String>())).await.expect("sent");
+        until("the later ones have their vectors", async || {
+            (provider.texts() >= texts + 256).then_some(())
+        })
+        .await;
+        if leaves {
+            sending.abort();
+            let told = format!("/v1/events?after=0&event_types=batch.failed&library_id={library}");
+            let told = until("the batch is told to have ended", async || {
+                server.get(&told).await.expect(200)["events"].get(0).cloned()
+            })
+            .await;
+            assert_eq!(told["data"]["successful"], 0, "{told}");
+            assert_eq!(titles(&server, &library).await, [""; 0]);
+            provider.set_stuck(false);
+            continue;
+        }
+        provider.set_stuck(false);
+        drop(sender);
+        let answer = sending.await.expect("not aborted").expect("an answer");
+        assert!(answer.contains("\"total_succeeded\":257"), "{answer}");
+        let titles = titles(&server, &library).await;
+        assert_eq!(
+            titles
+                .iter()
+                .filter(|title| ["earlier", "later"].contains(&&***title))
+                .collect::<Vec<_>>(),
+            ["later"]
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_hundred_thousand_lines_take_bounded_memory() {
     const LINES: u32 = 100_000;
