@@ -128,8 +128,8 @@ impl Queue {
     fn enter(&mut self, (priority, head): (JobPriority, JobHead)) {
         let class = self.classes.entry(priority).or_default();
         if class.turns.is_empty() {
-            // A class that was idle has saved nothing up.
-            class.pass = class.pass.max(self.now);
+            // A class that was idle has saved nothing up, and waits as long as between two of its jobs.
+            class.pass = class.pass.max(self.now + STRIDE / weight(priority));
         }
         let jobs = class.tenants.entry(head.tenant).or_default();
         if jobs.is_empty() {
@@ -283,7 +283,24 @@ mod tests {
         }
         let first = (0..25).filter_map(|_job| queue.take(now)).collect::<Vec<_>>();
         let low = first.iter().filter(|id| id.to_bytes()[0] < 100).count();
-        assert_eq!(low, 4, "one in five is of the lower class, but for the first");
+        assert_eq!(low, 5, "one in five is of the lower class");
+    }
+
+    #[test]
+    fn a_job_of_a_lower_class_comes_after_its_share_of_the_higher() {
+        let mut queue = Queue::default();
+        let now = Timestamp::from_micros(0);
+        for n in 0..40 {
+            queue.offer(&job(n, 0, JobPriority::High, None), now);
+        }
+        queue.offer(&job(50, 0, JobPriority::Low, None), now);
+        assert_eq!(all(&mut queue, 0).iter().position(|n| *n == 50), Some(16));
+        for n in 60..70 {
+            queue.offer(&job(n, 0, JobPriority::High, None), now);
+        }
+        queue.take(now).unwrap();
+        queue.offer(&job(80, 0, JobPriority::Low, None), now);
+        assert_eq!(all(&mut queue, 0).last(), Some(&80));
     }
 
     #[test]
