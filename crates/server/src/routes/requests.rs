@@ -57,6 +57,9 @@ pub(crate) struct AddDocument {
     source_url: Option<String>,
     #[schema(value_type = Option<Vec<String>>)]
     tags: Vec<String>,
+    /// Which of what may be null is there at all.
+    #[schema(ignore)]
+    given: Vec<&'static str>,
     /// Custom metadata: any JSON, returned as given and filterable.
     #[schema(value_type = Option<Object>)]
     metadata: Custom,
@@ -196,8 +199,9 @@ pub(crate) struct DocumentPatch {
     pub(crate) author: Option<String>,
     pub(crate) document_type: Option<String>,
     pub(crate) source_url: Option<String>,
-    /// All of them, where they are given.
-    pub(crate) tags: Option<Vec<String>>,
+    pub(crate) tags: Vec<String>,
+    /// Which of those four are to be as they are here, none included.
+    pub(crate) given: Vec<&'static str>,
     /// A merge patch of them.
     pub(crate) custom: Custom,
     pub(crate) content: Option<Content>,
@@ -206,19 +210,15 @@ pub(crate) struct DocumentPatch {
 /// Reads what is to change of a document; what is absent stays as it is.
 pub(crate) fn read_patch(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<DocumentPatch> {
     let mut document = AddDocument::default();
-    let mut has_tags = false;
-    r.object(|r, key| {
-        has_tags |= key == "tags";
-        document_field(&mut document, r, key, (Form::Message, limits))
-    })?;
+    r.object(|r, key| document_field(&mut document, r, key, (Form::Message, limits)))?;
     check_content(&document, r, limits);
-    let has_tags = has_tags || !document.tags.is_empty();
     Ok(DocumentPatch {
         title: document.title,
         author: document.author,
         document_type: document.document_type,
         source_url: document.source_url,
-        tags: has_tags.then_some(document.tags),
+        tags: document.tags,
+        given: document.given,
         custom: document.metadata,
         content: content_of(document.text, document.texts, document.chunks),
     })
@@ -247,10 +247,22 @@ fn document_field(
         "text" => document.text = r.string()?,
         "texts" => document.texts = read_texts(r, limits)?,
         "chunks" => document.chunks = read_chunks(r, form, limits)?,
-        "author" => document.author = text_up_to(r, limits.author_chars_max)?,
-        "document_type" => document.document_type = r.string()?,
-        "source_url" => document.source_url = r.string()?,
-        "tags" => document.tags = read_tags(r, limits)?,
+        "author" => {
+            document.given.push("author");
+            document.author = text_up_to(r, limits.author_chars_max)?;
+        }
+        "document_type" => {
+            document.given.push("document_type");
+            document.document_type = r.string()?;
+        }
+        "source_url" => {
+            document.given.push("source_url");
+            document.source_url = r.string()?;
+        }
+        "tags" => {
+            document.given.push("tags");
+            document.tags = read_tags(r, limits)?;
+        }
         "metadata" if form == Form::Message => {
             r.object(|r, key| match key {
                 "author" | "document_type" | "source_url" | "tags" | "created_at" => {

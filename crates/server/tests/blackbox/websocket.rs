@@ -95,6 +95,14 @@ async fn an_update_merges_metadata_and_removes_what_is_null() {
     let got = socket.done("get", &json!({"document_id": id})).await;
     let expected = json!({"month": 2, "place": {"city": "Turin"}});
     assert_eq!(got["document"]["metadata"]["custom"], expected);
+    let named = json!({"document_id": id, "author": "Ada", "metadata": {"source_url": "http://x"}});
+    socket.done("update", &named).await;
+    let removing = json!({"document_id": id, "author": null, "metadata": {"source_url": null}});
+    socket.done("update", &removing).await;
+    let got = socket.done("get", &json!({"document_id": id})).await;
+    let metadata = &got["document"]["metadata"];
+    assert_eq!((&metadata["author"], &metadata["source_url"]), (&Value::Null, &Value::Null));
+    assert_eq!(metadata["custom"], expected);
     socket.close().await;
 }
 

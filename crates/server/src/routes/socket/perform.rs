@@ -185,6 +185,7 @@ impl Place {
 /// The document as it is to be.
 fn patched(document: Document, patch: DocumentPatch) -> PutDocument {
     let Document { id, metadata, chunks } = document;
+    let given = |name: &str| patch.given.contains(&name);
     let mut custom = metadata.custom;
     merge_patch(&mut custom, patch.custom);
     let keep = |chunk: arrwdb_engine::state::Chunk| PutChunk {
@@ -199,10 +200,14 @@ fn patched(document: Document, patch: DocumentPatch) -> PutDocument {
     PutDocument {
         id: Some(id),
         title: patch.title.unwrap_or(metadata.title),
-        author: patch.author.or(metadata.author),
-        document_type: Some(patch.document_type.unwrap_or(metadata.document_type)),
-        source_url: patch.source_url.or(metadata.source_url),
-        tags: patch.tags.unwrap_or(metadata.tags),
+        author: if given("author") { patch.author } else { metadata.author },
+        document_type: if given("document_type") {
+            patch.document_type
+        } else {
+            Some(metadata.document_type)
+        },
+        source_url: if given("source_url") { patch.source_url } else { metadata.source_url },
+        tags: if given("tags") { patch.tags } else { metadata.tags },
         custom,
         created_at: Some(metadata.created_at),
         content: patch.content.unwrap_or_else(kept),
