@@ -207,9 +207,10 @@ impl Structure {
             let detail = "\"ivf_pq\" has codes; ask for \"ivf\" to have none".into();
             return Err(ParameterError { name: USE_PQ.name.into(), detail });
         }
-        // The original's own number, which its clients send whether or not it is of effect.
-        if !use_pq && ![PQ_SUBVECTORS.default, PQ_SUBVECTORS_ORIGINAL].contains(&subvectors.into())
-        {
+        // The original's own number, which its clients send with the rest whether or not it is of effect.
+        let of_original = u64::from(subvectors) == PQ_SUBVECTORS_ORIGINAL
+            && parameters.iter().any(|(name, _value)| *name == USE_PQ.name);
+        if !use_pq && subvectors > 0 && !of_original {
             let detail = "\"pq_subvectors\" is of the codes that \"use_pq\" asks for".into();
             return Err(ParameterError { name: PQ_SUBVECTORS.name.into(), detail });
         }

@@ -78,8 +78,11 @@ fn parameters_of_no_effect_are_refused() {
     let detail = |name, parameters| Structure::new(name, parameters).unwrap_err().to_string();
     let kept = detail("ivf_pq", &[("use_pq", 0)]);
     assert_eq!(kept, "\"ivf_pq\" has codes; ask for \"ivf\" to have none");
-    let coded = detail("ivf", &[("pq_subvectors", 48)]);
-    assert_eq!(coded, "\"pq_subvectors\" is of the codes that \"use_pq\" asks for");
+    for subvectors in [8, 48] {
+        let given = [("pq_subvectors", subvectors)];
+        let coded = Structure::new("ivf", &given).unwrap_err().to_string();
+        assert_eq!(coded, "\"pq_subvectors\" is of the codes that \"use_pq\" asks for");
+    }
     // What the original's clients always send.
     let whole = [("n_clusters", 256), ("nprobe", 8), ("use_pq", 0), ("pq_subvectors", 8)];
     let lists = Structure::new("ivf", &whole).unwrap();
