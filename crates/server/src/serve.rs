@@ -170,7 +170,7 @@ async fn outlived(app: &App, longest: Duration) {
         tracing::warn!("WebSockets that were still open are cut off");
     }
     if writes_over.is_err() {
-        tracing::warn!("writes whose clients had left are cut off");
+        tracing::warn!("writes that were still under way are cut off");
     }
 }
 

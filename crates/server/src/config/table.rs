@@ -162,7 +162,12 @@ pub const VARIABLES: &[Variable] = &[
         ),
         &["GUNICORN_TIMEOUT"],
     ),
-    used("SHUTDOWN_TIMEOUT_SECONDS", count(0, 3600), "30", "Time open requests get on shutdown"),
+    used(
+        "SHUTDOWN_TIMEOUT_SECONDS",
+        count(0, 3600),
+        "30",
+        "Time open requests get on shutdown, and after them as much for jobs",
+    ),
     used(
         "STREAM_IDLE_TIMEOUT_SECONDS",
         count(1, 86_400),

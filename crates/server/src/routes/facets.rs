@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
+use arrwdb_engine::Moment;
 use arrwdb_engine::state::limits::{FACET_VALUES_MAX, FACETS_MAX};
 use arrwdb_engine::state::{Facet, FacetCounts, FacetFault, FacetValue, Filter};
 use axum::Json;
@@ -22,7 +23,7 @@ use super::seq_header;
 use crate::app::App;
 use crate::extract::{LibraryPath, WholeBody, read_json};
 use crate::json::{Read, Reader};
-use crate::moment::At;
+use crate::moment::{At, read_moment};
 use crate::openapi::ReadErrors;
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -68,6 +69,10 @@ struct FacetsBody {
     /// Only passages that pass; all without one. See `docs/filters.md`.
     #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
+    /// As in the query string.
+    as_of: Option<u64>,
+    /// As in the query string.
+    min_seq: Option<u64>,
 }
 
 /// The values of some fields.
@@ -195,23 +200,26 @@ async fn facets(
     principal: Principal,
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
-    At(at): At,
+    at: At,
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let started = Instant::now();
-    let (filter, wanted) = read_json(&body, |r| {
+    let ((filter, wanted), moment) = read_json(&body, |r| {
         let (mut filter, mut wanted): (Option<Filter>, Option<Vec<Facet>>) = (None, None);
+        let mut moment = Moment::default();
         r.object(|r, key| {
             match key {
                 "fields" => wanted = read_facets(r)?,
                 key if is_filter(key) => read_filter_once(r, &mut filter)?,
+                key if read_moment(r, key, &mut moment)? => {}
                 _ignored => {}
             }
             Ok(())
         })?;
         r.require("fields", wanted.is_some() || r.has_fault_at("fields"));
-        Ok((filter.unwrap_or_default(), wanted.unwrap_or_default()))
+        Ok(((filter.unwrap_or_default(), wanted.unwrap_or_default()), moment))
     })?;
+    let at = at.with_body(moment)?;
     let asked = (filter, wanted.clone());
     let counted = app.engine().facets(principal.tenant, library, asked, at).await?;
     let answer = FacetsAnswer {

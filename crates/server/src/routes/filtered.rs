@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use arrwdb_engine::state::{BatchOperation, Filter, OrderBy, Seq};
-use arrwdb_engine::{DeletedByFilter, Embeddings, EngineError, Selected};
+use arrwdb_engine::{DeletedByFilter, Embeddings, EngineError, Moment, Selected};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -25,7 +25,7 @@ use crate::app::App;
 use crate::extract::{LibraryPath, WholeBody, read_json};
 use crate::json::{Read, Reader};
 use crate::limits::{LIST_PAGE_DEFAULT, LIST_PAGE_MAX};
-use crate::moment::At;
+use crate::moment::{At, read_moment};
 use crate::openapi::{ReadErrors, WriteErrors};
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -42,6 +42,10 @@ struct DocumentQuery {
     /// Documents that have a passage that passes; all without one. See `docs/filters.md`.
     #[schema(value_type = Option<FilterShape>)]
     filter: Option<Value>,
+    /// As in the query string.
+    as_of: Option<u64>,
+    /// As in the query string.
+    min_seq: Option<u64>,
     #[schema(minimum = 1, maximum = 1000, default = 50)]
     limit: Option<u64>,
     /// What they are ordered by; as they were added without.
@@ -105,6 +109,7 @@ struct Wanted {
     order: Option<OrderBy>,
     cursor: Option<String>,
     include_embeddings: bool,
+    moment: Moment,
 }
 
 fn read_wanted(body: &[u8]) -> Result<Wanted, Problem> {
@@ -119,6 +124,7 @@ fn read_wanted(body: &[u8]) -> Result<Wanted, Problem> {
                 "include_embeddings" => {
                     wanted.include_embeddings = r.switch()?.unwrap_or_default();
                 }
+                key if read_moment(r, key, &mut wanted.moment)? => {}
                 _ignored => {}
             }
             Ok(())
@@ -152,11 +158,11 @@ async fn query(
     principal: Principal,
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
-    At(at): At,
+    at: At,
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
     let wanted = read_wanted(&body)?;
-    let filter = (wanted.filter.unwrap_or_default(), at);
+    let filter = (wanted.filter.unwrap_or_default(), at.with_body(wanted.moment)?);
     let selected = app.engine().select(principal.tenant, library, filter).await?;
     let limit = wanted.limit.unwrap_or(LIST_PAGE_DEFAULT);
     let embeddings =
@@ -212,10 +218,11 @@ async fn count(
     principal: Principal,
     State(app): State<App>,
     LibraryPath(library): LibraryPath,
-    At(at): At,
+    at: At,
     WholeBody(body, _room): WholeBody,
 ) -> Result<Response, Problem> {
-    let filter = (read_wanted(&body)?.filter.unwrap_or_default(), at);
+    let wanted = read_wanted(&body)?;
+    let filter = (wanted.filter.unwrap_or_default(), at.with_body(wanted.moment)?);
     let selected = app.engine().select(principal.tenant, library, filter).await?;
     let (documents, chunks) = (selected.documents(), selected.chunks());
     let answer = CountAnswer { documents, chunks, relation: "exact" };

@@ -194,7 +194,7 @@ enum Stop {
     Left,
     /// The answer cannot be kept.
     Output(io::Error),
-    /// The connection broke in the middle of the body.
+    /// The connection broke in the middle of the body, or the server stops.
     Broken(Problem),
     /// The body does not go on, and its sender may be there still.
     Body(Problem),
@@ -310,7 +310,7 @@ impl Ingest {
                     None => break,
                 },
                 () = &mut stopping => {
-                    return Err(Stop::Body(EngineError::Closed.into()));
+                    return Err(Stop::Broken(EngineError::Closed.into()));
                 }
             }
         }

@@ -75,7 +75,6 @@ pub(super) async fn events(
     let longest = app.config().storage.min_seq_wait_max;
     let known = app.feed().reached(app.engine().durable());
     tokio::time::timeout(longest, known).await.unwrap_or_default();
-    let seen = app.engine().durable().min(app.feed().seen());
     let lines = wants_lines(&headers);
     let bounds = Bounds { events: limit, wait: Duration::from_secs(wait) };
     let page = if lines { Page::new(b"", b"\n") } else { Page::new(b"{\"events\":[", b",") };
@@ -84,6 +83,8 @@ pub(super) async fn events(
         () = stopping => return Err(FeedError::Closed.into()),
     };
     drop(subscription);
+    // What came while it waited is on the page.
+    let seen = app.engine().durable().min(app.feed().seen());
     let (kind, body) = if lines {
         (NDJSON, page.into_lines())
     } else {
