@@ -324,9 +324,8 @@ async fn jobs_wait_for_a_worker_by_priority_and_for_their_time() {
     }
     started.sort_unstable();
     let order: Vec<&str> = started.iter().map(|(_time, priority)| &**priority).collect();
-    // By their shares: 16 of the highest for 4 and for 1, which begin at once as they were idle;
-    // the job that occupied the worker was of the middle.
-    assert_eq!(order, ["high", "low", "high", "normal", "normal", "low"]);
+    // By their shares, 16 of the highest for 4 and for 1: of so few the higher come first.
+    assert_eq!(order, ["high", "high", "normal", "normal", "low", "low"]);
     let job = server.job_over(&timed).await;
     let began: jiff::Timestamp = job["started_at"].as_str().expect("time").parse().expect("time");
     assert!(began >= soon, "{began} is not before {soon}");
