@@ -46,6 +46,8 @@ const CACHED_WORD_BYTES_MAX: usize = 32;
 pub struct Token<'a> {
     /// What is indexed.
     pub term: &'a str,
+    /// The word as it is written, folded but not stemmed; the term where that is no word's stem.
+    pub form: &'a str,
     /// The how-manyeth term of the text, from 0.
     pub position: u32,
     /// Where its word is in the text, on borders of characters.
@@ -75,10 +77,26 @@ pub struct Analyzer {
     stemmer: Option<Stemmer>,
     /// Where short words are among `cached`.
     places: HashMap<Box<str>, usize>,
-    cached: Vec<(Box<str>, bool)>,
+    cached: Vec<Cached>,
     term: String,
+    form: String,
     /// A word as the stemmer wants it.
     spelled: String,
+}
+
+/// What a word was analysed as.
+struct Cached {
+    term: Box<str>,
+    /// Where it is not the term.
+    form: Option<Box<str>>,
+    stop: bool,
+}
+
+/// What a word is analysed as: see [`Token`].
+struct Word<'a> {
+    term: &'a str,
+    form: &'a str,
+    stop: bool,
 }
 
 impl fmt::Debug for Analyzer {
@@ -99,6 +117,7 @@ impl Analyzer {
             places: HashMap::new(),
             cached: Vec::new(),
             term: String::new(),
+            form: String::new(),
             spelled: String::new(),
         }
     }
@@ -116,8 +135,8 @@ impl Analyzer {
             for (start, word) in text.unicode_word_indices() {
                 let bare = self.language.bare(word);
                 let bytes = start + bare.start..start + bare.end;
-                let (term, stop) = self.term_of(&word[bare]);
-                each(Token { term, position, bytes, stop, kind: Kind::Word });
+                let Word { term, form, stop } = self.word(&word[bare]);
+                each(Token { term, form, position, bytes, stop, kind: Kind::Word });
                 position += 1;
             }
             return;
@@ -148,9 +167,9 @@ impl Analyzer {
                 }
                 let bare = self.language.bare(part);
                 bytes = bytes.start + bare.start..bytes.start + bare.end;
-                let (term, stop) = self.term_of(&part[bare]);
+                let Word { term, form, stop } = self.word(&part[bare]);
                 if !term.is_empty() {
-                    each(Token { term, position, bytes, stop, kind: Kind::Word });
+                    each(Token { term, form, position, bytes, stop, kind: Kind::Word });
                     position += 1;
                 }
             }
@@ -190,45 +209,48 @@ impl Analyzer {
                 None if place > 0 => Kind::End,
                 None => Kind::Alone,
             };
-            each(Token { term: &self.term, position: *position, bytes, stop: false, kind });
+            let term = &self.term;
+            each(Token { term, form: term, position: *position, bytes, stop: false, kind });
             *position += 1;
         }
         run.clear();
     }
 
-    /// The term of a word, and whether it is a stop word.
-    fn term_of(&mut self, word: &str) -> (&str, bool) {
+    /// What a word is analysed as.
+    fn word(&mut self, word: &str) -> Word<'_> {
         let cached = word.len() <= CACHED_WORD_BYTES_MAX;
         if let Some(place) = self.places.get(word).filter(|_place| cached) {
-            let (term, stop) = &self.cached[*place];
-            return (term, *stop);
+            let Cached { term, form, stop } = &self.cached[*place];
+            return Word { term, form: form.as_deref().unwrap_or(term), stop: *stop };
         }
         self.spelled.clear();
         fold::spell(word, self.language, &mut self.spelled);
         let stop = stop_words::is_stop_word(&self.spelled, self.language);
+        self.form.clear();
+        fold::fold(&self.spelled, &mut self.form);
         self.term.clear();
-        match &self.stemmer {
-            Some(stemmer) if is_stemmed(&self.spelled, self.language) => {
-                // A stemmer may leave letters with marks.
-                if let Some(stem) = stem(stemmer, &self.spelled) {
-                    fold::fold(&stem, &mut self.term);
-                }
-                if self.term.is_empty() {
-                    fold::fold(&self.spelled, &mut self.term);
-                }
-            }
-            Some(_) | None => fold::fold(&self.spelled, &mut self.term),
+        if let Some(stemmer) = &self.stemmer
+            && is_stemmed(&self.spelled, self.language)
+            && let Some(stem) = stem(stemmer, &self.spelled)
+        {
+            // A stemmer may leave letters with marks.
+            fold::fold(&stem, &mut self.term);
+        }
+        if self.term.is_empty() {
+            self.term.push_str(&self.form);
         }
         cut(&mut self.term);
+        cut(&mut self.form);
         if cached {
             if self.cached.len() >= CACHED_WORDS_MAX {
                 self.places.clear();
                 self.cached.clear();
             }
             self.places.insert(word.into(), self.cached.len());
-            self.cached.push((self.term.as_str().into(), stop));
+            let form = (self.form != self.term).then(|| self.form.as_str().into());
+            self.cached.push(Cached { term: self.term.as_str().into(), form, stop });
         }
-        (&self.term, stop)
+        Word { term: &self.term, form: &self.form, stop }
     }
 }
 

@@ -17,8 +17,9 @@ mod list;
 mod search;
 
 pub(crate) use build::{Growing, Lists};
-pub(crate) use layout::{Head, Layout};
-pub(crate) use list::{BLOCK, Bounds, Cursor, short};
+pub(crate) use dictionary::{Dictionary, DictionaryWriter};
+pub(crate) use layout::{Head, Layout, Listed, within};
+pub(crate) use list::{BLOCK, Bounds, Bytes, Cursor, short, varint};
 pub use list::{List, OwnedList};
 pub use search::Visited;
 pub(crate) use search::{Ranking, Walk, search};

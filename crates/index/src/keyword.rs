@@ -9,12 +9,14 @@
 //! - `query`: what is asked for, read from a line of text
 //! - `postings`: the structure, an `inverted` index
 //! - `build`: how it is made
+//! - `forms`: which words, as they are written, a term stands for
 //! - `matching`: the rows that have all of a clause's terms, in order where it is a phrase
 //! - `bm25`, `search`: the best rows
 //! - `highlight`: where a text has what was asked for
 
 mod bm25;
 mod build;
+mod forms;
 mod highlight;
 mod matching;
 mod postings;

@@ -44,12 +44,13 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    /// Adds a term behind all before it, with its rows. `bounds` of a full block's rows. O(rows +
-    /// positions).
+    /// Adds a term behind all before it, with its rows and what else is kept of it, if anything.
+    /// `bounds` of a full block's rows. O(rows + positions).
     pub(crate) fn push(
         &mut self,
         term: &[u8],
         growing: &Growing,
+        aside: Option<&[u8]>,
         bounds: impl Fn(&[(u32, u32); BLOCK]) -> Bounds,
     ) {
         self.rows.clear();
@@ -71,8 +72,13 @@ impl Lists {
         }
         let start = self.data.len();
         encode(&self.rows, Some(&self.positions_at), bounds, &mut self.data);
+        let positions_start = self.positions.len();
+        if let Some(aside) = aside {
+            varint(aside.len() as u64, &mut self.positions);
+            self.positions.extend(aside);
+        }
         self.positions.extend(&growing.positions);
-        let (list, positions) = (self.data.len() - start, growing.positions.len());
-        self.dictionary.push(term, growing.rows, list, positions);
+        let bytes = (self.data.len() - start, self.positions.len() - positions_start);
+        self.dictionary.push(term, (growing.rows, aside.is_some()), bytes);
     }
 }

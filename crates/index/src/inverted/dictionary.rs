@@ -3,11 +3,12 @@
 //! Terms come in blocks of 16. Within one, a term is written as how many bytes it shares with the one
 //! before it and the rest; the first is whole. A term is found by a binary search for its block and a
 //! walk through it. (Front coding; as in Lucene's and tantivy's term dictionaries without an
-//! automaton in front.)
+//! automaton in front.) A term may come several times, where whoever writes them has that mean something.
 //!
 //! ```text
 //! block: of each term: varint bytes shared | varint bytes that follow | the bytes
-//!        | varint rows | varint bytes of its list | varint bytes of its positions
+//!        | varint of (number * 2 + whether there is something aside)
+//!        | varint bytes of its list | varint bytes of its positions
 //! place: u32 offset of the block | u64 offset of its first list | u64 offset of its first positions
 //! ```
 
@@ -19,24 +20,27 @@ const PLACE_BYTES: usize = 20;
 
 /// Where a term's list is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) rows: u32,
+pub(crate) struct Place {
+    /// How many rows have it, or what else whoever writes them keeps there.
+    pub(crate) number: u32,
+    /// Whether something comes before its positions.
+    pub(crate) aside: bool,
     /// Where it begins among the lists, and how many bytes it has.
-    pub(super) list: (u64, u64),
+    pub(crate) list: (u64, u64),
     /// As `list`, of its positions.
-    pub(super) positions: (u64, u64),
+    pub(crate) positions: (u64, u64),
 }
 
 /// The terms of a segment.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Dictionary<'a> {
-    pub(super) places: &'a [u8],
-    pub(super) blocks: &'a [u8],
+pub(crate) struct Dictionary<'a> {
+    pub(crate) places: &'a [u8],
+    pub(crate) blocks: &'a [u8],
 }
 
 impl<'a> Dictionary<'a> {
     /// Where the list of a term is. O(log terms).
-    pub(super) fn find(&self, term: &[u8]) -> Option<Place> {
+    pub(crate) fn find(&self, term: &[u8]) -> Option<Place> {
         let mut walk = self.walk_to(term);
         while let Some((found, place)) = walk.next() {
             match found.cmp(term) {
@@ -48,24 +52,24 @@ impl<'a> Dictionary<'a> {
         None
     }
 
-    /// Gives the places of all terms that begin so. O(log terms + those).
-    pub(super) fn find_prefix(&self, prefix: &[u8], mut each: impl FnMut(Place)) {
+    /// Gives all terms that begin so, with their places. O(log terms + those).
+    pub(crate) fn find_prefix(&self, prefix: &[u8], mut each: impl FnMut(&[u8], Place)) {
         let mut walk = self.walk_to(prefix);
         while let Some((found, place)) = walk.next() {
             if found.starts_with(prefix) {
-                each(place);
+                each(found, place);
             } else if found > prefix {
                 return;
             }
         }
     }
 
-    /// A walk from the block that has the term, if one has it.
+    /// A walk from a block before which nothing is this term or comes after it.
     fn walk_to(&self, term: &[u8]) -> Walk<'a> {
         let (mut low, mut high) = (0, self.places.len() / PLACE_BYTES);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.first_of(middle) <= term {
+            if self.first_of(middle) < term {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -117,9 +121,14 @@ impl Walk<'_> {
         let (shared, follow) = (self.bytes.small() as usize, self.bytes.small() as usize);
         self.term.truncate(shared);
         self.term.extend(self.bytes.take(follow));
-        let rows = self.bytes.small();
+        let packed = self.bytes.varint();
         let (list, positions) = (self.bytes.varint(), self.bytes.varint());
-        let place = Place { rows, list: (self.list, list), positions: (self.positions, positions) };
+        let place = Place {
+            number: u32::try_from(packed >> 1).unwrap_or(u32::MAX),
+            aside: packed & 1 == 1,
+            list: (self.list, list),
+            positions: (self.positions, positions),
+        };
         self.list = self.list.saturating_add(list);
         self.positions = self.positions.saturating_add(positions);
         Some((&self.term, place))
@@ -128,18 +137,24 @@ impl Walk<'_> {
 
 /// Writes terms that come in order.
 #[derive(Debug, Default)]
-pub(super) struct DictionaryWriter {
-    pub(super) places: Vec<u8>,
-    pub(super) blocks: Vec<u8>,
-    pub(super) terms: u32,
+pub(crate) struct DictionaryWriter {
+    pub(crate) places: Vec<u8>,
+    pub(crate) blocks: Vec<u8>,
+    terms: u32,
     last: Vec<u8>,
     list: u64,
     positions: u64,
 }
 
 impl DictionaryWriter {
-    /// Adds a term, whose list and positions lie behind those of the term before.
-    pub(super) fn push(&mut self, term: &[u8], rows: u32, list: usize, positions: usize) {
+    /// Adds a term that comes after all before it or is the last of them, with its number and whether
+    /// there is something aside. Its list and positions lie behind those of the term before.
+    pub(crate) fn push(
+        &mut self,
+        term: &[u8],
+        (number, aside): (u32, bool),
+        (list, positions): (usize, usize),
+    ) {
         let first = (self.terms as usize).is_multiple_of(BLOCK);
         if first {
             // A segment has some gigabytes of terms at most.
@@ -153,7 +168,7 @@ impl DictionaryWriter {
         varint(shared as u64, &mut self.blocks);
         varint((term.len() - shared) as u64, &mut self.blocks);
         self.blocks.extend(&term[shared..]);
-        varint(u64::from(rows), &mut self.blocks);
+        varint(u64::from(number) * 2 + u64::from(aside), &mut self.blocks);
         varint(list as u64, &mut self.blocks);
         varint(positions as u64, &mut self.blocks);
         self.last.clear();

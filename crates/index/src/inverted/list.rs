@@ -388,14 +388,14 @@ fn unpack(data: &[u8], at: usize, bits: u32, out: &mut [u32; BLOCK]) {
 }
 
 /// A place in bytes.
-pub(super) struct Bytes<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) at: usize,
+pub(crate) struct Bytes<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) at: usize,
 }
 
 impl<'a> Bytes<'a> {
     /// Reads seven bits of each byte, the lowest first, up to one without the eighth.
-    pub(super) fn varint(&mut self) -> u64 {
+    pub(crate) fn varint(&mut self) -> u64 {
         let (mut value, mut shift) = (0_u64, 0);
         loop {
             let byte = self.bytes.get(self.at).copied().unwrap_or(0);
@@ -409,12 +409,12 @@ impl<'a> Bytes<'a> {
     }
 
     /// As [`Bytes::varint`], of what has 32 bits.
-    pub(super) fn small(&mut self) -> u32 {
+    pub(crate) fn small(&mut self) -> u32 {
         u32::try_from(self.varint()).unwrap_or(u32::MAX)
     }
 
     /// The next bytes; fewer at the end.
-    pub(super) fn take(&mut self, count: usize) -> &'a [u8] {
+    pub(crate) fn take(&mut self, count: usize) -> &'a [u8] {
         let start = self.at.min(self.bytes.len());
         let end = start.saturating_add(count).min(self.bytes.len());
         self.at = end;
@@ -423,7 +423,7 @@ impl<'a> Bytes<'a> {
 }
 
 /// Appends a number, seven bits to a byte.
-pub(super) fn varint(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 128 {
         out.push(value.to_le_bytes()[0] | 128);
         value >>= 7;

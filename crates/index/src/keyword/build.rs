@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::bm25::Impact;
+use super::forms::{self, GrowingForms};
 use super::postings::Postings;
 use crate::analysis::{Analyzer, Language};
 use crate::inverted::{Growing, Lists};
@@ -16,6 +17,8 @@ pub struct PostingsBuilder {
     analyzer: Analyzer,
     places: HashMap<Box<str>, u32>,
     terms: Vec<Growing>,
+    /// Of each term.
+    forms: Vec<GrowingForms>,
     lengths: Vec<u16>,
     tokens: u64,
     /// (term, position) of the row at hand.
@@ -29,6 +32,7 @@ impl PostingsBuilder {
             analyzer: Analyzer::new(language),
             places: HashMap::new(),
             terms: Vec::new(),
+            forms: Vec::new(),
             lengths: Vec::new(),
             tokens: 0,
             row: Vec::new(),
@@ -37,7 +41,7 @@ impl PostingsBuilder {
 
     /// Adds a row with its texts. A phrase is within one of them. O(bytes).
     pub fn push(&mut self, texts: &[&str]) {
-        let Self { analyzer, places, terms, row, .. } = self;
+        let Self { analyzer, places, terms, forms, row, .. } = self;
         let (mut start, mut length) = (0, 0_u64);
         for text in texts {
             let mut end = start;
@@ -47,8 +51,10 @@ impl PostingsBuilder {
                     let place = u32::try_from(terms.len()).unwrap_or(u32::MAX);
                     places.insert(token.term.into(), place);
                     terms.push(Growing::default());
+                    forms.push(GrowingForms::default());
                     place
                 });
+                forms[place as usize].push(token.term, token.form);
                 row.push((place, start + token.position));
                 end = start + token.position + 1;
                 length += u64::from(!token.stop);
@@ -71,15 +77,17 @@ impl PostingsBuilder {
 
     /// The index of all rows. O(terms log terms + postings).
     pub fn finish(self) -> Postings {
-        let Self { places, terms, lengths, tokens, .. } = self;
+        let Self { places, terms, mut forms, lengths, tokens, .. } = self;
         let mut in_order: Vec<(Box<str>, u32)> = places.into_iter().collect();
         in_order.sort_unstable();
-        let mut lists = Lists::default();
+        let (mut lists, mut written) = (Lists::default(), Vec::new());
         let length = |row: u32| lengths.get(row as usize).copied().unwrap_or(0);
         for (term, place) in in_order {
             let growing = &terms[place as usize];
-            lists.push(term.as_bytes(), growing, |block| Impact::bounds(block, length));
+            let aside = std::mem::take(&mut forms[place as usize]).finish(&term, &mut written);
+            let bounds = |block: &_| Impact::bounds(block, length);
+            lists.push(term.as_bytes(), growing, aside.as_deref(), bounds);
         }
-        Postings::of(&lengths, tokens, &lists)
+        Postings::of(&lengths, tokens, &lists, &forms::write(written))
     }
 }

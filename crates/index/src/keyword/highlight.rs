@@ -6,8 +6,8 @@ use std::ops::Range;
 use super::query::{KeywordQuery, What};
 use crate::analysis::Analyzer;
 
-/// The words of a text that have a term that the query ranks by, ascending; words that
-/// touch are one. The text is taken for one of the query's language. On borders of characters. O(bytes).
+/// The words of a text that have a term that the query ranks by or begin as it asks for, ascending;
+/// words that touch are one. The text is taken for one of the query's language. On borders of characters. O(bytes).
 pub fn highlights(text: &str, query: &KeywordQuery) -> Vec<Range<usize>> {
     let (mut whole, mut begins) = (HashSet::new(), HashSet::new());
     for term in &query.terms {
@@ -27,12 +27,8 @@ pub fn highlights(text: &str, query: &KeywordQuery) -> Vec<Range<usize>> {
         !begins.is_empty() && ends.into_iter().any(|end| begins.contains(&word[..end]))
     };
     let mut found: Vec<Range<usize>> = Vec::new();
-    let mut spelling = Analyzer::new(query.language);
     Analyzer::new(query.language).tokens(text, |token| {
-        let has = whole.contains(token.term)
-            || begun(token.term)
-            || (!begins.is_empty() && begun(&spelling.prefix(&text[token.bytes.clone()])));
-        if !has {
+        if !whole.contains(token.term) && !begun(token.form) {
             return;
         }
         match found.last_mut() {

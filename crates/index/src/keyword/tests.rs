@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::bm25::Scorer;
 use super::*;
-use crate::analysis::Language;
+use crate::analysis::{Analyzer, Language};
 use crate::random::hash;
 use crate::{AllRows, Allowed, RowId, RowSet};
 
@@ -162,6 +162,44 @@ fn words_phrases_and_beginnings_are_found_in_the_forms_of_a_language() {
     let text = "\u{c0} l\u{2019}\u{c9}cole d'un Homme";
     let shown: Vec<&str> = highlights(text, &query).into_iter().map(|at| &text[at]).collect();
     assert_eq!(shown, ["\u{c9}cole", "Homme"]);
+}
+
+#[test]
+fn a_beginning_finds_words_as_they_are_written_whatever_their_stems() {
+    let index = index(&[
+        ("", "Organs play; one organ plays"),
+        ("", "An organization, and other organizations, organized"),
+        ("", "Dying under grey skies"),
+        ("Running", "runs, running, and ran"),
+        ("", "A generation of general generators"),
+        ("Runner", "to run is to be a runner"),
+    ]);
+    for (query, expected) in [
+        ("organ*", &[0, 1][..]),
+        ("organi*", &[1]),
+        ("organiza*", &[1]),
+        ("dyi*", &[2]),
+        // Their stems are "die" and "sky".
+        ("di*", &[]),
+        ("skie*", &[2]),
+        ("runn*", &[3, 5]),
+        ("runni*", &[3]),
+        ("ra*", &[3]),
+        ("generator*", &[4]),
+        ("+runni* run", &[3]),
+        ("run -runni*", &[5]),
+        // And whatever the whole word finds.
+        ("organization*", &[0, 1]),
+        ("running*", &[3, 5]),
+        ("play*", &[0]),
+    ] {
+        assert_eq!(rows(&index, query), expected, "{query}");
+    }
+    let shown = |text: &'static str, query: &str| -> Vec<&'static str> {
+        highlights(text, &read(query)).into_iter().map(|range| &text[range]).collect()
+    };
+    assert_eq!(shown("Organs of organizations", "organi*"), ["organizations"]);
+    assert_eq!(shown("dying and diet", "di*"), ["diet"]);
 }
 
 #[test]
@@ -404,6 +442,45 @@ fn texts(rows: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Vec<u16>>> {
     })
 }
 
+/// Words of few stems with many endings.
+fn inflected() -> impl Strategy<Value = String> {
+    let stem = prop::sample::select(vec![
+        "organ",
+        "gener",
+        "d",
+        "run",
+        "\u{43a}\u{43d}\u{438}\u{433}",
+        "c\u{f4}t",
+        "talo",
+        "univers",
+    ]);
+    let ending = prop::sample::select(vec![
+        "",
+        "s",
+        "e",
+        "\u{e9}",
+        "es",
+        "ing",
+        "ning",
+        "ization",
+        "al",
+        "ation",
+        "ally",
+        "ity",
+        "ssa",
+        "ista",
+        "ihin",
+        "lla",
+        "\u{430}",
+        "\u{438}",
+        "\u{430}\u{43c}\u{438}",
+        "ed",
+        "er",
+        "ers",
+    ]);
+    (stem, ending).prop_map(|(stem, ending)| format!("{stem}{ending}"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -435,6 +512,45 @@ proptest! {
         let has = |text: &Vec<u16>| text.windows(phrase.len()).any(|window| window == phrase);
         let expected: Vec<u32> = (0..).zip(&texts).filter(|(_, text)| has(text)).map(|(row, _)| row).collect();
         prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_beginning_finds_exactly_the_words_that_begin_so(
+        language in prop::sample::select(Language::ALL.to_vec()),
+        texts in prop::collection::vec(prop::collection::vec(inflected(), 0..30), 1..200),
+        word in inflected(),
+        chars in 1_usize..12,
+    ) {
+        let begin: String = word.chars().take(chars).collect();
+        let mut analyzer = Analyzer::new(language);
+        let mut whole = String::new();
+        analyzer.tokens(&begin, |token| whole = token.term.to_owned());
+        let begin = analyzer.prefix(&begin);
+        let texts: Vec<String> = texts.iter().map(|words| words.join(" ")).collect();
+        let mut builder = PostingsBuilder::new(language);
+        let mut expected = Vec::new();
+        for (row, text) in (0..).zip(&texts) {
+            builder.push(&[text]);
+            let mut positions = Vec::new();
+            analyzer.tokens(text, |token| {
+                if token.term == whole || token.form.starts_with(&begin) {
+                    positions.push((row, token.position));
+                }
+            });
+            expected.extend(positions);
+        }
+        let postings = builder.finish();
+        let postings = Postings::open(std::sync::Arc::new(postings.as_bytes().to_vec())).unwrap();
+        let prefix = Prefix { begin: begin.into(), term: whole.into() };
+        let mut found = Vec::new();
+        let positions = postings.prefix_positions(&prefix);
+        positions.list().for_each_position(|row, position| found.push((row, position)));
+        prop_assert_eq!(&found, &expected);
+        let mut counted_rows = Vec::new();
+        postings.prefix_list(&prefix).list().for_each(|row, count| counted_rows.push((row, count)));
+        let rows = expected.chunk_by(|a, b| a.0 == b.0);
+        let expected: Vec<(u32, u32)> = rows.map(|same| (same[0].0, counted(same.iter()))).collect();
+        prop_assert_eq!(counted_rows, expected);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::scorer::score_of_sum;
 use crate::{Allowed, RowId, TopK};
 
 /// What it is an index of, and the version of its layout.
-const KIND: [u64; 2] = [u64::from_le_bytes(*b"sparse\0\0"), 1];
+const KIND: [u64; 2] = [u64::from_le_bytes(*b"sparse\0\0"), 2];
 /// Bits of a value that its bound drops.
 const DROPPED_BITS: u32 = 16;
 /// More than what so many additions in f64 are wrong by, of what they add up.
@@ -53,10 +53,10 @@ impl SparseBuilder {
         in_order.sort_unstable();
         let mut lists = Lists::default();
         for (index, place) in in_order {
-            lists.push(&term(index), &self.lists[place as usize], bounds);
+            lists.push(&term(index), &self.lists[place as usize], None, bounds);
         }
         let head = Head { kind: KIND, rows: self.rows, total: self.entries };
-        SparseIndex { layout: Layout::of(head, &[], &lists) }
+        SparseIndex { layout: Layout::of(head, &[], &lists, &[]) }
     }
 }
 
@@ -123,7 +123,7 @@ impl SparseIndex {
         // Those that are added up last come first.
         let terms = query.entries().rev();
         let terms = terms.filter_map(|(index, value)| {
-            let list = self.layout.list(&term(index))?;
+            let list = self.layout.find(&term(index))?.list;
             Some((list, value))
         });
         let mut ranking = ByProduct { top, key };
