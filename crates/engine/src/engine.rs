@@ -32,6 +32,7 @@ use crate::locate::Owners;
 use crate::maintenance::{LastSnapshot, Upkeep};
 use crate::memory::Gauges;
 use crate::moment::{self, Moment};
+use crate::patch::Turns;
 use crate::pool::{BuildPool, Pool};
 use crate::purge::PurgeReceipt;
 use crate::put::Outcomes;
@@ -131,6 +132,8 @@ pub(crate) struct Inner {
     pub(crate) embedding_times: EmbeddingTimes,
     /// What is carried from active generations to others.
     pub(crate) carrying: Carrying,
+    /// Who may change a document now.
+    pub(crate) changing: Turns,
     /// What embedding cost lately.
     pub(crate) ledger: Ledger,
     /// What records that.

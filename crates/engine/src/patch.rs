@@ -16,9 +16,33 @@ use crate::put::{check_custom, check_metadata_size, check_title, without_vectors
 use crate::request::{DOCUMENT_TYPE_USUAL, PutDocument, PutReceipt, PutVector, Written};
 use crate::snapshot::Snapshot;
 
-/// How often a document that others change at the same time is read anew. One of them is through each
-/// time, so that this many may come at once.
+/// How often a document that others put anew at the same time is read again. Those who change it come
+/// one after the other.
 const ATTEMPTS_MAX: usize = 32;
+
+/// Documents whose changes wait for each other are those of one remainder: a prime, as ids that callers
+/// choose may have a pattern.
+const TURNS: u64 = 251;
+
+/// Whose turn it is to change a document: who reads one, changes it and writes it while others do the
+/// same would have to begin again each time that another was faster.
+#[derive(Debug)]
+pub(crate) struct Turns(Vec<tokio::sync::Mutex<()>>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self((0..TURNS).map(|_turn| tokio::sync::Mutex::new(())).collect())
+    }
+}
+
+impl Turns {
+    /// Waits for those that came before. It lasts until it is dropped.
+    async fn wait(&self, id: DocumentId) -> tokio::sync::MutexGuard<'_, ()> {
+        let remainder = u128::from_be_bytes(id.to_bytes()) % u128::from(TURNS);
+        let turn = usize::try_from(remainder).unwrap_or(0);
+        self.0[turn].lock().await
+    }
+}
 
 /// What is to change of a document; `None` leaves a part as it is.
 #[derive(Debug, Clone, Default)]
@@ -105,8 +129,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::DocumentNotFound`]; [`EngineError::Invalid`] with a pointer into the patch, whose
-    /// custom metadata is at `/metadata`; [`EngineError::Busy`] if too many others change the same
-    /// document.
+    /// custom metadata is at `/metadata`; [`EngineError::Busy`] if too many others put the same
+    /// document anew.
     pub async fn patch_document(
         &self,
         tenant: TenantId,
@@ -115,6 +139,7 @@ impl Engine {
     ) -> Result<Written<Document>, EngineError> {
         self.0.check_disk()?;
         patch.check()?;
+        let _turn = self.0.changing.wait(id).await;
         for _attempt in 0..ATTEMPTS_MAX {
             let done = self.0.try_patch((tenant, library), id, patch.clone()).await?;
             if let Some(written) = done {
@@ -136,7 +161,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::put_documents`]; [`EngineError::DocumentNotFound`], also where it is deleted
-    /// meanwhile; [`EngineError::Busy`] if too many others change the same document.
+    /// meanwhile; [`EngineError::Busy`] if too many others put the same document anew.
     pub async fn change_document(
         &self,
         tenant: TenantId,
@@ -145,6 +170,7 @@ impl Engine {
         change: impl Fn(Document) -> PutDocument + Send + Sync,
     ) -> Result<Written<PutReceipt>, EngineError> {
         self.0.check_disk()?;
+        let _turn = self.0.changing.wait(id).await;
         for _attempt in 0..ATTEMPTS_MAX {
             if let Some(written) = self.0.try_change((tenant, library), id, &change).await? {
                 return Ok(written);

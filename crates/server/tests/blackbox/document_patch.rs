@@ -166,7 +166,7 @@ async fn of_changes_at_the_same_time_none_is_lost() {
     let library = server.vector_library(2).await;
     let document = server.add_vectors(&library, "busy", &[vec![1.0, 0.5]]).await;
     let path = format!("/v1/documents/{}", document["id"].as_str().expect("an id"));
-    let changes = (0..24).map(|number| {
+    let changes = (0..60).map(|number| {
         let (client, path) = (server.client.clone(), path.clone());
         tokio::spawn(async move {
             let body = json!({"metadata": {format!("key {number}"): number}});
@@ -193,7 +193,7 @@ async fn of_changes_at_the_same_time_none_is_lost() {
     }
     let after = server.get(&path).await.expect(200);
     let custom = after["metadata"]["custom"].as_object().expect("metadata");
-    assert_eq!(custom.len(), 24 + 12);
+    assert_eq!(custom.len(), 60 + 12);
     assert_eq!(after["chunks"], document["chunks"]);
 }
 
