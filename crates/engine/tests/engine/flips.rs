@@ -76,7 +76,6 @@ async fn read_throughout() -> MemoryDisk {
         if passed_over == 0 {
             return disk;
         }
-        println!("{passed_over} segments have nothing live in them: another directory");
     }
     panic!("20 directories with segments of which nothing is read");
 }

@@ -5,9 +5,9 @@
 //! occurrence is of. The words of a term have ranks, the most frequent one 0.
 //!
 //! ```text
-//! aside of a term that has other words than itself: varint words
+//! aside of a term that has other words than itself: nothing, if it has but one word, else varint words
 //!         | varint of the rank, from 1, of the word that is written as the term, 0 if none is
-//!         | where there are several words: the rank of each occurrence, in bits
+//!         | the rank of each occurrence, in bits
 //! rank:   a one for each rank below it, at most 8, and a zero; without that where no rank is left
 //!         that it could be; behind 8 ones, where there are several left, what is above 8
 //! written words: u64 bytes of places | u64 bytes of blocks | places | blocks | terms
@@ -77,9 +77,9 @@ impl GrowingForms {
         let words = u32::try_from(ranks.iter().flatten().count()).unwrap_or(u32::MAX);
         let rank_of = |number: u32| ranks.get(number as usize).copied().flatten();
         let mut aside = Vec::new();
-        varint(u64::from(words), &mut aside);
-        varint(rank_of(0).map_or(0, |rank| u64::from(rank) + 1), &mut aside);
         if words > 1 {
+            varint(u64::from(words), &mut aside);
+            varint(rank_of(0).map_or(0, |rank| u64::from(rank) + 1), &mut aside);
             let mut bits = BitWriter::default();
             for number in self.each_number() {
                 bits.push_rank(rank_of(number).unwrap_or(0), words);
@@ -124,7 +124,7 @@ impl GrowingForms {
 /// What is kept aside of a term.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Forms<'a> {
-    /// How many words have the term.
+    /// How many words have the term; 0 for one.
     pub(super) words: u32,
     /// The rank of the one that is written as the term.
     pub(super) own: Option<u32>,
