@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use arrwdb_state::{
-    CatalogCommand, Field, IndexBuilt, IndexSpec, IndexWork, LibraryId, Seq, TenantId, View,
+    CatalogCommand, Field, IndexBuilt, IndexSpec, IndexWork, LibraryId, LibrarySpec, Seq, TenantId,
+    View,
 };
 
 use crate::building::{Target, check_memory_room};
-use crate::engine::Inner;
+use crate::engine::{Engine, Inner};
 use crate::error::EngineError;
 use crate::handle::Handle;
 use crate::moment::Moment;
@@ -37,6 +38,36 @@ pub(crate) fn check_index(index: IndexSpec, dimension: u32) -> Result<(), Engine
     })
 }
 
+/// What a library is searched by after a change, where it may be.
+fn changed(spec: &LibrarySpec, change: IndexChange) -> Result<IndexSpec, EngineError> {
+    let structure = change.structure.unwrap_or(spec.index.structure);
+    let quantization = change.quantization.unwrap_or(spec.index.quantization);
+    let index = IndexSpec { structure, quantization };
+    check_index(index, spec.dimension)?;
+    Ok(index)
+}
+
+impl Engine {
+    /// Refuses what [`Engine::rebuild_index`] would refuse at once if it were asked for it now: for who
+    /// asks for it later.
+    pub async fn check_index_change(
+        &self,
+        tenant: TenantId,
+        id: LibraryId,
+        change: IndexChange,
+    ) -> Result<(), EngineError> {
+        let inner = &self.0;
+        let spec = inner.spec(tenant, id, None).await?;
+        let index = changed(&spec, change)?;
+        if index == spec.index {
+            return Ok(());
+        }
+        let command = CatalogCommand::ChangeIndex { tenant, id, index };
+        let decided = inner.catalog.load_full().decide(command, inner.parts.clock.now());
+        decided.map(drop).map_err(crate::catalog::refused)
+    }
+}
+
 impl Inner {
     pub(crate) async fn rebuild_index(
         self: &Arc<Self>,
@@ -48,10 +79,7 @@ impl Inner {
         let started = Instant::now();
         let spec = self.spec(tenant, id, None).await?;
         let old = spec.index;
-        let structure = change.structure.unwrap_or(old.structure);
-        let quantization = change.quantization.unwrap_or(old.quantization);
-        let new = IndexSpec { structure, quantization };
-        check_index(new, spec.dimension)?;
+        let new = changed(&spec, change)?;
         let seq = if new == old {
             self.snapshot(tenant, id, Moment::default()).await?.seq
         } else {

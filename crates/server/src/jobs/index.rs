@@ -5,7 +5,6 @@ use arrwdb_feed::{Halt, JobRun, Performed};
 use serde_json::json;
 
 use super::{Performer, Unable, library_of};
-use crate::extract::read_json;
 use crate::routes::IndexSettings;
 
 impl Performer {
@@ -13,12 +12,7 @@ impl Performer {
         let (library, tenant) = (library_of(run)?, run.head().tenant);
         run.check()?;
         let current = run.engine().library(tenant, library, None).await?.spec().index;
-        let parameters = run.job().spec.parameters.clone();
-        let change = read_json(parameters.as_bytes(), |r| {
-            let mut settings = IndexSettings::default();
-            r.object(|r, key| settings.read(r, key))?;
-            Ok(settings.resolve(r, current))
-        });
+        let change = IndexSettings::change(run.job().spec.parameters.as_bytes(), current);
         let change = change.map_err(|problem| Unable::Failed(problem.full_detail()))?;
         let work = run.engine().rebuild_index(tenant, library, change);
         let written = tokio::select! {

@@ -19,7 +19,7 @@ use super::answers::{QuantizationInfo, index_config, milliseconds, parameters, p
 use super::index_settings::IndexSettings;
 use super::seq_header;
 use crate::app::App;
-use crate::extract::{LibraryPath, WholeBody, read_json};
+use crate::extract::{LibraryPath, WholeBody};
 use crate::moment::At;
 use crate::openapi::{ReadErrors, WriteErrors};
 use crate::principal::Principal;
@@ -106,19 +106,7 @@ async fn rebuild(
     let tenant = principal.tenant;
     let current = app.engine().library(tenant, library, None).await?.spec().index;
     let body = if body.trim_ascii().is_empty() { &b"{}"[..] } else { &body };
-    let change = read_json(body, |r| {
-        let mut settings = IndexSettings::default();
-        r.object(|r, key| match key {
-            "metric" | "distance_metric" => {
-                if !r.any()?.is_null() {
-                    r.fault("a library's metric is fixed when it is created");
-                }
-                Ok(())
-            }
-            key => settings.read(r, key),
-        })?;
-        Ok(settings.resolve(r, current))
-    })?;
+    let change = IndexSettings::change(body, current)?;
     drop(room);
     let work = long(&app, {
         let app = app.clone();

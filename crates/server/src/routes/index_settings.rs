@@ -6,8 +6,10 @@
 use arrwdb_engine::IndexChange;
 use arrwdb_engine::state::{IndexSpec, Metric, ParameterError, Quantization, Structure};
 
+use crate::extract::read_json;
 use crate::json::{Read, Reader};
 use crate::limits::INDEX_SETTINGS_MAX;
+use crate::problem::Problem;
 
 /// Types that clients know from elsewhere. Those that the table does not have yet are refused with
 /// other words than what nobody ever heard of.
@@ -71,6 +73,26 @@ impl IndexSettings {
             "quantization_config" => self.quantization.read_numbers(r, Some("strategy")),
             _ignored => Ok(()),
         }
+    }
+
+    /// Reads the value of `key` of a body that asks for a rebuild.
+    pub(crate) fn read_of_rebuild(&mut self, r: &mut Reader<'_>, key: &str) -> Read<()> {
+        if matches!(key, "metric" | "distance_metric") {
+            if !r.any()?.is_null() {
+                r.fault("a library's metric is fixed when it is created");
+            }
+            return Ok(());
+        }
+        self.read(r, key)
+    }
+
+    /// Reads all of a body that asks for a rebuild of a library that is searched as `current` says.
+    pub(crate) fn change(body: &[u8], current: IndexSpec) -> Result<IndexChange, Problem> {
+        read_json(body, |r| {
+            let mut settings = Self::default();
+            r.object(|r, key| settings.read_of_rebuild(r, key))?;
+            Ok(settings.resolve(r, current))
+        })
     }
 
     /// What these make of a library that is searched as `current` says; what is wrong is noted.
@@ -186,14 +208,9 @@ pub(crate) fn read_metric(r: &mut Reader<'_>) -> Read<Option<Metric>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extract::read_json;
 
     fn read(body: &str, current: IndexSpec) -> Result<IndexSpec, String> {
-        let change = read_json(body.as_bytes(), |r| {
-            let mut settings = IndexSettings::default();
-            r.object(|r, key| settings.read(r, key))?;
-            Ok(settings.resolve(r, current))
-        });
+        let change = IndexSettings::change(body.as_bytes(), current);
         let change = change.map_err(|problem| problem.full_detail())?;
         Ok(IndexSpec {
             structure: change.structure.unwrap_or(current.structure),

@@ -255,7 +255,7 @@ pub(super) fn library_alone(r: &mut Reader<'_>) -> Read<Option<LibraryId>> {
 
 pub(super) fn index_rebuild(r: &mut Reader<'_>, current: IndexSpec) -> Read<Asked> {
     let mut settings = IndexSettings::default();
-    let mut asked = read(r, true, |r, key| settings.read(r, key))?;
+    let mut asked = read(r, true, |r, key| settings.read_of_rebuild(r, key))?;
     asked.parameters = settings_of(settings.resolve(r, current)).to_string();
     Ok(asked)
 }

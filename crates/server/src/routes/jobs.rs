@@ -22,6 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answers::{as_time, percent, rfc3339};
+use super::index_settings::IndexSettings;
 use super::job_requests::{self, Asked, Common};
 use super::{opaque, seq_header};
 use crate::app::App;
@@ -234,6 +235,20 @@ pub(super) fn check_target(app: &App, kind: JobKind) -> Result<(), Problem> {
     Err(Problem::new(&problem::NO_BACKUP_TARGET, detail))
 }
 
+/// Refuses a rebuild that `index/rebuild` would refuse if it were asked for it now: whoever asks is
+/// told at once, and not when its turn has come.
+pub(super) async fn check_rebuild(
+    (app, principal): (&App, Principal),
+    kind: JobKind,
+    asked: &Asked,
+) -> Result<(), Problem> {
+    let (JobKind::IndexRebuild, Some(library)) = (kind, asked.library) else { return Ok(()) };
+    let (engine, tenant) = (app.engine(), principal.tenant);
+    let current = engine.library(tenant, library, None).await?.spec().index;
+    let change = IndexSettings::change(asked.parameters.as_bytes(), current)?;
+    Ok(engine.check_index_change(tenant, library, change).await?)
+}
+
 /// Hands a job to the log.
 pub(super) async fn submit(
     (app, principal): (&App, Principal),
@@ -242,6 +257,7 @@ pub(super) async fn submit(
     input: Option<(JobInput, Unsubmitted)>,
 ) -> Result<Response, Problem> {
     check_enabled(app)?;
+    check_rebuild((app, principal), kind, &asked).await?;
     let Asked { library, parameters, common } = asked;
     let Common { priority, run_at, retries_max, run_of } = common;
     let (input, unsubmitted) = input.unzip();
@@ -329,7 +345,8 @@ async fn check_library(
     Ok(())
 }
 
-/// Builds what a library is searched by, in the background; as `index/rebuild`.
+/// Builds what a library is searched by, in the background; as `index/rebuild`. What that would refuse
+/// now is refused in the same way.
 #[utoipa::path(post, operation_id = "submit_index_rebuild", path = "/jobs/index-rebuild", tag = "jobs",
     request_body = job_requests::IndexRebuild,
     responses((status = 200, description = "Submitted: durable", body = Submitted), WriteErrors))]

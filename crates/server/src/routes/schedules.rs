@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 
 use super::answers::{as_time, rfc3339};
 use super::job_requests::{Asked, Common};
-use super::jobs::{Submitted, check_enabled, check_target, submit};
+use super::jobs::{Submitted, check_enabled, check_rebuild, check_target, submit};
 use super::{schedule_requests as requests, seq_header};
 use crate::app::App;
 use crate::extract::{TextPath, WholeBody, read_json};
@@ -158,9 +158,10 @@ async fn create(
         None => IndexSpec::default(),
     };
     let timing = read_json(&body, requests::new_timing)?;
-    let Asked { library, parameters, common: _ } =
-        read_json(&body, |r| requests::job(r, kind, current))?;
+    let asked = read_json(&body, |r| requests::job(r, kind, current))?;
     check_target(&app, kind)?;
+    check_rebuild((&app, principal), kind, &asked).await?;
+    let Asked { library, parameters, common: _ } = asked;
     let now = engine.now();
     let mut schedule = Schedule {
         id: engine.new_schedule_id(),

@@ -184,6 +184,67 @@ async fn a_job_that_cannot_be_done_is_not_taken() {
     assert_eq!(inputs.count(), 0);
 }
 
+/// The rebuilds that a library of two dimensions with codes cannot have, refused by whoever is asked.
+async fn impossible_rebuilds(server: &Client, library: &str) {
+    let wanted = [
+        (json!({"index_type": "kd_tree"}), "/quantization_config"),
+        (
+            json!({"quantization_config": {"strategy": "product", "pq_subvectors": 3}}),
+            "/quantization_config/pq_subvectors",
+        ),
+        (json!({"metric": "l2"}), "/metric"),
+        (json!({"index_config": {"M": 1}}), "/index_config/M"),
+    ];
+    for (mut body, pointer) in wanted {
+        let path = format!("/v1/libraries/{library}/index/rebuild");
+        let at_once = server.post(&path, &body).await;
+        at_once.problem(422, "ValidationError");
+        assert_eq!(at_once.pointers(), [pointer], "{body}");
+        body["library_id"] = json!(library);
+        let submitted = server.post("/v1/jobs/index-rebuild", &body).await;
+        for (name, value) in [("name", "a"), ("cron", "@daily"), ("job_type", "index_rebuild")] {
+            body[name] = json!(value);
+        }
+        let scheduled = server.post("/v1/jobs/schedules", &body).await;
+        for late in [submitted, scheduled] {
+            let (now, late) = (at_once.json(), late.problem(422, "ValidationError"));
+            assert_eq!((&late["errors"], &late["detail"]), (&now["errors"], &now["detail"]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_that_is_refused_at_once_is_refused_as_a_job_and_as_a_schedule() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let rebuild = async |body: &Value| {
+        server.post(&format!("/v1/libraries/{library}/index/rebuild"), body).await.expect(200)
+    };
+    rebuild(&json!({"index_type": "hnsw", "quantization_config": {"strategy": "scalar"}})).await;
+    impossible_rebuilds(&server, &library).await;
+    assert_eq!(server.get("/v1/jobs").await.expect(200)["total"], 0, "none of them was taken");
+    assert_eq!(server.get("/v1/jobs/schedules").await.expect(200)["total"], 0);
+
+    // What is possible now and not any more when it is its turn fails then.
+    rebuild(&json!({"quantization_config": {"strategy": "none"}})).await;
+    let mut body = json!({"library_id": library, "index_type": "kd_tree"});
+    let soon = jiff::Timestamp::now() + std::time::Duration::from_secs(2);
+    body["run_at"] = json!(soon.to_string());
+    let late = server.submit("index-rebuild", &body).await;
+    let body = json!({"name": "a", "cron": "0 0 1 1 *", "job_type": "index_rebuild",
+        "library_id": library, "index_type": "kd_tree"});
+    let schedule = server.post("/v1/jobs/schedules", &body).await.expect(201);
+    rebuild(&json!({"quantization_config": {"strategy": "scalar"}})).await;
+    let run = format!("/v1/jobs/schedules/{}/run", schedule["id"].as_str().expect("an id"));
+    let run = server.post(&run, &json!({})).await;
+    run.problem(422, "ValidationError");
+    assert_eq!(run.pointers(), ["/quantization_config"]);
+    let job = server.job_over(&late).await;
+    assert_eq!(job["status"], "failed", "{job}");
+    assert!(job["error"].as_str().expect("why").contains("kd_tree"), "{job}");
+}
+
 #[tokio::test]
 async fn jobs_are_found_and_refused_in_the_words_that_clients_know() {
     let site = Site::new().await;
