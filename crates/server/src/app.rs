@@ -17,7 +17,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -325,9 +325,14 @@ fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
     Problem::hidden(&problem::INTERNAL, format!("a handler panicked: {text}")).into_response()
 }
 
-/// gzip for whole answers. Streams are left alone: the compressor would hold lines back.
+/// gzip for whole answers. Streams are left alone: the compressor would hold lines back. So is what can be
+/// asked for in parts, as its tag and its ranges are of the bytes as they are.
 fn compression() -> CompressionLayer<impl Predicate> {
+    let is_whole = |_status: StatusCode, _version: Version, headers: &HeaderMap, _: &Extensions| {
+        !headers.contains_key(header::ACCEPT_RANGES)
+    };
     let predicate = SizeAbove::new(1024)
+        .and(is_whole)
         .and(NotForContentType::new("application/x-ndjson"))
         .and(NotForContentType::new("application/octet-stream"))
         .and(NotForContentType::new("text/event-stream"))

@@ -125,6 +125,16 @@ impl IntoResponses for ReadErrors {
     }
 }
 
+/// Errors of requests for a part of a file.
+#[derive(Debug)]
+pub(crate) struct RangeErrors;
+
+impl IntoResponses for RangeErrors {
+    fn responses() -> Responses {
+        responses(&[&problem::RANGE_NOT_SATISFIABLE])
+    }
+}
+
 /// Errors of requests that follow the change feed.
 #[derive(Debug)]
 pub(crate) struct FollowErrors;

@@ -124,6 +124,8 @@ kinds! {
         "The body is compressed. Send it as it is, without Content-Encoding.";
     MEDIA_TYPE = "media-type", 415, "Unsupported Media Type", "MediaTypeError",
         "The Content-Type of the body is none that this path reads. Send application/json.";
+    RANGE_NOT_SATISFIABLE = "range-not-satisfiable", 416, "Range Not Satisfiable", "RangeNotSatisfiableError",
+        "The file ends before the range that Range asks for; Content-Range and length say how long it is. What is there already may be all of it.";
     VALIDATION = "validation", 422, "Validation failed", "ValidationError",
         "One or more fields break a rule; errors lists all of them with JSON Pointers.";
     MALFORMED_JSON = "malformed-json", 422, "Malformed JSON", "JsonInvalidError",

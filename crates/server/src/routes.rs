@@ -7,6 +7,7 @@ mod costs;
 mod document_list;
 mod document_patch;
 mod documents;
+mod download;
 mod embeddings;
 mod events;
 mod export;
@@ -137,6 +138,7 @@ fn streams_api() -> OpenApiRouter<App> {
         .merge(index::long_routes())
         .merge(admin::routes())
         .merge(jobs::long_routes())
+        .merge(download::long_routes())
 }
 
 /// All of them, for the OpenAPI document.

@@ -9,14 +9,11 @@ use arrwdb_engine::state::{
 use arrwdb_engine::{EngineError, JobFilter, NewJob};
 use arrwdb_feed::LiveProgress;
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::header;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tokio::io::AsyncReadExt;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -27,9 +24,9 @@ use super::job_requests::{self, Asked, Common};
 use super::{opaque, seq_header};
 use crate::app::App;
 use crate::extract::{QueryPairs, TextPath, WholeBody, check_encoding, query_fault, read_json};
-use crate::jobs::{ErrorCursor, Format, Unsubmitted};
+use crate::jobs::{ErrorCursor, Unsubmitted};
 use crate::limits::{
-    ANSWER_PIECE_BYTES, JOB_ERROR_PAGE_DEFAULT, JOB_ERROR_PAGE_MAX, JOB_PAGE_DEFAULT, JOB_PAGE_MAX,
+    JOB_ERROR_PAGE_DEFAULT, JOB_ERROR_PAGE_MAX, JOB_PAGE_DEFAULT, JOB_PAGE_MAX,
     JOB_WAIT_SECONDS_MAX,
 };
 use crate::moment::MinSeq;
@@ -65,7 +62,6 @@ pub(super) fn long_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(batch_import))
         .routes(routes!(one))
-        .routes(routes!(download))
         .route("/jobs/batch_import", post(batch_import))
         .route("/jobs/{job_id}/status", get(one))
 }
@@ -524,7 +520,7 @@ async fn list(
 }
 
 /// A job of the path; what is no id is not there.
-fn job_id(text: &str) -> Result<JobId, Problem> {
+pub(super) fn job_id(text: &str) -> Result<JobId, Problem> {
     text.parse().map_err(|_not_an_id| {
         let text: String = text.chars().take(64).collect();
         Problem::new(&problem::JOB_NOT_FOUND, format!("Job {text} not found"))
@@ -699,45 +695,4 @@ async fn queue(_principal: Principal, State(app): State<App>) -> Json<Value> {
         "taken_since_start": stats.map_or(0, |stats| stats.taken),
         "retried_since_start": stats.map_or(0, |stats| stats.retried),
     }))
-}
-
-/// What an export wrote, until it expires.
-#[utoipa::path(get, operation_id = "download_export", path = "/jobs/{job_id}/download", tag = "jobs",
-    params(("job_id" = String, Path, format = "uuid", description = "The job")),
-    responses((status = 200, description = "The file", body = String, content_type = "application/octet-stream"), ReadErrors))]
-async fn download(
-    principal: Principal,
-    State(app): State<App>,
-    TextPath(id): TextPath<String>,
-) -> Result<Response, Problem> {
-    let id = job_id(&id)?;
-    let (job, _seq) = app.engine().job(principal.tenant, id, None).await?;
-    let absent = || {
-        let detail = format!("Job {id} has no file, or it expired");
-        Problem::new(&problem::NOT_FOUND, detail)
-    };
-    let JobState::Finished { end, .. } = &job.state else { return Err(absent()) };
-    let result: Option<Value> =
-        end.result.as_deref().and_then(|result| serde_json::from_str(result).ok());
-    let format = result.as_ref().and_then(|result| result.get("format")?.as_str());
-    let format = format.and_then(Format::from_name).ok_or_else(absent)?;
-    let files = app.job_files().clone();
-    let opened = tokio::task::spawn_blocking(move || files.open_export(id, format.name())).await;
-    let (file, length) = opened.map_err(|_stopped| absent())?.map_err(|_gone| absent())?;
-    let file = tokio::fs::File::from_std(file);
-    let pieces = futures_util::stream::unfold(file, |mut file| async move {
-        let mut piece = bytes::BytesMut::with_capacity(ANSWER_PIECE_BYTES);
-        match file.read_buf(&mut piece).await {
-            Ok(0) => None,
-            Ok(_read) => Some((Ok(piece.freeze()), file)),
-            Err(error) => Some((Err(error), file)),
-        }
-    });
-    let name = format!("attachment; filename=\"{id}.{}\"", format.name());
-    let headers = [
-        (header::CONTENT_TYPE, format.media_type().to_owned()),
-        (header::CONTENT_LENGTH, length.to_string()),
-        (header::CONTENT_DISPOSITION, name),
-    ];
-    Ok((headers, Body::from_stream(pieces)).into_response())
 }

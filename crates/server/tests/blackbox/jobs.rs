@@ -449,3 +449,56 @@ async fn an_export_can_be_fetched_from_its_end_until_it_expires() {
     let problem = server.get(path).await.problem(404, "NotFoundError");
     assert!(problem["detail"].as_str().expect("detail").contains("expired"), "{problem}");
 }
+
+#[tokio::test]
+async fn a_download_that_broke_off_goes_on_where_it_was() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    for n in 0..40_u8 {
+        server.add_vectors(&library, "a title of some length", &[vec![f32::from(n), 1.0]]).await;
+    }
+    let (job, whole) = export(&server, &library, "csv").await;
+    let path = job["result"]["download_url"].as_str().expect("a URL").to_owned();
+    let (bytes, length) = (&whole.body, whole.body.len());
+    assert!(length > 2000, "{length}");
+    let tag = whole.header("etag").expect("a tag").to_owned();
+    assert_eq!(whole.header("accept-ranges"), Some("bytes"));
+    // Who would take it compressed gets the bytes that the tag and the ranges are of.
+    let get = async |method: Method, headers: &[(&str, &str)]| {
+        let request = server.request(method, &path).header("Accept-Encoding", "gzip");
+        let with = |request, (name, value): &(&str, &str)| {
+            reqwest::RequestBuilder::header(request, *name, *value)
+        };
+        server.send(headers.iter().fold(request, with)).await
+    };
+    let rest = format!("bytes={}-", length / 2);
+    let same: [(&str, &str); 2] = [("Range", &rest), ("If-Range", &tag)];
+    for (headers, from, to) in [
+        (&[("Range", "bytes=0-0")][..], 0, 0),
+        (&[("Range", &*rest)], length / 2, length - 1),
+        (&same, length / 2, length - 1),
+        (&[("Range", "bytes=-1500")], length - 1500, length - 1),
+    ] {
+        let part = get(Method::GET, headers).await;
+        part.expect_status(206);
+        let expected = format!("bytes {from}-{to}/{length}");
+        assert_eq!(part.header("content-range"), Some(&*expected), "{headers:?}");
+        assert_eq!(part.header("etag"), Some(&*tag));
+        assert_eq!(part.header("content-encoding"), None, "{headers:?}");
+        assert_eq!(part.body, bytes[from..=to], "{headers:?}");
+    }
+    let other = [("Range", &*rest), ("If-Range", "\"another\"")];
+    for headers in [&[][..], &[("Range", "bytes=0-1,4-5")], &[("Range", "x")], &other] {
+        let all = get(Method::GET, headers).await;
+        all.expect_status(200);
+        assert_eq!((all.header("content-range"), all.header("content-encoding")), (None, None));
+        assert_eq!(&all.body, bytes, "{headers:?}");
+    }
+    let head = get(Method::HEAD, &[("Range", &rest)]).await;
+    head.expect_status(200);
+    assert_eq!(head.header("content-length"), Some(&*length.to_string()));
+    let beyond = get(Method::GET, &[("Range", &format!("bytes={length}-"))]).await;
+    assert_eq!(beyond.problem(416, "RangeNotSatisfiableError")["length"], length);
+    assert_eq!(beyond.header("content-range"), Some(&*format!("bytes */{length}")));
+}
