@@ -95,6 +95,7 @@ async fn apply(
             }
             if let CatalogEntry::LibraryDeleted { id, .. } = entry {
                 engine.carrying.forget(id);
+                engine.work.libraries_deleted.send_replace(());
             }
         }
     }

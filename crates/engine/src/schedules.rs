@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arrwdb_state::limits::JOB_PARAMETERS_BYTES_MAX;
 use arrwdb_state::{
-    Job, JobHead, JobId, JobSpec, Schedule, ScheduleId, Scheduled, Seq, TenantId, Timestamp,
-    WorkCommand,
+    Job, JobHead, JobId, JobSpec, LibraryId, Schedule, ScheduleId, Scheduled, Seq, TenantId,
+    Timestamp, WorkCommand,
 };
+use tokio::sync::watch;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -99,6 +100,30 @@ impl Engine {
     /// Schedules of all tenants that have no job and want one.
     pub fn idle_schedules(&self) -> Vec<Arc<Scheduled>> {
         self.0.work.look(|work| work.idle_schedules().cloned().collect())
+    }
+
+    /// Changes whenever a library is deleted.
+    pub fn libraries_deleted(&self) -> watch::Receiver<()> {
+        self.0.work.libraries_deleted.subscribe()
+    }
+
+    /// Schedules of all tenants that are enabled, but the library of their jobs was deleted.
+    pub fn orphaned_schedules(&self) -> Vec<Arc<Scheduled>> {
+        let orphaned = |scheduled: &&Arc<Scheduled>| {
+            let Schedule { tenant, library, enabled, .. } = *scheduled.schedule;
+            enabled && self.was_deleted(tenant, library)
+        };
+        self.0.work.look(|work| work.schedules().filter(orphaned).cloned().collect())
+    }
+
+    /// Whether the library was deleted that a job is about.
+    pub fn is_orphaned(&self, job: &Job) -> bool {
+        self.was_deleted(job.spec.head.tenant, job.spec.head.library)
+    }
+
+    /// Whether a library is not there any more that was there when something was to be done with it.
+    fn was_deleted(&self, tenant: TenantId, library: Option<LibraryId>) -> bool {
+        library.is_some_and(|library| self.0.catalog.load().owned(tenant, library).is_err())
     }
 
     /// Jobs of all tenants that wait for a schedule that is another now, turned off, or gone.

@@ -47,6 +47,8 @@ pub(crate) struct Published {
     work: Mutex<Work>,
     pub(crate) unapplied: Unapplied,
     applied: watch::Sender<Seq>,
+    /// Told of every library that is deleted: what waits for it waits in vain.
+    pub(crate) libraries_deleted: watch::Sender<()>,
     /// The last id that was given to a job.
     last_job: Mutex<u128>,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
@@ -57,6 +59,7 @@ impl Published {
         let (sender, requests) = mpsc::channel(QUEUE_MAX);
         let published = Self {
             applied: watch::Sender::new(work.applied()),
+            libraries_deleted: watch::Sender::new(()),
             work: Mutex::new(work),
             unapplied: Unapplied::nothing(),
             last_job: Mutex::new(0),

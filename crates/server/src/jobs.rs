@@ -161,8 +161,9 @@ impl From<EngineError> for Unable {
             | EngineError::Reranking(_) => Self::Again(text),
             // Nothing more is written, nor is this: it goes on after the next start.
             EngineError::Closed | EngineError::LogFailed { .. } => Self::Halted(Halt::Stopping),
-            EngineError::LibraryNotFound(_)
-            | EngineError::VectorNotFound(_)
+            // It was there when the job was submitted.
+            EngineError::LibraryNotFound(id) => Self::Failed(format!("Library {id} was deleted")),
+            EngineError::VectorNotFound(_)
             | EngineError::VectorField { .. }
             | EngineError::DocumentNotFound(_)
             | EngineError::AmbiguousDocument { .. }

@@ -99,6 +99,11 @@ impl Queue {
         self.wait(job, not_before);
     }
 
+    /// Has a job wait for a worker alone, whatever time it says itself.
+    pub(super) fn hurry(&mut self, job: &Job) {
+        self.wait(job, None);
+    }
+
     /// Has a job wait until this time, whatever it says itself.
     pub(super) fn put_off(&mut self, job: &Job, until: Timestamp) {
         self.wait(job, Some(until));

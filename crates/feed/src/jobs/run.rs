@@ -189,7 +189,9 @@ impl Shared {
                 return None;
             }
             JobState::Pending { not_before } => {
-                if not_before.is_some_and(|time| time > self.engine.now()) {
+                let early = not_before.is_some_and(|time| time > self.engine.now());
+                // What its library was deleted for has nothing to wait for.
+                if early && !self.engine.is_orphaned(&job) {
                     // It was put off since it was offered.
                     drop(running);
                     self.offer(&job);

@@ -1,16 +1,20 @@
-//! Has every schedule that is wanted have a job that waits for its time, and no other.
+//! Has every schedule that is wanted have a job that waits for its time, and no other; and what waits
+//! for a library that was deleted wait no longer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrwdb_engine::EngineError;
-use arrwdb_engine::state::{Job, Schedule, Scheduled};
+use arrwdb_engine::state::{Job, JobState, Schedule, Scheduled, Seq};
+use tokio::sync::watch;
 
 use super::cron::Cron;
 use super::{AGAIN, Shared};
 
 /// The longest that what cannot be written waits before it is tried again.
 const AGAIN_MAX: Duration = Duration::from_secs(10);
+/// Why a schedule is turned off that there is nothing left for.
+const DELETED: &str = "its library was deleted";
 
 impl Shared {
     /// Sees to schedules whenever the stream of work changes, until the server stops.
@@ -18,14 +22,19 @@ impl Shared {
     /// A schedule's next job is submitted when the one before is over, for the first time after
     /// that: jobs of one schedule never overlap, and of times that passed while the server did not
     /// run, or while a job took longer, one job is made up for.
+    ///
+    /// The deletion of a library is in another stream, which does not say what waits for it here: it
+    /// wakes this, and the first look of all finds what a stop came before.
     pub(super) async fn keep_schedules(self: Arc<Self>) {
         let mut applied = self.engine.work_applied();
         let mut stopping = self.stopping.subscribe();
+        let mut deleted = self.engine.libraries_deleted();
+        deleted.mark_changed();
         let mut wait = AGAIN;
         loop {
             applied.borrow_and_update();
             let seen = tokio::select! {
-                seen = self.see_to_schedules() => seen,
+                seen = self.see_to_all(&mut deleted) => seen,
                 _stopping = stopping.wait_for(|stopping| *stopping) => return,
             };
             let Err(error) = seen else {
@@ -35,6 +44,10 @@ impl Shared {
                 wait = AGAIN;
                 tokio::select! {
                     changed = applied.changed() => if changed.is_err() { return },
+                    changed = deleted.changed() => {
+                        if changed.is_err() { return }
+                        deleted.mark_changed();
+                    }
                     _stopping = stopping.wait_for(|stopping| *stopping) => return,
                 }
                 continue;
@@ -52,7 +65,34 @@ impl Shared {
         }
     }
 
-    /// Sees to all of them; what went wrong with the last of those that it could not be done for.
+    /// Sees to all that there is; what is left of deleted libraries is asked for until it is done.
+    async fn see_to_all(&self, deleted: &mut watch::Receiver<()>) -> Result<(), EngineError> {
+        if deleted.has_changed().unwrap_or(false) {
+            deleted.mark_unchanged();
+            let seen = self.see_to_orphans().await;
+            seen.inspect_err(|_error| deleted.mark_changed())?;
+        }
+        self.see_to_schedules().await
+    }
+
+    /// Turns off schedules whose library was deleted, which puts their jobs away, and has jobs that wait
+    /// for their time taken now: they find that it was deleted, and end.
+    async fn see_to_orphans(&self) -> Result<(), EngineError> {
+        let mut seen = Ok(());
+        for scheduled in self.engine.orphaned_schedules() {
+            seen = self.turn_off(&scheduled.schedule, DELETED).await.and(seen);
+        }
+        for job in self.engine.unfinished_jobs(Seq::START) {
+            let waits = matches!(job.state, JobState::Pending { not_before: Some(_) });
+            if waits && job.spec.schedule.is_none() && self.engine.is_orphaned(&job) {
+                self.queue.lock().hurry(&job);
+                self.offered.notify_one();
+            }
+        }
+        seen
+    }
+
+    /// Sees to all schedules; what went wrong with the last of those that it could not be done for.
     async fn see_to_schedules(&self) -> Result<(), EngineError> {
         let mut seen = Ok(());
         for job in self.engine.stale_jobs() {
@@ -98,9 +138,7 @@ impl Shared {
         };
         match self.engine.submit_scheduled(scheduled, due).await {
             Ok(_submitted) => Ok(()),
-            Err(EngineError::LibraryNotFound(_)) => {
-                self.turn_off(schedule, "its library is not there any more").await
-            }
+            Err(EngineError::LibraryNotFound(_)) => self.turn_off(schedule, DELETED).await,
             Err(error) => Err(error),
         }
     }

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use arrwdb_engine::log::memory::MemoryDisk;
 use arrwdb_engine::state::{
-    Job, JobKind, JobOutcome, JobPriority, JobState, LibraryId, Schedule, ScheduleId, Scheduled,
-    TenantId, Timestamp,
+    Job, JobId, JobKind, JobOutcome, JobPriority, JobState, LibraryId, Schedule, ScheduleId,
+    Scheduled, TenantId, Timestamp,
 };
 use arrwdb_engine::{Clock, Engine, EngineError, JobFilter};
 use arrwdb_feed::Jobs;
 
-use crate::support::{Obedient, Random, TENANT, library, open_at, over, quick, submit};
+use crate::support::{Obedient, Random, TENANT, library, new_job, open_at, over, quick, submit};
 
 const MINUTE: i64 = 60_000_000;
 /// A full minute.
@@ -213,14 +213,55 @@ async fn a_schedule_without_its_library_is_turned_off_and_says_so() {
     engine.add_schedule(wanted).await.unwrap();
     seen(&engine, id, |it| it.job.is_some()).await;
     engine.delete_library(TENANT, library).await.unwrap();
-    clock.set(1);
-    look(&engine).await;
-    let off = seen(&engine, id, |it| !it.schedule.enabled).await;
-    assert!(off.schedule.note.as_deref().unwrap().contains("library"), "{off:?}");
-    assert_eq!((off.job, off.runs), (None, 1));
+    // No time passes: what waits is put away.
+    let off = seen(&engine, id, |it| !it.schedule.enabled && it.job.is_none()).await;
+    assert!(off.schedule.note.as_deref().unwrap().contains("deleted"), "{off:?}");
+    assert_eq!((off.last, off.runs), (None, 0));
+    assert_eq!(states(&jobs_of(&engine, id).await), [("cancelled", Some(minute(1)))]);
     let on = |schedule: &mut Schedule| schedule.enabled = true;
     let refused = engine.change_schedule((TENANT, id), on).await;
     assert!(matches!(refused, Err(EngineError::LibraryNotFound(_))));
+    jobs.close().await;
+    engine.close().await.unwrap();
+}
+
+/// A job that waits for its time, which does not come.
+async fn submit_for_later(engine: &Engine, library: Option<LibraryId>) -> JobId {
+    let mut new = new_job(engine, JobKind::IndexOptimize, "{}");
+    (new.library, new.run_at) = (library, Some(minute(1_000_000)));
+    engine.submit_job(TENANT, new).await.unwrap().value
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_library_is_deleted_does_not_wait_for_its_time() {
+    let (disk, clock) = (MemoryDisk::new(), ByHand::new());
+    let engine = open_at(&disk, clock.clone()).await;
+    let jobs = Jobs::start(engine.clone(), Obedient::new(), quick()).await;
+    let (first, second) = (library(&engine).await, library(&engine).await);
+    let others =
+        [submit_for_later(&engine, None).await, submit_for_later(&engine, Some(second)).await];
+    let of_first = submit_for_later(&engine, Some(first)).await;
+    look(&engine).await;
+    engine.delete_library(TENANT, first).await.unwrap();
+    over(&engine, of_first).await;
+    look(&engine).await;
+    for other in others {
+        assert_eq!(engine.job(TENANT, other, None).await.unwrap().0.state.name(), "pending");
+    }
+    // Deleted while nobody works, as a stop just after it is.
+    let wanted = schedule(&engine, "0 0 1 1 *", Some(second));
+    let id = wanted.id;
+    engine.add_schedule(wanted).await.unwrap();
+    seen(&engine, id, |it| it.job.is_some()).await;
+    jobs.close().await;
+    engine.delete_library(TENANT, second).await.unwrap();
+    engine.close().await.unwrap();
+    let engine = open_at(&disk, clock).await;
+    let jobs = Jobs::start(engine.clone(), Obedient::new(), quick()).await;
+    over(&engine, others[1]).await;
+    seen(&engine, id, |it| !it.schedule.enabled && it.job.is_none()).await;
+    let kept = engine.job(TENANT, others[0], None).await.unwrap().0;
+    assert_eq!(kept.state.name(), "pending", "it is about no library");
     jobs.close().await;
     engine.close().await.unwrap();
 }

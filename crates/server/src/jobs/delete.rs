@@ -25,6 +25,10 @@ impl Performer {
         let parameters: Parameters = serde_json::from_str(&run.job().spec.parameters)
             .map_err(|error| Unable::Failed(format!("its parameters do not read: {error}")))?;
         let done = if run.is_resumed() { run.done_units().await? } else { DoneUnits::default() };
+        if let (Some(library), false) = (run.head().library, run.is_resumed()) {
+            // Of one that was deleted before, it is not each document that is missing.
+            run.engine().library(run.head().tenant, library, None).await?;
+        }
         if let Some(filter) = parameters.filter {
             return self.delete_passing(run, filter, &done).await;
         }

@@ -175,16 +175,36 @@ async fn a_library_that_is_deleted_ends_the_jobs_about_it() {
         (server.job(&import).await["progress"]["current"] == 256).then_some(())
     })
     .await;
-    let body = json!({"library_id": library, "run_at": "2999-01-01T00:00:00Z"});
-    let later = server.submit("index-optimize", &body).await;
+    let body = json!({"library_id": library, "run_at": "2999-01-01T00:00:00Z",
+        "documents": [{"title": "a", "text": "b"}], "document_ids": [library]});
+    let mut later = Vec::new();
+    for kind in ["index-optimize", "index-rebuild", "batch-export", "batch-delete", "batch-import"]
+    {
+        later.push(server.submit(kind, &body).await);
+    }
+    let unlimited = json!({"document_ids": [library], "run_at": "2999-01-01T00:00:00Z"});
+    let unlimited = server.submit("batch-delete", &unlimited).await;
+    let schedule = json!({"name": "a", "cron": "0 0 1 1 *", "job_type": "index_optimize",
+        "library_id": library});
+    let schedule = server.post("/v1/jobs/schedules", &schedule).await.expect(201);
+    let schedule = format!("/v1/jobs/schedules/{}", schedule["id"].as_str().expect("an id"));
+    let scheduled = until("the schedule has a job", async || {
+        server.get(&schedule).await.expect(200)["job_id"].as_str().map(str::to_owned)
+    })
+    .await;
     server.delete(&format!("/v1/libraries/{library}")).await.expect(204);
     provider.set_stuck(false);
-    let job = server.job_over(&import).await;
-    assert_eq!(job["status"], "failed", "{job}");
-    let error = job["error"].as_str().expect("an error");
-    assert_eq!(error, format!("Library {library} not found"));
-    assert_eq!(server.job(&later).await["status"], "pending");
-    server.delete(&format!("/v1/jobs/{later}")).await.expect(200);
+    for id in later.iter().chain([&import]) {
+        let job = server.job_over(id).await;
+        assert_eq!(job["status"], "failed", "{job}");
+        let error = job["error"].as_str().expect("an error");
+        assert_eq!(error, format!("Library {library} was deleted"), "{job}");
+    }
+    assert_eq!(server.job(&unlimited).await["status"], "pending", "it is about all libraries");
+    assert_eq!(server.job_over(&scheduled).await["status"], "cancelled");
+    let schedule = server.get(&schedule).await.expect(200);
+    assert_eq!((&schedule["enabled"], &schedule["upcoming"]), (&json!(false), &json!([])));
+    assert_eq!(schedule["note"], "turned off by the server: its library was deleted");
 }
 
 #[tokio::test]
