@@ -403,3 +403,17 @@ async fn every_document_that_was_not_there_to_be_deleted_can_be_learnt() {
         ids.iter().enumerate().map(|(n, id)| (json!(n), json!(id))).collect();
     assert_eq!(found, expected.iter().map(|(n, id)| (n, id)).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn what_a_job_refused_goes_with_the_job_and_not_with_its_library_or_a_purge() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let job = server.submit_lines(&format!("library_id={library}"), "{\"title\":7}\n").await;
+    server.job_over(&job).await;
+    server.delete(&format!("/v1/libraries/{library}")).await.expect(204);
+    let purge = server.submit("purge", &json!({})).await;
+    assert_eq!(server.job_over(&purge).await["status"], "completed");
+    assert_eq!(refused(&server, &job, 10).await, [[0, 1]]);
+    assert_eq!(server.job(&job).await["result"]["errors"][0]["line_number"], 1);
+}
