@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::schema::fault;
 use crate::harness::sse::EventStream;
-use crate::harness::{Client, Server, Site, until};
+use crate::harness::{Client, Server, Site, raw, until};
 
 const EVERYTHING: &str = "event_types=*,chunk.*";
 
@@ -311,6 +312,24 @@ async fn a_batch_whose_client_is_gone_is_told_to_have_failed() {
     assert_eq!(ended[0]["data"]["batch_id"], ended[1]["data"]["batch_id"]);
     let schema = server.get("/v1/events/schema").await.expect(200);
     assert_eq!(fault(&schema, &ended[1]), None, "{}", ended[1]);
+
+    // Who says that nothing more will come, before the answer does, is taken for one that has left.
+    let body = json!({"documents": [{"title": "two", "texts": ["other words"]}]}).to_string();
+    let headers = [
+        ("content-type", "application/json".to_owned()),
+        ("content-length", body.len().to_string()),
+    ];
+    let path = format!("/v1/libraries/{library}/documents/batch");
+    let head = raw::head(&server, &Method::POST, &path, &headers);
+    let mut stream = raw::connect(&server).await.expect("a connection");
+    stream.write_all((head + &body).as_bytes()).await.expect("sent");
+    batches(3).await;
+    stream.shutdown().await.expect("half closed");
+    let ended = batches(4).await;
+    assert_eq!(texts(&ended[2..], "type"), ["batch.started", "batch.failed"]);
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("the end");
+    assert_eq!(String::from_utf8_lossy(&answer), "");
     provider.set_holding(false);
 }
 

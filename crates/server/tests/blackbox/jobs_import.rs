@@ -200,6 +200,10 @@ async fn a_library_that_is_deleted_ends_the_jobs_about_it() {
         let error = job["error"].as_str().expect("an error");
         assert_eq!(error, format!("Library {library} was deleted"), "{job}");
     }
+    // With the library goes what is told of it: the batch that the import is has no end.
+    let told = server.events("batch.*,library.deleted").await;
+    let told: Vec<&str> = told.iter().filter_map(|event| event["type"].as_str()).collect();
+    assert_eq!(told, ["batch.started", "library.deleted"]);
     assert_eq!(server.job(&unlimited).await["status"], "pending", "it is about all libraries");
     assert_eq!(server.job_over(&scheduled).await["status"], "cancelled");
     let schedule = server.get(&schedule).await.expect(200);
