@@ -359,6 +359,8 @@ fn cors_layer(cors: &CorsConfig) -> CorsLayer {
     };
     let mut expose = names(&cors.expose);
     expose.extend([envelope::SEQ_HEADER, envelope::TIME_HEADER, header::RETRY_AFTER]);
+    // Of what can be asked for in parts.
+    expose.extend([header::ETAG, header::ACCEPT_RANGES, header::CONTENT_RANGE]);
     CorsLayer::new()
         .allow_origin(origin)
         .allow_credentials(cors.credentials.is_on())

@@ -262,3 +262,36 @@ proptest! {
         prop_assert_eq!(alone, among);
     }
 }
+
+/// What every language makes of sentences of all of them, as it was when the version was raised last:
+/// postings that were kept are taken for those of today by that number alone.
+#[test]
+fn terms_are_those_of_the_version() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let sentences = std::fs::read_to_string(golden.join("sentences.txt")).unwrap();
+    let version = format!("version {ANALYSIS_VERSION}\n");
+    let mut found = version.clone();
+    for language in Language::ALL {
+        found.push_str(&format!("\n{language:?}\n"));
+        for sentence in sentences.lines() {
+            let mut analyzed = Vec::new();
+            Analyzer::new(language).tokens(sentence, |token| {
+                let form = if token.form == token.term { "" } else { token.form };
+                let stop = if token.stop { "-" } else { "" };
+                analyzed.push(format!("{}{stop}/{form}", token.term));
+            });
+            found.push_str(&analyzed.join(" "));
+            found.push('\n');
+        }
+    }
+    let path = golden.join("terms.txt");
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    if found != kept && std::env::var_os("UPDATE").is_some() && !kept.starts_with(&version) {
+        return std::fs::write(&path, found).unwrap();
+    }
+    let differs = found.lines().zip(kept.lines()).find(|(found, kept)| found != kept);
+    assert!(
+        found == kept,
+        "other terms than before: raise ANALYSIS_VERSION, then UPDATE=1: {differs:?}"
+    );
+}

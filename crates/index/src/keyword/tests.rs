@@ -361,14 +361,19 @@ fn words_that_were_found_are_shown() {
 
 #[test]
 fn bytes_that_are_no_index_do_not_panic() {
-    let whole = index(&[("a", "b c d"), ("", "b b c"), ("x", "y")]);
+    let whole = index(&[
+        ("a runs", "b c d organ"),
+        ("", "b b running c organizations"),
+        ("x", "y run runs"),
+    ]);
     assert!(Postings::open(std::sync::Arc::new(whole.as_bytes().to_vec())).is_some());
     for at in 0..whole.as_bytes().len() {
         for flip in [1, 0x80, 0xff] {
             let mut bytes = whole.as_bytes().to_vec();
             bytes[at] ^= flip;
             if let Some(postings) = Postings::open(std::sync::Arc::new(bytes)) {
-                for query in ["b", "b c y", "\"b c d\"", "b* x", "y -d"] {
+                for query in ["b", "b c y", "\"b c d\"", "b* x", "runn* organi*", "+x-ru*", "y -d"]
+                {
                     found(&postings, &read(query), 3, &AllRows);
                 }
             }
