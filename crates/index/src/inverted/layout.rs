@@ -59,7 +59,9 @@ impl Layout {
         let numbers = numbers.chain(after.map(|part| part.len() as u64));
         let mut bytes: Vec<u8> = numbers.flat_map(u64::to_le_bytes).collect();
         bytes.extend(of_rows);
-        after.into_iter().for_each(|part| bytes.extend(part));
+        for part in after {
+            bytes.extend(part);
+        }
         let parts = ranges(of_rows.len(), after.map(<[u8]>::len));
         Self { bytes: Arc::new(bytes), head, parts }
     }

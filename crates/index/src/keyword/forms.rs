@@ -103,7 +103,7 @@ impl GrowingForms {
 
     /// The rank of each number; `None` of the term itself where no word is written so.
     fn ranks(&self) -> Vec<Option<u32>> {
-        let mut counts = vec![(0_u32, 0); self.others.len() + 1];
+        let mut counts = vec![(0_u32, 0_u32); self.others.len() + 1];
         for number in self.each_number() {
             if let Some((count, _number)) = counts.get_mut(number as usize) {
                 *count = count.saturating_add(1);
@@ -237,7 +237,9 @@ pub(super) fn write(mut words: Vec<Form>) -> Vec<u8> {
     }
     let lens = [dictionary.places.len() as u64, dictionary.blocks.len() as u64];
     let mut bytes: Vec<u8> = lens.into_iter().flat_map(u64::to_le_bytes).collect();
-    [dictionary.places, dictionary.blocks, terms].iter().for_each(|part| bytes.extend(part));
+    for part in [dictionary.places, dictionary.blocks, terms] {
+        bytes.extend(part);
+    }
     bytes
 }
 
@@ -276,7 +278,9 @@ mod tests {
                 .filter(|rank| *rank < 40 || rank % 97 == 0)
                 .collect();
             let mut bits = BitWriter::default();
-            ranks.iter().for_each(|rank| bits.push_rank(*rank, words));
+            for rank in &ranks {
+                bits.push_rank(*rank, words);
+            }
             let bits = bits.finish();
             let read: Vec<u32> = Ranks { words, bits: &bits, at: 0 }.take(ranks.len()).collect();
             assert_eq!(read, ranks, "{words} words");
