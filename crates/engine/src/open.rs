@@ -78,6 +78,15 @@ pub(crate) async fn open(config: EngineConfig, parts: EngineParts) -> Result<Eng
     opened.await.map_err(|error| EngineError::Storage { detail: error.to_string() })?
 }
 
+/// How far the log is durable, from now on.
+fn advances(log: &impl Log) -> watch::Receiver<u64> {
+    let (advance, advanced) = watch::channel(log.durable());
+    log.on_advance(Box::new(move |durable| {
+        advance.send_replace(durable);
+    }));
+    advanced
+}
+
 fn start(
     config: EngineConfig,
     parts: EngineParts,
@@ -85,10 +94,7 @@ fn start(
 ) -> Result<Engine, EngineError> {
     let Recovered { lock, store, log, catalog, work, covered, libraries, horizon, samples } =
         recovered;
-    let (advance, advanced) = watch::channel(log.durable());
-    log.on_advance(Box::new(move |durable| {
-        advance.send_replace(durable);
-    }));
+    let advanced = advances(&log);
     let (upkeep, tasks) = Upkeep::new(horizon);
     let (builder, builds) = Builder::new();
     let (calibrating, measurements) = Calibrating::new();
