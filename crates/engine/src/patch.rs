@@ -16,16 +16,17 @@ use crate::put::{check_custom, check_metadata_size, check_title, without_vectors
 use crate::request::{DOCUMENT_TYPE_USUAL, PutDocument, PutReceipt, PutVector, Written};
 use crate::snapshot::Snapshot;
 
-/// How often a document that others put anew at the same time is read again. Those who change it come
-/// one after the other.
+/// How often a document that others put anew at the same time is read again. Those who came into each
+/// other's way take turns.
 const ATTEMPTS_MAX: usize = 32;
 
 /// Documents whose changes wait for each other are those of one remainder: a prime, as ids that callers
 /// choose may have a pattern.
 const TURNS: u64 = 251;
 
-/// Whose turn it is to change a document: who reads one, changes it and writes it while others do the
-/// same would have to begin again each time that another was faster.
+/// Whose turn it is to change a document again: who reads one, changes it and writes it while others do
+/// the same would have to begin anew each time that another was faster. Nobody waits for a turn who
+/// was not in another's way before: what holds one may wait for a provider of embeddings.
 #[derive(Debug)]
 pub(crate) struct Turns(Vec<tokio::sync::Mutex<()>>);
 
@@ -139,11 +140,14 @@ impl Engine {
     ) -> Result<Written<Document>, EngineError> {
         self.0.check_disk()?;
         patch.check()?;
-        let _turn = self.0.changing.wait(id).await;
+        let mut turn = None;
         for _attempt in 0..ATTEMPTS_MAX {
             let done = self.0.try_patch((tenant, library), id, patch.clone()).await?;
             if let Some(written) = done {
                 return Ok(written);
+            }
+            if turn.is_none() {
+                turn = Some(self.0.changing.wait(id).await);
             }
         }
         Err(EngineError::Busy {
@@ -170,10 +174,13 @@ impl Engine {
         change: impl Fn(Document) -> PutDocument + Send + Sync,
     ) -> Result<Written<PutReceipt>, EngineError> {
         self.0.check_disk()?;
-        let _turn = self.0.changing.wait(id).await;
+        let mut turn = None;
         for _attempt in 0..ATTEMPTS_MAX {
             if let Some(written) = self.0.try_change((tenant, library), id, &change).await? {
                 return Ok(written);
+            }
+            if turn.is_none() {
+                turn = Some(self.0.changing.wait(id).await);
             }
         }
         Err(EngineError::Busy {

@@ -67,12 +67,16 @@ impl Shared {
 
     /// Sees to all that there is; what is left of deleted libraries is asked for until it is done.
     async fn see_to_all(&self, deleted: &mut watch::Receiver<()>) -> Result<(), EngineError> {
+        let mut seen = Ok(());
         if deleted.has_changed().unwrap_or(false) {
             deleted.mark_unchanged();
-            let seen = self.see_to_orphans().await;
-            seen.inspect_err(|_error| deleted.mark_changed())?;
+            seen = self.see_to_orphans().await;
+            if seen.is_err() {
+                deleted.mark_changed();
+            }
         }
-        self.see_to_schedules().await
+        // What cannot be written for one library keeps nothing from the others.
+        self.see_to_schedules().await.and(seen)
     }
 
     /// Turns off schedules whose library was deleted, which puts their jobs away, and has jobs that wait
