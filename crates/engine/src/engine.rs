@@ -32,7 +32,7 @@ use crate::locate::Owners;
 use crate::maintenance::{LastSnapshot, Upkeep};
 use crate::memory::Gauges;
 use crate::moment::{self, Moment};
-use crate::patch::Turns;
+use crate::patch::DocumentTurns;
 use crate::pool::{BuildPool, Pool};
 use crate::purge::PurgeReceipt;
 use crate::put::Outcomes;
@@ -133,7 +133,7 @@ pub(crate) struct Inner {
     /// What is carried from active generations to others.
     pub(crate) carrying: Carrying,
     /// Who may change a document now.
-    pub(crate) changing: Turns,
+    pub(crate) changing: DocumentTurns,
     /// What embedding cost lately.
     pub(crate) ledger: Ledger,
     /// What records that.

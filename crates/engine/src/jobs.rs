@@ -87,6 +87,10 @@ impl Engine {
             schedule: run_of.filter(|_schedule| run_at.is_none()),
         };
         let written = inner.change_work(WorkCommand::Submit(spec)).await?;
+        if self.was_deleted(tenant, library) {
+            // Who looks for what waits for it may have looked before this was there.
+            inner.work.libraries_deleted.send_replace(());
+        }
         Ok(Written { seq: written.seq, value: id })
     }
 

@@ -33,7 +33,7 @@ use crate::held::Held;
 use crate::history::Samples;
 use crate::maintenance::{self, Upkeep};
 use crate::memory::Gauges;
-use crate::patch::Turns;
+use crate::patch::DocumentTurns;
 use crate::pool::{BuildPool, Pool};
 use crate::residence::OPENING_MAX;
 use crate::store::{KeptPostings, Store, damaged};
@@ -136,7 +136,7 @@ fn start(
         lock: Mutex::new(Some(lock)),
         embedding_times: EmbeddingTimes::default(),
         carrying: Carrying::default(),
-        changing: Turns::default(),
+        changing: DocumentTurns::default(),
         ledger: Ledger::default(),
         ledger_task: Tasks::default(),
     });

@@ -28,15 +28,15 @@ const TURNS: u64 = 251;
 /// the same would have to begin anew each time that another was faster. Nobody waits for a turn who
 /// was not in another's way before: what holds one may wait for a provider of embeddings.
 #[derive(Debug)]
-pub(crate) struct Turns(Vec<tokio::sync::Mutex<()>>);
+pub(crate) struct DocumentTurns(Vec<tokio::sync::Mutex<()>>);
 
-impl Default for Turns {
+impl Default for DocumentTurns {
     fn default() -> Self {
         Self((0..TURNS).map(|_turn| tokio::sync::Mutex::new(())).collect())
     }
 }
 
-impl Turns {
+impl DocumentTurns {
     /// Waits for those that came before. It lasts until it is dropped.
     async fn wait(&self, id: DocumentId) -> tokio::sync::MutexGuard<'_, ()> {
         let remainder = u128::from_be_bytes(id.to_bytes()) % u128::from(TURNS);

@@ -122,7 +122,7 @@ impl Engine {
     }
 
     /// Whether a library is not there any more that was there when something was to be done with it.
-    fn was_deleted(&self, tenant: TenantId, library: Option<LibraryId>) -> bool {
+    pub(crate) fn was_deleted(&self, tenant: TenantId, library: Option<LibraryId>) -> bool {
         library.is_some_and(|library| self.0.catalog.load().owned(tenant, library).is_err())
     }
 

@@ -328,11 +328,12 @@ fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
 /// gzip for whole answers. Streams are left alone: the compressor would hold lines back. So is what can be
 /// asked for in parts, as its tag and its ranges are of the bytes as they are.
 fn compression() -> CompressionLayer<impl Predicate> {
-    let is_whole = |_status: StatusCode, _version: Version, headers: &HeaderMap, _: &Extensions| {
-        !headers.contains_key(header::ACCEPT_RANGES)
-    };
+    let is_never_ranged =
+        |_status: StatusCode, _version: Version, headers: &HeaderMap, _: &Extensions| {
+            !headers.contains_key(header::ACCEPT_RANGES)
+        };
     let predicate = SizeAbove::new(1024)
-        .and(is_whole)
+        .and(is_never_ranged)
         .and(NotForContentType::new("application/x-ndjson"))
         .and(NotForContentType::new("application/octet-stream"))
         .and(NotForContentType::new("text/event-stream"))

@@ -131,7 +131,15 @@ pub(crate) struct RangeErrors;
 
 impl IntoResponses for RangeErrors {
     fn responses() -> Responses {
-        responses(&[&problem::RANGE_NOT_SATISFIABLE])
+        let kind = &problem::RANGE_NOT_SATISFIABLE;
+        let mut answer = response(&[kind]);
+        if let RefOr::T(response) = &mut answer {
+            let header = HeaderBuilder::new()
+                .schema(Some(Object::with_type(Type::String)))
+                .description(Some("How long the file is: `bytes */LENGTH`"));
+            response.headers.insert("Content-Range".into(), RefOr::T(header.build()));
+        }
+        Responses::from_iter([(kind.status.to_string(), answer)])
     }
 }
 

@@ -7,7 +7,8 @@ use super::query::{KeywordQuery, What};
 use crate::analysis::Analyzer;
 
 /// The words of a text that have a term that the query ranks by or begin as it asks for, ascending;
-/// words that touch are one. The text is taken for one of the query's language. On borders of characters. O(bytes).
+/// words that touch are one. The text is taken for one of the query's language. On borders of
+/// characters. O(bytes).
 pub fn highlights(text: &str, query: &KeywordQuery) -> Vec<Range<usize>> {
     let (mut whole, mut begins) = (HashSet::new(), HashSet::new());
     for term in &query.terms {

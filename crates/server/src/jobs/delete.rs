@@ -25,8 +25,8 @@ impl Performer {
         let parameters: Parameters = serde_json::from_str(&run.job().spec.parameters)
             .map_err(|error| Unable::Failed(format!("its parameters do not read: {error}")))?;
         let done = if run.is_resumed() { run.done_units().await? } else { DoneUnits::default() };
-        if let (Some(library), false) = (run.head().library, run.is_resumed()) {
-            // Of one that was deleted before, it is not each document that is missing.
+        if let (Some(library), 0) = (run.head().library, run.progress().current) {
+            // Of one that was deleted before anything was done, it is not each document that is missing.
             run.engine().library(run.head().tenant, library, None).await?;
         }
         if let Some(filter) = parameters.filter {

@@ -33,18 +33,27 @@ pub(super) fn long_routes() -> OpenApiRouter<App> {
 #[utoipa::path(get, operation_id = "download_export", path = "/jobs/{job_id}/download", tag = "jobs",
     params(
         ("job_id" = String, Path, format = "uuid", description = "The job"),
-        ("Range" = Option<String>, Header, description = "One range of bytes, such as `bytes=1000-`; of several, and of what is no range, all bytes are sent"),
+        ("Range" = Option<String>, Header, description = "One range of bytes, such as `bytes=1000-`; where the file has several of those asked for, and of what is no range, all bytes are sent"),
         ("If-Range" = Option<String>, Header, description = "The `ETag` of what is there already: of another file all bytes are sent"),
     ),
     responses(
-        (status = 200, description = "The file", body = String, content_type = "application/octet-stream",
+        (status = 200, description = "The file, in the format that was asked for", content(
+            (Value = "application/x-ndjson"),
+            (Value = "application/json"),
+            (String = "text/csv"),
+        ),
             headers(
                 ("ETag" = String, description = "Names these bytes"),
                 ("Accept-Ranges" = String, description = "`bytes`"),
             )),
-        (status = 206, description = "The range that was asked for", body = String, content_type = "application/octet-stream",
+        (status = 206, description = "The range that was asked for", content(
+            (String = "application/x-ndjson"),
+            (String = "application/json"),
+            (String = "text/csv"),
+        ),
             headers(
                 ("ETag" = String, description = "Names the whole file"),
+                ("Accept-Ranges" = String, description = "`bytes`"),
                 ("Content-Range" = String, description = "Which bytes these are, of how many"),
             )),
         RangeErrors, ReadErrors))]
@@ -86,7 +95,7 @@ async fn download(
 }
 
 /// The range of a file of this tag and length that is asked for; nothing where that is all of it: also of
-/// several, and of what is no range, which may be passed over (RFC 9110, 14.2).
+/// several that it has, and of what is no range, which may be passed over (RFC 9110, 14.2).
 fn range(
     asked: &HeaderMap,
     tag: &str,
