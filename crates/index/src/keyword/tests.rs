@@ -292,7 +292,8 @@ fn scores_are_those_of_the_formula() {
     let best = found(&index, &read("apple plum"), 3, &AllRows);
     let score = |tf: f64, df: f64, length: f64| {
         let weight = (1.0 + (3.0 - df + 0.5) / (df + 0.5)).ln();
-        weight * tf / (tf + 1.5 * (0.25 + 0.75 * length / (8.0 / 3.0)))
+        let (mean, b) = (8.0 / 3.0, 0.7);
+        weight * tf / (tf + (0.5 + 0.02 * mean) * (1.0 - b + b * length / mean))
     };
     let expected =
         [(2, score(2.0, 1.0, 4.0)), (0, score(2.0, 2.0, 3.0)), (1, score(1.0, 2.0, 1.0))];
@@ -585,5 +586,22 @@ proptest! {
                 prop_assert!(part.contains(['\u{1}', '\u{2}']), "{:?}", part);
             }
         }
+    }
+}
+
+/// By hand: a term that two of ten rows have weighs ln(1 + 8.5 / 2.5), and k1 is 0.5 + 0.02 * 20 = 0.9;
+/// where rows have 200 terms it is 2.4 and not 4.5.
+#[test]
+fn more_of_a_term_counts_for_more_where_rows_are_longer() {
+    for (mean, length, frequency, expected) in [
+        (20, 20, 1, 1.481_604_5 / (1.0 + 0.9)),
+        (20, 40, 3, 1.481_604_5 * 3.0 / (3.0 + 0.9 * (0.3 + 0.7 * 2.0))),
+        (200, 100, 2, 1.481_604_5 * 2.0 / (2.0 + 2.4 * (0.3 + 0.7 * 0.5))),
+    ] {
+        let collection = Collection { rows: 10, tokens: 10 * mean };
+        let scorer = Scorer::new(Bm25::default(), collection);
+        let score = f64::from(scorer.score(collection.weight(2), frequency, length));
+        let off = score / f64::from(SCORE_UNIT) - expected;
+        assert!(off.abs() < 1e-4, "{mean} {length} {frequency}: {off}");
     }
 }
