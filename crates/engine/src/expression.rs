@@ -1,8 +1,6 @@
 //! Scores by an expression of the caller's: arithmetic over the signals of a candidate.
 //!
-//! Ours, because none of the crates that were looked at is both right and bounded: one takes `-x^2` for
-//! `(-x)^2` and not `max` within `max`, one makes a mutable reference of a shared one at every name, the
-//! script languages are slow for a number and bring lists and loops.
+//! Why ours and no crate's is in `docs/adr/0018`.
 //!
 //! An expression is read once into a list of steps of a stack machine, which has no jumps: computing it
 //! takes as many steps as it has characters at most, whatever it says. Reading recurses as deep as parts
