@@ -6,12 +6,16 @@ r"""Older test collections in the layout that the rest reads.
         --queries LISA.QUE --judgements LISARJ.NUM
     python -m relevance.convert npl DEST --documents doc-text --queries query-text \
         --judgements rlv-ass
+    python -m relevance.convert cf DEST --documents cf74.xml ... cf79.xml \
+        --queries cfquery.xml --judgements cfquery.xml
 
 `smart` is the format of `.I`, `.T` and `.W` (Cranfield, MED, CACM, CISI). Judgements are taken as
-they are used elsewhere: every pair that is listed is relevant, whatever its code.
+they are used elsewhere: every pair that is listed is relevant, whatever its code. Those of `cf`
+(Cystic Fibrosis) are of four judges, 0 to 2 each, and the grade is their sum.
 """
 
 import argparse
+import html
 import json
 import re
 import sys
@@ -20,8 +24,8 @@ from pathlib import Path
 
 #: Identifier, title, text.
 Record = tuple[str, str, str]
-#: Query and document.
-Pair = tuple[str, str]
+#: Query, document, grade.
+Judgement = tuple[str, str, int]
 
 #: Columns of a judgement in TREC's form, the second of which has no meaning.
 TREC_COLUMNS = 4
@@ -52,12 +56,12 @@ def smart_records(text: str) -> Iterator[Record]:
             yield str(int(identifier)), title, body
 
 
-def smart_pairs(text: str) -> Iterator[Pair]:
+def smart_judgements(text: str) -> Iterator[Judgement]:
     """Lines of query and document, or of TREC's columns."""
     rows = [line.split() for line in text.splitlines() if line.strip()]
     trec = all(len(row) == TREC_COLUMNS and row[1] == "0" for row in rows)
     for row in rows:
-        yield str(int(row[0])), str(int(row[2] if trec else row[1]))
+        yield str(int(row[0])), str(int(row[2] if trec else row[1])), 1
 
 
 def lisa_records(text: str) -> Iterator[Record]:
@@ -77,7 +81,7 @@ def lisa_queries(text: str) -> Iterator[Record]:
             yield match[1], "", plain([match[2]])
 
 
-def lisa_pairs(text: str) -> Iterator[Pair]:
+def lisa_judgements(text: str) -> Iterator[Judgement]:
     """Numbers only: of each query its own, how many documents, and the documents."""
     numbers = text.split()
     while numbers:
@@ -86,7 +90,7 @@ def lisa_pairs(text: str) -> Iterator[Pair]:
         if len(documents) != int(count):
             raise ConvertError(f"query {query} has {len(documents)} of {count} documents")
         for document in documents:
-            yield query, document
+            yield query, document, 1
 
 
 def npl_records(text: str) -> Iterator[Record]:
@@ -97,11 +101,38 @@ def npl_records(text: str) -> Iterator[Record]:
             yield match[1], "", plain([match[2]])
 
 
-def npl_pairs(text: str) -> Iterator[Pair]:
+def npl_judgements(text: str) -> Iterator[Judgement]:
     """Of each query the documents, in place of its text."""
     for query, _, documents in npl_records(text):
         for document in documents.split():
-            yield query, document
+            yield query, document, 1
+
+
+def cf_records(text: str) -> Iterator[Record]:
+    """`<RECORD>`s: number, title, and abstract, or an extract where there is none."""
+    for record in re.findall(r"<RECORD>(.*?)</RECORD>", text, flags=re.DOTALL):
+        body = element(record, "ABSTRACT") or element(record, "EXTRACT")
+        yield str(int(element(record, "RECORDNUM"))), element(record, "TITLE"), body
+
+
+def cf_queries(text: str) -> Iterator[Record]:
+    """`<QUERY>`s: number and text."""
+    for query in re.findall(r"<QUERY>(.*?)</QUERY>", text, flags=re.DOTALL):
+        yield str(int(element(query, "QueryNumber"))), "", element(query, "QueryText")
+
+
+def cf_judgements(text: str) -> Iterator[Judgement]:
+    """Of each `<QUERY>` the documents, with a digit of each judge."""
+    for query in re.findall(r"<QUERY>(.*?)</QUERY>", text, flags=re.DOTALL):
+        number = str(int(element(query, "QueryNumber")))
+        for digits, document in re.findall(r'<Item score="(\d+)">\s*(\d+)\s*<', query):
+            yield number, str(int(document)), sum(map(int, digits))
+
+
+def element(text: str, name: str) -> str:
+    """What the first element of a name holds; nothing where there is none."""
+    found = re.search(rf"<{name}>(.*?)</{name}>", text, flags=re.DOTALL)
+    return plain([html.unescape(found[1])]) if found else ""
 
 
 def plain(lines: Iterable[str]) -> str:
@@ -110,9 +141,10 @@ def plain(lines: Iterable[str]) -> str:
 
 
 FORMATS = {
-    "smart": (smart_records, smart_records, smart_pairs),
-    "lisa": (lisa_records, lisa_queries, lisa_pairs),
-    "npl": (npl_records, npl_records, npl_pairs),
+    "smart": (smart_records, smart_records, smart_judgements),
+    "lisa": (lisa_records, lisa_queries, lisa_judgements),
+    "npl": (npl_records, npl_records, npl_judgements),
+    "cf": (cf_records, cf_queries, cf_judgements),
 }
 
 
@@ -124,7 +156,7 @@ def read(paths: Iterable[Path]) -> str:
 
 def convert(options: argparse.Namespace) -> str:
     """Writes the three files; returns what there is of each."""
-    of_documents, of_queries, of_pairs = FORMATS[options.format]
+    of_documents, of_queries, of_judgements = FORMATS[options.format]
     # LISA has four documents twice.
     documents = list(dict.fromkeys(of_documents(read(options.documents))))
     queries = list(of_queries(read([options.queries])))
@@ -132,25 +164,25 @@ def convert(options: argparse.Namespace) -> str:
         queries = [(str(place), *rest) for place, (_, *rest) in enumerate(queries, 1)]
     # CACM has an empty one after the last.
     queries = [query for query in queries if any(query[1:])]
-    pairs = list(dict.fromkeys(of_pairs(read([options.judgements]))))
+    judgements = list(dict.fromkeys(of_judgements(read([options.judgements]))))
     for what, ids in (("documents", documents), ("queries", queries)):
         if len({id for id, *_ in ids}) != len(ids) or not ids:
             raise ConvertError(
                 f"the {what} have no identifiers of their own: is it the right file?"
             )
     known = ({id for id, *_ in queries}, {id for id, *_ in documents})
-    lost = [pair for pair in pairs if pair[0] not in known[0] or pair[1] not in known[1]]
+    lost = [one for one in judgements if one[0] not in known[0] or one[1] not in known[1]]
     options.folder.mkdir(parents=True, exist_ok=True)
     write(options.folder / "corpus.jsonl", ("_id", "title", "text"), documents)
     write(
         options.folder / "queries.jsonl", ("_id", "text"), [(id, text) for id, _, text in queries]
     )
-    lines = [f"{query}\t{document}\t1\n" for query, document in pairs]
+    lines = [f"{query}\t{document}\t{grade}\n" for query, document, grade in judgements]
     (options.folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
-    judged = len({query for query, _ in pairs})
+    judged = len({query for query, *_ in judgements})
     return (
         f"{options.folder}: {len(documents)} documents, {len(queries)} queries, {judged} of them "
-        f"judged, {len(pairs)} judgements, {len(lost)} of them of something that is not there"
+        f"judged, {len(judgements)} judgements, {len(lost)} of them of something that is not there"
     )
 
 

@@ -52,6 +52,14 @@ LISA_JUDGEMENTS = (
 NPL = "1\ntext of\none\n   /\n2\n1962 was a year\n/\n"
 NPL_JUDGEMENTS = "1\n  2\n/\n2\n  1     2\n/\n   /\n"
 
+CF = """<FILE><RECORD><RECORDNUM>00001 </RECORDNUM><TITLE>Lungs &amp;
+    more.</TITLE><ABSTRACT>An
+    abstract.</ABSTRACT></RECORD>
+<RECORD><RECORDNUM>00002 </RECORDNUM><TITLE>Other.</TITLE>
+<EXTRACT>Extract.</EXTRACT></RECORD></FILE>"""
+CF_QUERIES = """<QUERY><QueryNumber>00003</QueryNumber><QueryText>What of
+    lungs? </QueryText><Item score="1222">  1</Item><Item score="0001">2</Item></QUERY>"""
+
 
 class ConvertTest(unittest.TestCase):
     def setUp(self) -> None:
@@ -130,6 +138,15 @@ class ConvertTest(unittest.TestCase):
         self.run_on("npl", NPL, NPL, NPL_JUDGEMENTS)
         self.assertEqual(self.documents(), [("1", "", "text of one"), ("2", "", "1962 was a year")])
         self.assertEqual(self.judgements(), {"1": {"2"}, "2": {"1", "2"}})
+
+    def test_cystic_fibrosis(self) -> None:
+        self.run_on("cf", CF, CF_QUERIES, CF_QUERIES)
+        self.assertEqual(
+            self.documents(), [("1", "Lungs & more.", "An abstract."), ("2", "Other.", "Extract.")]
+        )
+        read = corpus.read_judgements(self.output / "qrels.tsv")
+        self.assertEqual(read, {"3": {"1": 7, "2": 1}})
+        self.assertEqual(corpus.load(self.output).queries[0].text, "What of lungs?")
 
     def test_files_of_another_format_are_refused(self) -> None:
         with self.assertRaisesRegex(convert.ConvertError, "is it the right file"):
