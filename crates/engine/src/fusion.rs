@@ -37,6 +37,15 @@ impl Fusion {
     }
 }
 
+/// What a passage is worth by keywords.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ByKeywords {
+    /// Its rank, from 1, where it is among the best that were looked at.
+    pub rank: Option<usize>,
+    /// Its BM25, above 0.
+    pub score: f32,
+}
+
 /// A passage in both lists, or in one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Candidate {
@@ -45,17 +54,21 @@ pub(crate) struct Candidate {
     pub(crate) distance: f32,
     /// Its rank by distance, from 1, if it is among the nearest.
     pub(crate) vector_rank: Option<usize>,
-    /// Its rank by keywords, from 1, and its score, if it has one of them.
-    pub(crate) keyword: Option<(usize, f32)>,
+    /// What it is worth by keywords, if it has one of them.
+    pub(crate) keyword: Option<ByKeywords>,
     /// What vectors and what keywords add to its score, once they are fused.
     pub(crate) parts: (f64, f64),
 }
 
-/// All candidates of the nearest and of the best by keywords, both in order. `distance` is asked for
-/// those that are not among the nearest.
+/// A passage with its distance, or its score.
+type Valued = (RowPlace, f32);
+
+/// All candidates of the nearest and of the best by keywords, both in order. `scores` are those by
+/// keywords of nearest ones that need not be among the best, `distance` is asked for those that are not among
+/// the nearest: of every candidate both are known, however many are looked at.
 pub(crate) fn candidates<E>(
-    nearest: &[(RowPlace, f32)],
-    keywords: &[(RowPlace, f32)],
+    nearest: &[Valued],
+    (keywords, scores): (&[Valued], &[Valued]),
     distance: impl Fn(RowPlace) -> Result<f32, E>,
 ) -> Result<Vec<Candidate>, E> {
     let mut all: Vec<Candidate> = (1..)
@@ -70,8 +83,13 @@ pub(crate) fn candidates<E>(
         .collect();
     let places: HashMap<RowPlace, usize> =
         all.iter().enumerate().map(|(at, candidate)| (candidate.place, at)).collect();
+    for (place, score) in scores {
+        if let Some(at) = places.get(place) {
+            all[*at].keyword = Some(ByKeywords { rank: None, score: *score });
+        }
+    }
     for (rank, (place, score)) in (1..).zip(keywords) {
-        let keyword = Some((rank, *score));
+        let keyword = Some(ByKeywords { rank: Some(rank), score: *score });
         match places.get(place) {
             Some(at) => all[*at].keyword = keyword,
             None => all.push(Candidate {
@@ -109,7 +127,7 @@ pub(crate) fn fuse(
                     let part = |rank: Option<usize>| {
                         rank.map_or(0.0, |rank| 1.0 / (RANK_CONSTANT + rank as f64))
                     };
-                    let keyword = part(candidate.keyword.map(|(rank, _score)| rank));
+                    let keyword = part(candidate.keyword.and_then(|it| it.rank));
                     // Twice, so that lists that weigh the same give the sum as it is known.
                     (2.0 * part(candidate.vector_rank), 2.0 * keyword)
                 }
@@ -136,7 +154,7 @@ fn similarity(distance: f32) -> f64 {
 }
 
 fn keyword_score(candidate: &Candidate) -> Option<f64> {
-    candidate.keyword.map(|(_rank, score)| f64::from(score))
+    candidate.keyword.map(|it| f64::from(it.score))
 }
 
 /// Scores brought to 0 to 1.
@@ -177,7 +195,7 @@ mod tests {
         let nearest = [(PLACES[0], 0.2), (PLACES[1], 0.4), (PLACES[2], 1.0)];
         let keywords = [(PLACES[3], 8.0), (PLACES[1], 6.0)];
         let far = |_place| Ok::<_, ()>(1.2);
-        let candidates = candidates(&nearest, &keywords, far).unwrap();
+        let candidates = candidates(&nearest, (&keywords, &[]), far).unwrap();
         let fused = fuse(candidates, fusion, alpha);
         for (score, candidate) in &fused {
             let (vector, keyword) = candidate.parts;
@@ -217,15 +235,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_near_and_not_among_the_best_by_keywords_has_its_score_and_no_rank() {
+        let nearest = [(PLACES[0], 0.2), (PLACES[1], 0.4), (PLACES[2], 1.0)];
+        let (best, scores) = ([(PLACES[1], 8.0)], [(PLACES[0], 2.0), (PLACES[1], 8.0)]);
+        let all = candidates(&nearest, (&best, &scores), |_place| Ok::<_, ()>(0.0)).unwrap();
+        let ranked = Some(ByKeywords { rank: Some(1), score: 8.0 });
+        let unranked = Some(ByKeywords { rank: None, score: 2.0 });
+        let keywords: Vec<_> = all.iter().map(|candidate| candidate.keyword).collect();
+        assert_eq!(keywords, [unranked, ranked, None]);
+        // Similarities 0.9, 0.8 and 0.5, keywords a quarter of the best, the best, and none.
+        let fused = fuse(all.clone(), Fusion::Weighted, 0.5);
+        let fused: Vec<_> = fused.iter().map(|(score, it)| (*score, it.place)).collect();
+        check(&fused, &[(0.5 * 0.8 + 0.5, 1), (0.5 * 0.9 + 0.5 * 0.25, 0), (0.5 * 0.5, 2)]);
+        let fused = fuse(all, Fusion::ReciprocalRank, 0.5);
+        let fused: Vec<_> = fused.iter().map(|(score, it)| (*score, it.place)).collect();
+        check(&fused, &[(1.0 / 62.0 + 1.0 / 61.0, 1), (1.0 / 61.0, 0), (1.0 / 63.0, 2)]);
+    }
+
+    #[test]
     fn nothing_found_is_nothing_fused_and_equal_scores_are_not_divided_by_nothing() {
         assert_eq!(fuse(Vec::new(), Fusion::RelativeScore, 0.5), []);
         let nearest = [(PLACES[1], 0.5), (PLACES[0], 0.5)];
-        let candidates = candidates(&nearest, &[], |_place| Ok::<_, ()>(0.0)).unwrap();
+        let candidates = candidates(&nearest, (&[], &[]), |_place| Ok::<_, ()>(0.0)).unwrap();
         let fused = fuse(candidates, Fusion::RelativeScore, 0.5);
         let order: Vec<RowPlace> = fused.iter().map(|(_score, it)| it.place).collect();
         assert_eq!(order, [PLACES[0], PLACES[1]]);
         let nearest = [(PLACES[0], 0.5), (PLACES[1], 0.7), (PLACES[2], f32::INFINITY)];
-        let far = super::candidates(&nearest, &[], |_place| Ok::<_, ()>(0.0)).unwrap();
+        let far = super::candidates(&nearest, (&[], &[]), |_place| Ok::<_, ()>(0.0)).unwrap();
         let far = fuse(far, Fusion::RelativeScore, 0.5);
         assert_eq!(far.iter().map(|(score, _it)| *score).collect::<Vec<_>>(), [0.5, 0.0, 0.0]);
         assert!(fused.iter().all(|(score, _it)| (score - 0.5).abs() < 1e-9));

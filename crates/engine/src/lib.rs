@@ -101,7 +101,7 @@ pub use expression::{
 pub use facets::Faceted;
 pub use fields::{NewVector, WELL_KNOWN_FIELDS};
 pub use follow::{BATCH_BYTES_MAX, Change, ChangeEntry, FollowError};
-pub use fusion::Fusion;
+pub use fusion::{ByKeywords, Fusion};
 pub use generations::{CarryPair, LibraryEmbeddings, ModelVectors, NewGeneration, OtherVectors};
 pub use grouping::{GROUP_SIZE, GROUP_SIZE_MAX, GROUPS_MAX, Grouping};
 pub use jobs::{JobFilter, NewJob};

@@ -10,7 +10,7 @@ use arrwdb_state::{
 use crate::counting::matches;
 use crate::error::EngineError;
 use crate::facets::facets_of;
-use crate::fusion::{CANDIDATES_MIN, Candidate, Fusion, candidates, fuse};
+use crate::fusion::{ByKeywords, CANDIDATES_MIN, Candidate, Fusion, candidates, fuse};
 use crate::grouping::{Groups, rank_groups};
 use crate::paging::{SearchPage, rank_page};
 use crate::request::{Filtered, Highlight, Hit, KeywordPlan, Plan, Rescored, Signals};
@@ -124,15 +124,17 @@ pub(crate) fn rank(
             Ok((ranked.collect(), Plan { effort, ..plan }))
         }
         Ranking::Keyword(query) => {
-            let (found, keywords) = {
-                let pool = wanted.page.map_or(nearest.k, |(_page, k)| k);
-                by_keywords(view, (query, (nearest.k, pool), among), executor)?
-            };
-            let ranked = (1..).zip(found).map(|(rank, found)| Ranked {
-                place: found.place,
-                distance: None,
-                score: found.score,
-                signals: Signals { keyword: Some((rank, found.score)), ..Signals::default() },
+            let pool = (wanted.page.map_or(nearest.k, |(_page, k)| k), [].as_slice());
+            let words = Keywords { query, k: nearest.k, bm25: Bm25::default(), among };
+            let (found, _others, keywords) = by_keywords(view, words, pool, executor)?;
+            let ranked = (1..).zip(found).map(|(rank, found)| {
+                let keyword = Some(ByKeywords { rank: Some(rank), score: found.score });
+                Ranked {
+                    place: found.place,
+                    distance: None,
+                    score: found.score,
+                    signals: Signals { keyword, ..Signals::default() },
+                }
             });
             Ok((ranked.collect(), Plan { keywords: Some(keywords), ..plan }))
         }
@@ -145,11 +147,15 @@ pub(crate) fn rank(
             let among = having.as_ref().or(among);
             let nearest = Nearest { k: depth, among, ..nearest };
             let (found, effort) = view.nearest(nearest, executor)?;
-            let (best, keywords) = by_keywords(view, (query, (depth, depth), among), executor)?;
             let near: Vec<_> = found.iter().map(|it| (it.place, it.distance)).collect();
-            let best: Vec<_> = best.iter().map(|it| (it.place, it.score)).collect();
+            let places: Vec<_> = near.iter().map(|(place, _distance)| *place).collect();
+            let words = Keywords { query, k: depth, bm25: Bm25::default(), among };
+            let (best, others, keywords) = by_keywords(view, words, (depth, &places), executor)?;
+            let scores = |found: &[FoundByKeywords]| -> Vec<_> {
+                found.iter().map(|it| (it.place, it.score)).collect()
+            };
             let distance = |place| view.distance(place, nearest.query, nearest.metric);
-            let mut all = candidates(&near, &best, distance)?;
+            let mut all = candidates(&near, (&scores(&best), &scores(&others)), distance)?;
             if let Some(most) = nearest.threshold {
                 all.retain(|candidate| candidate.distance <= most);
             }
@@ -175,14 +181,14 @@ fn fused_row(score: f64, candidate: &Candidate) -> Ranked {
 
 fn by_keywords(
     view: &View,
-    (query, (k, pool), among): (&KeywordQuery, (usize, usize), Option<&Selection>),
+    wanted: Keywords<'_>,
+    pool: (usize, &[RowPlace]),
     executor: &dyn Executor,
-) -> Result<(Vec<FoundByKeywords>, KeywordPlan), EngineError> {
+) -> Result<(Vec<FoundByKeywords>, Vec<FoundByKeywords>, KeywordPlan), EngineError> {
     let started = Instant::now();
-    let wanted = Keywords { query, k, bm25: Bm25::default(), among };
-    let (found, effort) = view.keywords_of_pool(wanted, pool, executor)?;
+    let (found, others, effort) = view.keywords_of_pool(wanted, pool, executor)?;
     let KeywordEffort { postings, rows, terms } = effort;
-    Ok((found, KeywordPlan { postings, rows, terms, took: started.elapsed() }))
+    Ok((found, others, KeywordPlan { postings, rows, terms, took: started.elapsed() }))
 }
 
 fn read(view: &View, row: &Ranked, wanted: &Wanted<'_>) -> Result<Hit, EngineError> {

@@ -11,7 +11,7 @@ use arrwdb_state::{
 };
 pub use arrwdb_state::{Cursor, Highlight, Operator};
 
-use crate::fusion::Fusion;
+use crate::fusion::{ByKeywords, Fusion};
 use crate::grouping::Grouping;
 use crate::paging::SearchPage;
 use crate::scoring::{Breakdown, Rescoring};
@@ -356,8 +356,8 @@ pub enum Mode {
 pub struct Signals {
     /// Its rank among the nearest, from 1, if it is one of them.
     pub vector_rank: Option<usize>,
-    /// Its rank by keywords, from 1, and its BM25, if it has one of them.
-    pub keyword: Option<(usize, f32)>,
+    /// Its rank by keywords and its BM25, if it has one of them.
+    pub keyword: Option<ByKeywords>,
     /// What vectors and what keywords add to its fused score, where both are searched: the score is
     /// their sum.
     pub fused: Option<(f64, f64)>,

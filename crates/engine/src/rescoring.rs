@@ -34,7 +34,7 @@ impl Candidate {
         Evidence {
             similarity: distance.map_or(0.0, |distance| similarity(distance, metric)),
             distance: distance.unwrap_or(f64::INFINITY),
-            bm25: self.ranked.signals.keyword.map_or(0.0, |(_rank, score)| f64::from(score)),
+            bm25: self.ranked.signals.keyword.map_or(0.0, |it| f64::from(it.score)),
             age_days: age_days(chunk.created_at, now),
             passage: Passage { document_id: *document_id, document, chunk, index: *index },
         }

@@ -34,6 +34,6 @@ pub use query::{
     KeywordQuery, Operator, PAIRS_MAX, PHRASE_TERMS_MAX, PREFIXES_MAX, QueryError, TERMS_MAX, Term,
     What,
 };
-pub use search::{BestRows, Scored, Wanted, search};
+pub use search::{BestRows, Scored, Wanted, score_rows, search};
 
 pub use crate::inverted::{List, OwnedList, Visited};

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use arrwdb_index::analysis::Language;
 use arrwdb_index::keyword::{
     BestRows, Bm25, Clause, Collection, KeywordQuery, List, OwnedList, Postings, PostingsBuilder,
-    SCORE_UNIT, Scored, Scorer, Visited, Wanted, What, matching, phrase_list, search, side_by_side,
+    SCORE_UNIT, Scored, Scorer, Visited, Wanted, What, matching, phrase_list, score_rows, search,
+    side_by_side,
 };
 use arrwdb_index::{Allowed, Executor, RowSet};
 
@@ -117,18 +118,20 @@ impl View {
         wanted: Keywords<'_>,
         executor: &dyn Executor,
     ) -> Result<(Vec<FoundByKeywords>, KeywordEffort), Damage> {
-        self.keywords_of_pool(wanted, wanted.k, executor)
+        let (found, _others, effort) = self.keywords_of_pool(wanted, (wanted.k, &[]), executor)?;
+        Ok((found, effort))
     }
 
     /// The same with terms side by side looked for among the best `pool` rows, however many are asked
     /// for (and always among the best `RESCORED_MIN`, of more than `RESCORED_MAX` among those): of
-    /// one pool, what fewer give is where what more give begins.
+    /// one pool, what fewer give is where what more give begins. Besides, those of `others` that have one of
+    /// the terms, with their scores, in any order: live rows, whether or not they are among the best.
     pub fn keywords_of_pool(
         &self,
         wanted: Keywords<'_>,
-        pool: usize,
+        (pool, others): (usize, &[RowPlace]),
         executor: &dyn Executor,
-    ) -> Result<(Vec<FoundByKeywords>, KeywordEffort), Damage> {
+    ) -> Result<(Vec<FoundByKeywords>, Vec<FoundByKeywords>, KeywordEffort), Damage> {
         let pool = pool.clamp(RESCORED_MIN, RESCORED_MAX);
         let postings = self.postings(wanted.query.language, executor)?;
         let parts = each(self.segments.len(), executor, |place| {
@@ -158,10 +161,13 @@ impl View {
         let pooled = found.len().min(pool);
         rescore(&parts, wanted, (collection, &live), &mut found[..pooled]);
         found.truncate(wanted.k);
-        let found = found.into_iter().map(|(score, place)| FoundByKeywords {
-            score: score as f32 / SCORE_UNIT as f32,
-            place,
-        });
+        let mut others = scores_of(&parts, wanted, (&weights, collection), others);
+        rescore(&parts, wanted, (collection, &live), &mut others);
+        let told = |found: Vec<(u32, RowPlace)>| {
+            let score = |score: u32| score as f32 / SCORE_UNIT as f32;
+            let found = found.into_iter();
+            found.map(|(it, place)| FoundByKeywords { score: score(it), place }).collect()
+        };
         let name = |what: &What| match what {
             What::Term(term) => term.to_string(),
             What::Prefix(prefix) => format!("{}*", prefix.begin),
@@ -172,7 +178,7 @@ impl View {
         };
         let terms = wanted.query.terms.iter().map(|term| name(&term.what)).zip(live).collect();
         let effort = KeywordEffort { postings: all.postings, rows: all.rows, terms };
-        Ok((found.collect(), effort))
+        Ok((told(found), told(others), effort))
     }
 }
 
@@ -249,6 +255,15 @@ impl<'a> Part<'a> {
         Self { place, view, postings, lists, tokens: postings.tokens().saturating_sub(dead) }
     }
 
+    /// The lists of the terms that it has, with their weights.
+    fn scored(&self, weights: &[f32]) -> Vec<Scored<'_>> {
+        (self.lists.iter().zip(weights))
+            .filter_map(|((list, _live), weight)| {
+                Some(Scored { list: list.list()?, weight: *weight })
+            })
+            .collect()
+    }
+
     fn search(
         &self,
         wanted: Keywords<'_>,
@@ -260,12 +275,7 @@ impl<'a> Part<'a> {
         // Segments of a view are counted in 32 bits.
         let segment = u32::try_from(self.place).unwrap_or(u32::MAX);
         let key = |row| RowPlace { segment, row };
-        let scored: Vec<Scored<'_>> = (self.lists.iter().zip(weights))
-            .filter_map(|((list, _live), weight)| {
-                Some(Scored { list: list.list()?, weight: *weight })
-            })
-            .collect();
-        let terms = &scored;
+        let terms = &self.scored(weights);
         if !query.has_clauses() {
             let allowed = selected.map_or(&self.view.tombstones as &dyn Allowed, |rows| rows);
             return search(self.postings, Wanted { terms, allowed, bm25, collection }, best, key);
@@ -296,6 +306,27 @@ fn rows_having(
         rows.intersect(&others);
     }
     rows
+}
+
+/// The scores of those of some rows that have one of the terms, without what stands side by side.
+fn scores_of(
+    parts: &[Part<'_>],
+    wanted: Keywords<'_>,
+    (weights, collection): (&[f32], Collection),
+    rows: &[RowPlace],
+) -> Vec<(u32, RowPlace)> {
+    let scorer = Scorer::new(wanted.bm25, collection);
+    let mut places = rows.to_vec();
+    places.sort_unstable();
+    let mut scored = Vec::with_capacity(places.len());
+    for places in places.chunk_by(|a, b| a.segment == b.segment) {
+        let part = &parts[places[0].segment as usize];
+        let rows: Vec<u32> = places.iter().map(|place| place.row).collect();
+        let scores = score_rows(part.postings, &part.scored(weights), scorer, &rows);
+        scored.extend(scores.into_iter().zip(places.iter().copied()));
+    }
+    scored.retain(|(score, _place)| *score > 0);
+    scored
 }
 
 /// Adds to the scores of rows what terms of the query are worth that stand side by side in them too.

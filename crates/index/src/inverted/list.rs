@@ -197,6 +197,12 @@ impl<'a> Cursor<'a> {
         self.rows[self.at]
     }
 
+    /// How often the row here has the term.
+    #[inline]
+    pub(crate) fn frequency(&self) -> u32 {
+        self.numbers[self.at]
+    }
+
     /// Moves to the first row from `row` on, at which it stands or which comes after; false if there
     /// is none.
     pub(crate) fn seek(&mut self, row: u32) -> bool {

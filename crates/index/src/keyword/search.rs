@@ -7,7 +7,7 @@ use std::fmt;
 use super::bm25::{Bm25, Collection, Impact, Scorer};
 use super::postings::Postings;
 use crate::Allowed;
-use crate::inverted::{self, Bounds, List, Ranking, Visited, Walk};
+use crate::inverted::{self, Bounds, Cursor, List, Ranking, Visited, Walk};
 
 /// A term of a query.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +97,30 @@ pub fn search<T: Ord + Copy>(
     let mut ranking = ByBm25 { lengths: postings.lengths(), scorer, best, key };
     let terms = wanted.terms.iter().map(|term| (term.list, term.weight));
     inverted::search(postings.rows(), terms, wanted.allowed, &mut ranking)
+}
+
+/// What [`search`] scores these rows of a segment, which ascend; 0 those that have none of the terms.
+/// O(terms * (rows + blocks of their lists)).
+pub fn score_rows(
+    postings: &Postings,
+    terms: &[Scored<'_>],
+    scorer: Scorer,
+    rows: &[u32],
+) -> Vec<u32> {
+    let mut scores = vec![0_u32; rows.len()];
+    for term in terms {
+        let mut cursor = Cursor::new(term.list);
+        for (row, score) in rows.iter().zip(&mut scores) {
+            if !cursor.seek(*row) {
+                break;
+            }
+            if cursor.row() == *row {
+                let more = scorer.score(term.weight, cursor.frequency(), postings.length(*row));
+                *score = score.saturating_add(more);
+            }
+        }
+    }
+    scores
 }
 
 /// BM25 of a segment's rows.

@@ -507,6 +507,34 @@ proptest! {
     }
 
     #[test]
+    fn rows_that_are_asked_for_have_the_scores_that_counting_gives(
+        texts in prop_oneof![texts(1..40), texts(300..1200)],
+        words in prop::collection::vec(prop_oneof![0_u16..5, 0_u16..400], 1..8),
+        asked in prop::collection::btree_set(0_u32..1200, 0..60),
+    ) {
+        let postings = index_of(&texts, "");
+        let query = read(&words.iter().copied().map(name).collect::<Vec<_>>().join(" "));
+        let asked: Vec<u32> = asked.into_iter().filter(|row| *row < postings.rows()).collect();
+        let collection = Collection { rows: texts.len() as u64, tokens: postings.tokens() };
+        let terms: Vec<Scored<'_>> = (query.terms.iter())
+            .filter_map(|term| {
+                let What::Term(text) = &term.what else { return None };
+                let list = postings.list(text)?;
+                let weight = collection.weight(u64::from(list.rows())) * term.count as f32;
+                Some(Scored { list, weight })
+            })
+            .collect();
+        let all: BTreeMap<u32, u32> = naive(&texts, &words, &RowSet::full(postings.rows()))
+            .into_iter()
+            .map(|(score, row)| (row, score))
+            .collect();
+        let expected: Vec<u32> =
+            asked.iter().map(|row| all.get(row).copied().unwrap_or(0)).collect();
+        let scorer = Scorer::new(Bm25::default(), collection);
+        prop_assert_eq!(score_rows(&postings, &terms, scorer, &asked), expected);
+    }
+
+    #[test]
     fn phrases_are_found_where_their_words_follow_each_other(
         texts in texts(1..600),
         phrase in prop::collection::vec(prop_oneof![Just(1000_u16), Just(500), 0_u16..60], 2..4),

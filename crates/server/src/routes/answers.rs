@@ -407,7 +407,7 @@ impl SearchResult {
 pub(crate) struct SignalsAnswer {
     /// Its rank among the nearest, from 1; null if it is none of those that were looked at.
     vector_rank: Option<usize>,
-    /// Its rank by keywords, from 1; null if it has none of them.
+    /// Its rank by keywords, from 1; null if it is none of the best that were looked at.
     keyword_rank: Option<usize>,
     /// BM25 of the query's words in its title and text, with what words side by side add; null if it has
     /// none of them.
@@ -435,8 +435,8 @@ impl SignalsAnswer {
         let reranked = hit.rescored.iter().flat_map(|rescored| &rescored.signals);
         Self {
             vector_rank: signals.vector_rank,
-            keyword_rank: signals.keyword.map(|(rank, _score)| rank),
-            bm25: signals.keyword.map(|(_rank, score)| score),
+            keyword_rank: signals.keyword.and_then(|it| it.rank),
+            bm25: signals.keyword.map(|it| it.score),
             vector_part: fused.map(|(vector, _keyword)| vector),
             keyword_part: fused.map(|(_vector, keyword)| keyword),
             // What is no number is null.
