@@ -13,6 +13,7 @@ use arrwdb_state::{
 
 use crate::engine::Inner;
 use crate::error::{EngineError, RETRY_AFTER};
+use crate::indexing::check_index;
 use crate::maintenance::blocking;
 use crate::moment::Moment;
 use crate::pictures::{IMAGE_URL, Source, changed_metadata, not_of_passages};
@@ -460,8 +461,7 @@ impl Inner {
             return Ok(FieldSpec { name, kind, dimension, metric, index, model });
         }
         let (model, dimension) = self.field_model(library, model, dimension)?;
-        let fits = index.check_dimension(dimension as usize);
-        fits.map_err(|error| invalid("/index_config", error.to_string()))?;
+        check_index(index, dimension)?;
         let metric = metric.unwrap_or(Metric::Cosine);
         Ok(FieldSpec { name, kind, dimension, metric, index, model })
     }

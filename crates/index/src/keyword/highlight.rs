@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use unicode_segmentation::GraphemeCursor;
+
 use super::query::{KeywordQuery, What};
 use crate::analysis::Analyzer;
 
 /// The words of a text that have a term that the query ranks by or begin as it asks for, ascending;
-/// words that touch are one. The text is taken for one of the query's language. On borders of
-/// characters. O(bytes).
+/// words that touch are one. The text is taken for one of the query's language. On borders of what
+/// readers see as characters (grapheme clusters). O(bytes).
 pub fn highlights(text: &str, query: &KeywordQuery) -> Vec<Range<usize>> {
     let (mut whole, mut begins) = (HashSet::new(), HashSet::new());
     for term in &query.terms {
@@ -32,9 +34,10 @@ pub fn highlights(text: &str, query: &KeywordQuery) -> Vec<Range<usize>> {
         if !whole.contains(token.term) && !begun(token.form) {
             return;
         }
+        let bytes = at_or_before(text, token.bytes.start)..at_or_after(text, token.bytes.end);
         match found.last_mut() {
-            Some(last) if token.bytes.start <= last.end => last.end = token.bytes.end.max(last.end),
-            _ => found.push(token.bytes),
+            Some(last) if bytes.start <= last.end => last.end = bytes.end.max(last.end),
+            _ => found.push(bytes),
         }
     });
     found
@@ -49,7 +52,7 @@ pub struct Highlight {
     pub after: String,
     /// How many parts of the text at most.
     pub fragments: usize,
-    /// How many characters each has, about: it ends with a word.
+    /// How many characters each has at most, and about: it ends with a word.
     pub fragment_chars: usize,
 }
 
@@ -94,6 +97,10 @@ fn fragment(
     style: &Highlight,
 ) -> String {
     let (Some(first), Some(last)) = (words.first(), words.last()) else { return String::new() };
+    // Words that touch may be longer than what is to be shown; of any, one character is.
+    let most = forward(text, first.start, style.fragment_chars);
+    let most = if most > first.start { most } else { at_or_after(text, first.start + 1) };
+    let last = last.start.min(most)..last.end.min(most);
     let shown = text[first.start..last.end].chars().count();
     let spare = style.fragment_chars.saturating_sub(shown);
     // A third of what is left in front, the rest behind; at borders of words where there are any.
@@ -104,6 +111,7 @@ fn fragment(
     let mut out = String::with_capacity(end - start + 16 * words.len());
     let mut at = start;
     for word in words {
+        let word = word.start..word.end.min(most);
         out.push_str(&text[at..word.start]);
         out.push_str(&style.before);
         out.push_str(&text[word.clone()]);
@@ -114,17 +122,37 @@ fn fragment(
     out
 }
 
-/// So many characters behind `at`.
+/// So many characters behind `at`, or as many fewer as end with what readers see as one.
 fn forward(text: &str, at: usize, chars: usize) -> usize {
-    text[at..].char_indices().nth(chars).map_or(text.len(), |(offset, _)| at + offset)
+    let end = text[at..].char_indices().nth(chars).map_or(text.len(), |(offset, _)| at + offset);
+    at_or_before(text, end).max(at)
 }
 
-/// So many characters before `at`.
+/// So many characters before `at`, or as many fewer as begin with what readers see as one.
 fn backward(text: &str, at: usize, chars: usize) -> usize {
-    match chars.checked_sub(1) {
-        None => at,
-        Some(nth) => text[..at].char_indices().nth_back(nth).map_or(0, |(offset, _)| offset),
+    let Some(nth) = chars.checked_sub(1) else { return at };
+    let start = text[..at].char_indices().nth_back(nth).map_or(0, |(offset, _)| offset);
+    at_or_after(text, start).min(at)
+}
+
+/// The last border of a grapheme cluster (UAX 29) up to a place.
+fn at_or_before(text: &str, place: usize) -> usize {
+    let place = text.floor_char_boundary(place);
+    let mut cursor = GraphemeCursor::new(place, text.len(), true);
+    if cursor.is_boundary(text, 0).unwrap_or(true) {
+        return place;
     }
+    cursor.prev_boundary(text, 0).ok().flatten().unwrap_or(0)
+}
+
+/// The first one from a place on.
+fn at_or_after(text: &str, place: usize) -> usize {
+    let place = text.ceil_char_boundary(place);
+    let mut cursor = GraphemeCursor::new(place, text.len(), true);
+    if cursor.is_boundary(text, 0).unwrap_or(true) {
+        return place;
+    }
+    cursor.next_boundary(text, 0).ok().flatten().unwrap_or(text.len())
 }
 
 /// Where the first word from `start` on begins, before `end`; `start` where there is none.

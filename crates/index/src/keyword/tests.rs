@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use unicode_segmentation::UnicodeSegmentation;
 
 use super::bm25::Scorer;
 use super::*;
@@ -358,6 +359,46 @@ fn words_that_were_found_are_shown() {
     assert_eq!(shown("\"readers of libraries\""), ["readers", "Libraries"]);
     assert_eq!(shown("\u{6771}\u{4eac}\u{90fd}"), ["\u{6771}\u{4eac}\u{90fd}"]);
     assert_eq!(shown("-readers nothing"), [""; 0]);
+}
+
+/// What readers see as one character is not cut, and what touches is no longer than was asked for.
+#[test]
+fn fragments_end_between_characters_as_readers_see_them() {
+    let thai =
+        "\u{0e02}\u{0e49}\u{0e2d}\u{0e21}\u{0e39}\u{0e25}\u{0e17}\u{0e35}\u{0e48}\u{0e21}\u{0e35}"
+            .repeat(9);
+    let family =
+        "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}\u{1f44d}\u{1f3fd} kites \u{1f1e9}\u{1f1ea}"
+            .repeat(9);
+    let hangul = "kites \u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af} ".repeat(9);
+    let hindi = "kites \u{0915}\u{094d}\u{092f}\u{094b}\u{0902}\u{0915}\u{093f} ".repeat(9);
+    for (text, query) in [
+        (&thai, "\u{0e02}\u{0e49}\u{0e2d}\u{0e21}\u{0e39}\u{0e25}"),
+        (&family, "kites"),
+        (&family, "\u{1f44d}"),
+        (&hangul, "kites"),
+        (&hindi, "kites"),
+        (&"\u{6570}\u{636e}\u{5e93}".repeat(300), "\u{6570}\u{636e}\u{5e93}"),
+        (&"kites".repeat(300), "kiteskites*"),
+    ] {
+        let query = read(query);
+        let found = highlights(text, &query);
+        let borders: BTreeSet<usize> =
+            text.grapheme_indices(true).map(|(at, _)| at).chain([text.len()]).collect();
+        assert!(!found.is_empty(), "{text}");
+        assert!(found.iter().all(|it| borders.contains(&it.start) && borders.contains(&it.end)));
+        for fragment_chars in 20..40 {
+            let style = Highlight { fragment_chars, ..Highlight::default() };
+            for fragment in fragments(text, &found, &style) {
+                let plain = fragment.replace("<em>", "").replace("</em>", "");
+                assert!(plain.chars().count() <= fragment_chars, "{plain}");
+                let cut = text
+                    .match_indices(&plain)
+                    .any(|(at, _)| borders.contains(&at) && borders.contains(&(at + plain.len())));
+                assert!(cut && fragment.contains("<em>"), "{fragment}");
+            }
+        }
+    }
 }
 
 #[test]

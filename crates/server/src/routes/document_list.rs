@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 use super::answers::DocumentAnswer;
 use super::export::{Pages, ask_embeddings, json_documents};
 use super::order::{parse_order, parse_place, place_text};
+use super::search_requests::is_filter;
 use super::seq_header;
 use crate::app::App;
 use crate::extract::{LibraryPath, QueryPairs, query_fault};
@@ -101,16 +102,21 @@ fn order_of(query: &QueryPairs) -> Result<Option<(OrderBy, Option<OrderedCursor>
     Ok(Some((order, cursor)))
 }
 
-/// `?filter=`, a filter as JSON.
+/// `?filter=`, a filter as JSON, by any of its names.
 fn filter_of(query: &QueryPairs) -> Result<Option<Filter>, Problem> {
-    let Some(text) = query.text("filter") else { return Ok(None) };
+    let mut given = query.pairs().filter(|(name, value)| is_filter(name) && !value.is_empty());
+    let Some((name, text)) = given.next() else { return Ok(None) };
+    if let Some((other, _text)) = given.next() {
+        let detail = "is given together with another filter; one of them is enough";
+        return Err(query_fault(other, detail));
+    }
     let source: Value = serde_json::from_str(text)
-        .map_err(|error| query_fault("filter", &format!("is not JSON: {error}")))?;
+        .map_err(|error| query_fault(name, &format!("is not JSON: {error}")))?;
     if source.is_null() {
         return Ok(None);
     }
     let filter = Filter::read(source)
-        .map_err(|fault| Problem::field(format!("/query/filter{}", fault.pointer), fault.detail))?;
+        .map_err(|fault| Problem::field(format!("/query/{name}{}", fault.pointer), fault.detail))?;
     Ok(Some(filter).filter(|filter| !filter.is_empty()))
 }
 

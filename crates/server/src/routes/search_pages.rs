@@ -13,8 +13,8 @@ use crate::problem::Problem;
 
 /// The cursor of a first page.
 const FIRST: &str = "*";
-const NO_CURSOR: &str =
-    "must be \"*\" for a first page, or the next_cursor of a page of this search";
+const NO_CURSOR: &str = "must be \"*\" for a first page, or the next_cursor of a page of this search: the same body but for \
+     the cursor";
 const VERSION: u8 = 2;
 /// Bytes of a language's code, filled up with zeros.
 const LANGUAGE_BYTES: usize = 4;

@@ -16,7 +16,7 @@ use super::keyword_requests::{
     read_highlight, read_name,
 };
 use super::requests::text_within;
-use crate::extract::{QueryPairs, query_fault};
+use crate::extract::{QueryPairs, query_fault, read_json};
 use crate::json::{Read, Reader};
 use crate::limits::{EF_SEARCH_MAX, K_DEFAULT, NPROBE_MAX};
 use crate::moment::read_moment;
@@ -484,7 +484,7 @@ impl Wishes {
                 Some(found.ok_or_else(|| query_fault("mode", detail))?.1)
             }
         };
-        Ok(Self {
+        let mut wishes = Self {
             mode,
             k: k.and_then(|k| usize::try_from(k).ok()),
             distance_threshold,
@@ -493,9 +493,28 @@ impl Wishes {
             recall,
             exact: pairs.switch("exact")?,
             explain: pairs.switch("explain")?,
-            // The rest is for bodies; which state is read with the query string's other wishes of its kind.
+            // Which state is read with the query string's other wishes of its kind.
             ..Self::default()
-        })
+        };
+        for (name, value) in pairs.pairs().filter(|(_name, value)| !value.is_empty()) {
+            let is_json = is_filter(name) || matches!(name, "alpha" | "highlight");
+            if !is_json && !matches!(name, "fusion" | "operator") {
+                continue;
+            }
+            // As in a body, where it has a name and what may be wrong with it is known.
+            let value: Value = if is_json {
+                let read = serde_json::from_str(value);
+                read.map_err(|error| query_fault(name, &format!("is not JSON: {error}")))?
+            } else {
+                value.into()
+            };
+            let body = serde_json::json!({ name: value }).to_string();
+            read_json(body.as_bytes(), |r| {
+                r.object(|r, key| wishes.read(r, key, limits::K_STREAM_MAX))
+            })
+            .map_err(|problem| problem.renamed(|pointer| Some(format!("/query{pointer}"))))?;
+        }
+        Ok(wishes)
     }
 
     /// What passages are found by.

@@ -219,3 +219,31 @@ async fn what_a_document_has_in_vector_fields_stays_too() {
     assert_eq!(patched["metadata"]["custom"], json!({"year": 2026}));
     assert_eq!(server.get(&vectors).await.expect(200), before);
 }
+
+/// Numbers come back to the last bit, and a change beside them leaves them so.
+#[tokio::test]
+async fn numbers_are_those_that_were_sent_and_stay_it() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let numbers =
+        [0.401_591_014_485_074_85, 4.387_875_150_220_460_4e-13, 1_732_400_000.123_457, 1e300];
+    let body = json!({"title": "t", "metadata": {"v": numbers},
+        "chunks": [{"text": "x", "embedding": [1, 0]}]});
+    let path = format!("/v1/libraries/{library}/documents");
+    let document = server.post(&format!("{path}/with-embeddings"), &body).await.expect(201);
+    let path = format!("{path}/{}", document["id"].as_str().expect("an id"));
+    for change in 0..4 {
+        patch(&server, &path, &json!({"metadata": {"k": change}})).await.expect(200);
+        // As text: a reader could be wrong in the same way.
+        let text = server.get(&path).await.text();
+        for number in numbers {
+            let digits = Value::from(number).to_string();
+            assert!(text.contains(&digits), "{digits}: {text}");
+            let count = json!({"filter": {"v": number}});
+            let path = format!("/v1/libraries/{library}/documents/count");
+            let count = server.post(&path, &count).await.expect(200);
+            assert_eq!(count["count"], 1, "{digits}");
+        }
+    }
+}

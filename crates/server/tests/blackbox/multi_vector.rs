@@ -494,3 +494,33 @@ async fn a_passage_that_is_given_as_something_else_is_refused() {
         assert_eq!(refused.pointers(), [format!("/vectors/0/{name}")]);
     }
 }
+
+/// What is not possible is refused and nothing of it is written: what the log has, opens.
+#[tokio::test]
+async fn an_index_that_a_field_cannot_have_is_refused() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let field = |name: &str| format!("/v1/libraries/{library}/vector-fields/{name}");
+    let of = |index: &str, strategy: &str| json!({"dimension": 8, "index_type": index, "quantization_config": {"strategy": strategy}});
+    put(&server, &field("there"), &of("hnsw", "scalar")).await.expect(200);
+    for (name, body, pointer) in [
+        ("f", of("kd_tree", "scalar"), "/quantization_config"),
+        ("f", of("ivf", "product"), "/quantization_config"),
+        ("there", json!({"index_type": "kd_tree"}), "/quantization_config"),
+        (
+            "f",
+            json!({"dimension": 2, "index_type": "ivf_pq", "index_config": {"pq_subvectors": 8}}),
+            "/index_config/pq_subvectors",
+        ),
+    ] {
+        let refused = put(&server, &field(name), &body).await;
+        refused.problem(422, "ValidationError");
+        assert_eq!(refused.pointers(), [pointer], "{body}");
+    }
+    let fields = server.get(&format!("/v1/libraries/{library}/vector-fields")).await.expect(200);
+    drop(server);
+    let server = site.start().await;
+    let again = server.get(&format!("/v1/libraries/{library}/vector-fields")).await.expect(200);
+    assert_eq!(again, fields);
+}

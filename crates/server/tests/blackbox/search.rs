@@ -173,6 +173,26 @@ async fn a_streamed_search_comes_as_one_object_or_as_lines() {
         (&json!(2), &whole["results"][0]),
         "the body wins"
     );
+    // What has a shape in bodies has it in the query string, too.
+    let asked = |parameters: &str| format!("{path}?query=w7&{parameters}");
+    let filtered = asked("filter=%7B%22chunk_index%22%3A7%7D&mode=hybrid&alpha=0.5&highlight=true");
+    let filtered = server.raw(Method::POST, &filtered, "").await.expect(200);
+    assert_eq!(
+        (&filtered["total"], &filtered["results"][0]["text"]),
+        (&json!(1), &json!("the word w7 in text 7"))
+    );
+    for (parameters, pointer) in [
+        ("filter=%7B", "/query/filter"),
+        ("metadata_filters=%5B%7B%22field%22%3A1%7D%5D", "/query/metadata_filters/0/field"),
+        ("mode=hybrid&fusion=bogus", "/query/fusion"),
+        ("mode=hybrid&alpha=7", "/query/alpha"),
+        ("mode=keyword&operator=xor", "/query/operator"),
+        ("mode=keyword&highlight=5", "/query/highlight"),
+    ] {
+        let refused = server.raw(Method::POST, &asked(parameters), "").await;
+        refused.problem(422, "ValidationError");
+        assert!(refused.pointers().contains(&pointer.to_owned()), "{:?}", refused.pointers());
+    }
 }
 
 #[tokio::test]

@@ -150,8 +150,10 @@ pub(crate) fn read_index(from: &mut Reader<'_>) -> Result<IndexSpec, DecodeError
     let (name, parameters) = read_parameters(from)?;
     let quantization = Quantization::new(name, &parameters)
         .map_err(|_unknown| from.error("a quantisation this build knows"))?;
-    IndexSpec::new(structure, quantization)
-        .map_err(|_apart| from.error("an index and a quantisation that go together"))
+    // Vector fields were once given what does not go together, unchecked: what is in the log has to open,
+    // and is searched by its structure over the vectors themselves.
+    let apart = IndexSpec { structure, quantization: Quantization::None };
+    Ok(IndexSpec::new(structure, quantization).unwrap_or(apart))
 }
 
 /// A name, and parameters with their numbers.
