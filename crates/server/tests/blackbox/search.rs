@@ -173,7 +173,18 @@ async fn a_streamed_search_comes_as_one_object_or_as_lines() {
         (&json!(2), &whole["results"][0]),
         "the body wins"
     );
-    // What has a shape in bodies has it in the query string, too.
+}
+
+/// What has a shape in bodies has it in the query string, too.
+#[tokio::test]
+async fn a_streamed_search_takes_what_bodies_have_in_its_query_string() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.library().await;
+    let texts: Vec<String> = (0..20).map(|n| format!("the word w{n} in text {n}")).collect();
+    let body = json!({ "title": "many", "texts": texts });
+    server.post(&format!("/v1/libraries/{library}/documents"), &body).await.expect(201);
+    let path = format!("/v1/libraries/{library}/search/stream");
     let asked = |parameters: &str| format!("{path}?query=w7&{parameters}");
     let filtered = asked("filter=%7B%22chunk_index%22%3A7%7D&mode=hybrid&alpha=0.5&highlight=true");
     let filtered = server.raw(Method::POST, &filtered, "").await.expect(200);
