@@ -1,5 +1,7 @@
 //! Vectors of vector fields, as bodies have them.
 
+use std::collections::HashSet;
+
 use arrwdb_engine::embed::{
     PICTURE_BYTES_MAX, PICTURE_LINK_BYTES_MAX, PICTURE_URL_BYTES_MAX, Picture, is_data_url,
 };
@@ -69,10 +71,13 @@ pub(crate) struct SparseVector {
 /// Reads the vectors of a document.
 pub(super) fn read_vectors(r: &mut Reader<'_>, limits: &RequestLimits) -> Read<Vec<AddVector>> {
     let mut vectors = Vec::new();
-    let mut count = 0_usize;
+    let (mut count, mut ids) = (0_usize, HashSet::new());
     r.array(|r, _| {
         count += 1;
         let vector = read_one(r, limits)?;
+        if vector.id.is_some_and(|id| !ids.insert(id)) {
+            r.fault_at("id", "is the id of a vector before it");
+        }
         if count <= VECTORS_MAX {
             vectors.push(vector);
         }

@@ -524,3 +524,24 @@ async fn an_index_that_a_field_cannot_have_is_refused() {
     let again = server.get(&format!("/v1/libraries/{library}/vector-fields")).await.expect(200);
     assert_eq!(again, fields);
 }
+
+#[tokio::test]
+async fn vectors_of_a_document_have_ids_of_their_own() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    let library = server.vector_library(2).await;
+    let field = format!("/v1/libraries/{library}/vector-fields/f");
+    put(&server, &field, &json!({"dimension": 2})).await.expect(200);
+    let id = "0190a2b4-0000-7000-8000-000000000001";
+    let vectors = |second: &str| {
+        json!({"title": "t", "vectors": [
+            {"type": "text", "text": "x", "embedding": [1, 1], "id": id},
+            {"type": "f", "embedding": [1, 0], "id": second},
+        ]})
+    };
+    let refused = add(&server, &library, &vectors(id)).await;
+    refused.problem(422, "ValidationError");
+    assert_eq!(refused.pointers(), ["/vectors/1/id"]);
+    let other = "0190a2b4-0000-7000-8000-000000000002";
+    add(&server, &library, &vectors(other)).await.expect(201);
+}
