@@ -85,17 +85,14 @@ async fn e1_numbers_that_are_none_are_refused() {
         outcome(200, &body(&values)).await,
         EmbedError::Provider { status: Some(200), .. }
     ));
-    // More than an f32 holds is infinite as one.
+    // So it is of a number that is more than an f32 holds.
     values[7] = "1e39";
+    assert!(matches!(
+        outcome(200, &body(&values)).await,
+        EmbedError::Provider { status: Some(200), .. }
+    ));
     let zeros = vec!["0.0"; 1_024];
-    for values in [values, zeros] {
-        let mut stand = Stand::start(vec![Reply::Raw(200, vec![], body(&values))]).await;
-        let (embedder, _clock) = remote(cohere(&stand.url, CohereVersion::V1)).await;
-        let failed =
-            embedder.embed(&embedder.default_model(), InputType::Query, texts(["one"]), LONG).await;
-        assert_eq!(failed, Err(EmbedError::NotFinite { index: 0 }));
-        stand.next().await;
-    }
+    assert_eq!(outcome(200, &body(&zeros)).await, EmbedError::NotFinite { index: 0 });
 }
 
 #[tokio::test]

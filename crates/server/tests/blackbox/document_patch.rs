@@ -243,7 +243,7 @@ async fn numbers_are_those_that_were_sent_and_stay_it() {
             let count = json!({"filter": {"v": number}});
             let path = format!("/v1/libraries/{library}/documents/count");
             let count = server.post(&path, &count).await.expect(200);
-            assert_eq!(count["count"], 1, "{digits}");
+            assert_eq!(count["chunks"], 1, "{digits}");
         }
     }
 }
