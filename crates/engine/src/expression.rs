@@ -1,6 +1,7 @@
 //! Scores by an expression of the caller's: arithmetic over the signals of a candidate.
 //!
-//! Why ours and no crate's is in `docs/adr/0018`.
+//! Why ours and no crate's:
+//! `docs/adr/0018-expressions-are-computed-by-a-machine-of-our-own.md`.
 //!
 //! An expression is read once into a list of steps of a stack machine, which has no jumps: computing it
 //! takes as many steps as it has characters at most, whatever it says. Reading recurses as deep as parts
